@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * device.h - open a device by its spec, set its masks, ask about it, close it
+ */
+#ifndef DMALAND_DEVICE_H
+#define DMALAND_DEVICE_H
+
+#include <dmaland/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/**
+ * struct dmaland_options - what a spec does not say
+ * @size:         sizeof(struct dmaland_options), so that later versions can add to its end
+ * @share_with:   see the same memory as this open device, at the same dma addresses (one domain);
+ *                NULL: a domain of its own
+ * @memory_limit: bytes of memory that the device's domain may hold at most; 0: no limit of ours.
+ *                With @share_with the domain's limit stays as it is
+ *
+ * Fill it with zeroes and set what matters; a NULL pointer means all zeroes.
+ */
+struct dmaland_options {
+	size_t size;
+	struct dmaland_device *share_with;
+	uint64_t memory_limit;
+};
+
+/**
+ * dmaland_open() - open the device that a spec names
+ * @spec:    `[backend:]address[,key=value...]`:
+ *           `0000:01:00.0`           best backend that is there
+ *           `vfio:0000:01:00.0`      through VFIO (type1)
+ *           `qemu:nvme,drive=FILE`   a device model of QEMU, see dmaland(7)
+ * @options: or NULL
+ *
+ * The device comes with 32-bit masks, as in the kernel; memory decoding and bus mastering are
+ * as the backend left them: pci_enable_device(), pci_set_master().
+ *
+ * Context: any thread; makes system calls.
+ * Return: the device, or NULL with errno set and dmaland_last_error() telling the cure.
+ */
+struct dmaland_device *dmaland_open(const char *spec, const struct dmaland_options *options);
+
+/**
+ * dmaland_close() - quiesce a device, free all that it holds, report what was leaked
+ * @dev: the device, or NULL
+ *
+ * Bus mastering is turned off and the function is reset where it can be; then pools and coherent
+ * memory that were not freed are reported to the log and freed. Where the device can't be
+ * quiesced, its memory stays mapped: it is leaked rather than handed to somebody else.
+ *
+ * Context: no other thread may use the device, its pools or its register windows any more.
+ */
+void dmaland_close(struct dmaland_device *dev);
+
+/**
+ * dmaland_last_error() - this thread's last failure in words
+ *
+ * Return: a sentence that names the limit that was hit, its value, what was asked and what to do;
+ * "" when nothing failed yet. Valid until the thread's next failing call.
+ */
+const char *dmaland_last_error(void);
+
+/**
+ * dmaland_name() - the device's name in messages
+ *
+ * Return: its PCI address, or for a device model of QEMU `qemu:MODEL@SLOT`.
+ */
+const char *dmaland_name(const struct dmaland_device *dev);
+
+/**
+ * dma_set_mask() - say which addresses the device can send, for streaming mappings
+ * @dev:  the device
+ * @mask: DMA_BIT_MASK(n)
+ *
+ * Return: 0; -EIO when the domain has no usable address under the mask.
+ */
+int dma_set_mask(struct dmaland_device *dev, uint64_t mask);
+
+/**
+ * dma_set_coherent_mask() - the same for coherent memory and pools
+ *
+ * Return: 0; -EIO when the domain has no usable address under the mask; -EBUSY when memory of
+ * this device above the mask is in use.
+ */
+int dma_set_coherent_mask(struct dmaland_device *dev, uint64_t mask);
+
+/** dma_set_mask_and_coherent() - both; when it fails, neither is changed. */
+int dma_set_mask_and_coherent(struct dmaland_device *dev, uint64_t mask);
+
+/** dma_get_mask() - the streaming mask in force. */
+uint64_t dma_get_mask(const struct dmaland_device *dev);
+
+/**
+ * dmaland_virt_to_dma() - the dma address of memory that dmaland handed out
+ * @dev:  the device
+ * @vaddr: anywhere inside coherent memory or a block of a pool of the device's domain
+ * @size:  bytes from there, at least 1
+ *
+ * Return: the dma address, or DMA_MAPPING_ERROR when some of the range is not such memory or
+ * is not contiguous for the device (errno EFAULT).
+ */
+dma_addr_t dmaland_virt_to_dma(struct dmaland_device *dev, const void *vaddr, size_t size);
+
+/** struct dmaland_range - usable dma addresses, both ends included */
+struct dmaland_range {
+	uint64_t first, last;
+};
+
+/**
+ * struct dmaland_info - what is known of an open device and its domain
+ * @backend:       "vfio", "qemu"
+ * @vendor_id:     PCI vendor id
+ * @device_id:     PCI device id
+ * @granule:       bytes of the smallest piece that the domain can map
+ * @mapping_limit: mappings that the domain may hold; 0: not limited
+ * @mappings:      mappings that it holds now
+ * @memory_limit:  bytes, from the options; 0: none
+ * @memory:        bytes of memory mapped for the device now
+ * @memory_in_use: bytes of it that are handed out to pools or as coherent memory
+ * @range_count:   how many usable ranges there are, also when more than fit
+ * @ranges:        the first of them, ascending
+ */
+struct dmaland_info {
+	const char *backend;
+	uint16_t vendor_id, device_id;
+	size_t granule;
+	uint32_t mapping_limit, mappings;
+	uint64_t memory_limit, memory, memory_in_use;
+	size_t range_count;
+	struct dmaland_range ranges[16];
+};
+
+/** dmaland_get_info() - fill @info. */
+void dmaland_get_info(struct dmaland_device *dev, struct dmaland_info *info);
+
+enum dmaland_log_level { DMALAND_LOG_ERR, DMALAND_LOG_WARN, DMALAND_LOG_INFO };
+
+/**
+ * dmaland_set_log() - where the library's messages go
+ * @log: called with one line, no newline at its end; NULL: stderr, INFO left out
+ * @context: handed through
+ *
+ * Context: call it before other threads use the library.
+ */
+void dmaland_set_log(void (*log)(void *context, enum dmaland_log_level level, const char *line),
+		     void *context);
+
+/**
+ * dmaland_log() - a line to the log, for drivers
+ * @level:  how bad it is
+ * @format: as printf; no newline at its end
+ */
+void dmaland_log(enum dmaland_log_level level, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/**
+ * dmaland_dev_log() - dmaland_log() with the device's name in front
+ * @dev:    the device
+ * @level:  how bad it is
+ * @format: as printf; a newline at its end is dropped, since kernel source has one
+ */
+void dmaland_dev_log(const struct dmaland_device *dev, enum dmaland_log_level level,
+		     const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/**
+ * dmaland_set_error() - what dmaland_last_error() shall say, for drivers
+ * @code:   errno
+ * @format: as printf; a sentence that names what stood in the way and the cure
+ *
+ * Return: -@code, with errno set.
+ */
+int dmaland_set_error(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * nvme.h - an NVMe driver on top of dmaland: library libdmaland-nvme
+ *
+ * A controller is driven through an open struct dmaland_device. All that the drive touches lies
+ * in dmaland's DMA memory: queues are coherent memory, PRP lists and bounced pages are blocks of
+ * pools. Segments of a request that lie in DMA memory are handed to the drive as they are where
+ * PRPs can express them; everything else is copied.
+ *
+ * Numbers in comments refer to the NVM Express Base Specification 2.0.
+ */
+#ifndef DMALAND_NVME_H
+#define DMALAND_NVME_H
+
+#include <sys/uio.h>
+
+#include <dmaland/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct dmaland_nvme;
+struct dmaland_nvme_queue;
+struct nvme_ns;
+
+/**
+ * struct dmaland_nvme_options - zeroes are good defaults
+ * @size:         sizeof(struct dmaland_nvme_options)
+ * @timeout_ms:   how long a command may take; 0: 30,000
+ * @max_transfer: bytes that one command may carry at most, besides the drive's own limit (MDTS);
+ *                0: 8 MiB. Larger requests are split
+ */
+struct dmaland_nvme_options {
+	size_t size;
+	unsigned int timeout_ms;
+	size_t max_transfer;
+};
+
+/**
+ * dmaland_nvme_open() - reset and enable the controller
+ * @dev:     the device; stays the caller's, and must outlive the controller
+ * @options: or NULL
+ *
+ * Context: one thread a controller until it returns; makes system calls.
+ * Return: the controller, or NULL with errno set and dmaland_last_error() in words.
+ */
+struct dmaland_nvme *dmaland_nvme_open(struct dmaland_device *dev,
+				       const struct dmaland_nvme_options *options);
+
+/**
+ * dmaland_nvme_close() - shut the drive down and free all; NULL does nothing
+ *
+ * Requests that are still under way are answered with -ECANCELED, once the drive can't reach
+ * their memory any more. Queues that were not destroyed are destroyed.
+ */
+void dmaland_nvme_close(struct dmaland_nvme *ctrl);
+
+/**
+ * struct dmaland_nvme_info - what the controller says of itself
+ * @serial, @model, @firmware: Identify Controller, without the padding
+ * @version:         VS register: major << 16 | minor << 8 | tertiary
+ * @namespaces:      NN, the highest namespace id
+ * @page_size:       bytes of a controller page (CC.MPS)
+ * @max_transfer:    bytes one command may carry: MDTS and the option
+ * @max_queue_depth: commands that an I/O queue can hold
+ * @max_queues:      I/O queue pairs that the drive gives us
+ */
+struct dmaland_nvme_info {
+	char serial[21], model[41], firmware[9];
+	uint32_t version, namespaces;
+	size_t page_size, max_transfer;
+	uint32_t max_queue_depth, max_queues;
+};
+
+/** dmaland_nvme_get_info() - fill @info; known since dmaland_nvme_open(). */
+void dmaland_nvme_get_info(struct dmaland_nvme *ctrl, struct dmaland_nvme_info *info);
+
+/**
+ * dmaland_nvme_identify() - the Identify command (5.17)
+ * @cns:  0: namespace, 1: controller, 2: list of active namespaces, ...
+ * @nsid: namespace id, where the CNS wants one
+ * @data: 4,096 bytes
+ *
+ * Return: 0, a status above 0, or -errno.
+ */
+int dmaland_nvme_identify(struct dmaland_nvme *ctrl, unsigned int cns, uint32_t nsid, void *data);
+
+/**
+ * struct dmaland_nvme_namespace - an active namespace
+ * @nsid:       its id, from 1
+ * @blocks:     how many there are (NSZE)
+ * @block_size: bytes of a block
+ * @metadata:   bytes of metadata beside each block; only 0 can be read and written
+ */
+struct dmaland_nvme_namespace {
+	uint32_t nsid;
+	uint64_t blocks;
+	uint32_t block_size, metadata;
+};
+
+/** dmaland_nvme_get_namespace() - 0, or -ENODEV when there is no such active namespace, or -errno. */
+int dmaland_nvme_get_namespace(struct dmaland_nvme *ctrl, uint32_t nsid,
+			       struct dmaland_nvme_namespace *ns);
+
+/**
+ * dmaland_nvme_queue_create() - an I/O queue pair
+ * @depth: commands in flight, 1 to max_queue_depth; 0: what suits most, at most 1,023
+ *
+ * A queue belongs to one thread at a time.
+ * Return: the queue, or NULL with errno set.
+ */
+struct dmaland_nvme_queue *dmaland_nvme_queue_create(struct dmaland_nvme *ctrl, unsigned int depth);
+
+/** dmaland_nvme_queue_destroy() - requests under way are answered with -ECANCELED. */
+void dmaland_nvme_queue_destroy(struct dmaland_nvme_queue *queue);
+
+enum dmaland_nvme_opcode {
+	DMALAND_NVME_FLUSH = 0,
+	DMALAND_NVME_WRITE = 1,
+	DMALAND_NVME_READ = 2,
+};
+
+/**
+ * struct dmaland_nvme_request - a request for an I/O queue; the caller's memory until it is done
+ * @opcode:    enum dmaland_nvme_opcode
+ * @nsid:      namespace
+ * @block:     first block
+ * @blocks:    how many; any number: what is above the drive's limits is split
+ * @iov:       the data, in blocks * block_size bytes in all; segments of any length at any address;
+ *             must stay until the request is done
+ * @iov_count: how many segments
+ * @done:      called by dmaland_nvme_poll() with the result: 0, an NVMe status above 0
+ *             (SCT << 8 | SC), or -errno. May submit again
+ * @context:   the caller's
+ */
+struct dmaland_nvme_request {
+	uint8_t opcode;
+	uint32_t nsid;
+	uint64_t block;
+	uint64_t blocks;
+	const struct iovec *iov;
+	int iov_count;
+	void (*done)(struct dmaland_nvme_request *request, int status);
+	void *context;
+
+	/* the driver's, from submit to done */
+	struct {
+		struct dmaland_nvme_request *next; /* in the list of those that wait */
+		const struct nvme_ns *ns;
+		uint64_t left;		/* blocks not submitted; 1 for a flush */
+		size_t segment, offset; /* where their data begin */
+		unsigned int commands;	/* in flight */
+		int status;		/* of the first command that failed */
+	} driver;
+};
+
+/**
+ * dmaland_nvme_submit() - give a request to the drive
+ *
+ * When all slots are taken the request waits in the queue; dmaland_nvme_poll() goes on with it.
+ * Return: 0, or -errno when the request can't be right (it is not done() then): -EINVAL,
+ * -ERANGE (past the end), -ENODEV (no such namespace, or the drive is gone), -EOPNOTSUPP.
+ */
+int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request);
+
+/**
+ * dmaland_nvme_poll() - handle what is complete
+ *
+ * Never waits. A command that took too long, or a drive that is gone, ends all requests of the
+ * controller with -ETIMEDOUT or -ENODEV; from then on the controller only can be closed.
+ *
+ * Return: how many requests were done.
+ */
+unsigned int dmaland_nvme_poll(struct dmaland_nvme_queue *queue);
+
+/*
+ * One request, waited for. @data has blocks * block_size bytes, anywhere.
+ * Return: 0, a status above 0, or -errno with dmaland_last_error() in words for both.
+ */
+int dmaland_nvme_read(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64_t block,
+		      uint64_t blocks, void *data);
+int dmaland_nvme_write(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64_t block,
+		       uint64_t blocks, const void *data);
+int dmaland_nvme_flush(struct dmaland_nvme_queue *queue, uint32_t nsid);
+
+/**
+ * dmaland_nvme_status_text() - a result in words
+ * @status: 0, an NVMe status, or -errno
+ *
+ * Return: a string that stays, such as "LBA out of range (0x080)".
+ */
+const char *dmaland_nvme_status_text(int status);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pool.h - dma_pool: small coherent blocks of one size, with alignment and boundary
+ */
+#ifndef DMALAND_POOL_H
+#define DMALAND_POOL_H
+
+#include <dmaland/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct dma_pool;
+
+/**
+ * dma_pool_create() - make a pool of coherent blocks
+ * @name:     for messages and statistics; copied, cut to 31 characters
+ * @dev:      the device that will see the blocks
+ * @size:     bytes of a block: 1 to INT_MAX; raised to 16, then rounded up to a multiple of @align
+ * @align:    alignment of each block's dma address: a power of two, or 0 for 1
+ * @boundary: no block crosses a multiple of this dma address: a power of two, not below the
+ *            rounded size; 0: none
+ *
+ * Memory is taken from the device in units of the page size, or of the block size where that is
+ * larger. Limits are checked in the kernel's order: dev, align, size, boundary.
+ *
+ * Context: any thread; makes system calls.
+ * Return: the pool, or NULL with errno EINVAL or ENOMEM.
+ */
+struct dma_pool *dma_pool_create(const char *name, struct dmaland_device *dev, size_t size,
+				 size_t align, size_t boundary);
+
+/** dma_pool_create_node() - the same; @node says where the pool's own bookkeeping should lie. */
+struct dma_pool *dma_pool_create_node(const char *name, struct dmaland_device *dev, size_t size,
+				      size_t align, size_t boundary, int node);
+
+/**
+ * dma_pool_destroy() - end a pool
+ * @pool: the pool, or NULL
+ *
+ * Pages with no block in use go back to the device. If blocks are in use this is reported, and
+ * their pages stay mapped until the device is closed.
+ *
+ * Context: no other thread may use the pool any more.
+ */
+void dma_pool_destroy(struct dma_pool *pool);
+
+/**
+ * dma_pool_alloc() - take a block from a pool
+ * @pool:   the pool, from dma_pool_create()
+ * @gfp:    GFP_KERNEL may grow the pool by system calls; GFP_ATOMIC never enters the kernel;
+ *          __GFP_ZERO clears the block
+ * @handle: where the block's dma address goes; untouched on failure
+ *
+ * The block is aligned as the pool was told, does not cross its boundary, and its content is
+ * undefined unless __GFP_ZERO is given.
+ *
+ * Context: any thread.
+ * Return: the block's address, or NULL with errno ENOMEM (nothing left that @gfp allows to take).
+ */
+void *dma_pool_alloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle);
+
+/** dma_pool_zalloc() - dma_pool_alloc() with __GFP_ZERO. */
+static inline void *dma_pool_zalloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle)
+{
+	return dma_pool_alloc(pool, gfp | __GFP_ZERO, handle);
+}
+
+/**
+ * dma_pool_free() - give a block back
+ * @pool:   the pool it came from
+ * @vaddr:  its address
+ * @handle: its dma address
+ *
+ * Always checked: @vaddr is the start of a block of this pool, @handle is its dma address, and it
+ * is not free already. What fails is reported in the kernel's words and dropped.
+ *
+ * Context: any thread; never fails, never allocates, never enters the kernel.
+ */
+void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle);
+
+/**
+ * struct dmaland_pool_stats - figures of one pool
+ * @name:       its name
+ * @block_size: bytes of a block, rounded
+ * @in_use:     blocks handed out
+ * @total:      blocks in the pool's pages
+ * @pages:      units of memory that the pool holds
+ * @bad_frees:  frees that were reported and dropped
+ */
+struct dmaland_pool_stats {
+	char name[32];
+	size_t block_size, in_use, total, pages, bad_frees;
+};
+
+/** dmaland_pool_get_stats() - the figures of one pool. */
+void dmaland_pool_get_stats(struct dma_pool *pool, struct dmaland_pool_stats *stats);
+
+/**
+ * dmaland_get_pools() - the figures of a device's pools
+ * @dev:   the device
+ * @stats: array for them
+ * @n:     its length
+ *
+ * Return: how many pools there are, also when more than @n.
+ */
+size_t dmaland_get_pools(struct dmaland_device *dev, struct dmaland_pool_stats *stats, size_t n);
+
+/**
+ * dmaland_show_pools() - the same as text, in the format of the kernel's sysfs file `pools`
+ * @dev:  the device
+ * @text: buffer; always ends in a NUL when @size is not 0
+ * @size: its bytes
+ *
+ * The first line is `poolinfo - 0.1`, then one line a pool: name, blocks in use, blocks in all,
+ * block size, pages.
+ *
+ * Return: the length of the whole text, as snprintf() does.
+ */
+size_t dmaland_show_pools(struct dmaland_device *dev, char *text, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

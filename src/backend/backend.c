@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * backend.c - which backend serves a spec, and what every backend's domain has in common
+ */
+#include "backend/backend.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "backend/sysfs.h"
+
+const struct backend *const backends[] = {&vfio_backend, &qemu_backend, NULL};
+
+const char *spec_get(const struct spec *spec, const char *key)
+{
+	for (size_t i = 0; i < spec->option_count; i++)
+		if (strcmp(spec->options[i].key, key) == 0)
+			return spec->options[i].value;
+	return NULL;
+}
+
+static const struct backend *backend_named(const char *name)
+{
+	for (size_t i = 0; backends[i]; i++)
+		if (strcmp(backends[i]->name, name) == 0)
+			return backends[i];
+	error_set(EINVAL, "there is no backend '%s'; there are: vfio, qemu", name);
+	return NULL;
+}
+
+/* The first backend that would work; the best one's reason when none would. */
+static const struct backend *backend_for_address(const char *address)
+{
+	const struct backend *best = NULL;
+
+	if (!sysfs_is_pci_address(address)) {
+		error_set(EINVAL,
+			  "'%s' is not a PCI address: one looks like 0000:01:00.0; "
+			  "a spec is [backend:]address[,key=value...]",
+			  address);
+		return NULL;
+	}
+	for (size_t i = 0; backends[i]; i++) {
+		if (!backends[i]->probe)
+			continue;
+		if (!best)
+			best = backends[i];
+		if (backends[i]->probe(address) == 0)
+			return backends[i];
+	}
+	best->probe(address);
+	return NULL;
+}
+
+const struct backend *backend_find(const struct spec *spec)
+{
+	return spec->backend[0] ? backend_named(spec->backend) : backend_for_address(spec->address);
+}
+
+int domain_init(struct domain *domain, const struct domain_ops *ops, uint64_t memory_limit)
+{
+	int err = pthread_mutex_init(&domain->lock, NULL);
+
+	if (err)
+		return error_set(err, "cannot make a lock for a domain: %s", strerror(err));
+	domain->ops = ops;
+	domain->memory_limit = memory_limit;
+	iova_space_init(&domain->iova);
+	return 0;
+}
+
+void domain_fini(struct domain *domain)
+{
+	iova_space_destroy(&domain->iova);
+	pthread_mutex_destroy(&domain->lock);
+}
+
+int domain_check_limit(struct domain *domain, size_t size)
+{
+	if (!domain->memory_limit || size <= domain->memory_limit - domain->memory)
+		return 0;
+	return error_set(ENOMEM,
+			 "memory_limit is %llu KiB, %llu KiB are in use and %zu KiB were asked: "
+			 "raise options.memory_limit",
+			 (unsigned long long)(domain->memory_limit >> 10),
+			 (unsigned long long)(domain->memory >> 10), size >> 10);
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * backend.h - ways to reach a device: what the floors above may use
+ *
+ * A backend fills in two small tables. A domain is what the device can see: it provides chunks of
+ * memory at dma addresses. A pci_function is what the CPU can say to the device: registers,
+ * configuration space, reset. Nothing above this floor knows which backend it stands on.
+ *
+ *   spec "qemu:nvme,drive=x.img" --> backend_find() --> backend->open() --> domain + pci_function
+ *
+ * Functions return 0 or -errno and leave the sentence for the user with error_set().
+ */
+#ifndef BACKEND_BACKEND_H
+#define BACKEND_BACKEND_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <dmaland/types.h>
+#include "iova/iova.h"
+
+struct domain;
+struct pci_function;
+
+/* A piece of memory that CPU and device see; cpu - dma is the same for all of it. */
+struct chunk {
+	char *cpu;
+	dma_addr_t dma;
+	size_t size;
+};
+
+struct domain_ops {
+	const char *backend; /* "vfio" */
+
+	/*
+	 * Memory of size bytes (a multiple of the granule), zeroed, faulted in, not inherited over
+	 * fork, inside the domain's window, mapped for the device at an address aligned to align
+	 * (a power of two, at least the granule; the CPU address too), no byte of it above last.
+	 * -ENOMEM and a sentence when some limit is hit.
+	 */
+	int (*provide)(struct domain *domain, size_t size, size_t align, dma_addr_t last,
+		       struct chunk *chunk);
+
+	/*
+	 * Unmap a chunk for the device, whole, and give its memory back. When it fails the device
+	 * may still reach it, and the chunk stays where it is.
+	 */
+	int (*withdraw)(struct domain *domain, const struct chunk *chunk);
+
+	/* The last device is gone; all chunks are withdrawn, or are to be dropped. */
+	void (*destroy)(struct domain *domain);
+};
+
+/*
+ * Embedded by each backend in a struct of its own. The lock serialises provide, withdraw, joining
+ * and leaving; the backend takes it.
+ */
+struct domain {
+	const struct domain_ops *ops;
+	pthread_mutex_t lock;
+	unsigned int devices;	   /* how many devices share it */
+	size_t granule;		   /* bytes; at least the CPU's page size */
+	char *window;		   /* all memory that is provided lies inside */
+	size_t window_size;	   /* bytes, a multiple of the granule */
+	struct iova_space iova;	   /* dma addresses not in use */
+	struct iova_range *usable; /* as the kernel, or the machine, reports them, ascending */
+	size_t usable_count;
+	uint32_t mapping_limit; /* 0: none */
+	uint32_t mappings;
+	uint64_t memory_limit; /* bytes, from the options; 0: none */
+	uint64_t memory;       /* bytes provided now */
+	void *owner;	       /* floor 6 keeps the domain's arena here */
+};
+
+struct pci_function_ops {
+	/* Configuration space; width 1, 2 or 4; a device that is gone: -ENODEV. */
+	int (*config_read)(struct pci_function *f, unsigned int where, unsigned int width,
+			   uint32_t *value);
+	int (*config_write)(struct pci_function *f, unsigned int where, unsigned int width,
+			    uint32_t value);
+
+	/*
+	 * Size in bytes of a memory BAR, 0 when there is none (or it is an I/O BAR), and where it
+	 * is mapped into our address space, or NULL when it can't be: then read and write serve it.
+	 * Called once per BAR; the backend keeps the mapping until close.
+	 */
+	int (*bar)(struct pci_function *f, unsigned int bar, uint64_t *size, void **direct);
+
+	/* Registers without a mapping; width 1 to 8. A device that does not answer: all ones. */
+	uint64_t (*read)(struct pci_function *f, unsigned int bar, uint64_t offset,
+			 unsigned int width);
+	void (*write)(struct pci_function *f, unsigned int bar, uint64_t offset, unsigned int width,
+		      uint64_t value);
+
+	/* Reset the function, keeping its configuration; -ENOTTY when it has no reset. */
+	int (*reset)(struct pci_function *f);
+
+	/* True when the device can't do DMA any more for a reason only the backend knows. */
+	bool (*is_dead)(struct pci_function *f);
+
+	/* Let go of the device and leave its domain (which ends with its last device). */
+	void (*close)(struct pci_function *f);
+};
+
+/* Embedded by each backend in a struct of its own. */
+struct pci_function {
+	const struct pci_function_ops *ops;
+	struct domain *domain;
+	char name[64]; /* "0000:01:00.0", "qemu:nvme@04" */
+};
+
+struct spec {
+	char backend[16];  /* "" when the spec names none */
+	char address[256]; /* "0000:01:00.0", "nvme" */
+	/* key=value pairs in their order; strings live in text */
+	struct spec_option {
+		const char *key, *value;
+	} * options;
+	size_t option_count;
+	char *text;
+};
+
+/* The value of a key, or NULL. */
+const char *spec_get(const struct spec *spec, const char *key);
+
+struct backend {
+	const char *name;
+
+	/*
+	 * Open the device, in a domain of its own or in that of share. memory_limit is for a new
+	 * domain. The function that comes back holds the domain: (*f)->domain.
+	 */
+	int (*open)(const struct spec *spec, struct pci_function *share, uint64_t memory_limit,
+		    struct pci_function **f);
+
+	/*
+	 * Would a bare PCI address work here? 0, or -errno with the sentence that says why not and
+	 * what to do. NULL for backends that no bare address can mean.
+	 */
+	int (*probe)(const char *address);
+};
+
+extern const struct backend vfio_backend, qemu_backend;
+
+/* The backend that a spec asks for or that is best for its address; NULL with the error set. */
+const struct backend *backend_find(const struct spec *spec);
+
+/* All backends, best first, NULL at the end. */
+extern const struct backend *const backends[];
+
+/* Common beginnings and ends of every backend's domain. */
+int domain_init(struct domain *domain, const struct domain_ops *ops, uint64_t memory_limit);
+void domain_fini(struct domain *domain);
+
+/* Would size bytes more pass the domain's memory limit? 0, or -ENOMEM with the error set. */
+int domain_check_limit(struct domain *domain, size_t size);
+
+#endif

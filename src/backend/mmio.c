@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mmio.c - register windows: where readl() and its family land
+ *
+ * Windows that are not mapped stand in a list. Its nodes are only ever added, and used again once
+ * their window is closed, so that a reader needs no lock. lowest..highest bounds all of them: in a
+ * process that has none, an access costs one comparison more than the bare load.
+ */
+#include "backend/mmio.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <dmaland/io.h>
+#include "base/error.h"
+
+struct window {
+	struct window *next;
+	_Atomic(uintptr_t) base; /* 0: not in use; written last when a window opens */
+	uintptr_t size;
+	struct pci_function *function;
+	unsigned int bar;
+	void *direct; /* where the registers really are; NULL: nowhere */
+};
+
+static struct {
+	pthread_mutex_t lock; /* for opening and closing */
+	_Atomic(struct window *) first;
+	_Atomic(uintptr_t) lowest, highest; /* of all windows that ever were without a mapping */
+} table = {.lock = PTHREAD_MUTEX_INITIALIZER, .lowest = UINTPTR_MAX};
+
+static struct window *window_at(uintptr_t address)
+{
+	for (struct window *w = atomic_load_explicit(&table.first, memory_order_acquire); w;
+	     w = w->next) {
+		uintptr_t base = atomic_load_explicit(&w->base, memory_order_acquire);
+
+		if (base && address - base < w->size)
+			return w->direct ? NULL : w;
+	}
+	return NULL;
+}
+
+/* The window without a mapping that an address lies in; NULL: follow the address. */
+static inline struct window *window_trapped(uintptr_t address)
+{
+	if (address < atomic_load_explicit(&table.lowest, memory_order_relaxed) ||
+	    address > atomic_load_explicit(&table.highest, memory_order_relaxed))
+		return NULL;
+	return window_at(address);
+}
+
+static uint64_t window_read(struct window *w, uintptr_t address, unsigned int width)
+{
+	return w->function->ops->read(w->function, w->bar, address - w->base, width);
+}
+
+static void window_write(struct window *w, uintptr_t address, unsigned int width, uint64_t value)
+{
+	w->function->ops->write(w->function, w->bar, address - w->base, width, value);
+}
+
+#define MMIO_ACCESS(bits)                                                                          \
+	uint##bits##_t dmaland_read##bits(const volatile void *addr)                               \
+	{                                                                                          \
+		struct window *w = window_trapped((uintptr_t)addr);                                \
+                                                                                                   \
+		if (__builtin_expect(w != NULL, 0))                                                \
+			return (uint##bits##_t)window_read(w, (uintptr_t)addr, bits / 8);          \
+		return *(const volatile uint##bits##_t *)addr;                                     \
+	}                                                                                          \
+	void dmaland_write##bits(uint##bits##_t value, volatile void *addr)                        \
+	{                                                                                          \
+		struct window *w = window_trapped((uintptr_t)addr);                                \
+                                                                                                   \
+		if (__builtin_expect(w != NULL, 0))                                                \
+			window_write(w, (uintptr_t)addr, bits / 8, value);                         \
+		else                                                                               \
+			*(volatile uint##bits##_t *)addr = value;                                  \
+	}
+
+MMIO_ACCESS(8)
+MMIO_ACCESS(16)
+MMIO_ACCESS(32)
+MMIO_ACCESS(64)
+
+/* A node for a new window; the lock is held. */
+static struct window *window_node(void)
+{
+	struct window *w;
+
+	for (w = table.first; w; w = w->next)
+		if (!w->base)
+			return w;
+	w = calloc(1, sizeof(*w));
+	if (!w)
+		return NULL;
+	w->next = table.first;
+	atomic_store_explicit(&table.first, w, memory_order_release);
+	return w;
+}
+
+static void table_widen(uintptr_t base, uintptr_t size)
+{
+	if (base < table.lowest)
+		table.lowest = base;
+	if (base + size - 1 > table.highest)
+		table.highest = base + size - 1;
+}
+
+void *mmio_open(struct pci_function *f, unsigned int bar, uint64_t size)
+{
+	uint64_t bar_size;
+	struct window *w;
+	void *cookie, *direct;
+
+	if (f->ops->bar(f, bar, &bar_size, &direct))
+		return NULL;
+	if (bar_size == 0 || size > bar_size) {
+		error_set(EINVAL, "%s has no memory BAR %u of %llu bytes (it has %llu)", f->name,
+			  bar, (unsigned long long)size, (unsigned long long)bar_size);
+		return NULL;
+	}
+	if (size == 0)
+		size = bar_size;
+	cookie = direct;
+	if (!direct) {
+		cookie = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+			      -1, 0);
+		if (cookie == MAP_FAILED) {
+			error_system("cannot reserve %llu bytes of addresses for BAR %u of %s",
+				     (unsigned long long)size, bar, f->name);
+			return NULL;
+		}
+	}
+
+	pthread_mutex_lock(&table.lock);
+	w = window_node();
+	if (w) {
+		w->size = size;
+		w->function = f;
+		w->bar = bar;
+		w->direct = direct;
+		if (!direct)
+			table_widen((uintptr_t)cookie, size);
+		atomic_store_explicit(&w->base, (uintptr_t)cookie, memory_order_release);
+	}
+	pthread_mutex_unlock(&table.lock);
+	if (!w) {
+		if (!direct)
+			munmap(cookie, size);
+		error_set(ENOMEM, "no memory for a register window of %s", f->name);
+		return NULL;
+	}
+	return cookie;
+}
+
+/* The lock is held. */
+static void window_close(struct window *w)
+{
+	if (!w->direct)
+		munmap((void *)w->base, w->size);
+	atomic_store_explicit(&w->base, 0, memory_order_release);
+}
+
+void mmio_close(struct pci_function *f, void *cookie)
+{
+	pthread_mutex_lock(&table.lock);
+	for (struct window *w = table.first; w; w = w->next)
+		if (w->base == (uintptr_t)cookie && w->base && w->function == f) {
+			window_close(w);
+			break;
+		}
+	pthread_mutex_unlock(&table.lock);
+}
+
+void mmio_close_all(struct pci_function *f)
+{
+	pthread_mutex_lock(&table.lock);
+	for (struct window *w = table.first; w; w = w->next)
+		if (w->base && w->function == f)
+			window_close(w);
+	pthread_mutex_unlock(&table.lock);
+}

@@ -1,0 +1,2 @@
+#include "backend/backend.h"
+const struct backend qemu_backend = {.name = "qemu"};

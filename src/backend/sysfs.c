@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sysfs.c - what the kernel says of PCI devices and their IOMMU groups
+ */
+#include "backend/sysfs.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PCI_DEVICES "/sys/bus/pci/devices/"
+
+bool sysfs_is_pci_address(const char *text)
+{
+	unsigned int domain, bus, device, function;
+	char again[32];
+
+	if (sscanf(text, "%x:%x:%x.%x", &domain, &bus, &device, &function) != 4)
+		return false;
+	snprintf(again, sizeof(again), "%04x:%02x:%02x.%x", domain, bus, device, function);
+	return bus < 256 && device < 32 && function < 8 && strcmp(again, text) == 0;
+}
+
+bool sysfs_device_exists(const char *address)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), PCI_DEVICES "%s", address);
+	return access(path, F_OK) == 0;
+}
+
+/* The last part of what a link of the device points at. */
+static int device_link(const char *address, const char *link, char *name, size_t size)
+{
+	char path[PATH_MAX], target[PATH_MAX];
+	const char *slash;
+	ssize_t length;
+
+	snprintf(path, sizeof(path), PCI_DEVICES "%s/%s", address, link);
+	length = readlink(path, target, sizeof(target) - 1);
+	if (length < 0)
+		return -errno;
+	target[length] = '\0';
+	slash = strrchr(target, '/');
+	snprintf(name, size, "%s", slash ? slash + 1 : target);
+	return 0;
+}
+
+void sysfs_driver(const char *address, char *driver, size_t size)
+{
+	if (device_link(address, "driver", driver, size))
+		driver[0] = '\0';
+}
+
+int sysfs_iommu_group(const char *address)
+{
+	char name[32];
+	int err = device_link(address, "iommu_group", name, sizeof(name));
+
+	return err ? err : atoi(name);
+}
+
+/* Bridges are passed over: VFIO lets the kernel's port driver keep them. */
+static bool device_is_bridge(const char *address)
+{
+	char path[PATH_MAX], class[16] = "";
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), PCI_DEVICES "%s/class", address);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	n = read(fd, class, sizeof(class) - 1);
+	close(fd);
+	return n > 4 && strncmp(class, "0x06", 4) == 0;
+}
+
+void sysfs_group_blockers(int group, char *text, size_t size)
+{
+	char path[64], driver[64];
+	struct dirent *entry;
+	size_t used = 0;
+	DIR *dir;
+
+	text[0] = '\0';
+	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%d/devices", group);
+	dir = opendir(path);
+	if (!dir)
+		return;
+	while ((entry = readdir(dir)) && used < size) {
+		if (!sysfs_is_pci_address(entry->d_name) || device_is_bridge(entry->d_name))
+			continue;
+		sysfs_driver(entry->d_name, driver, sizeof(driver));
+		if (!driver[0] || strcmp(driver, "vfio-pci") == 0)
+			continue;
+		used += (size_t)snprintf(text + used, size - used, "%s%s (bound to %s)",
+					 used ? ", " : "", entry->d_name, driver);
+	}
+	closedir(dir);
+}
+
+long long sysfs_number(const char *path)
+{
+	char text[32];
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (n <= 0)
+		return -EIO;
+	text[n] = '\0';
+	return strtoll(text, NULL, 10);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sysfs.h - what the kernel says of PCI devices and their IOMMU groups
+ */
+#ifndef BACKEND_SYSFS_H
+#define BACKEND_SYSFS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* "0000:01:00.0": domain, bus, device, function in hexadecimal. */
+bool sysfs_is_pci_address(const char *text);
+
+bool sysfs_device_exists(const char *address);
+
+/* Name of the kernel driver that the device is bound to; "" when none. */
+void sysfs_driver(const char *address, char *driver, size_t size);
+
+/* The device's IOMMU group; -ENOENT when it has none (no IOMMU), without an error text. */
+int sysfs_iommu_group(const char *address);
+
+/*
+ * Devices of the group that keep it from being given to user space, as text: "0000:00:06.0
+ * (bound to snd_hda_intel)", several with commas. "" when there are none.
+ */
+void sysfs_group_blockers(int group, char *text, size_t size);
+
+/* A decimal number from a file; -errno when it can't be read, without an error text. */
+long long sysfs_number(const char *path);
+
+#endif

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * window.c - anonymous memory for a domain, all of it inside one range of addresses
+ *
+ *   base                                                          base + size
+ *    |  reserved, no access  | chunk |   | chunk |  no access          |
+ *
+ * A chunk is put in place over the reservation and replaced by a fresh reservation when it goes.
+ */
+#include "backend/window.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/error.h"
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
+
+/* What is aligned to this can serve any alignment that coherent memory promises. */
+#define WINDOW_ALIGN ((size_t)1 << 30)
+
+static const int reserve_flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+
+int window_open(struct memory_window *window)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t wanted = 2 * page * (size_t)sysconf(_SC_PHYS_PAGES);
+	size_t size = (wanted + WINDOW_ALIGN - 1) & ~(WINDOW_ALIGN - 1);
+	void *base;
+	int err;
+
+	iova_space_init(&window->unused);
+	do {
+		base = mmap(NULL, size, PROT_NONE, reserve_flags, -1, 0);
+	} while (base == MAP_FAILED && (size /= 2) >= WINDOW_ALIGN);
+	if (base == MAP_FAILED)
+		return error_system("cannot reserve %zu MiB of addresses (ulimit -v?)",
+				    2 * size >> 20);
+
+	window->base = base;
+	window->size = size;
+	err = iova_space_add(&window->unused, (uintptr_t)base, (uintptr_t)base + size - 1);
+	if (err) {
+		munmap(base, size);
+		return error_set(ENOMEM, "no memory for a domain's bookkeeping");
+	}
+	return 0;
+}
+
+void window_close(struct memory_window *window)
+{
+	munmap(window->base, window->size);
+	iova_space_destroy(&window->unused);
+}
+
+size_t window_hugepage_size(void)
+{
+	static const char label[] = "Hugepagesize:";
+	size_t kib = 0;
+	char line[128];
+	FILE *f = fopen("/proc/meminfo", "re");
+
+	if (!f)
+		return 0;
+	while (fgets(line, sizeof(line), f))
+		if (strncmp(line, label, sizeof(label) - 1) == 0 &&
+		    sscanf(line + sizeof(label) - 1, "%zu", &kib) == 1)
+			break;
+	fclose(f);
+	return kib << 10;
+}
+
+/* Fault all pages in, so that a shortage shows here and not at the first touch. */
+static int memory_populate(char *cpu, size_t size)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	if (madvise(cpu, size, MADV_POPULATE_WRITE) == 0)
+		return 0;
+	if (errno != EINVAL)
+		return -errno;
+	for (size_t i = 0; i < size; i += page)
+		*(volatile char *)(cpu + i) = 0;
+	return 0;
+}
+
+static int memory_place(char *cpu, size_t size, int huge)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | huge;
+	int err;
+
+	if (mmap(cpu, size, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED)
+		return -errno;
+	if (madvise(cpu, size, MADV_DONTFORK))
+		return -errno;
+	if (!huge)
+		madvise(cpu, size, MADV_HUGEPAGE); /* where the kernel can: it need not */
+	err = memory_populate(cpu, size);
+	return err;
+}
+
+int window_take(struct memory_window *window, size_t size, size_t align, char **cpu)
+{
+	size_t huge = window_hugepage_size();
+	uint64_t first;
+	int err;
+
+	err = iova_space_take(&window->unused, size, align, UINT64_MAX, &first);
+	if (err == -ENOSPC)
+		return error_set(ENOMEM,
+				 "the domain's window of %zu MiB of addresses has no %zu KiB left: "
+				 "free memory of the device first",
+				 window->size >> 20, size >> 10);
+	if (err)
+		return error_set(-err, "no memory for a domain's bookkeeping");
+
+	*cpu = (char *)(uintptr_t)first;
+	err = -ENOMEM;
+	if (huge && size % huge == 0 && first % huge == 0)
+		err = memory_place(*cpu, size, MAP_HUGETLB);
+	if (err)
+		err = memory_place(*cpu, size, 0);
+	if (err) {
+		window_give(window, *cpu, size);
+		return error_set(ENOMEM, "cannot get %zu KiB of memory from the system: %s",
+				 size >> 10, strerror(-err));
+	}
+	return 0;
+}
+
+/* Should the reservation fail, the addresses are not used again: leaked rather than overlaid. */
+void window_give(struct memory_window *window, char *cpu, size_t size)
+{
+	if (mmap(cpu, size, PROT_NONE, reserve_flags | MAP_FIXED, -1, 0) != MAP_FAILED)
+		iova_space_release(&window->unused, (uintptr_t)cpu, size);
+	else
+		madvise(cpu, size, MADV_DONTNEED);
+}

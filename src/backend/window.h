@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * window.h - anonymous memory for a domain, all of it inside one range of addresses
+ *
+ * The range is reserved once and costs nothing until memory is put into it. That all of a domain's
+ * memory lies in one range makes the way from an address to its page one subtraction.
+ */
+#ifndef BACKEND_WINDOW_H
+#define BACKEND_WINDOW_H
+
+#include <stddef.h>
+
+#include "iova/iova.h"
+
+struct memory_window {
+	char *base;
+	size_t size;
+	struct iova_space unused; /* CPU addresses */
+};
+
+/* Reserve addresses enough for twice the machine's memory, or as many as can be had. */
+int window_open(struct memory_window *window);
+void window_close(struct memory_window *window);
+
+/*
+ * Zeroed, faulted-in memory that a forked child does not get; aligned to align, which also the
+ * size is a multiple of the page size. Hugepages where they are free and fit. -ENOMEM in words.
+ */
+int window_take(struct memory_window *window, size_t size, size_t align, char **cpu);
+void window_give(struct memory_window *window, char *cpu, size_t size);
+
+/* Bytes of a hugepage of the default size, 0 when the kernel has none. */
+size_t window_hugepage_size(void);
+
+#endif

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * error.c - a failure in words, kept per thread
+ *
+ * One buffer a thread, of fixed size: reporting that memory ran out must not need memory.
+ */
+#include "base/error.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static _Thread_local struct {
+	int code;
+	char text[1024];
+} last;
+
+int dmaland_set_error(int code, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(last.text, sizeof(last.text), format, args);
+	va_end(args);
+	last.code = code;
+	errno = code;
+	return -code;
+}
+
+int error_prefix(const char *format, ...)
+{
+	char rest[sizeof(last.text)];
+	va_list args;
+	size_t used;
+
+	memcpy(rest, last.text, sizeof(rest));
+	va_start(args, format);
+	vsnprintf(last.text, sizeof(last.text), format, args);
+	va_end(args);
+	used = strlen(last.text);
+	snprintf(last.text + used, sizeof(last.text) - used, ": %s", rest);
+	errno = last.code;
+	return -last.code;
+}
+
+int error_system(const char *format, ...)
+{
+	int code = errno;
+	va_list args;
+	size_t used;
+
+	va_start(args, format);
+	vsnprintf(last.text, sizeof(last.text), format, args);
+	va_end(args);
+	used = strlen(last.text);
+	snprintf(last.text + used, sizeof(last.text) - used, ": %s", strerror(code));
+	last.code = code;
+	errno = code;
+	return -code;
+}
+
+const char *error_last(void)
+{
+	return last.text;
+}
+
+const char *dmaland_last_error(void)
+{
+	return error_last();
+}

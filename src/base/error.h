@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * error.h - a failure in words, kept per thread
+ *
+ * error_set(), which drivers know as dmaland_set_error(), stores the sentence that dmaland_last_error() returns, sets errno and returns
+ * -code, so that a failing function can end in `return error_set(ENOMEM, ...)`.
+ */
+#ifndef BASE_ERROR_H
+#define BASE_ERROR_H
+
+#include <dmaland/device.h>
+
+#define error_set dmaland_set_error
+
+/* Put "what: " in front of the sentence that is there; errno and return value as error_set(). */
+int error_prefix(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* error_set() for a system call that failed with errno: "... : No such file". Returns -errno. */
+int error_system(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+const char *error_last(void);
+
+#endif

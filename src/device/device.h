@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * device.h - struct dmaland_device: the floors below, put together
+ */
+#ifndef DEVICE_DEVICE_H
+#define DEVICE_DEVICE_H
+
+#include <dmaland/device.h>
+#include "backend/backend.h"
+#include "memory/arena.h"
+#include "pool/pool.h"
+
+struct dmaland_device {
+	struct pci_function *function;
+	struct arena *arena; /* of the function's domain, which other devices may share */
+	struct dma_limits limits;
+	struct arena_tenant coherent; /* takes the runs of dma_alloc_coherent() */
+	struct arena_tenant orphans;  /* has the pages of pools that were destroyed busy */
+	struct pool_list pools;
+	uint16_t vendor, id;
+};
+
+/* Take a spec apart; spec_fini() frees it. 0 or -errno in words. */
+int spec_parse(struct spec *spec, const char *text);
+void spec_fini(struct spec *spec);
+
+/* Bus mastering off, then a reset where the function has one. False: it may still do DMA. */
+bool pci_quiesce(struct dmaland_device *dev);
+
+#endif

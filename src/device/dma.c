@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * dma.c - the public calls that take a device, for the floors below that don't know one
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include <dmaland/coherent.h>
+#include "base/error.h"
+#include "device/device.h"
+#include "memory/coherent.h"
+
+void *dma_alloc_coherent(struct dmaland_device *dev, size_t size, dma_addr_t *handle, gfp_t gfp)
+{
+	return coherent_alloc(dev->arena, &dev->coherent, size, handle, gfp);
+}
+
+void dma_free_coherent(struct dmaland_device *dev, size_t size, void *vaddr, dma_addr_t handle)
+{
+	coherent_free(dev->arena, &dev->coherent, dev->function->name, size, vaddr, handle);
+}
+
+struct dma_pool *dma_pool_create(const char *name, struct dmaland_device *dev, size_t size,
+				 size_t align, size_t boundary)
+{
+	return dma_pool_create_node(name, dev, size, align, boundary, NUMA_NO_NODE);
+}
+
+/* The bookkeeping of a pool is small, and stays where it is first touched. */
+struct dma_pool *dma_pool_create_node(const char *name, struct dmaland_device *dev, size_t size,
+				      size_t align, size_t boundary, int node)
+{
+	(void)node;
+	if (!dev) {
+		error_set(EINVAL, "dma_pool_create %s: no device", name ? name : "");
+		return NULL;
+	}
+	const struct pool_place place = {
+		.arena = dev->arena,
+		.limits = &dev->limits,
+		.list = &dev->pools,
+		.orphans = &dev->orphans,
+		.name = dev->function->name,
+	};
+	return pool_create(name, &place, size, align, boundary);
+}
+
+dma_addr_t dmaland_virt_to_dma(struct dmaland_device *dev, const void *vaddr, size_t size)
+{
+	dma_addr_t handle = arena_translate(dev->arena, vaddr, size);
+
+	if (handle == DMA_MAPPING_ERROR)
+		error_set(EFAULT, "%zu bytes at %p are not all in DMA memory of %s", size, vaddr,
+			  dev->function->name);
+	return handle;
+}
+
+size_t dmaland_get_pools(struct dmaland_device *dev, struct dmaland_pool_stats *stats, size_t n)
+{
+	return pool_list_stats(&dev->pools, stats, n);
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pci.c - registers, configuration space, bus mastering and reset of an open device
+ */
+#include <errno.h>
+#include <linux/pci_regs.h>
+
+#include <dmaland/io.h>
+#include "base/error.h"
+#include "backend/mmio.h"
+#include "device/device.h"
+
+void *pci_iomap(struct dmaland_device *dev, int bar, unsigned long maxlen)
+{
+	if (bar < 0 || bar > 5) {
+		error_set(EINVAL, "%s: there is no BAR %d; they are 0 to 5", dev->function->name,
+			  bar);
+		return NULL;
+	}
+	return mmio_open(dev->function, (unsigned int)bar, maxlen);
+}
+
+void pci_iounmap(struct dmaland_device *dev, void *window)
+{
+	if (window)
+		mmio_close(dev->function, window);
+}
+
+uint64_t pci_resource_len(struct dmaland_device *dev, int bar)
+{
+	uint64_t size;
+	void *direct;
+
+	if (bar < 0 || bar > 5 ||
+	    dev->function->ops->bar(dev->function, (unsigned int)bar, &size, &direct))
+		return 0;
+	return size;
+}
+
+static int config_read(struct dmaland_device *dev, int where, unsigned int width, uint32_t *value)
+{
+	struct pci_function *f = dev->function;
+
+	*value = UINT32_MAX;
+	if (where < 0 || where >= PCI_CFG_SPACE_EXP_SIZE || where % (int)width)
+		return error_set(EINVAL, "%s: configuration space has no %u bytes at %d", f->name,
+				 width, where);
+	return f->ops->config_read(f, (unsigned int)where, width, value);
+}
+
+static int config_write(struct dmaland_device *dev, int where, unsigned int width, uint32_t value)
+{
+	struct pci_function *f = dev->function;
+
+	if (where < 0 || where >= PCI_CFG_SPACE_EXP_SIZE || where % (int)width)
+		return error_set(EINVAL, "%s: configuration space has no %u bytes at %d", f->name,
+				 width, where);
+	return f->ops->config_write(f, (unsigned int)where, width, value);
+}
+
+#define CONFIG_ACCESS(name, width, type)                                                           \
+	int pci_read_config_##name(struct dmaland_device *dev, int where, type *value)             \
+	{                                                                                          \
+		uint32_t read;                                                                     \
+		int err = config_read(dev, where, width, &read);                                   \
+                                                                                                   \
+		*value = (type)read;                                                               \
+		return err;                                                                        \
+	}                                                                                          \
+	int pci_write_config_##name(struct dmaland_device *dev, int where, type value)             \
+	{                                                                                          \
+		return config_write(dev, where, width, value);                                     \
+	}
+
+CONFIG_ACCESS(byte, 1, uint8_t)
+CONFIG_ACCESS(word, 2, uint16_t)
+CONFIG_ACCESS(dword, 4, uint32_t)
+
+/* Set and clear bits of the command register (PCI 3.0, 6.2.2), and see that the device took it. */
+static int command_change(struct dmaland_device *dev, uint16_t set, uint16_t clear)
+{
+	uint16_t command, after;
+	int err = pci_read_config_word(dev, PCI_COMMAND, &command);
+
+	if (err)
+		return err;
+	command = (uint16_t)((command | set) & ~clear);
+	err = pci_write_config_word(dev, PCI_COMMAND, command);
+	if (!err)
+		err = pci_read_config_word(dev, PCI_COMMAND, &after);
+	if (err)
+		return err;
+	if ((after & set) != set || (after & clear))
+		return error_set(EIO,
+				 "%s: its command register reads 0x%04x where 0x%04x was written",
+				 dev->function->name, after, command);
+	return 0;
+}
+
+int pci_enable_device(struct dmaland_device *dev)
+{
+	return command_change(dev, PCI_COMMAND_MEMORY, 0);
+}
+
+void pci_disable_device(struct dmaland_device *dev)
+{
+	command_change(dev, 0, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+}
+
+int pci_set_master(struct dmaland_device *dev)
+{
+	return command_change(dev, PCI_COMMAND_MASTER, 0);
+}
+
+int pci_clear_master(struct dmaland_device *dev)
+{
+	return command_change(dev, 0, PCI_COMMAND_MASTER);
+}
+
+int pci_reset_function(struct dmaland_device *dev)
+{
+	return dev->function->ops->reset(dev->function);
+}
+
+bool pci_device_is_present(struct dmaland_device *dev)
+{
+	uint16_t vendor;
+
+	return !dev->function->ops->is_dead(dev->function) &&
+	       pci_read_config_word(dev, PCI_VENDOR_ID, &vendor) == 0 && vendor != 0xffff;
+}
+
+/* A device that is gone can't do DMA either. */
+bool pci_quiesce(struct dmaland_device *dev)
+{
+	bool quiet = pci_clear_master(dev) == 0 || !pci_device_is_present(dev);
+
+	return pci_reset_function(dev) == 0 || quiet;
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * spec.c - "[backend:]address[,key=value...]" taken apart
+ *
+ * A comma inside a value is written twice, as QEMU has it: "qemu:nvme,drive=a,,b.img".
+ */
+#include "device/device.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "backend/sysfs.h"
+
+/* End the field that begins at text; where the next begins, or NULL. ",," becomes ",". */
+static char *field_end(char *text)
+{
+	char *to = text;
+
+	for (char *from = text;; from++) {
+		if (from[0] == ',' && from[1] == ',') {
+			from++;
+		} else if (from[0] == ',' || from[0] == '\0') {
+			char *next = from[0] ? from + 1 : NULL;
+
+			*to = '\0';
+			return next;
+		}
+		*to++ = *from;
+	}
+}
+
+static int parse_head(struct spec *spec, const char *head, const char *whole)
+{
+	const char *colon = strchr(head, ':');
+	size_t length = colon ? (size_t)(colon - head) : 0;
+
+	if (colon && !sysfs_is_pci_address(head)) {
+		if (length == 0 || length >= sizeof(spec->backend))
+			return error_set(EINVAL, "'%s' names no backend before its colon", whole);
+		memcpy(spec->backend, head, length);
+		head = colon + 1;
+	}
+	if (strlen(head) >= sizeof(spec->address))
+		return error_set(EINVAL, "the address in '%s' is longer than %zu characters", whole,
+				 sizeof(spec->address) - 1);
+	strcpy(spec->address, head);
+	return 0;
+}
+
+static int parse_option(struct spec *spec, char *text, const char *whole)
+{
+	char *equals = strchr(text, '=');
+
+	if (!equals || equals == text)
+		return error_set(EINVAL, "'%s' in '%s' is not key=value", text, whole);
+	*equals = '\0';
+	spec->options[spec->option_count++] = (struct spec_option){text, equals + 1};
+	return 0;
+}
+
+int spec_parse(struct spec *spec, const char *text)
+{
+	size_t commas = 0;
+	char *field, *next;
+	int err;
+
+	memset(spec, 0, sizeof(*spec));
+	if (!text || !text[0])
+		return error_set(EINVAL, "an empty spec; one is [backend:]address[,key=value...]");
+	for (const char *c = text; *c; c++)
+		commas += *c == ',';
+	spec->text = strdup(text);
+	spec->options = calloc(commas + 1, sizeof(*spec->options));
+	if (!spec->text || !spec->options) {
+		err = error_set(ENOMEM, "no memory for a spec");
+		goto fail;
+	}
+	field = spec->text;
+	next = field_end(field);
+	err = parse_head(spec, field, text);
+	while (!err && next) {
+		field = next;
+		next = field_end(field);
+		err = parse_option(spec, field, text);
+	}
+	if (!err)
+		return 0;
+fail:
+	spec_fini(spec);
+	return err;
+}
+
+void spec_fini(struct spec *spec)
+{
+	free(spec->text);
+	free(spec->options);
+}

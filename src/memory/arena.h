@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * arena.h - memory that is mapped for the device and stays mapped
+ *
+ * One arena a domain. It holds chunks that the domain provided, each with one dma offset, and hands
+ * out runs of pages from them. Growing is the only thing that enters the kernel.
+ */
+#ifndef MEMORY_ARENA_H
+#define MEMORY_ARENA_H
+
+#include <pthread.h>
+
+#include <dmaland/types.h>
+#include "backend/backend.h"
+#include "iova/limits.h"
+#include "memory/pagemap.h"
+
+struct arena_chunk {
+	struct arena_chunk *next; /* descending dma addresses */
+	struct chunk memory;
+	size_t pages, free_pages;
+	uint64_t free[]; /* bit set: page is free */
+};
+
+/* Who takes runs; embedded in what uses them. */
+struct arena_tenant {
+	const struct dma_limits *limits; /* those of its device: also tells devices apart */
+};
+
+struct arena {
+	struct domain *domain;
+	struct pagemap pagemap;
+	size_t page_size;
+
+	pthread_mutex_t
+		growing; /* one at a time adds or removes chunks; held across system calls */
+
+	pthread_spinlock_t lock; /* all that follows; never held across a system call */
+	struct arena_chunk *chunks;
+	size_t pages, free_pages;
+};
+
+/*
+ * Pages that GFP_KERNEL leaves for GFP_ATOMIC as long as the arena can grow. The kernel keeps
+ * 128 KiB at the least for its atomic pools (kernel/dma/pool.c); so do we, with 4 KiB pages.
+ */
+#define ARENA_RESERVE_PAGES 32
+
+int arena_create(struct domain *domain, struct arena **arena);
+
+/*
+ * Withdraw all chunks and end the arena. False when the domain could not take some of them back:
+ * the device may still reach them, and neither the arena nor the domain may be freed.
+ */
+bool arena_destroy(struct arena *arena);
+
+/*
+ * Take a run of size bytes, rounded up to pages, aligned to align (a power of two) for CPU and
+ * device, under the tenant's coherent mask. On success *first is the entry of its first page.
+ * -ENOMEM in words otherwise. Content is undefined.
+ */
+int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, size_t align,
+	       gfp_t gfp, struct page **first);
+
+/* Give a run back. Makes no system call. */
+void arena_give(struct arena *arena, struct page *first);
+
+/* From now on the run is another tenant's. */
+void arena_hand_over(struct arena *arena, struct page *first, struct arena_tenant *tenant);
+
+/*
+ * Give back a run if address is its start, the tenant has it and accept(first, context) agrees, in
+ * one step against others that give it back. The answer of accept, or false.
+ */
+bool arena_give_if(struct arena *arena, struct arena_tenant *tenant, const void *address,
+		   bool (*accept)(struct page *first, void *context), void *context);
+
+/* Call visit for each run whose tenant has these limits. The arena's lock is not held. */
+void arena_for_each_run(struct arena *arena, const struct dma_limits *limits,
+			void (*visit)(struct arena *arena, struct page *first, void *context),
+			void *context);
+
+/* Make sure that GFP_ATOMIC finds something under the tenant's mask, if it can be had. */
+void arena_prepare(struct arena *arena, struct arena_tenant *tenant);
+
+/*
+ * Give chunks that nobody uses back to the domain, but for `keep` free pages; chunks that were made
+ * for one large request always.
+ */
+void arena_trim(struct arena *arena, size_t keep);
+
+/*
+ * Change the coherent mask; -EBUSY in words when a run of this device lies above it, the highest
+ * one named.
+ */
+int arena_set_mask(struct arena *arena, struct dma_limits *limits, uint64_t mask, const char *name);
+
+/* The dma address of size bytes in runs that are taken; DMA_MAPPING_ERROR when they aren't. */
+dma_addr_t arena_translate(struct arena *arena, const void *address, size_t size);
+
+/* The dma address of an address inside a chunk. */
+static inline dma_addr_t chunk_dma(const struct arena_chunk *chunk, const void *address)
+{
+	return chunk->memory.dma + (dma_addr_t)((const char *)address - chunk->memory.cpu);
+}
+
+#endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pagemap.c - from an address to who owns it, in one step
+ */
+#include "memory/pagemap.h"
+
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/error.h"
+
+int pagemap_open(struct pagemap *map, const char *window, size_t window_size, size_t page_size)
+{
+	void *pages;
+
+	map->window = window;
+	map->shift = (unsigned int)__builtin_ctzll(page_size);
+	map->count = window_size >> map->shift;
+	map->reserved = align_up(map->count * sizeof(struct page), (size_t)sysconf(_SC_PAGESIZE));
+	pages = mmap(NULL, map->reserved, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		     -1, 0);
+	if (pages == MAP_FAILED)
+		return error_system("cannot reserve %zu MiB of addresses for the page map",
+				    map->reserved >> 20);
+	map->pages = pages;
+	return 0;
+}
+
+void pagemap_close(struct pagemap *map)
+{
+	munmap(map->pages, map->reserved);
+}
+
+int pagemap_commit(struct pagemap *map, const char *cpu, size_t size)
+{
+	uintptr_t page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
+	struct page *first = pagemap_find(map, cpu);
+	uintptr_t begin = (uintptr_t)first & ~(page_size - 1);
+	uintptr_t end = align_up((uintptr_t)(first + (size >> map->shift)), page_size);
+
+	if (mprotect((void *)begin, end - begin, PROT_READ | PROT_WRITE))
+		return error_system("cannot get %zu KiB for the page map",
+				    (size_t)(end - begin) >> 10);
+	for (size_t i = 0; i < size >> map->shift; i++)
+		memset(&first[i], 0, sizeof(first[i]));
+	return 0;
+}

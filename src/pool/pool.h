@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pool.h - what floor 6 needs of pools beside the public calls
+ */
+#ifndef POOL_POOL_H
+#define POOL_POOL_H
+
+#include <dmaland/pool.h>
+#include "memory/arena.h"
+
+/* The pools of a device. */
+struct pool_list {
+	pthread_mutex_t lock;
+	struct dma_pool *first;
+};
+
+/* Where the pool works: the device's parts that it uses. */
+struct pool_place {
+	struct arena *arena;
+	const struct dma_limits *limits;
+	struct pool_list *list;
+	struct arena_tenant *orphans; /* takes over pages of pools that are destroyed busy */
+	const char *name;	      /* the device's, for messages */
+};
+
+struct dma_pool *pool_create(const char *name, const struct pool_place *place, size_t size,
+			     size_t align, size_t boundary);
+
+/* Fill in up to n; how many there are. */
+size_t pool_list_stats(struct pool_list *list, struct dmaland_pool_stats *stats, size_t n);
+
+#endif

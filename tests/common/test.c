@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+#include "test.h"
+
+#include <pthread.h>
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static char text[65536];
+
+static void capture(void *context, enum dmaland_log_level level, const char *line)
+{
+	size_t used;
+
+	(void)context;
+	(void)level;
+	pthread_mutex_lock(&lock);
+	used = strlen(text);
+	snprintf(text + used, sizeof(text) - used, "%s\n", line);
+	pthread_mutex_unlock(&lock);
+}
+
+void log_capture(void)
+{
+	log_clear();
+	dmaland_set_log(capture, NULL);
+}
+
+void log_clear(void)
+{
+	text[0] = '\0';
+}
+
+const char *log_text(void)
+{
+	return text;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test.h - cmocka with what it wants included before, and a log that tests can look into
+ */
+#ifndef TESTS_COMMON_TEST_H
+#define TESTS_COMMON_TEST_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <dmaland/dmaland.h>
+
+/* Lines of the library's log since the last log_clear(), joined by newlines. */
+void log_capture(void);
+void log_clear(void);
+const char *log_text(void);
+
+#define assert_logged(text) assert_non_null(strstr(log_text(), text))
+#define assert_error_says(text)                                                                    \
+	do {                                                                                       \
+		if (!strstr(dmaland_last_error(), text))                                           \
+			fail_msg("the error is '%s', which lacks '%s'", dmaland_last_error(),      \
+				 text);                                                            \
+	} while (0)
+
+/* xorshift64*: the same numbers in every run. */
+static inline uint64_t random_next(uint64_t *state)
+{
+	*state ^= *state >> 12;
+	*state ^= *state << 25;
+	*state ^= *state >> 27;
+	return *state * UINT64_C(2685821657736338717);
+}
+
+static inline uint64_t random_below(uint64_t *state, uint64_t n)
+{
+	return (random_next(state) >> 16) % n;
+}
+
+#endif

@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: MIT */
+#include "test.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "fake_domain.h"
+#include "memory/coherent.h"
+
+static int open_place(void **state)
+{
+	static struct fake_place place;
+
+	log_capture();
+	fake_place_open(&place, NULL, 0);
+	*state = &place;
+	return 0;
+}
+
+static int close_place(void **state)
+{
+	fake_place_close(*state);
+	return 0;
+}
+
+static void *alloc(struct fake_place *p, size_t size, dma_addr_t *handle)
+{
+	return coherent_alloc(p->arena, &p->coherent, size, handle, GFP_KERNEL);
+}
+
+static void release(struct fake_place *p, size_t size, void *vaddr, dma_addr_t handle)
+{
+	coherent_free(p->arena, &p->coherent, "fake", size, vaddr, handle);
+}
+
+static void give(struct arena *arena, struct page *first, void *context)
+{
+	(void)context;
+	arena_give(arena, first);
+}
+
+static void free_all(struct fake_place *p, const struct dma_limits *limits)
+{
+	arena_for_each_run(p->arena, limits, give, NULL);
+}
+
+static void coherent_memory_is_zeroed_and_naturally_aligned(void **state)
+{
+	static const size_t sizes[] = {1,      17,	4096,	 4097,	  12288,    65536,
+				       100000, 1 << 20, 3 << 20, 4 << 20, 12345678, 64 << 20};
+	struct fake_place *p = *state;
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		size_t cover = 1;
+		dma_addr_t handle = 0;
+		char *memory = alloc(p, sizes[i], &handle);
+
+		while (cover < sizes[i] && cover < (4 << 20))
+			cover *= 2;
+		assert_non_null(memory);
+		assert_int_not_equal(handle, 0);
+		assert_int_equal((uintptr_t)memory % cover, 0);
+		assert_int_equal(handle % cover, 0);
+		for (size_t b = 0; b < sizes[i]; b++)
+			if (memory[b])
+				fail_msg("byte %zu of %zu is not zero", b, sizes[i]);
+		memset(memory, 0xff, sizes[i]);
+		release(p, sizes[i], memory, handle);
+	}
+	assert_string_equal(log_text(), "");
+	assert_int_equal(p->arena->free_pages, p->arena->pages);
+}
+
+static void memory_that_was_used_comes_back_zeroed(void **state)
+{
+	struct fake_place *p = *state;
+	dma_addr_t handle;
+
+	for (int i = 0; i < 100; i++) {
+		char *memory = alloc(p, 4096, &handle);
+
+		for (size_t b = 0; b < 4096; b++)
+			assert_int_equal(memory[b], 0);
+		memset(memory, 0xee, 4096);
+		release(p, 4096, memory, handle);
+	}
+}
+
+static void sizes_that_make_no_sense_are_refused(void **state)
+{
+	dma_addr_t handle = 42;
+
+	assert_null(alloc(*state, 0, &handle));
+	assert_int_equal(errno, EINVAL);
+	assert_null(alloc(*state, SIZE_MAX, &handle));
+	assert_null(alloc(*state, SIZE_MAX / 4, &handle));
+	assert_int_equal(errno, ENOMEM);
+	assert_int_equal(handle, 42);
+}
+
+static void a_free_that_does_not_match_is_reported_and_dropped(void **state)
+{
+	struct fake_place *p = *state;
+	dma_addr_t handle;
+	char *memory = alloc(p, 10000, &handle), other[16];
+	size_t free_pages = p->arena->free_pages;
+
+	release(p, 10001, memory, handle);
+	assert_logged("with different size");
+	release(p, 10000, memory, handle + 4096);
+	assert_logged("with different device address");
+	release(p, 10000, memory + 4096, handle + 4096);
+	assert_logged("has not allocated");
+	log_clear();
+	release(p, 10000, memory + 1, handle + 1);
+	assert_logged("has not allocated");
+	log_clear();
+	release(p, 16, other, 0x1000);
+	assert_logged("has not allocated");
+	assert_int_equal(p->arena->free_pages, free_pages);
+	log_clear();
+	release(p, 10000, memory, handle);
+	assert_string_equal(log_text(), "");
+	release(p, 10000, memory, handle);
+	assert_logged("has not allocated");
+	release(p, 0, NULL, 0);
+}
+
+static void a_narrow_mask_is_served_from_below_it_and_a_wide_one_from_above(void **state)
+{
+	struct fake_place *p = *state;
+	struct dma_limits narrow = {.coherent_mask = DMA_BIT_MASK(28)};
+	struct arena_tenant tenant = {.limits = &narrow};
+	dma_addr_t high, low[300];
+	void *h, *l[300];
+
+	h = alloc(p, 4096, &high);
+	assert_non_null(h);
+	assert_true(high > DMA_BIT_MASK(32));
+	for (size_t i = 0; i < 300; i++) {
+		l[i] = coherent_alloc(p->arena, &tenant, 8192, &low[i], GFP_KERNEL);
+		assert_non_null(l[i]);
+		assert_true(low[i] + 8191 <= DMA_BIT_MASK(28));
+	}
+	for (size_t i = 0; i < 300; i++)
+		coherent_free(p->arena, &tenant, "fake", 8192, l[i], low[i]);
+	release(p, 4096, h, high);
+}
+
+static void a_mask_that_cuts_through_a_chunk_is_kept(void **state)
+{
+	static const struct iova_range range = {0x100000, 0x8fffff};
+	struct fake_place *p = *state;
+	struct dma_limits narrow = {.coherent_mask = 0x87ffff};
+	struct arena_tenant tenant = {.limits = &narrow};
+	dma_addr_t handle;
+	size_t taken = 0;
+
+	fake_place_close(p);
+	fake_place_open(p, &range, 1);
+	while (coherent_alloc(p->arena, &tenant, 4096, &handle, GFP_KERNEL)) {
+		assert_true(handle + 4095 <= narrow.coherent_mask);
+		taken++;
+	}
+	assert_int_equal(taken, (0x880000 - 0x100000) / 4096);
+	while (alloc(p, 4096, &handle))
+		assert_true(handle > narrow.coherent_mask);
+	assert_int_equal(p->arena->free_pages, 0);
+	free_all(p, &narrow);
+	free_all(p, &p->limits);
+}
+
+static void narrowing_a_mask_below_memory_in_use_is_refused(void **state)
+{
+	struct fake_place *p = *state;
+	dma_addr_t handle;
+	void *memory = alloc(p, 4096, &handle);
+
+	assert_int_equal(arena_set_mask(p->arena, &p->limits, DMA_BIT_MASK(32), "fake"), -EBUSY);
+	assert_error_says("set the mask before allocating");
+	assert_true(p->limits.coherent_mask == DMA_BIT_MASK(64));
+	release(p, 4096, memory, handle);
+	assert_int_equal(arena_set_mask(p->arena, &p->limits, DMA_BIT_MASK(32), "fake"), 0);
+	memory = alloc(p, 4096, &handle);
+	assert_true(handle <= DMA_BIT_MASK(32));
+	release(p, 4096, memory, handle);
+}
+
+static void atomic_never_grows_and_finds_the_reserve(void **state)
+{
+	struct fake_place *p = *state;
+	dma_addr_t handle[ARENA_RESERVE_PAGES + 1];
+	void *memory[ARENA_RESERVE_PAGES + 1];
+	unsigned int provides;
+	void *kernel[64];
+	dma_addr_t kernel_handle[64];
+
+	assert_null(coherent_alloc(p->arena, &p->coherent, 4096, &handle[0], GFP_ATOMIC));
+	assert_int_equal(p->fake.provides, 0);
+	for (int i = 0; i < 64; i++)
+		assert_non_null(kernel[i] = alloc(p, 4096, &kernel_handle[i]));
+	provides = p->fake.provides;
+	assert_true(p->arena->free_pages >= ARENA_RESERVE_PAGES);
+	for (int i = 0; i < ARENA_RESERVE_PAGES; i++)
+		assert_non_null(memory[i] = coherent_alloc(p->arena, &p->coherent, 4096, &handle[i],
+							   GFP_ATOMIC));
+	assert_int_equal(p->fake.provides, provides);
+	for (int i = 0; i < ARENA_RESERVE_PAGES; i++)
+		release(p, 4096, memory[i], handle[i]);
+	for (int i = 0; i < 64; i++)
+		release(p, 4096, kernel[i], kernel_handle[i]);
+}
+
+static void when_the_domain_gives_no_more_what_is_there_is_used_up(void **state)
+{
+	struct fake_place *p = *state;
+	dma_addr_t handle;
+
+	p->fake.provides_left = 1;
+	while (alloc(p, 4096, &handle))
+		;
+	assert_int_equal(errno, ENOMEM);
+	assert_error_says("gives no more");
+	assert_int_equal(p->arena->free_pages, 0);
+	assert_int_equal(p->fake.provides, 1);
+	free_all(p, &p->limits);
+}
+
+static void a_small_memory_limit_still_gives_all_that_it_allows(void **state)
+{
+	struct fake_place *p = *state;
+	dma_addr_t handle;
+	size_t pages = 0;
+
+	p->fake.domain.memory_limit = 300 << 10;
+	while (alloc(p, 4096, &handle))
+		pages++;
+	assert_error_says("memory_limit is 300 KiB");
+	assert_int_equal(pages, 75);
+	free_all(p, &p->limits);
+}
+
+static void idle_chunks_make_room_for_a_request_that_fits_none(void **state)
+{
+	struct fake_place *p = *state;
+	dma_addr_t handle;
+	void *memory = alloc(p, 4096, &handle);
+
+	release(p, 4096, memory, handle);
+	p->fake.domain.memory_limit = 1 << 20;
+	memory = alloc(p, 1 << 20, &handle);
+	assert_non_null(memory);
+	release(p, 1 << 20, memory, handle);
+}
+
+static void a_large_block_goes_back_to_the_system_when_it_is_freed(void **state)
+{
+	struct fake_place *p = *state;
+	dma_addr_t handle;
+	void *memory = alloc(p, 100 << 20, &handle);
+
+	assert_non_null(memory);
+	assert_true(p->fake.domain.memory >= 100 << 20);
+	release(p, 100 << 20, memory, handle);
+	assert_true(p->fake.domain.memory < 10 << 20);
+}
+
+static void chunks_that_the_domain_keeps_are_reported_and_kept(void **state)
+{
+	struct fake_place *p = *state;
+	dma_addr_t handle;
+	void *memory = alloc(p, 4096, &handle);
+
+	release(p, 4096, memory, handle);
+	p->fake.refuse_withdraw = true;
+	arena_trim(p->arena, 0);
+	assert_logged("stay mapped");
+	assert_int_equal(p->fake.domain.mappings, 1);
+	assert_non_null(memory = alloc(p, 4096, &handle));
+	release(p, 4096, memory, handle);
+	p->fake.refuse_withdraw = false;
+}
+
+static void translation_knows_only_memory_that_is_handed_out(void **state)
+{
+	struct fake_place *p = *state;
+	dma_addr_t handle, other;
+	char *memory = alloc(p, 3 * 4096, &handle), *next = alloc(p, 4096, &other), local;
+
+	assert_true(arena_translate(p->arena, memory + 5, 3 * 4096 - 5) == handle + 5);
+	assert_true(arena_translate(p->arena, memory, 0) == DMA_MAPPING_ERROR);
+	assert_true(arena_translate(p->arena, &local, 1) == DMA_MAPPING_ERROR);
+	assert_true(arena_translate(p->arena, memory, SIZE_MAX) == DMA_MAPPING_ERROR);
+	assert_true(arena_translate(p->arena, NULL, 1) == DMA_MAPPING_ERROR);
+	release(p, 3 * 4096, memory, handle);
+	assert_true(arena_translate(p->arena, memory, 1) == DMA_MAPPING_ERROR);
+	release(p, 4096, next, other);
+}
+
+static void a_forked_child_does_not_have_the_arena(void **state)
+{
+	struct fake_place *p = *state;
+	dma_addr_t handle;
+	char *memory = alloc(p, 4096, &handle);
+	unsigned char resident;
+	int status;
+	pid_t child;
+
+	assert_int_equal(mincore(memory, 4096, &resident), 0);
+	child = fork();
+	if (child == 0)
+		_exit(mincore(memory, 4096, &resident) == -1 && errno == ENOMEM ? 0 : 1);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	release(p, 4096, memory, handle);
+}
+
+#define arena_test(f) cmocka_unit_test_setup_teardown(f, open_place, close_place)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		arena_test(coherent_memory_is_zeroed_and_naturally_aligned),
+		arena_test(memory_that_was_used_comes_back_zeroed),
+		arena_test(sizes_that_make_no_sense_are_refused),
+		arena_test(a_free_that_does_not_match_is_reported_and_dropped),
+		arena_test(a_narrow_mask_is_served_from_below_it_and_a_wide_one_from_above),
+		arena_test(a_mask_that_cuts_through_a_chunk_is_kept),
+		arena_test(narrowing_a_mask_below_memory_in_use_is_refused),
+		arena_test(atomic_never_grows_and_finds_the_reserve),
+		arena_test(when_the_domain_gives_no_more_what_is_there_is_used_up),
+		arena_test(a_small_memory_limit_still_gives_all_that_it_allows),
+		arena_test(idle_chunks_make_room_for_a_request_that_fits_none),
+		arena_test(a_large_block_goes_back_to_the_system_when_it_is_freed),
+		arena_test(chunks_that_the_domain_keeps_are_reported_and_kept),
+		arena_test(translation_knows_only_memory_that_is_handed_out),
+		arena_test(a_forked_child_does_not_have_the_arena),
+	};
+
+	return cmocka_run_group_tests_name("arena", tests, NULL, NULL);
+}
