@@ -29,7 +29,8 @@ struct nvme_ns;
  * @size:         sizeof(struct dmaland_nvme_options)
  * @timeout_ms:   how long a command may take; 0: 30,000
  * @max_transfer: bytes that one command may carry at most, besides the drive's own limit (MDTS);
- *                0: 8 MiB. Larger requests are split
+ *                0: 2 MiB, whose PRPs fit in one list page. Larger requests are split. (QEMU 7.2
+ *                answers more than 1,024 pages in a command with an internal error)
  */
 struct dmaland_nvme_options {
 	size_t size;

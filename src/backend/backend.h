@@ -49,7 +49,7 @@ struct domain_ops {
 	 */
 	int (*withdraw)(struct domain *domain, const struct chunk *chunk);
 
-	/* The last device is gone; all chunks are withdrawn, or are to be dropped. */
+	/* The last device is gone: unmap what is left and give all memory back. */
 	void (*destroy)(struct domain *domain);
 };
 

@@ -68,8 +68,8 @@ static int device_join_arena(struct dmaland_device *dev)
 	return err;
 }
 
-/* End the arena if no other device is in the domain. False: it must stay. */
-static bool device_leave_arena(struct dmaland_device *dev)
+/* End the arena if no other device is in the domain, which then ends as well. */
+static void device_leave_arena(struct dmaland_device *dev)
 {
 	struct domain *domain = dev->function->domain;
 	bool last;
@@ -79,7 +79,8 @@ static bool device_leave_arena(struct dmaland_device *dev)
 	if (last)
 		domain->owner = NULL;
 	pthread_mutex_unlock(&domain->lock);
-	return last ? arena_destroy(dev->arena) : true;
+	if (last)
+		arena_destroy(dev->arena);
 }
 
 static int device_init(struct dmaland_device *dev)
@@ -199,8 +200,8 @@ void dmaland_close(struct dmaland_device *dev)
 		dma_pool_destroy(dev->pools.first);
 	arena_for_each_run(dev->arena, &dev->limits, run_free, NULL);
 	mmio_close_all(dev->function);
-	if (device_leave_arena(dev))
-		dev->function->ops->close(dev->function);
+	device_leave_arena(dev);
+	dev->function->ops->close(dev->function);
 	pthread_mutex_destroy(&dev->pools.lock);
 	free(dev);
 }

@@ -329,20 +329,18 @@ void arena_trim(struct arena *arena, size_t keep)
 	pthread_mutex_unlock(&arena->growing);
 }
 
-bool arena_destroy(struct arena *arena)
+void arena_destroy(struct arena *arena)
 {
-	bool clean = true;
+	struct arena_chunk *chunk;
 
-	arena_trim(arena, 0);
-	if (arena->chunks)
-		clean = false;
-	if (!clean)
-		return false;
+	while ((chunk = arena->chunks)) {
+		arena->chunks = chunk->next;
+		free(chunk);
+	}
 	pthread_spin_destroy(&arena->lock);
 	pthread_mutex_destroy(&arena->growing);
 	pagemap_close(&arena->pagemap);
 	free(arena);
-	return true;
 }
 
 /* ---- what the floors above call ---- */

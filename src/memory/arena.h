@@ -48,11 +48,8 @@ struct arena {
 
 int arena_create(struct domain *domain, struct arena **arena);
 
-/*
- * Withdraw all chunks and end the arena. False when the domain could not take some of them back:
- * the device may still reach them, and neither the arena nor the domain may be freed.
- */
-bool arena_destroy(struct arena *arena);
+/* End the arena; its chunks are left to the domain, which is about to end. */
+void arena_destroy(struct arena *arena);
 
 /*
  * Take a run of size bytes, rounded up to pages, aligned to align (a power of two) for CPU and

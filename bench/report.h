@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * report.h - what a benchmark found: rows for programs (JSON), tables for people
+ *
+ *   {"bench": "pool", "machine": {...}, "rows": [{"name": "vs_kernel.1thread.64", ...}, ...]}
+ */
+#ifndef BENCH_REPORT_H
+#define BENCH_REPORT_H
+
+#include <stddef.h>
+
+#define REPORT_ROWS_MAX 512
+
+struct report {
+	const char *bench;
+	size_t count;
+	struct report_row {
+		char name[64];
+		double value;
+		const char *unit;
+	} rows[REPORT_ROWS_MAX];
+};
+
+/* Add a row; a value that is not a number is left out: it was not measured. */
+void report_add(struct report *report, double value, const char *unit, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+
+/* The rows and the machine as one JSON object on stdout. */
+void report_print_json(const struct report *report);
+
+/* One line on stdout: CPU, kernel, compiler. */
+void report_print_machine(void);
+
+#define TABLE_COLUMNS_MAX 8
+
+/* A table on stdout: a wide first column, then right-aligned ones. */
+struct table {
+	size_t columns;
+	int width[TABLE_COLUMNS_MAX];
+};
+
+/* Print the headings; empty ones have no column. */
+void table_begin(struct table *table, const char *title, const char *const *headings,
+		 size_t columns);
+
+/* Print a row; a cell that is NULL shows "-". */
+void table_row(const struct table *table, const char *title, const char *const *cells);
+
+#endif

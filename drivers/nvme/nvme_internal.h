@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * nvme_internal.h - what the files of the NVMe driver share
+ *
+ *   request.c   requests: checked, split into commands, answered; time-outs; synchronous calls
+ *   queue.c     queue pairs: rings, slots, doorbells
+ *   prp.c       from segments of memory to PRPs
+ *   admin.c     commands of the admin queue, namespaces
+ *   nvme.c      the controller: open, enable, stop, close
+ *   status.c    results in words
+ *
+ * A command in flight has a slot in its queue, a struct nvme_iod. All that the driver trusts (which
+ * slots are taken, the blocks of a PRP list, the bounced pages) lies there, in host memory; what
+ * lies in DMA memory is written for the drive and never read back. Completions are copied out and
+ * checked before they are believed.
+ *
+ * Numbers in comments: "NVMe 2.0" is the NVM Express Base Specification 2.0, "PCIe 1.0" the NVMe
+ * over PCIe Transport Specification 1.0, "NVM 1.0" the NVM Command Set Specification 1.0.
+ */
+#ifndef NVME_INTERNAL_H
+#define NVME_INTERNAL_H
+
+#include <assert.h>
+#include <endian.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/uio.h>
+
+#include <dmaland/dmaland.h>
+#include <dmaland/nvme.h>
+
+/* Registers: NVMe 2.0, 3.1.3; doorbells: PCIe 1.0, 3.1.2 */
+enum {
+	NVME_REG_CAP = 0x00,
+	NVME_REG_VS = 0x08,
+	NVME_REG_INTMS = 0x0c,
+	NVME_REG_CC = 0x14,
+	NVME_REG_CSTS = 0x1c,
+	NVME_REG_AQA = 0x24,
+	NVME_REG_ASQ = 0x28,
+	NVME_REG_ACQ = 0x30,
+	NVME_REG_DOORBELLS = 0x1000,
+};
+
+/* CC: NVMe 2.0, 3.1.3.5. Round robin (AMS 0) and the NVM command set (CSS 0) need no bits. */
+enum {
+	NVME_CC_EN = 1u << 0,
+	NVME_CC_MPS_SHIFT = 7,
+	NVME_CC_SHN_MASK = 3u << 14,
+	NVME_CC_SHN_NORMAL = 1u << 14,
+	NVME_CC_IOSQES = 6u << 16, /* entries of 64 bytes */
+	NVME_CC_IOCQES = 4u << 20, /* entries of 16 bytes */
+};
+
+/* CSTS: NVMe 2.0, 3.1.3.6 */
+enum {
+	NVME_CSTS_RDY = 1u << 0,
+	NVME_CSTS_CFS = 1u << 1,
+	NVME_CSTS_SHST_MASK = 3u << 2,
+	NVME_CSTS_SHST_COMPLETE = 2u << 2,
+};
+
+/* CAP: NVMe 2.0, 3.1.3.1 */
+static inline unsigned int nvme_cap_mqes(uint64_t cap)
+{
+	return cap & 0xffff;
+}
+
+static inline unsigned int nvme_cap_timeout_ms(uint64_t cap)
+{
+	unsigned int to = cap >> 24 & 0xff;
+
+	return (to ? to : 1) * 500;
+}
+
+static inline unsigned int nvme_cap_stride(uint64_t cap)
+{
+	return 4u << (cap >> 32 & 0xf);
+}
+
+static inline bool nvme_cap_nvm_command_set(uint64_t cap)
+{
+	return cap >> 37 & 1;
+}
+
+static inline unsigned int nvme_cap_mpsmin_shift(uint64_t cap)
+{
+	return 12 + (cap >> 48 & 0xf);
+}
+
+static inline unsigned int nvme_cap_mpsmax_shift(uint64_t cap)
+{
+	return 12 + (cap >> 52 & 0xf);
+}
+
+/* Admin opcodes: NVMe 2.0, 5; Flush is 7.1, Read and Write are NVM 1.0, 3.2.4 and 3.2.6 */
+enum {
+	NVME_ADMIN_DELETE_SQ = 0x00,
+	NVME_ADMIN_CREATE_SQ = 0x01,
+	NVME_ADMIN_DELETE_CQ = 0x04,
+	NVME_ADMIN_CREATE_CQ = 0x05,
+	NVME_ADMIN_IDENTIFY = 0x06,
+	NVME_ADMIN_SET_FEATURES = 0x09,
+};
+
+enum {
+	NVME_IDENTIFY_NAMESPACE = 0,
+	NVME_IDENTIFY_CONTROLLER = 1,
+	NVME_IDENTIFY_ACTIVE_LIST = 2,
+	NVME_IDENTIFY_SIZE = 4096,
+	NVME_FEATURE_QUEUES = 7,
+};
+
+/* Status, SCT << 8 | SC: NVMe 2.0, 3.3.3.2.1 */
+enum {
+	NVME_STATUS_SQ_DELETED = 0x008,
+	NVME_STATUS_INVALID_NAMESPACE = 0x00b,
+};
+
+/* Common submission queue entry: NVMe 2.0, 3.3.3.1. All fields little-endian. */
+struct nvme_command {
+	uint8_t opcode;
+	uint8_t flags;
+	uint16_t cid;
+	uint32_t nsid;
+	uint32_t cdw2, cdw3;
+	uint64_t metadata;
+	uint64_t prp[2];
+	uint32_t cdw10, cdw11, cdw12, cdw13, cdw14, cdw15;
+};
+
+static_assert(sizeof(struct nvme_command) == 64, "submission queue entry");
+static_assert(offsetof(struct nvme_command, prp) == 24, "data pointer");
+static_assert(offsetof(struct nvme_command, cdw10) == 40, "command dword 10");
+
+/* Common completion queue entry: NVMe 2.0, 3.3.3.2. All fields little-endian. */
+struct nvme_completion {
+	uint32_t dw0, dw1;
+	uint16_t sq_head, sq_id;
+	uint16_t cid;
+	uint16_t status; /* bit 0 is the phase tag */
+};
+
+static_assert(sizeof(struct nvme_completion) == 16, "completion queue entry");
+static_assert(offsetof(struct nvme_completion, status) == 14, "status field");
+
+/* Where in a request's segments the data of a command begin. */
+struct nvme_position {
+	size_t segment, offset;
+};
+
+/* A block of a pool. */
+struct nvme_block {
+	void *vaddr;
+	dma_addr_t dma;
+};
+
+/* A page of a command that is copied; page 0 holds its data from iod->first_offset on. */
+struct nvme_bounce {
+	struct nvme_block block;
+	size_t page;
+};
+
+enum { NVME_INLINE_BOUNCES = 4 };
+
+/*
+ * A command in flight. The fields up to the list are what every command touches; a command whose
+ * data are at most two contiguous pages of DMA memory touches nothing else.
+ */
+struct nvme_iod {
+	struct dmaland_nvme_request *request; /* NULL while the slot is free */
+	struct nvme_position start;	      /* of the data in request->iov */
+	size_t bytes;
+	uint32_t first_offset;	     /* of the data in the first controller page */
+	uint32_t list_count;	     /* lists[0..list_count) are this command's */
+	uint32_t bounce_count;	     /* bounces[0..bounce_count) too, their pages ascending */
+	uint16_t cid;		     /* its low bits are the slot, see queue.c */
+	uint16_t age;		     /* in ticks, see nvme_watch() */
+	bool write, small_list;	     /* small_list: lists[0] is of the small pool */
+	bool busy;		     /* between submission and completion */
+	bool late;		     /* it was this one that took too long */
+	struct nvme_block list;	     /* the first list */
+	struct nvme_block *lists;    /* &list, or an array when there are more */
+	struct nvme_bounce *bounces; /* few, or an array when there are more */
+	struct nvme_bounce few[NVME_INLINE_BOUNCES];
+};
+
+/* What PRPs are made of. page_size is the controller's (CC.MPS). */
+struct nvme_prp_pools {
+	struct dmaland_device *dev;
+	size_t page_size;
+	unsigned int page_shift;
+	struct dma_pool *page, *small, *bounce;
+};
+
+/* A namespace; written once, then only read, until the controller is closed. */
+struct nvme_ns {
+	struct dmaland_nvme_namespace info;
+	unsigned int block_shift;
+	uint32_t max_blocks; /* of one command */
+	struct nvme_ns *next;
+};
+
+/*
+ * A queue pair; the admin queue too. The rings have one entry more than there are slots, since a
+ * full ring is one with a single entry free (NVMe 2.0, 3.3.1.4); so a ring never overflows.
+ */
+struct dmaland_nvme_queue {
+	struct dmaland_nvme *ctrl;
+	struct nvme_command *sq;
+	struct nvme_completion *cq;
+	volatile char __iomem *sq_doorbell, *cq_doorbell;
+	uint32_t depth, entries;   /* slots; entries of each ring */
+	uint32_t sq_tail, sq_rung; /* next entry to fill; what the drive was told */
+	uint32_t cq_head;
+	uint16_t phase;	    /* of entries that are new */
+	uint16_t slot_mask; /* which bits of a cid are the slot */
+	uint16_t qid;
+	bool polling; /* inside dmaland_nvme_poll() */
+	bool closing; /* takes no requests any more */
+	uint32_t free_count;
+	uint16_t *free_slots; /* a stack */
+	struct nvme_iod *iods;
+	const struct nvme_ns *ns; /* the one asked for last */
+	struct dmaland_nvme_request *waiting,
+		**waiting_end; /* not wholly submitted, oldest first */
+	unsigned int finished; /* requests, in this poll */
+	unsigned int polls;    /* since the clock was read, empty ones count more */
+	uint64_t last_tick;    /* ms */
+	bool quiet;	       /* nothing completed since then */
+	unsigned int nonsense; /* completions that were ignored */
+	dma_addr_t sq_dma, cq_dma;
+	size_t sq_bytes, cq_bytes;
+	struct dmaland_nvme_queue *next;
+};
+
+/*
+ * LIVE -> STOPPING -> STOPPED or RUNAWAY; whoever makes the first step makes the second too.
+ * STOPPED: the drive can't reach memory any more. RUNAWAY: it could not be stopped; memory that it
+ * was given is not freed.
+ */
+enum nvme_service { NVME_LIVE, NVME_STOPPING, NVME_STOPPED, NVME_RUNAWAY };
+
+struct dmaland_nvme {
+	struct dmaland_device *dev;
+	char __iomem *bar;
+	uint64_t cap;
+	uint32_t cc;
+	unsigned int timeout_ms, shutdown_ms;
+	unsigned int tick_ms, patience; /* a command may be that many ticks old */
+	size_t max_transfer;		/* what the options allow */
+	struct nvme_prp_pools pools;
+	struct dmaland_nvme_info info;
+
+	_Atomic(enum nvme_service) service;
+	int refuse, cancel; /* errno for new requests and for those in flight; valid with why ... */
+	char why[256];	    /* ... from STOPPED or RUNAWAY on */
+
+	pthread_mutex_t lock; /* the admin queue, data, the list of queues, adding namespaces */
+	struct dmaland_nvme_queue *admin, *queues;
+	void *data; /* of admin commands, one controller page or 4 KiB */
+	dma_addr_t data_dma;
+	size_t data_bytes;
+	_Atomic(struct nvme_ns *) namespaces;
+};
+
+/* prp.c: 0, or -ENOMEM with the error set; *pools begins as zeroes */
+int nvme_setup_prp_pools(struct nvme_prp_pools *pools, struct dmaland_device *dev,
+			 size_t page_size);
+void nvme_release_prp_pools(struct nvme_prp_pools *pools);
+int nvme_setup_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		    const struct iovec *iov, struct nvme_position *at, uint64_t prp[2]);
+void nvme_unmap_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		     const struct iovec *iov, bool arrived);
+void nvme_leak_iod(struct nvme_iod *iod);
+
+/* queue.c */
+struct dmaland_nvme_queue *nvme_alloc_queue(struct dmaland_nvme *ctrl, uint16_t qid,
+					    uint32_t depth);
+void nvme_free_queue(struct dmaland_nvme_queue *queue);
+struct nvme_iod *nvme_take_slot(struct dmaland_nvme_queue *queue);
+void nvme_give_slot(struct dmaland_nvme_queue *queue, struct nvme_iod *iod);
+void nvme_submit_cmd(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
+		     struct nvme_command *command);
+void nvme_ring_sq(struct dmaland_nvme_queue *queue);
+void nvme_ring_cq(struct dmaland_nvme_queue *queue);
+bool nvme_next_completion(struct dmaland_nvme_queue *queue, struct nvme_completion *completion,
+			  struct nvme_iod **iod);
+
+static inline int nvme_completion_status(const struct nvme_completion *completion)
+{
+	return le16toh(completion->status) >> 1 & 0x7ff;
+}
+
+/* request.c */
+unsigned int nvme_poll_cq(struct dmaland_nvme_queue *queue);
+void nvme_cancel_queue(struct dmaland_nvme_queue *queue, int error);
+
+/* admin.c: 0, a status above 0 with the error set, or -errno */
+int nvme_submit_sync_cmd(struct dmaland_nvme *ctrl, struct nvme_command *command, uint32_t *result);
+int nvme_create_queue(struct dmaland_nvme_queue *queue);
+int nvme_delete_sq(struct dmaland_nvme_queue *queue);
+int nvme_delete_cq(struct dmaland_nvme_queue *queue);
+int nvme_identify_controller(struct dmaland_nvme *ctrl);
+int nvme_set_queue_count(struct dmaland_nvme *ctrl);
+const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
+void nvme_free_namespaces(struct dmaland_nvme *ctrl);
+
+/* nvme.c */
+uint64_t nvme_now_ms(void);
+int nvme_check_alive(struct dmaland_nvme *ctrl, char *what, size_t size);
+void nvme_stop(struct dmaland_nvme *ctrl, int refuse, int cancel, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+int nvme_refuse(struct dmaland_nvme *ctrl);
+
+static inline enum nvme_service nvme_service(struct dmaland_nvme *ctrl)
+{
+	return atomic_load_explicit(&ctrl->service, memory_order_acquire);
+}
+
+#endif

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * queue.c - queue pairs: rings, slots, doorbells (NVMe 2.0, 3.3)
+ *
+ *   submission ring   we fill at sq_tail and tell the drive by a doorbell
+ *   completion ring   the drive fills; an entry is new when its phase tag is ours, which changes
+ *                     each time round; we take at cq_head and tell the drive by a doorbell
+ *   slots             one a command in flight, a stack of the free ones
+ *
+ * A command identifier is its slot in the low bits and a number above that changes with each use,
+ * so that a completion that comes twice is not taken for the slot's next command.
+ *
+ * The doorbells are rung once for all commands of a submission, and of a poll.
+ */
+#include "nvme_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static size_t whole_pages(const struct dmaland_nvme *ctrl, size_t bytes)
+{
+	size_t page_size = ctrl->info.page_size;
+
+	return (bytes + page_size - 1) & ~(page_size - 1);
+}
+
+/*
+ * The identifier's low bits for the slot. Room for one number more than there are slots keeps
+ * 0xffff from being used (NVMe 2.0, 3.3.3.1: it should not be).
+ */
+static uint16_t slot_mask_for(uint32_t depth)
+{
+	uint32_t mask = 1;
+
+	while (mask < depth)
+		mask = mask << 1 | 1;
+	return mask;
+}
+
+static int alloc_slots(struct dmaland_nvme_queue *queue)
+{
+	uint32_t i;
+
+	queue->iods = calloc(queue->depth, sizeof(*queue->iods));
+	queue->free_slots = calloc(queue->depth, sizeof(*queue->free_slots));
+	if (!queue->iods || !queue->free_slots)
+		return dmaland_set_error(ENOMEM, "no memory for %u commands of queue %u",
+					 queue->depth, queue->qid);
+	for (i = 0; i < queue->depth; i++) {
+		queue->iods[i].cid = i;
+		queue->iods[i].lists = &queue->iods[i].list;
+		queue->iods[i].bounces = queue->iods[i].few;
+		queue->free_slots[queue->free_count++] = queue->depth - 1 - i;
+	}
+	return 0;
+}
+
+static int alloc_rings(struct dmaland_nvme_queue *queue)
+{
+	struct dmaland_nvme *ctrl = queue->ctrl;
+
+	queue->sq_bytes = whole_pages(ctrl, queue->entries * sizeof(*queue->sq));
+	queue->cq_bytes = whole_pages(ctrl, queue->entries * sizeof(*queue->cq));
+	queue->sq = dma_alloc_coherent(ctrl->dev, queue->sq_bytes, &queue->sq_dma, GFP_KERNEL);
+	if (!queue->sq)
+		return -errno;
+	queue->cq = dma_alloc_coherent(ctrl->dev, queue->cq_bytes, &queue->cq_dma, GFP_KERNEL);
+	if (!queue->cq)
+		return -errno;
+	return 0;
+}
+
+/* A queue pair in our memory; the drive does not know of it yet. NULL with the error set. */
+struct dmaland_nvme_queue *nvme_alloc_queue(struct dmaland_nvme *ctrl, uint16_t qid, uint32_t depth)
+{
+	struct dmaland_nvme_queue *queue = calloc(1, sizeof(*queue));
+	size_t stride = nvme_cap_stride(ctrl->cap);
+
+	if (!queue) {
+		dmaland_set_error(ENOMEM, "no memory for a queue");
+		return NULL;
+	}
+	queue->ctrl = ctrl;
+	queue->qid = qid;
+	queue->depth = depth;
+	queue->entries = depth + 1;
+	queue->phase = 1;
+	queue->slot_mask = slot_mask_for(depth);
+	queue->waiting_end = &queue->waiting;
+	queue->last_tick = nvme_now_ms();
+	/* PCIe 1.0, 3.1.2: a pair of doorbells for each queue, stride bytes apart */
+	queue->sq_doorbell = ctrl->bar + NVME_REG_DOORBELLS + 2 * qid * stride;
+	queue->cq_doorbell = queue->sq_doorbell + stride;
+	if (alloc_slots(queue) != 0 || alloc_rings(queue) != 0) {
+		nvme_free_queue(queue);
+		return NULL;
+	}
+	return queue;
+}
+
+/* Free a queue pair with no command in flight, once the drive can't reach its rings any more. */
+void nvme_free_queue(struct dmaland_nvme_queue *queue)
+{
+	struct dmaland_nvme *ctrl = queue->ctrl;
+	int code = errno;
+
+	if (nvme_service(ctrl) != NVME_RUNAWAY) {
+		dma_free_coherent(ctrl->dev, queue->cq_bytes, queue->cq, queue->cq_dma);
+		dma_free_coherent(ctrl->dev, queue->sq_bytes, queue->sq, queue->sq_dma);
+	}
+	free(queue->free_slots);
+	free(queue->iods);
+	free(queue);
+	errno = code;
+}
+
+/* A free slot, or NULL. */
+struct nvme_iod *nvme_take_slot(struct dmaland_nvme_queue *queue)
+{
+	if (queue->free_count == 0)
+		return NULL;
+	return &queue->iods[queue->free_slots[--queue->free_count]];
+}
+
+/* Give a slot back; the identifier's upper bits move on. */
+void nvme_give_slot(struct dmaland_nvme_queue *queue, struct nvme_iod *iod)
+{
+	queue->free_slots[queue->free_count++] = iod->cid & queue->slot_mask;
+	iod->busy = false;
+	iod->late = false;
+	iod->cid += queue->slot_mask + 1;
+}
+
+/* Put a command into the ring; nvme_ring_sq() tells the drive. */
+void nvme_submit_cmd(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
+		     struct nvme_command *command)
+{
+	iod->busy = true;
+	iod->age = 0;
+	command->cid = htole16(iod->cid);
+	queue->sq[queue->sq_tail] = *command;
+	if (++queue->sq_tail == queue->entries)
+		queue->sq_tail = 0;
+}
+
+void nvme_ring_sq(struct dmaland_nvme_queue *queue)
+{
+	if (queue->sq_rung == queue->sq_tail)
+		return;
+	writel(queue->sq_tail, queue->sq_doorbell);
+	queue->sq_rung = queue->sq_tail;
+}
+
+void nvme_ring_cq(struct dmaland_nvme_queue *queue)
+{
+	writel(queue->cq_head, queue->cq_doorbell);
+}
+
+/* The command that a completion is for, or NULL when no command in flight can have it. */
+static struct nvme_iod *find_iod(struct dmaland_nvme_queue *queue,
+				 const struct nvme_completion *completion)
+{
+	uint16_t cid = le16toh(completion->cid);
+	uint32_t slot = cid & queue->slot_mask;
+
+	if (slot >= queue->depth || le16toh(completion->sq_id) != queue->qid ||
+	    le16toh(completion->sq_head) >= queue->entries)
+		return NULL;
+	if (!queue->iods[slot].busy || queue->iods[slot].cid != cid)
+		return NULL;
+	return &queue->iods[slot];
+}
+
+/* Said once a queue: a drive that sends one such completion may send many. */
+static void report_nonsense(struct dmaland_nvme_queue *queue,
+			    const struct nvme_completion *completion)
+{
+	if (queue->nonsense++ > 0)
+		return;
+	dmaland_log(DMALAND_LOG_WARN,
+		    "%s: queue %u: completion for a command that is not in flight ignored (command "
+		    "0x%04x, submission queue %u at %u); more will not be reported",
+		    dmaland_name(queue->ctrl->dev), queue->qid, le16toh(completion->cid),
+		    le16toh(completion->sq_id), le16toh(completion->sq_head));
+}
+
+/*
+ * Take the next entry of the completion ring, if it is new: a copy, since the drive may write to
+ * the ring at any time. *iod is the command it completes, or NULL when it is to be ignored.
+ */
+bool nvme_next_completion(struct dmaland_nvme_queue *queue, struct nvme_completion *completion,
+			  struct nvme_iod **iod)
+{
+	const struct nvme_completion *entry = &queue->cq[queue->cq_head];
+
+	if ((le16toh(READ_ONCE(entry->status)) & 1) != queue->phase)
+		return false;
+	dma_rmb();
+	*completion = *entry;
+	if (++queue->cq_head == queue->entries) {
+		queue->cq_head = 0;
+		queue->phase ^= 1;
+	}
+	*iod = find_iod(queue, completion);
+	if (!*iod)
+		report_nonsense(queue, completion);
+	return true;
+}
+
+/* The lowest queue identifier that is not taken, or 0. */
+static uint32_t free_qid(struct dmaland_nvme *ctrl)
+{
+	const struct dmaland_nvme_queue *queue;
+	uint32_t qid;
+
+	for (qid = 1; qid <= ctrl->info.max_queues; qid++) {
+		for (queue = ctrl->queues; queue && queue->qid != qid; queue = queue->next)
+			;
+		if (!queue)
+			return qid;
+	}
+	dmaland_set_error(EBUSY, "all %u I/O queues of %s are in use; destroy one",
+			  ctrl->info.max_queues, dmaland_name(ctrl->dev));
+	return 0;
+}
+
+/* Allocate a queue pair and take its identifier. */
+static struct dmaland_nvme_queue *add_queue(struct dmaland_nvme *ctrl, uint32_t depth)
+{
+	struct dmaland_nvme_queue *queue = NULL;
+	uint32_t qid;
+
+	pthread_mutex_lock(&ctrl->lock);
+	qid = free_qid(ctrl);
+	if (qid)
+		queue = nvme_alloc_queue(ctrl, qid, depth);
+	if (queue) {
+		queue->next = ctrl->queues;
+		ctrl->queues = queue;
+	}
+	pthread_mutex_unlock(&ctrl->lock);
+	return queue;
+}
+
+static void remove_queue(struct dmaland_nvme_queue *queue)
+{
+	struct dmaland_nvme *ctrl = queue->ctrl;
+	struct dmaland_nvme_queue **link;
+
+	pthread_mutex_lock(&ctrl->lock);
+	for (link = &ctrl->queues; *link != queue; link = &(*link)->next)
+		;
+	*link = queue->next;
+	pthread_mutex_unlock(&ctrl->lock);
+	nvme_free_queue(queue);
+}
+
+struct dmaland_nvme_queue *dmaland_nvme_queue_create(struct dmaland_nvme *ctrl, unsigned int depth)
+{
+	enum { DEFAULT_DEPTH = 1023 };
+	struct dmaland_nvme_queue *queue;
+	uint32_t most = ctrl->info.max_queue_depth;
+
+	if (nvme_service(ctrl) != NVME_LIVE) {
+		nvme_refuse(ctrl);
+		return NULL;
+	}
+	if (depth == 0)
+		depth = most < DEFAULT_DEPTH ? most : DEFAULT_DEPTH;
+	if (depth > most) {
+		dmaland_set_error(
+			EINVAL,
+			"%u commands in flight asked, a queue of %s holds %u at most (CAP.MQES)",
+			depth, dmaland_name(ctrl->dev), most);
+		return NULL;
+	}
+	queue = add_queue(ctrl, depth);
+	if (!queue)
+		return NULL;
+	if (nvme_create_queue(queue) != 0) {
+		int code = errno;
+
+		remove_queue(queue);
+		errno = code;
+		return NULL;
+	}
+	return queue;
+}
+
+/*
+ * Deleting the submission queue ends its commands: those that the drive did not carry out come
+ * back as aborted (NVMe 2.0, 5.7). A drive that refuses is stopped, since it may still reach the
+ * queue's memory.
+ */
+void dmaland_nvme_queue_destroy(struct dmaland_nvme_queue *queue)
+{
+	struct dmaland_nvme *ctrl;
+
+	if (!queue)
+		return;
+	ctrl = queue->ctrl;
+	queue->closing = true;
+	queue->polling = true;
+	if (nvme_service(ctrl) == NVME_LIVE && nvme_delete_sq(queue) == 0) {
+		nvme_poll_cq(queue);
+		nvme_delete_cq(queue);
+	}
+	nvme_cancel_queue(queue, ECANCELED);
+	remove_queue(queue);
+}

@@ -1,0 +1,508 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * request.c - requests: checked, split into commands, answered
+ *
+ * A request becomes one command, or several when it is larger than a command may be. Its commands
+ * take slots of the queue; when none is free, or no memory for PRPs, it waits in the queue's list,
+ * and completions make it go on. Only the head of that list has commands in flight.
+ *
+ *   submit --> waiting --> slots --> drive --> poll --> done()
+ *          `---------------^   (nothing else waits)
+ *
+ * A request is done when no part of it is left to submit and no command of it is in flight. The
+ * first command that fails takes the rest along: nothing more of the request is submitted.
+ *
+ * Time-outs cost the hot path nothing but to clear an age: see nvme_watch().
+ */
+#include "nvme_internal.h"
+
+#include <errno.h>
+#include <sched.h>
+
+static bool is_read_or_write(const struct dmaland_nvme_request *request)
+{
+	return request->opcode == DMALAND_NVME_READ || request->opcode == DMALAND_NVME_WRITE;
+}
+
+/* Do the segments hold exactly so many bytes? The sum of hostile lengths may overflow. */
+static int check_segments(const struct dmaland_nvme_request *request, uint64_t bytes)
+{
+	uint64_t left = bytes;
+	int i;
+
+	if (request->iov_count < 0 || (request->iov_count > 0 && !request->iov))
+		return dmaland_set_error(EINVAL, "%d segments at %p are no segments",
+					 request->iov_count, (const void *)request->iov);
+	for (i = 0; i < request->iov_count; i++) {
+		const struct iovec *segment = &request->iov[i];
+
+		if (!segment->iov_base && segment->iov_len > 0)
+			return dmaland_set_error(EINVAL, "segment %d of %zu bytes is at NULL", i,
+						 segment->iov_len);
+		if (segment->iov_len > left)
+			return dmaland_set_error(
+				EINVAL, "the segments hold more than the %llu bytes of %llu blocks",
+				(unsigned long long)bytes, (unsigned long long)request->blocks);
+		left -= segment->iov_len;
+	}
+	if (left > 0)
+		return dmaland_set_error(
+			EINVAL, "the segments hold %llu bytes, %llu blocks have %llu",
+			(unsigned long long)(bytes - left), (unsigned long long)request->blocks,
+			(unsigned long long)bytes);
+	return 0;
+}
+
+static int past_end(const struct dmaland_nvme_request *request, const struct nvme_ns *ns)
+{
+	uint64_t most = UINT64_MAX - request->block;
+	uint64_t last = request->block + (request->blocks - 1 < most ? request->blocks - 1 : most);
+
+	return dmaland_set_error(ERANGE, "blocks %llu to %llu asked, namespace %u has %llu",
+				 (unsigned long long)request->block, (unsigned long long)last,
+				 ns->info.nsid, (unsigned long long)ns->info.blocks);
+}
+
+static int check_read_or_write(const struct dmaland_nvme_request *request, const struct nvme_ns *ns)
+{
+	if (ns->info.metadata > 0)
+		return dmaland_set_error(EOPNOTSUPP,
+					 "namespace %u has %u bytes of metadata beside each block, "
+					 "which this driver can't transfer; format it without",
+					 ns->info.nsid, ns->info.metadata);
+	if (request->blocks == 0)
+		return dmaland_set_error(EINVAL, "no blocks asked");
+	if (request->blocks > ns->info.blocks || request->block > ns->info.blocks - request->blocks)
+		return past_end(request, ns);
+	return check_segments(request, request->blocks << ns->block_shift);
+}
+
+/* The namespace that a request names, or NULL with the error set. Mostly that of the last one. */
+static const struct nvme_ns *request_ns(struct dmaland_nvme_queue *queue,
+					const struct dmaland_nvme_request *request)
+{
+	if (!queue->ns || queue->ns->info.nsid != request->nsid) {
+		const struct nvme_ns *ns = nvme_find_ns(queue->ctrl, request->nsid);
+
+		if (!ns)
+			return NULL;
+		queue->ns = ns;
+	}
+	return queue->ns;
+}
+
+/* Refuse what can't be right, and prepare the rest. 0 or -errno with the error set. */
+static int begin_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
+{
+	const struct nvme_ns *ns;
+	int code = 0;
+
+	if (!request->done)
+		return dmaland_set_error(EINVAL, "the request has no done()");
+	if (queue->closing)
+		return dmaland_set_error(ECANCELED, "the queue is being destroyed");
+	if (nvme_service(queue->ctrl) != NVME_LIVE)
+		return nvme_refuse(queue->ctrl);
+	ns = request_ns(queue, request);
+	if (!ns)
+		return -errno;
+	if (is_read_or_write(request))
+		code = check_read_or_write(request, ns);
+	else if (request->opcode != DMALAND_NVME_FLUSH)
+		code = dmaland_set_error(EINVAL, "opcode %u is none of flush, write and read",
+					 request->opcode);
+	else if (request->blocks != 0 || request->iov_count != 0)
+		code = dmaland_set_error(EINVAL, "a flush has no blocks and no segments");
+	if (code != 0)
+		return code;
+
+	request->driver.next = NULL;
+	request->driver.ns = ns;
+	request->driver.left = is_read_or_write(request) ? request->blocks : 1;
+	request->driver.segment = 0;
+	request->driver.offset = 0;
+	request->driver.commands = 0;
+	request->driver.status = 0;
+	return 0;
+}
+
+static void finish_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
+{
+	queue->finished++;
+	request->done(request, request->driver.status);
+}
+
+static void pop_waiting(struct dmaland_nvme_queue *queue)
+{
+	struct dmaland_nvme_request *request = queue->waiting;
+
+	queue->waiting = request->driver.next;
+	if (!queue->waiting)
+		queue->waiting_end = &queue->waiting;
+	request->driver.next = NULL;
+}
+
+static void push_waiting(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
+{
+	*queue->waiting_end = request;
+	queue->waiting_end = &request->driver.next;
+}
+
+/* Fill in a read or write of the request's next blocks (NVM 1.0, 3.2.4 and 3.2.6). */
+static int nvme_setup_rw(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
+			 struct dmaland_nvme_request *request, struct nvme_command *command)
+{
+	const struct nvme_ns *ns = request->driver.ns;
+	uint64_t block = request->block + (request->blocks - request->driver.left);
+	uint64_t blocks =
+		request->driver.left < ns->max_blocks ? request->driver.left : ns->max_blocks;
+	struct nvme_position at = {request->driver.segment, request->driver.offset};
+
+	iod->write = request->opcode == DMALAND_NVME_WRITE;
+	iod->bytes = blocks << ns->block_shift;
+	if (nvme_setup_prps(&queue->ctrl->pools, iod, request->iov, &at, command->prp) != 0)
+		return -ENOMEM;
+	request->driver.segment = at.segment;
+	request->driver.offset = at.offset;
+	request->driver.left -= blocks;
+	command->cdw10 = htole32(block);
+	command->cdw11 = htole32(block >> 32);
+	command->cdw12 = htole32(blocks - 1);
+	return 0;
+}
+
+/* Submit one command of a request. 0, -EAGAIN (no slot is free) or -ENOMEM. */
+static int submit_command(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
+{
+	struct nvme_command command = {
+		.opcode = request->opcode,
+		.nsid = htole32(request->nsid),
+	};
+	struct nvme_iod *iod = nvme_take_slot(queue);
+
+	if (!iod)
+		return -EAGAIN;
+	if (request->opcode == DMALAND_NVME_FLUSH) {
+		request->driver.left = 0;
+	} else if (nvme_setup_rw(queue, iod, request, &command) != 0) {
+		nvme_give_slot(queue, iod);
+		return -ENOMEM;
+	}
+	iod->request = request;
+	request->driver.commands++;
+	nvme_submit_cmd(queue, iod, &command);
+	return 0;
+}
+
+/*
+ * Submit as much of a request as there are slots and memory for. 0 when all of it is; -EAGAIN when
+ * it has to wait for completions; -ENOMEM when none is under way that could help.
+ */
+static int submit_commands(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
+{
+	int code = 0;
+
+	while (code == 0 && request->driver.left > 0)
+		code = submit_command(queue, request);
+	if (code == -ENOMEM && queue->free_count < queue->depth)
+		code = -EAGAIN;
+	return code;
+}
+
+int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
+{
+	int code = begin_request(queue, request);
+
+	if (code != 0)
+		return code;
+	if (queue->waiting) {
+		push_waiting(queue, request);
+		return 0;
+	}
+	code = submit_commands(queue, request);
+	if (code == -ENOMEM)
+		return code;
+	if (code == -EAGAIN)
+		push_waiting(queue, request);
+	if (!queue->polling)
+		nvme_ring_sq(queue);
+	return 0;
+}
+
+/* Completions have made room: go on with what waits. */
+static void submit_waiting(struct dmaland_nvme_queue *queue)
+{
+	while (queue->waiting) {
+		struct dmaland_nvme_request *request = queue->waiting;
+		int code = submit_commands(queue, request);
+
+		if (code == -EAGAIN)
+			return;
+		pop_waiting(queue);
+		if (code != 0) {
+			request->driver.left = 0;
+			request->driver.status = code;
+			finish_request(queue, request);
+		}
+	}
+}
+
+/* A command has ended and its data are unmapped. Its slot is free before done() may submit. */
+static void end_command(struct dmaland_nvme_queue *queue, struct nvme_iod *iod, int status)
+{
+	struct dmaland_nvme_request *request = iod->request;
+
+	iod->request = NULL;
+	nvme_give_slot(queue, iod);
+	request->driver.commands--;
+	if (status != 0 && request->driver.status == 0)
+		request->driver.status = status;
+	if (request->driver.status != 0 && request->driver.left > 0) {
+		request->driver.left = 0;
+		pop_waiting(queue);
+	}
+	if (request->driver.commands == 0 && request->driver.left == 0)
+		finish_request(queue, request);
+}
+
+/*
+ * Handle the completions that are there, once round the ring at most: done() may submit what
+ * completes at once. Returns how many.
+ */
+unsigned int nvme_poll_cq(struct dmaland_nvme_queue *queue)
+{
+	struct nvme_completion completion;
+	struct nvme_iod *iod;
+	unsigned int n = 0;
+
+	while (n < queue->depth && nvme_next_completion(queue, &completion, &iod)) {
+		int status = nvme_completion_status(&completion);
+
+		n++;
+		if (!iod)
+			continue;
+		if (queue->closing && status == NVME_STATUS_SQ_DELETED)
+			status = -ECANCELED;
+		nvme_unmap_data(&queue->ctrl->pools, iod, iod->request->iov, status == 0);
+		end_command(queue, iod, status);
+	}
+	if (n > 0)
+		nvme_ring_cq(queue);
+	return n;
+}
+
+static void cancel_waiting(struct dmaland_nvme_queue *queue, int error)
+{
+	while (queue->waiting) {
+		struct dmaland_nvme_request *request = queue->waiting;
+
+		pop_waiting(queue);
+		request->driver.left = 0;
+		if (request->driver.status == 0)
+			request->driver.status = -error;
+		if (request->driver.commands == 0)
+			finish_request(queue, request);
+	}
+}
+
+/*
+ * End all requests of a queue whose memory the drive can't reach any more; or, if it could not be
+ * stopped, leave that memory to it. Commands that are late end with ETIMEDOUT, the others with
+ * the error given.
+ */
+void nvme_cancel_queue(struct dmaland_nvme_queue *queue, int error)
+{
+	struct dmaland_nvme *ctrl = queue->ctrl;
+	uint32_t i;
+
+	while (nvme_service(ctrl) == NVME_STOPPING)
+		sched_yield();
+	for (i = 0; i < queue->depth; i++) {
+		if (queue->iods[i].busy && queue->iods[i].late)
+			queue->iods[i].request->driver.status = -ETIMEDOUT;
+	}
+	cancel_waiting(queue, error);
+	for (i = 0; i < queue->depth; i++) {
+		struct nvme_iod *iod = &queue->iods[i];
+
+		if (!iod->busy)
+			continue;
+		if (nvme_service(ctrl) == NVME_RUNAWAY)
+			nvme_leak_iod(iod);
+		else
+			nvme_unmap_data(&ctrl->pools, iod, iod->request->iov, false);
+		end_command(queue, iod, -error);
+	}
+}
+
+/* Age what is in flight by some ticks; true when some of it got too old. */
+static bool age_commands(struct dmaland_nvme_queue *queue, unsigned int ticks)
+{
+	unsigned int patience = queue->ctrl->patience;
+	bool late = false;
+	uint32_t i;
+
+	for (i = 0; i < queue->depth; i++) {
+		struct nvme_iod *iod = &queue->iods[i];
+
+		if (!iod->busy)
+			continue;
+		iod->age += iod->age == 0 ? 1 : ticks;
+		iod->late = iod->age > patience;
+		late |= iod->late;
+	}
+	return late;
+}
+
+/*
+ * Look at the clock, and once a tick at what is in flight. A command is not given a time when it is
+ * submitted: its age counts the ticks since it was first seen here. An application that does not
+ * poll for a while is not taken for a slow drive: of a long time between two looks, half the
+ * patience counts at most.
+ */
+static void nvme_watch(struct dmaland_nvme_queue *queue)
+{
+	struct dmaland_nvme *ctrl = queue->ctrl;
+	uint64_t now = nvme_now_ms();
+	uint64_t ticks = (now - queue->last_tick) / ctrl->tick_ms;
+	bool late, quiet = queue->quiet;
+	char what[160];
+	int error;
+
+	if (ticks == 0)
+		return;
+	queue->last_tick += ticks * ctrl->tick_ms;
+	queue->quiet = true;
+	if (queue->free_count == queue->depth)
+		return;
+	if (ticks > ctrl->patience / 2)
+		ticks = ctrl->patience / 2;
+	late = age_commands(queue, ticks);
+	if (!late && !quiet)
+		return;
+	error = nvme_check_alive(ctrl, what, sizeof(what));
+	if (error != 0)
+		nvme_stop(ctrl, error, error, "%s", what);
+	else if (late)
+		nvme_stop(ctrl, EIO, ECANCELED,
+			  "a command of queue %u did not complete within %u ms", queue->qid,
+			  ctrl->timeout_ms);
+}
+
+unsigned int dmaland_nvme_poll(struct dmaland_nvme_queue *queue)
+{
+	enum { EMPTY = 16, LOOK = 256 }; /* the clock: every 16 empty polls, 256 at most */
+	unsigned int n;
+
+	if (queue->polling)
+		return 0;
+	queue->polling = true;
+	queue->finished = 0;
+	n = nvme_poll_cq(queue);
+	if (n > 0) {
+		queue->quiet = false;
+		if (queue->waiting)
+			submit_waiting(queue);
+		nvme_ring_sq(queue);
+	}
+	queue->polls += n > 0 ? 1 : EMPTY;
+	if (queue->polls >= LOOK) {
+		queue->polls = 0;
+		nvme_watch(queue);
+	}
+	if (nvme_service(queue->ctrl) > NVME_STOPPING && queue->free_count < queue->depth) {
+		nvme_refuse(queue->ctrl);
+		nvme_cancel_queue(queue, queue->ctrl->cancel);
+	}
+	queue->polling = false;
+	return queue->finished;
+}
+
+static void note_done(struct dmaland_nvme_request *request, int status)
+{
+	(void)status;
+	*(bool *)request->context = true;
+}
+
+/* Words for the result of a request that was waited for. */
+static int explain(struct dmaland_nvme_queue *queue, const struct dmaland_nvme_request *request)
+{
+	int status = request->driver.status;
+
+	if (status > 0 && request->opcode == DMALAND_NVME_FLUSH)
+		dmaland_set_error(EIO, "flush of namespace %u: %s", request->nsid,
+				  dmaland_nvme_status_text(status));
+	else if (status > 0)
+		dmaland_set_error(EIO, "%s of %llu blocks from %llu of namespace %u: %s",
+				  request->opcode == DMALAND_NVME_READ ? "read" : "write",
+				  (unsigned long long)request->blocks,
+				  (unsigned long long)request->block, request->nsid,
+				  dmaland_nvme_status_text(status));
+	else if (status < 0 && nvme_service(queue->ctrl) != NVME_LIVE)
+		nvme_refuse(queue->ctrl);
+	if (status < 0)
+		errno = -status;
+	return status;
+}
+
+/* Submit and wait. The drive has let go of the request and its memory when this returns. */
+static int submit_and_wait(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
+{
+	bool done = false;
+	int code;
+
+	if (queue->polling)
+		return dmaland_set_error(EDEADLK,
+					 "done() can't wait for its own queue; submit instead");
+	request->done = note_done;
+	request->context = &done;
+	code = dmaland_nvme_submit(queue, request);
+	if (code != 0)
+		return code;
+	while (!done) {
+		if (dmaland_nvme_poll(queue) == 0)
+			sched_yield();
+	}
+	return explain(queue, request);
+}
+
+static int read_or_write(struct dmaland_nvme_queue *queue, uint8_t opcode, uint32_t nsid,
+			 uint64_t block, uint64_t blocks, void *data)
+{
+	struct dmaland_nvme_namespace ns;
+	struct iovec iov = {.iov_base = data};
+	struct dmaland_nvme_request request = {
+		.opcode = opcode,
+		.nsid = nsid,
+		.block = block,
+		.blocks = blocks,
+		.iov = &iov,
+		.iov_count = 1,
+	};
+	int code = dmaland_nvme_get_namespace(queue->ctrl, nsid, &ns);
+
+	if (code != 0)
+		return code;
+	/* where this overflows, the blocks are past the end, which is checked first */
+	iov.iov_len = blocks * ns.block_size;
+	return submit_and_wait(queue, &request);
+}
+
+int dmaland_nvme_read(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64_t block,
+		      uint64_t blocks, void *data)
+{
+	return read_or_write(queue, DMALAND_NVME_READ, nsid, block, blocks, data);
+}
+
+int dmaland_nvme_write(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64_t block,
+		       uint64_t blocks, const void *data)
+{
+	return read_or_write(queue, DMALAND_NVME_WRITE, nsid, block, blocks, (void *)data);
+}
+
+int dmaland_nvme_flush(struct dmaland_nvme_queue *queue, uint32_t nsid)
+{
+	struct dmaland_nvme_request request = {.opcode = DMALAND_NVME_FLUSH, .nsid = nsid};
+
+	return submit_and_wait(queue, &request);
+}

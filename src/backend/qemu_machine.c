@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * qemu_machine.c - a machine of QEMU with nothing in it but RAM that is ours, and free slots
+ *
+ * The machine has no guest: its BIOS is ours and halts. It runs all the same, since some device
+ * models do their work only while it does. It starts without a device; each is plugged at run
+ * time, so that the first goes the same way as the tenth. Machines with a name are in a list,
+ * where others find them to join. The last device to leave ends the machine.
+ *
+ * Locks: machines.lock, then domain.lock.
+ */
+#include "backend/qemu_machine.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/error.h"
+
+/* Registers lie where QEMU has no RAM. */
+#define BARS_FIRST	QEMU_RAM_SPLIT
+#define BARS_LAST	UINT64_C(0xfebfffff) /* the I/O APIC begins at 0xfec00000 */
+#define BARS_HIGH_FIRST (2 * QEMU_RAM_MAX)   /* for large 64-bit BARs */
+#define BARS_HIGH_LAST	(3 * QEMU_RAM_MAX - 1)
+
+#define BIOS_SIZE	((size_t)64 << 10)
+#define PROGRAM_DEFAULT "qemu-system-x86_64"
+#define CONFIG_ADDRESS	0xcf8 /* PCI 3.0, 3.2.2.3.2 */
+#define CONFIG_DATA	0xcfc
+#define CONFIG_SPACE	256
+
+static struct {
+	pthread_mutex_t lock;
+	struct qemu_machine *first;
+} machines = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static const struct domain_ops qemu_domain_ops;
+
+static struct qemu_machine *machine_of(struct domain *domain)
+{
+	return (struct qemu_machine *)((char *)domain - offsetof(struct qemu_machine, ram.domain));
+}
+
+/* --- start and end -------------------------------------------------------------------------- */
+
+/*
+ * The machine's BIOS: nothing but HLT, and at the reset vector, 16 bytes below the end (Intel
+ * SDM, volume 3, 10.1.4), `cli; 1: hlt; jmp 1b`.
+ */
+static int bios_open(void)
+{
+	static const unsigned char reset[] = {0xfa, 0xf4, 0xeb, 0xfd};
+	int fd = memfd_create("dmaland-qemu-bios", MFD_CLOEXEC);
+	unsigned char bios[4096];
+	int err;
+
+	if (fd < 0)
+		return error_system("cannot make a file in memory for QEMU's BIOS");
+	memset(bios, 0xf4, sizeof(bios));
+	for (size_t at = 0; at < BIOS_SIZE; at += sizeof(bios)) {
+		if (at + sizeof(bios) == BIOS_SIZE)
+			memcpy(bios + sizeof(bios) - 16, reset, sizeof(reset));
+		if (write(fd, bios, sizeof(bios)) != (ssize_t)sizeof(bios)) {
+			err = error_system("cannot write QEMU's BIOS");
+			close(fd);
+			return err;
+		}
+	}
+	return fd;
+}
+
+/* Timers that interrupt nobody, and buses that nobody looks at, are left out. */
+static int process_start(struct qemu_machine *machine, const char *label, const char *path,
+			 int bios_fd)
+{
+	char board[160], ram[160], size[32], bios[32], qtest[32], qmp[32];
+	const char *const arguments[] = {
+		path,
+		"-nodefaults",
+		"-no-user-config",
+		"-display",
+		"none",
+		"-accel",
+		"tcg",
+		"-M",
+		board,
+		"-m",
+		size,
+		"-object",
+		ram,
+		"-bios",
+		bios,
+		"-chardev",
+		qtest,
+		"-object",
+		"qtest,id=qtest,chardev=qtest,log=none",
+		"-chardev",
+		qmp,
+		"-mon",
+		"chardev=qmp,mode=control",
+		NULL,
+	};
+	struct qemu_command command = {label, path, arguments, machine->ram.fd, bios_fd};
+
+	snprintf(board, sizeof(board),
+		 "pc,pit=off,hpet=off,usb=off,vmport=off,smm=off,memory-backend=ram,"
+		 "max-ram-below-4g=%" PRIu64,
+		 QEMU_RAM_SPLIT);
+	snprintf(size, sizeof(size), "%" PRIu64 "M", machine->ram.size / MIB);
+	snprintf(ram, sizeof(ram),
+		 "memory-backend-file,id=ram,size=%" PRIu64 "M,share=on,mem-path=/proc/self/fd/%d",
+		 machine->ram.size / MIB, QEMU_FD_RAM);
+	snprintf(bios, sizeof(bios), "/proc/self/fd/%d", QEMU_FD_BIOS);
+	snprintf(qtest, sizeof(qtest), "socket,id=qtest,fd=%d", QEMU_FD_QTEST);
+	snprintf(qmp, sizeof(qmp), "socket,id=qmp,fd=%d", QEMU_FD_QMP);
+	return qemu_process_start(&machine->process, &command);
+}
+
+static int machine_run(struct qemu_machine *machine, const char *label)
+{
+	char *path = qemu_find_program(machine->program);
+	int bios, err;
+
+	if (!path)
+		return -errno;
+	bios = bios_open();
+	err = bios < 0 ? bios : process_start(machine, label, path, bios);
+	if (bios >= 0)
+		close(bios);
+	free(path);
+	return err;
+}
+
+/* What is not the domain's. */
+static void machine_free(struct qemu_machine *machine)
+{
+	iova_space_destroy(&machine->bars);
+	pthread_mutex_destroy(&machine->config_lock);
+	free(machine->program);
+	free(machine->name);
+	free(machine);
+}
+
+/* A machine in memory, before anything of it is opened. */
+static int machine_alloc(const struct qemu_machine_options *options, struct qemu_machine **result)
+{
+	const char *program = options->program ? options->program : PROGRAM_DEFAULT;
+	struct qemu_machine *machine = calloc(1, sizeof(*machine));
+	int err = machine ? pthread_mutex_init(&machine->config_lock, NULL) : ENOMEM;
+
+	if (err) {
+		free(machine);
+		return error_set(err, "cannot make a machine of QEMU: %s", strerror(err));
+	}
+	iova_space_init(&machine->bars);
+	machine->slots = (1u << QEMU_SLOT_FIRST) - 1;
+	machine->program = strdup(program);
+	machine->name = options->name ? strdup(options->name) : NULL;
+	if (!machine->program || (options->name && !machine->name) ||
+	    iova_space_add(&machine->bars, BARS_FIRST, BARS_LAST) ||
+	    iova_space_add(&machine->bars, BARS_HIGH_FIRST, BARS_HIGH_LAST)) {
+		machine_free(machine);
+		return error_set(ENOMEM, "no memory for a machine of QEMU");
+	}
+	*result = machine;
+	return 0;
+}
+
+static int machine_start(const struct qemu_machine_options *options, struct qemu_machine **result)
+{
+	struct qemu_machine *machine = NULL;
+	int err = machine_alloc(options, &machine);
+
+	if (err)
+		return err;
+	err = qemu_ram_init(&machine->ram, &qemu_domain_ops,
+			    options->ram ? options->ram : QEMU_RAM_DEFAULT, options->memory_limit);
+	if (!err) {
+		err = machine_run(machine, options->label);
+		if (err)
+			qemu_ram_fini(&machine->ram);
+	}
+	if (err) {
+		machine_free(machine);
+		return err;
+	}
+	machine->ram.domain.devices = 1;
+	*result = machine;
+	return 0;
+}
+
+static void machine_destroy(struct domain *domain)
+{
+	struct qemu_machine *machine = machine_of(domain);
+
+	qemu_process_stop(&machine->process);
+	qemu_ram_fini(&machine->ram);
+	machine_free(machine);
+}
+
+static const struct domain_ops qemu_domain_ops = {
+	.backend = "qemu",
+	.provide = qemu_ram_provide,
+	.withdraw = qemu_ram_withdraw,
+	.destroy = machine_destroy,
+};
+
+/* --- joining and leaving -------------------------------------------------------------------- */
+
+/* Does what a spec asks for agree with the machine that is there? */
+static int machine_check(const struct qemu_machine *machine,
+			 const struct qemu_machine_options *options)
+{
+	const char *name = machine->name ? machine->name : "(no name)";
+
+	if (options->name && (!machine->name || strcmp(options->name, machine->name)))
+		return error_set(EINVAL,
+				 "machine=%s was asked, but the device to share with is in machine "
+				 "%s: leave machine= out, or share with a device of that machine",
+				 options->name, name);
+	if (options->ram && options->ram != machine->ram.size)
+		return error_set(EINVAL,
+				 "ram= asks for %" PRIu64 " MiB, but machine %s runs already and "
+				 "has %" PRIu64 " MiB: say the same, or leave ram= out",
+				 options->ram / MIB, name, machine->ram.size / MIB);
+	if (options->program && strcmp(options->program, machine->program))
+		return error_set(EINVAL,
+				 "qemu= asks for %s, but machine %s runs already with %s: say the "
+				 "same, or leave qemu= out",
+				 options->program, name, machine->program);
+	return 0;
+}
+
+static int machine_enter(struct qemu_machine *machine, const struct qemu_machine_options *options)
+{
+	int err = machine_check(machine, options);
+
+	if (err)
+		return err;
+	if (qtest_has_ended(&machine->process.qtest))
+		return error_set(ENODEV,
+				 "the machine's QEMU has ended: close all of its devices first");
+	pthread_mutex_lock(&machine->ram.domain.lock);
+	machine->ram.domain.devices++;
+	pthread_mutex_unlock(&machine->ram.domain.lock);
+	return 0;
+}
+
+static int machine_join_share(const struct qemu_machine_options *options, struct domain *share,
+			      struct qemu_machine **machine)
+{
+	int err;
+
+	if (share->ops != &qemu_domain_ops)
+		return error_set(EINVAL,
+				 "a device of QEMU can't share memory with one of backend %s: only "
+				 "devices of one machine see the same RAM",
+				 share->ops->backend);
+	err = machine_enter(machine_of(share), options);
+	if (!err)
+		*machine = machine_of(share);
+	return err;
+}
+
+/* Starting it under the list's lock lets a second opener of the name wait and join. */
+static int machine_join_name(const struct qemu_machine_options *options,
+			     struct qemu_machine **machine)
+{
+	struct qemu_machine *m;
+	int err;
+
+	pthread_mutex_lock(&machines.lock);
+	for (m = machines.first; m; m = m->next)
+		if (strcmp(m->name, options->name) == 0)
+			break;
+	if (m) {
+		err = machine_enter(m, options);
+	} else {
+		err = machine_start(options, &m);
+		if (!err) {
+			m->next = machines.first;
+			machines.first = m;
+		}
+	}
+	pthread_mutex_unlock(&machines.lock);
+	if (!err)
+		*machine = m;
+	return err;
+}
+
+int qemu_machine_join(const struct qemu_machine_options *options, struct domain *share,
+		      struct qemu_machine **machine)
+{
+	if (share)
+		return machine_join_share(options, share, machine);
+	if (options->name)
+		return machine_join_name(options, machine);
+	return machine_start(options, machine);
+}
+
+/* Nobody can join it by name any more. With the list's lock held. */
+static void machine_unlist(struct qemu_machine *machine)
+{
+	struct qemu_machine **at = &machines.first;
+
+	while (*at && *at != machine)
+		at = &(*at)->next;
+	if (*at)
+		*at = machine->next;
+}
+
+bool qemu_machine_is_last(struct qemu_machine *machine)
+{
+	bool last;
+
+	pthread_mutex_lock(&machines.lock);
+	pthread_mutex_lock(&machine->ram.domain.lock);
+	last = machine->ram.domain.devices == 1;
+	pthread_mutex_unlock(&machine->ram.domain.lock);
+	if (last)
+		machine_unlist(machine);
+	pthread_mutex_unlock(&machines.lock);
+	return last;
+}
+
+void qemu_machine_leave(struct qemu_machine *machine)
+{
+	bool last;
+
+	pthread_mutex_lock(&machines.lock);
+	pthread_mutex_lock(&machine->ram.domain.lock);
+	last = --machine->ram.domain.devices == 0;
+	pthread_mutex_unlock(&machine->ram.domain.lock);
+	if (last)
+		machine_unlist(machine);
+	pthread_mutex_unlock(&machines.lock);
+	if (last)
+		machine->ram.domain.ops->destroy(&machine->ram.domain);
+}
+
+/* --- configuration space -------------------------------------------------------------------- */
+
+static int config_check(unsigned int where, unsigned int width)
+{
+	if ((width == 1 || width == 2 || width == 4) && where % width == 0 &&
+	    where + width <= CONFIG_SPACE)
+		return 0;
+	return error_set(EINVAL,
+			 "%u bytes at %#x of configuration space were asked; QEMU's machine has %u "
+			 "bytes of it, in aligned pieces of 1, 2 or 4",
+			 width, where, CONFIG_SPACE);
+}
+
+/* Select a dword; the data port comes next. With config_lock held. */
+static int config_select(struct qemu_machine *machine, unsigned int slot, unsigned int where,
+			 unsigned int timeout)
+{
+	return qtest_post(&machine->process.qtest, QTEST_PORT, CONFIG_ADDRESS, 4, timeout,
+			  UINT32_C(1) << 31 | slot << 11 | (where & ~3u));
+}
+
+int qemu_config_read(struct qemu_machine *machine, unsigned int slot, unsigned int where,
+		     unsigned int width, unsigned int timeout, uint32_t *value)
+{
+	uint64_t data = UINT64_MAX;
+	int err = config_check(where, width);
+
+	*value = UINT32_MAX;
+	if (err)
+		return err;
+	pthread_mutex_lock(&machine->config_lock);
+	err = config_select(machine, slot, where, timeout);
+	if (!err)
+		err = qtest_read(&machine->process.qtest, QTEST_PORT, CONFIG_DATA + where % 4,
+				 width, timeout, &data);
+	pthread_mutex_unlock(&machine->config_lock);
+	if (!err)
+		*value = (uint32_t)data;
+	return err;
+}
+
+int qemu_config_write(struct qemu_machine *machine, unsigned int slot, unsigned int where,
+		      unsigned int width, unsigned int timeout, uint32_t value)
+{
+	int err = config_check(where, width);
+
+	if (err)
+		return err;
+	pthread_mutex_lock(&machine->config_lock);
+	err = config_select(machine, slot, where, timeout);
+	if (!err)
+		err = qtest_write(&machine->process.qtest, QTEST_PORT, CONFIG_DATA + where % 4,
+				  width, timeout, value);
+	pthread_mutex_unlock(&machine->config_lock);
+	return err;
+}

@@ -1,2 +1,0 @@
-#include "backend/backend.h"
-const struct backend qemu_backend = {.name = "qemu"};

@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * qemu_process.c - a QEMU process that never outlives this one
+ *
+ * A thread forks QEMU and lives exactly as long as it: the kernel sends PR_SET_PDEATHSIG when
+ * the thread that forked ends, so that QEMU dies with us however we end. The same thread receives
+ * on the qtest socket (qtest_run()), and when that ends for whatever reason, kills QEMU and reaps
+ * it. So there is one way to end QEMU: end the socket. Nobody else needs to know its pid.
+ *
+ *   opener                        thread                         QEMU
+ *   qemu_process_start() -------> fork() ----------------------> exec, setsid, PDEATHSIG
+ *   qmp_init(): it answers        qtest_run() ... end of socket
+ *   qemu_process_stop(): quit     kill(), waitpid(), `gone`
+ *
+ * Between fork and exec only async-signal-safe functions are called: other threads may have held
+ * any lock at the moment of the fork.
+ */
+#include "backend/qemu_process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "backend/deadline.h"
+
+#define START_TIMEOUT_MS   30000 /* until the monitor greets; usual are 50 */
+#define COMMAND_TIMEOUT_MS 30000 /* plugging may open an image that is far away */
+#define QUIT_TIMEOUT_MS	   2000
+#define KILL_TIMEOUT_MS	   2000
+#define ERRORS_MAX	   ((size_t)64 << 10)
+#define EXEC_FAILED	   127 /* exit status; errors then holds errno as an int */
+
+struct launch {
+	struct qemu_process *process;
+	const struct qemu_command *command;
+	int fds[QEMU_FDS]; /* what QEMU finds as 0, 1, 2, ... */
+	int fd_limit;
+	pid_t parent;
+};
+
+static void close_from(int first, int limit)
+{
+#ifdef SYS_close_range
+	if (syscall(SYS_close_range, first, ~0U, 0) == 0)
+		return;
+#endif
+	for (int fd = first; fd < limit; fd++)
+		close(fd);
+}
+
+/* For the opener, which looks for it in the file of QEMU's messages. */
+static void child_fail(int errors_fd)
+{
+	int code = errno;
+
+	if (pwrite(errors_fd, &code, sizeof(code), 0) < 0)
+		_exit(EXEC_FAILED);
+	_exit(EXEC_FAILED);
+}
+
+/* Put fds[i] at i. First all go out of the way, so that none is overwritten before its turn. */
+static void child_place_fds(struct launch *l)
+{
+	l->fds[0] = open("/dev/null", O_RDONLY);
+	l->fds[1] = open("/dev/null", O_WRONLY);
+	for (int i = 0; i < QEMU_FDS; i++) {
+		int fd = fcntl(l->fds[i], F_DUPFD_CLOEXEC, QEMU_FDS);
+
+		if (fd < 0)
+			child_fail(l->fds[STDERR_FILENO]);
+		l->fds[i] = fd;
+	}
+	for (int i = 0; i < QEMU_FDS; i++)
+		if (dup2(l->fds[i], i) < 0)
+			child_fail(l->fds[STDERR_FILENO]);
+	close_from(QEMU_FDS, l->fd_limit);
+}
+
+/* In the child: never returns. A session of its own keeps the terminal's ctrl-C from it. */
+static void child_run(struct launch *l)
+{
+	sigset_t none;
+
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL))
+		_exit(EXEC_FAILED);
+	if (getppid() != l->parent) /* it ended before the prctl */
+		_exit(EXEC_FAILED);
+	setsid();
+	for (int i = 1; i < NSIG; i++)
+		signal(i, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	child_place_fds(l);
+	execv(l->command->path, (char *const *)l->command->arguments);
+	child_fail(STDERR_FILENO);
+}
+
+/* How it ended, with the last of its words when it has left any. */
+static void end_describe(struct qemu_process *p, char *text, size_t size)
+{
+	char words[400];
+	ssize_t n = pread(p->errors, words, sizeof(words) - 1, 0);
+
+	words[n < 0 ? 0 : n] = '\0';
+	words[strcspn(words, "\n")] = '\0';
+	if (WIFSIGNALED(p->status))
+		snprintf(text, size, "QEMU (process %d) was killed by signal %d%s%s", (int)p->pid,
+			 WTERMSIG(p->status), words[0] ? ": " : "", words);
+	else
+		snprintf(text, size, "QEMU (process %d) ended with status %d%s%s", (int)p->pid,
+			 WEXITSTATUS(p->status), words[0] ? ": " : "", words);
+}
+
+/* The socket has ended; so does QEMU. A reaper in the application may have been faster. */
+static void process_reap(struct qemu_process *p)
+{
+	char text[sizeof(p->qtest.why)];
+	pid_t pid = waitpid(p->pid, &p->status, WNOHANG);
+
+	if (pid == 0) {
+		kill(p->pid, SIGKILL);
+		do {
+			pid = waitpid(p->pid, &p->status, 0);
+		} while (pid < 0 && errno == EINTR);
+	}
+	end_describe(p, text, sizeof(text));
+	qtest_end(&p->qtest, text);
+
+	pthread_mutex_lock(&p->lock);
+	if (!p->expected)
+		log_line(DMALAND_LOG_ERR, "%s: the device is gone: %s", p->name, p->qtest.why);
+	p->gone = true;
+	pthread_cond_broadcast(&p->changed);
+	pthread_mutex_unlock(&p->lock);
+}
+
+static void *thread_run(void *argument)
+{
+	struct launch *l = argument;
+	struct qemu_process *p = l->process;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		child_run(l);
+	pthread_mutex_lock(&p->lock);
+	p->pid = pid;
+	p->fork_error = pid < 0 ? errno : 0;
+	p->forked = true; /* l is the opener's, and ends with this */
+	pthread_cond_broadcast(&p->changed);
+	pthread_mutex_unlock(&p->lock);
+	if (pid < 0)
+		return NULL;
+	qtest_run(&p->qtest);
+	process_reap(p);
+	return NULL;
+}
+
+/* Signals are the application's: a thread of ours must not be chosen to handle one. */
+static int thread_create_quiet(pthread_t *thread, void *(*run)(void *), void *argument)
+{
+	sigset_t all, before;
+	int err;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	err = pthread_create(thread, NULL, run, argument);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return err;
+}
+
+/* Start the thread, and wait until it has forked. */
+static int process_fork(struct qemu_process *p, struct launch *l)
+{
+	int err = thread_create_quiet(&p->thread, thread_run, l);
+
+	if (err)
+		return error_set(err, "cannot start a thread for QEMU: %s", strerror(err));
+	pthread_mutex_lock(&p->lock);
+	while (!p->forked)
+		pthread_cond_wait(&p->changed, &p->lock);
+	pthread_mutex_unlock(&p->lock);
+	if (p->fork_error) {
+		pthread_join(p->thread, NULL);
+		return error_set(p->fork_error, "cannot fork a process for QEMU: %s",
+				 strerror(p->fork_error));
+	}
+	return 0;
+}
+
+/* Wait for its end; true when it has come. */
+static bool gone_wait(struct qemu_process *p, unsigned int timeout)
+{
+	struct timespec deadline = deadline_in(timeout);
+	int late = 0;
+	bool gone;
+
+	pthread_mutex_lock(&p->lock);
+	while (!p->gone && !late)
+		late = pthread_cond_timedwait(&p->changed, &p->lock, &deadline);
+	gone = p->gone;
+	pthread_mutex_unlock(&p->lock);
+	return gone;
+}
+
+/* The monitor gave err instead of its greeting: end QEMU, and say why it did not start. */
+static int start_error(struct qemu_process *p, int err, const char *path)
+{
+	int code;
+
+	if (err == -EPIPE)
+		gone_wait(p, QUIT_TIMEOUT_MS); /* it is ending by itself: let it tell its status */
+	qtest_end(&p->qtest, NULL);
+	pthread_join(p->thread, NULL);
+	if (err != -EPIPE)
+		return error_prefix("QEMU did not start");
+	if (WIFEXITED(p->status) && WEXITSTATUS(p->status) == EXEC_FAILED &&
+	    pread(p->errors, &code, sizeof(code), 0) == sizeof(code) && code)
+		return error_set(code, "cannot execute %s: %s", path, strerror(code));
+	return error_set(EIO, "QEMU did not start: %s", p->qtest.why);
+}
+
+/* A file of fixed size: who writes on past its end gets an error, and fills no memory. */
+static int errors_open(struct qemu_process *p)
+{
+	int err;
+
+	p->errors = memfd_create("dmaland-qemu-stderr", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (p->errors < 0)
+		return error_system("cannot make a file in memory for QEMU's messages");
+	if (ftruncate(p->errors, ERRORS_MAX) ||
+	    fcntl(p->errors, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK)) {
+		err = error_system("cannot prepare a file in memory for QEMU's messages");
+		close(p->errors);
+		return err;
+	}
+	return 0;
+}
+
+static int locks_init(struct qemu_process *p)
+{
+	int err = pthread_mutex_init(&p->lock, NULL);
+
+	if (err)
+		return error_set(err, "cannot make a lock for QEMU: %s", strerror(err));
+	err = deadline_cond_init(&p->changed);
+	if (!err)
+		return 0;
+	pthread_mutex_destroy(&p->lock);
+	return error_set(err, "cannot make a condition for QEMU: %s", strerror(err));
+}
+
+static void locks_fini(struct qemu_process *p)
+{
+	pthread_cond_destroy(&p->changed);
+	pthread_mutex_destroy(&p->lock);
+}
+
+/* With all resources at hand: fork, and wait for the monitor's greeting. */
+static int process_run(struct qemu_process *p, const struct qemu_command *command, int qtest_fd,
+		       int qmp_fd)
+{
+	struct launch l = {
+		.process = p,
+		.command = command,
+		.fds = {-1, -1, p->errors, qtest_fd, qmp_fd, command->ram_fd, command->bios_fd},
+		.fd_limit = (int)sysconf(_SC_OPEN_MAX),
+		.parent = getpid(),
+	};
+	int err = process_fork(p, &l);
+
+	/* Only QEMU may hold its ends, or their ends would never show. */
+	close(qtest_fd);
+	close(qmp_fd);
+	if (err)
+		return err;
+	err = qmp_init(&p->qmp, p->qmp_fd, START_TIMEOUT_MS);
+	if (!err) {
+		pthread_mutex_lock(&p->lock);
+		p->expected = false;
+		pthread_mutex_unlock(&p->lock);
+		return 0;
+	}
+	return start_error(p, err, command->path);
+}
+
+static int process_connect(struct qemu_process *p, const struct qemu_command *command)
+{
+	int qtest[2], qmp[2], err;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, qtest))
+		return error_system("cannot make a socket to QEMU");
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, qmp)) {
+		err = error_system("cannot make a socket to QEMU");
+		close(qtest[0]);
+		close(qtest[1]);
+		return err;
+	}
+	p->qtest_fd = qtest[0];
+	p->qmp_fd = qmp[0];
+	err = qtest_init(&p->qtest, qtest[0]);
+	if (err) {
+		close(qtest[1]);
+		close(qmp[1]);
+	} else {
+		err = process_run(p, command, qtest[1], qmp[1]);
+		if (!err)
+			return 0;
+		qtest_fini(&p->qtest);
+	}
+	close(qmp[0]);
+	close(qtest[0]);
+	return err;
+}
+
+int qemu_process_start(struct qemu_process *p, const struct qemu_command *command)
+{
+	int err;
+
+	memset(p, 0, sizeof(*p));
+	p->expected = true;
+	snprintf(p->name, sizeof(p->name), "%s", command->name);
+	err = locks_init(p);
+	if (err)
+		return err;
+	err = errors_open(p);
+	if (!err) {
+		err = process_connect(p, command);
+		if (!err)
+			return 0;
+		close(p->errors);
+	}
+	locks_fini(p);
+	return err;
+}
+
+void qemu_process_stop(struct qemu_process *p)
+{
+	pthread_mutex_lock(&p->lock);
+	p->expected = true;
+	pthread_mutex_unlock(&p->lock);
+
+	if (!qtest_has_ended(&p->qtest) && qmp_quit(&p->qmp) == 0)
+		gone_wait(p, QUIT_TIMEOUT_MS);
+	qtest_end(&p->qtest, NULL);
+	pthread_join(p->thread, NULL);
+
+	qmp_fini(&p->qmp);
+	qtest_fini(&p->qtest);
+	close(p->qmp_fd);
+	close(p->qtest_fd);
+	close(p->errors);
+	locks_fini(p);
+}
+
+bool qemu_process_is_gone(struct qemu_process *p)
+{
+	return qtest_has_ended(&p->qtest) && gone_wait(p, KILL_TIMEOUT_MS);
+}
+
+/* After a failure of the monitor nothing that it says can be trusted to belong to a question. */
+static int monitor_result(struct qemu_process *p, int err)
+{
+	if (err && err != -ENOMEM)
+		qtest_end(&p->qtest, err == -EPIPE ? NULL : error_last());
+	return err;
+}
+
+int qemu_process_command(struct qemu_process *p, const char *command, const char **text)
+{
+	return monitor_result(p, qmp_command(&p->qmp, command, COMMAND_TIMEOUT_MS, text));
+}
+
+int qemu_process_wait_deleted(struct qemu_process *p, const char *id)
+{
+	return monitor_result(p, qmp_wait_deleted(&p->qmp, id, COMMAND_TIMEOUT_MS));
+}
+
+/* The first file of this name in PATH that can be executed. */
+static char *path_search(const char *name)
+{
+	const char *path = getenv("PATH");
+
+	if (!path)
+		path = "/usr/local/bin:/usr/bin:/bin";
+	while (*path) {
+		size_t length = strcspn(path, ":");
+		char *file;
+
+		if (asprintf(&file, "%.*s/%s", (int)length, path, name) < 0)
+			return NULL;
+		if (length && access(file, X_OK) == 0)
+			return file;
+		free(file);
+		path += length + (path[length] == ':');
+	}
+	errno = ENOENT;
+	return NULL;
+}
+
+char *qemu_find_program(const char *name)
+{
+	char *file;
+
+	if (strchr(name, '/')) {
+		if (access(name, X_OK)) {
+			error_system("cannot execute %s", name);
+			return NULL;
+		}
+		file = strdup(name);
+	} else {
+		file = path_search(name);
+	}
+	if (file)
+		return file;
+	if (errno != ENOENT)
+		error_set(ENOMEM, "no memory for the name of QEMU's program");
+	else
+		error_set(ENOENT, "%s is not installed: apt-get install qemu-system-x86", name);
+	return NULL;
+}

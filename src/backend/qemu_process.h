@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * qemu_process.h - a QEMU process that never outlives this one
+ */
+#ifndef BACKEND_QEMU_PROCESS_H
+#define BACKEND_QEMU_PROCESS_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "backend/qmp.h"
+#include "backend/qtest.h"
+
+/* The file descriptors that QEMU finds open, to be named in its arguments. */
+enum qemu_fd { QEMU_FD_QTEST = 3, QEMU_FD_QMP, QEMU_FD_RAM, QEMU_FD_BIOS, QEMU_FDS };
+
+struct qemu_process {
+	char name[64]; /* in messages */
+	struct qtest qtest;
+	struct qmp qmp;
+	int qtest_fd, qmp_fd;
+	int errors; /* a file in memory: what QEMU writes to stderr */
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool forked, gone; /* steps of its life; the rest is valid after them */
+	bool expected;	   /* that it ends is no news */
+	int fork_error;
+	pid_t pid;
+	int status; /* of waitpid() */
+};
+
+/* What to run: path is executable; fds[QEMU_FD_RAM] and _BIOS are the caller's. */
+struct qemu_command {
+	const char *name, *path;
+	const char *const *arguments; /* NULL at the end */
+	int ram_fd, bios_fd;
+};
+
+/* Start QEMU and wait until it answers. */
+int qemu_process_start(struct qemu_process *p, const struct qemu_command *command);
+
+/* End QEMU, gently first, and free all. */
+void qemu_process_stop(struct qemu_process *p);
+
+/* True once QEMU has ended for certain: nothing of it touches memory any more. */
+bool qemu_process_is_gone(struct qemu_process *p);
+
+/* qmp_command() and qmp_wait_deleted(); a monitor that does not answer is QEMU's end. */
+int qemu_process_command(struct qemu_process *p, const char *command, const char **text);
+int qemu_process_wait_deleted(struct qemu_process *p, const char *id);
+
+/*
+ * The file that a program's name means: a path as it is, else found by PATH. To be freed; NULL
+ * with the error set.
+ */
+char *qemu_find_program(const char *name);
+
+#endif

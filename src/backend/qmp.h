@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * qmp.h - QEMU's monitor: commands that QEMU answers in words
+ *
+ * Not locked: one caller at a time. What fails here, other than by -ENOMEM, leaves the connection
+ * of no further use.
+ */
+#ifndef BACKEND_QMP_H
+#define BACKEND_QMP_H
+
+#include <stddef.h>
+
+struct qmp {
+	int fd;
+	char *buffer;	      /* what was received */
+	size_t used;	      /* bytes in it */
+	size_t taken;	      /* of these belong to the line that was handed out last */
+	unsigned int timeout; /* ms, of the call that is under way */
+};
+
+/* Greet QEMU; timeout in ms. Also sees that QEMU has started. qmp_fini() does not close fd. */
+int qmp_init(struct qmp *m, int fd, unsigned int timeout);
+void qmp_fini(struct qmp *m);
+
+/*
+ * A command of the human monitor: what it printed goes to *text, which is valid until the next
+ * call. That the command was refused can only be told by the words.
+ */
+int qmp_command(struct qmp *m, const char *command, unsigned int timeout, const char **text);
+
+/* Tell QEMU to end, without waiting for it. */
+int qmp_quit(struct qmp *m);
+
+/* Wait until the device with this id is gone and has let go of all it held. */
+int qmp_wait_deleted(struct qmp *m, const char *id, unsigned int timeout);
+
+#endif

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * qtest.h - QEMU's qtest protocol: memory and port accesses over a socket, a line each
+ *
+ * Requests are answered in their order. Any thread may call; one thread runs qtest_run(), which
+ * receives for all of them. A request that is not answered in time ends the connection for good,
+ * since its answer could be taken for another's; whoever runs QEMU then sees qtest_run() return.
+ */
+#ifndef BACKEND_QTEST_H
+#define BACKEND_QTEST_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* With thousands unread both sides block for good, each in send(). */
+#define QTEST_UNREAD_MAX 32
+
+struct qtest_request;
+
+struct qtest {
+	int fd;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;				/* an answer came, or the end */
+	struct qtest_request *unread[QTEST_UNREAD_MAX]; /* a ring; NULL: nobody waits for it */
+	unsigned int first, count;
+	bool ended;
+	char why[512]; /* it ended; "" while not known */
+};
+
+enum qtest_space { QTEST_MEMORY, QTEST_PORT };
+
+int qtest_init(struct qtest *q, int fd);
+void qtest_fini(struct qtest *q);
+
+/*
+ * Receive answers until the connection ends, on either side. The caller finds out why and calls
+ * qtest_end(), which those who wait for an answer are waiting for.
+ */
+void qtest_run(struct qtest *q);
+
+/* End the connection and all waiting. The first reason stays; NULL gives none. */
+void qtest_end(struct qtest *q, const char *why);
+
+bool qtest_has_ended(struct qtest *q);
+
+/*
+ * Read width bytes (1, 2, 4; 8 from memory). Waits up to timeout ms.
+ * -ENODEV when the connection has ended, or ends by this; *value is then all ones.
+ */
+int qtest_read(struct qtest *q, enum qtest_space space, uint64_t address, unsigned int width,
+	       unsigned int timeout, uint64_t *value);
+
+/* Write and don't wait for the answer, unless too many are unread. Accesses keep their order. */
+int qtest_post(struct qtest *q, enum qtest_space space, uint64_t address, unsigned int width,
+	       unsigned int timeout, uint64_t value);
+
+/* Write, and wait until it is done. */
+int qtest_write(struct qtest *q, enum qtest_space space, uint64_t address, unsigned int width,
+		unsigned int timeout, uint64_t value);
+
+#endif

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * device_tests.c - open, registers, configuration space, masks, memory, closing
+ */
+#include "suite.h"
+
+#include <errno.h>
+#include <linux/pci_regs.h>
+#include <stdlib.h>
+
+static struct dmaland_device *open_device(const struct dmaland_options *options)
+{
+	struct dmaland_device *dev = dmaland_open(device_spec, options);
+
+	if (!dev)
+		fail_msg("%s", dmaland_last_error());
+	return dev;
+}
+
+static void what_the_domain_can_do_is_told(void **state)
+{
+	struct dmaland_device *dev = open_device(NULL);
+	struct dmaland_info info;
+
+	(void)state;
+	dmaland_get_info(dev, &info);
+	assert_true(info.granule >= 4096);
+	assert_true(info.range_count > 0);
+	for (size_t i = 0; i < info.range_count && i < 16; i++) {
+		assert_true(info.ranges[i].first < info.ranges[i].last);
+		if (i)
+			assert_true(info.ranges[i].first > info.ranges[i - 1].last);
+	}
+	assert_int_not_equal(info.vendor_id, 0xffff);
+	assert_int_equal(info.memory_in_use, 0);
+	assert_true(strlen(dmaland_name(dev)) > 0);
+	assert_true(dma_get_mask(dev) == DMA_BIT_MASK(32));
+	dmaland_close(dev);
+}
+
+static void registers_answer_at_every_width_and_offset(void **state)
+{
+	struct dmaland_device *dev = open_device(NULL);
+	char *bar;
+	uint64_t cap;
+
+	(void)state;
+	assert_int_equal(pci_enable_device(dev), 0);
+	assert_true(pci_resource_len(dev, 0) >= 8192);
+	bar = pci_iomap(dev, 0, 0);
+	assert_non_null(bar);
+	/* NVMe 2.0, 3.1.3.1 CAP and 3.1.3.2 VS */
+	cap = readq(bar);
+	assert_int_equal(readl(bar), (uint32_t)cap);
+	assert_int_equal(readl(bar + 4), (uint32_t)(cap >> 32));
+	assert_true(readl(bar + 8) >= 0x10000 && readl(bar + 8) < 0x30000);
+	/* AQA takes what is written (3.1.3.8). */
+	writel(0x001f001f, bar + 0x24);
+	assert_int_equal(readl(bar + 0x24), 0x001f001f);
+	writel_relaxed(0x00030003, bar + 0x24);
+	assert_int_equal(readl_relaxed(bar + 0x24), 0x00030003);
+	pci_iounmap(dev, bar);
+	dmaland_close(dev);
+}
+
+static void windows_that_cannot_be_are_refused(void **state)
+{
+	struct dmaland_device *dev = open_device(NULL);
+
+	(void)state;
+	assert_null(pci_iomap(dev, 6, 0));
+	assert_int_equal(errno, EINVAL);
+	assert_null(pci_iomap(dev, -1, 0));
+	assert_null(pci_iomap(dev, 5, 0));
+	assert_error_says("no memory BAR 5");
+	assert_null(pci_iomap(dev, 0, 1ul << 40));
+	assert_int_equal(pci_resource_len(dev, 5), 0);
+	assert_int_equal(pci_resource_len(dev, 9), 0);
+	pci_iounmap(dev, NULL);
+	dmaland_close(dev);
+}
+
+static void configuration_space_reads_alike_at_every_width(void **state)
+{
+	struct dmaland_device *dev = open_device(NULL);
+	struct dmaland_info info;
+	uint32_t dword;
+	uint16_t word;
+	uint8_t byte;
+
+	(void)state;
+	dmaland_get_info(dev, &info);
+	assert_int_equal(pci_read_config_dword(dev, 0, &dword), 0);
+	assert_int_equal(dword, info.vendor_id | (uint32_t)info.device_id << 16);
+	assert_int_equal(pci_read_config_word(dev, 2, &word), 0);
+	assert_int_equal(word, info.device_id);
+	assert_int_equal(pci_read_config_byte(dev, 1, &byte), 0);
+	assert_int_equal(byte, info.vendor_id >> 8);
+	assert_int_equal(pci_read_config_dword(dev, 2, &dword), -EINVAL);
+	assert_int_equal(dword, UINT32_MAX);
+	assert_int_equal(pci_read_config_byte(dev, 4096, &byte), -EINVAL);
+	assert_int_equal(pci_write_config_word(dev, -2, 0), -EINVAL);
+	dmaland_close(dev);
+}
+
+static void bus_mastering_goes_on_and_off(void **state)
+{
+	struct dmaland_device *dev = open_device(NULL);
+	uint16_t command;
+
+	(void)state;
+	assert_int_equal(pci_enable_device(dev), 0);
+	assert_int_equal(pci_set_master(dev), 0);
+	assert_int_equal(pci_read_config_word(dev, PCI_COMMAND, &command), 0);
+	assert_int_equal(command & (PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER),
+			 PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	assert_int_equal(pci_clear_master(dev), 0);
+	assert_int_equal(pci_read_config_word(dev, PCI_COMMAND, &command), 0);
+	assert_int_equal(command & PCI_COMMAND_MASTER, 0);
+	assert_true(pci_device_is_present(dev));
+	dmaland_close(dev);
+}
+
+static void a_reset_keeps_the_configuration_or_says_that_there_is_none(void **state)
+{
+	struct dmaland_device *dev = open_device(NULL);
+	uint16_t command;
+	uint32_t address;
+	char *bar;
+	int err;
+
+	(void)state;
+	assert_int_equal(pci_enable_device(dev), 0);
+	assert_int_equal(pci_read_config_dword(dev, PCI_BASE_ADDRESS_0, &address), 0);
+	bar = pci_iomap(dev, 0, 0);
+	err = pci_reset_function(dev);
+	if (err == 0) {
+		uint32_t after;
+
+		assert_int_equal(pci_read_config_word(dev, PCI_COMMAND, &command), 0);
+		assert_true(command & PCI_COMMAND_MEMORY);
+		assert_int_equal(pci_read_config_dword(dev, PCI_BASE_ADDRESS_0, &after), 0);
+		assert_int_equal(after, address);
+	} else {
+		assert_int_equal(err, -ENOTTY);
+		assert_error_says("reset");
+	}
+	assert_true(readl(bar + 8) >= 0x10000);
+	dmaland_close(dev);
+}
+
+static void masks_that_reach_nothing_are_refused(void **state)
+{
+	struct dmaland_device *dev = open_device(NULL);
+
+	(void)state;
+	assert_int_equal(dma_set_mask(dev, 0), -EIO);
+	assert_int_equal(dma_set_mask_and_coherent(dev, DMA_BIT_MASK(8)), -EIO);
+	assert_error_says("no usable dma address");
+	assert_true(dma_get_mask(dev) == DMA_BIT_MASK(32));
+	assert_int_equal(dma_set_mask_and_coherent(dev, DMA_BIT_MASK(64)), 0);
+	assert_true(dma_get_mask(dev) == DMA_BIT_MASK(64));
+	dmaland_close(dev);
+}
+
+static void a_mask_is_not_narrowed_below_memory_in_use(void **state)
+{
+	struct dmaland_device *dev = open_device(NULL);
+	dma_addr_t handle, wide;
+	void *memory, *above;
+
+	(void)state;
+	assert_int_equal(dma_set_coherent_mask(dev, DMA_BIT_MASK(64)), 0);
+	above = dma_alloc_coherent(dev, 4096, &wide, GFP_KERNEL);
+	assert_non_null(above);
+	assert_int_equal(dma_set_coherent_mask(dev, DMA_BIT_MASK(24)), -EBUSY);
+	assert_error_says("set the mask before allocating");
+	dma_free_coherent(dev, 4096, above, wide);
+	assert_int_equal(dma_set_coherent_mask(dev, DMA_BIT_MASK(24)), 0);
+	for (int i = 0; i < 20; i++) {
+		memory = dma_alloc_coherent(dev, 65536, &handle, GFP_KERNEL);
+		assert_non_null(memory);
+		assert_true(handle + 65535 <= DMA_BIT_MASK(24));
+	}
+	assert_int_equal(dma_set_coherent_mask(dev, DMA_BIT_MASK(21)), -EBUSY);
+	log_clear();
+	dmaland_close(dev);
+	assert_logged("[coherent=20, 1280 KiB]");
+	log_clear();
+}
+
+static void coherent_memory_from_a_byte_to_hundreds_of_mib(void **state)
+{
+	static const size_t sizes[] = {1, 4096, 65537, 4 << 20, 33 << 20, 200 << 20};
+	struct dmaland_device *dev = open_device(NULL);
+	struct dmaland_info info;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		dma_addr_t handle;
+		char *memory = dma_alloc_coherent(dev, sizes[i], &handle, GFP_KERNEL);
+
+		if (!memory)
+			fail_msg("%zu bytes: %s", sizes[i], dmaland_last_error());
+		for (size_t b = 0; b < sizes[i]; b += 4096)
+			assert_int_equal(memory[b], 0);
+		assert_int_equal(memory[sizes[i] - 1], 0);
+		assert_true(dmaland_virt_to_dma(dev, memory, sizes[i]) == handle);
+		dma_free_coherent(dev, sizes[i], memory, handle);
+	}
+	dmaland_get_info(dev, &info);
+	assert_int_equal(info.memory_in_use, 0);
+	dmaland_close(dev);
+	assert_string_equal(log_text(), "");
+}
+
+static void a_memory_limit_is_kept_and_named(void **state)
+{
+	const struct dmaland_options options = {.size = sizeof(options), .memory_limit = 1 << 20};
+	struct dmaland_device *dev = open_device(&options);
+	dma_addr_t handle;
+	size_t pages = 0;
+	struct dmaland_info info;
+
+	(void)state;
+	while (dma_alloc_coherent(dev, 4096, &handle, GFP_KERNEL))
+		pages++;
+	assert_int_equal(errno, ENOMEM);
+	assert_error_says("memory_limit is 1024 KiB");
+	assert_int_equal(pages, 256);
+	dmaland_get_info(dev, &info);
+	assert_int_equal(info.memory, 1 << 20);
+	dmaland_close(dev);
+	log_clear();
+}
+
+static void what_was_leaked_is_reported_at_close_and_freed(void **state)
+{
+	struct dmaland_device *dev = open_device(NULL);
+	struct dma_pool *pool = dma_pool_create("leaky", dev, 64, 0, 0);
+	dma_addr_t handle;
+
+	(void)state;
+	assert_non_null(dma_pool_alloc(pool, GFP_KERNEL, &handle));
+	assert_non_null(dma_alloc_coherent(dev, 10000, &handle, GFP_KERNEL));
+	log_clear();
+	dmaland_close(dev);
+	assert_logged("pending DMA allocations while released from device");
+	assert_logged("[pools=1] [coherent=1, 12 KiB]");
+	assert_logged("dma_pool_destroy leaky busy");
+	log_clear();
+	dmaland_close(NULL);
+}
+
+static void pools_are_shown_in_the_kernels_format(void **state)
+{
+	struct dmaland_device *dev = open_device(NULL);
+	struct dma_pool *a = dma_pool_create("chain pool", dev, 128, 0, 0);
+	struct dma_pool *b = dma_pool_create("a name longer than sixteen", dev, 2000, 0, 0);
+	dma_addr_t handle;
+	void *block = dma_pool_alloc(a, GFP_KERNEL, &handle);
+	char text[512], cut[20];
+	static const char expected[] = "poolinfo - 0.1\n"
+				       "chain pool          1   32  128  1\n"
+				       "a name longer than sixteen    0    0 2000  0\n";
+
+	(void)state;
+	assert_int_equal(dmaland_show_pools(dev, text, sizeof(text)), strlen(expected));
+	assert_string_equal(text, expected);
+	assert_int_equal(dmaland_show_pools(dev, cut, sizeof(cut)), strlen(expected));
+	assert_memory_equal(cut, expected, sizeof(cut) - 1);
+	assert_int_equal(dmaland_show_pools(dev, NULL, 0), strlen(expected));
+	assert_null(dma_pool_create("no device", NULL, 64, 0, 0));
+	assert_int_equal(errno, EINVAL);
+	dma_pool_free(a, block, handle);
+	dma_pool_destroy(a);
+	dma_pool_destroy(b);
+	dmaland_close(dev);
+}
+
+static void a_device_can_be_opened_again_and_again(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 5; i++) {
+		struct dmaland_device *dev = open_device(NULL);
+		dma_addr_t handle;
+		void *memory = dma_alloc_coherent(dev, 1 << 20, &handle, GFP_KERNEL);
+
+		assert_non_null(memory);
+		dma_free_coherent(dev, 1 << 20, memory, handle);
+		dmaland_close(dev);
+	}
+	assert_string_equal(log_text(), "");
+}
+
+int run_device_tests(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_the_domain_can_do_is_told),
+		cmocka_unit_test(registers_answer_at_every_width_and_offset),
+		cmocka_unit_test(windows_that_cannot_be_are_refused),
+		cmocka_unit_test(configuration_space_reads_alike_at_every_width),
+		cmocka_unit_test(bus_mastering_goes_on_and_off),
+		cmocka_unit_test(a_reset_keeps_the_configuration_or_says_that_there_is_none),
+		cmocka_unit_test(masks_that_reach_nothing_are_refused),
+		cmocka_unit_test(a_mask_is_not_narrowed_below_memory_in_use),
+		cmocka_unit_test(coherent_memory_from_a_byte_to_hundreds_of_mib),
+		cmocka_unit_test(a_memory_limit_is_kept_and_named),
+		cmocka_unit_test(what_was_leaked_is_reported_at_close_and_freed),
+		cmocka_unit_test(pools_are_shown_in_the_kernels_format),
+		cmocka_unit_test(a_device_can_be_opened_again_and_again),
+	};
+
+	return cmocka_run_group_tests_name("device", tests, NULL, NULL);
+}

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * edu.c - a device that can send only 28 bits of address: ./edu SPEC [SHARED]
+ *
+ * SPEC names QEMU's educational device (docs/specs/edu in QEMU: 1234:11e8), which copies between
+ * memory and a buffer of its own and clamps addresses above 28 bits, so that a wrong address shows
+ * in the data. SHARED names another device that joins its domain; only then that test runs.
+ */
+#include "test.h"
+
+#include <errno.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+	EDU_ID = 0x00,
+	EDU_FACTORIAL = 0x08,
+	EDU_STATUS = 0x20,
+	EDU_DMA_FROM = 0x80,
+	EDU_DMA_TO = 0x88,
+	EDU_DMA_COUNT = 0x90,
+	EDU_DMA_COMMAND = 0x98,
+	EDU_BUFFER = 0x40000,
+	EDU_START = 1,
+	EDU_TO_MEMORY = 2,
+};
+
+static const char *spec, *shared_spec;
+static struct dmaland_device *dev;
+static char *bar;
+
+static int open_edu(void **state)
+{
+	(void)state;
+	dev = dmaland_open(spec, NULL);
+	if (!dev)
+		fail_msg("%s", dmaland_last_error());
+	assert_int_equal(dma_set_mask_and_coherent(dev, DMA_BIT_MASK(28)), 0);
+	assert_int_equal(pci_enable_device(dev), 0);
+	assert_int_equal(pci_set_master(dev), 0);
+	bar = pci_iomap(dev, 0, 0);
+	assert_non_null(bar);
+	assert_int_equal(readl(bar + EDU_ID) & 0xffff, 0x00ed);
+	return 0;
+}
+
+static int close_edu(void **state)
+{
+	(void)state;
+	pci_iounmap(dev, bar);
+	dmaland_close(dev);
+	return 0;
+}
+
+static void edu_copy(uint64_t from, uint64_t to, uint32_t count, uint32_t flags)
+{
+	struct timespec begin, now;
+
+	writeq(from, bar + EDU_DMA_FROM);
+	writeq(to, bar + EDU_DMA_TO);
+	writeq(count, bar + EDU_DMA_COUNT);
+	writel(EDU_START | flags, bar + EDU_DMA_COMMAND);
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	while (readl(bar + EDU_DMA_COMMAND) & EDU_START) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		if (now.tv_sec - begin.tv_sec > 20)
+			fail_msg("the device does not end its transfer");
+	}
+}
+
+/* Through the device's buffer from one dma address to another. */
+static void edu_move(dma_addr_t from, dma_addr_t to, uint32_t count)
+{
+	edu_copy(from, EDU_BUFFER, count, 0);
+	edu_copy(EDU_BUFFER, to, count, EDU_TO_MEMORY);
+}
+
+static void registers_of_a_bar_work(void **state)
+{
+	(void)state;
+	writel(5, bar + EDU_FACTORIAL);
+	while (readl(bar + EDU_STATUS) & 1)
+		;
+	assert_int_equal(readl(bar + EDU_FACTORIAL), 120);
+}
+
+static void dma_arrives_below_28_bits(void **state)
+{
+	struct dma_pool *pool = dma_pool_create("edu", dev, 256, 256, 4096);
+	dma_addr_t from, to, page;
+	unsigned char *a, *b, *c;
+
+	(void)state;
+	assert_non_null(pool);
+	a = dma_pool_alloc(pool, GFP_KERNEL, &from);
+	b = dma_pool_zalloc(pool, GFP_KERNEL, &to);
+	c = dma_alloc_coherent(dev, 4096, &page, GFP_KERNEL);
+	assert_true(a && b && c);
+	for (int i = 0; i < 256; i++)
+		a[i] = (unsigned char)(i * 7 + 1);
+	edu_move(from, to, 256);
+	assert_memory_equal(a, b, 256);
+	edu_move(to, page + 1000, 256);
+	assert_memory_equal(c + 1000, a, 256);
+	assert_int_equal(c[999], 0);
+	assert_int_equal(c[1256], 0);
+	dma_pool_free(pool, a, from);
+	dma_pool_free(pool, b, to);
+	dma_pool_destroy(pool);
+	dma_free_coherent(dev, 4096, c, page);
+}
+
+static void nothing_is_ever_allocated_above_the_mask(void **state)
+{
+	const uint64_t mask = DMA_BIT_MASK(24);
+	struct dma_pool *pool;
+	dma_addr_t handle, blocks = 0;
+
+	(void)state;
+	assert_int_equal(dma_set_mask_and_coherent(dev, mask), 0);
+	pool = dma_pool_create("narrow", dev, 65536, 0, 0);
+	while (dma_pool_alloc(pool, GFP_KERNEL, &handle)) {
+		assert_true(handle + 65535 <= mask);
+		blocks++;
+	}
+	assert_int_equal(errno, ENOMEM);
+	assert_true(blocks >= 200); /* of the 256 that 24 bits hold */
+	assert_int_equal(dma_set_coherent_mask(dev, DMA_BIT_MASK(22)), -EBUSY);
+	assert_int_equal(dma_set_coherent_mask(dev, DMA_BIT_MASK(28)), 0);
+	assert_non_null(dma_pool_alloc(pool, GFP_KERNEL, &handle));
+	assert_true(handle > mask && handle + 65535 <= DMA_BIT_MASK(28));
+}
+
+static void devices_that_share_a_domain_see_each_others_memory(void **state)
+{
+	const struct dmaland_options options = {.size = sizeof(options), .share_with = dev};
+	struct dmaland_device *other = dmaland_open(shared_spec, &options);
+	struct dmaland_info a, b;
+	dma_addr_t from, to;
+	unsigned char *mine, *theirs;
+
+	(void)state;
+	if (!other)
+		fail_msg("%s", dmaland_last_error());
+	assert_int_equal(dma_set_mask_and_coherent(other, DMA_BIT_MASK(28)), 0);
+	mine = dma_alloc_coherent(dev, 4096, &from, GFP_KERNEL);
+	theirs = dma_alloc_coherent(other, 4096, &to, GFP_KERNEL);
+	assert_true(mine && theirs);
+	assert_true(from != to);
+	memset(mine, 0x3c, 64);
+	edu_move(from, to, 64);
+	assert_memory_equal(mine, theirs, 64);
+	dmaland_get_info(dev, &a);
+	dmaland_get_info(other, &b);
+	assert_int_equal(a.mappings, b.mappings);
+	assert_int_equal(a.memory_in_use, 8192);
+
+	dma_free_coherent(other, 4096, theirs, to);
+	dmaland_close(other);
+	edu_move(from, from + 128, 64); /* the domain goes on without it */
+	assert_memory_equal(mine, mine + 128, 64);
+	dma_free_coherent(dev, 4096, mine, from);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(registers_of_a_bar_work, open_edu, close_edu),
+		cmocka_unit_test_setup_teardown(dma_arrives_below_28_bits, open_edu, close_edu),
+		cmocka_unit_test_setup_teardown(nothing_is_ever_allocated_above_the_mask, open_edu,
+						close_edu),
+	};
+	const struct CMUnitTest shared[] = {
+		cmocka_unit_test_setup_teardown(devices_that_share_a_domain_see_each_others_memory,
+						open_edu, close_edu),
+	};
+	int failed;
+
+	if (argc < 2) {
+		fprintf(stderr, "usage: %s SPEC [SHARED]\n", argv[0]);
+		return 2;
+	}
+	spec = argv[1];
+	shared_spec = argv[2];
+	log_capture();
+	failed = cmocka_run_group_tests_name("edu", tests, NULL, NULL);
+	if (shared_spec)
+		failed += cmocka_run_group_tests_name("edu, shared", shared, NULL, NULL);
+	return failed;
+}

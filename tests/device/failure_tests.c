@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * failure_tests.c - time-outs, a device that is gone, a second process, a killed one
+ */
+#include "suite.h"
+#include "nvme_internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct wait {
+	unsigned int done;
+	int status[8];
+};
+
+static void on_done(struct dmaland_nvme_request *request, int status)
+{
+	struct wait *wait = request->context;
+
+	if (wait->done < 8)
+		wait->status[wait->done] = status;
+	wait->done++;
+}
+
+/* Reads of one block each into DMA memory. */
+struct reads {
+	struct dmaland_nvme_request requests[4];
+	struct iovec iov[4];
+	struct wait wait;
+	dma_addr_t handle;
+	char *memory;
+};
+
+static void reads_submit(struct reads *r, struct drive *d)
+{
+	memset(r, 0, sizeof(*r));
+	r->memory = dma_alloc_coherent(d->dev, 65536, &r->handle, GFP_KERNEL);
+	assert_non_null(r->memory);
+	for (int i = 0; i < 4; i++) {
+		r->iov[i] = (struct iovec){r->memory + i * 4096, d->ns.block_size};
+		r->requests[i] = (struct dmaland_nvme_request){.opcode = DMALAND_NVME_READ,
+							       .nsid = 1,
+							       .block = (uint64_t)i,
+							       .blocks = 1,
+							       .iov = &r->iov[i],
+							       .iov_count = 1,
+							       .done = on_done,
+							       .context = &r->wait};
+		assert_int_equal(dmaland_nvme_submit(d->queue, &r->requests[i]), 0);
+	}
+}
+
+static void a_command_that_does_not_come_back_is_an_error(void **state)
+{
+	struct drive d;
+	struct reads r;
+	static char doorbell[8];
+	int late = 0;
+
+	(void)state;
+	drive_open(&d, device_spec, 300);
+	d.queue->sq_doorbell = doorbell; /* the drive is never told of the commands */
+	reads_submit(&r, &d);
+	while (r.wait.done < 4)
+		dmaland_nvme_poll(d.queue);
+	for (int i = 0; i < 4; i++) {
+		assert_true(r.wait.status[i] < 0);
+		late += r.wait.status[i] == -ETIMEDOUT;
+	}
+	assert_true(late > 0);
+	assert_int_equal(dmaland_nvme_submit(d.queue, &r.requests[0]), -EIO);
+	assert_error_says("out of service");
+	dma_free_coherent(d.dev, 65536, r.memory, r.handle);
+	drive_close(&d);
+	log_clear();
+
+	drive_open(&d, device_spec, 0); /* and the drive works again */
+	reads_submit(&r, &d);
+	while (r.wait.done < 4)
+		dmaland_nvme_poll(d.queue);
+	assert_int_equal(r.wait.status[0], 0);
+	dma_free_coherent(d.dev, 65536, r.memory, r.handle);
+	drive_close(&d);
+	assert_string_equal(log_text(), "");
+}
+
+static void a_drive_that_may_not_do_dma_fails_its_commands(void **state)
+{
+	struct drive d;
+	struct reads r;
+
+	(void)state;
+	drive_open(&d, device_spec, 300);
+	assert_int_equal(pci_clear_master(d.dev), 0);
+	reads_submit(&r, &d);
+	while (r.wait.done < 4)
+		dmaland_nvme_poll(d.queue);
+	for (int i = 0; i < 4; i++)
+		assert_true(r.wait.status[i] < 0);
+	dma_free_coherent(d.dev, 65536, r.memory, r.handle);
+	drive_close(&d);
+	log_clear();
+}
+
+static void requests_under_way_at_close_are_answered_once(void **state)
+{
+	struct drive d;
+	struct reads r;
+
+	(void)state;
+	drive_open(&d, device_spec, 0);
+	reads_submit(&r, &d);
+	dmaland_nvme_close(d.ctrl);
+	assert_int_equal(r.wait.done, 4);
+	for (int i = 0; i < 4; i++)
+		assert_true(r.wait.status[i] == -ECANCELED || r.wait.status[i] == 0);
+	dma_free_coherent(d.dev, 65536, r.memory, r.handle);
+	dmaland_close(d.dev);
+	assert_string_equal(log_text(), "");
+}
+
+static void requests_under_way_when_a_queue_is_destroyed_are_answered_once(void **state)
+{
+	struct drive d;
+	struct reads r;
+
+	(void)state;
+	drive_open(&d, device_spec, 0);
+	reads_submit(&r, &d);
+	dmaland_nvme_queue_destroy(d.queue);
+	assert_int_equal(r.wait.done, 4);
+	dma_free_coherent(d.dev, 65536, r.memory, r.handle);
+	drive_close(&d);
+	assert_string_equal(log_text(), "");
+}
+
+/* Reads one block over and over, and tells that it has begun; never returns. */
+static void child_reads(int ready)
+{
+	struct dmaland_device *dev = dmaland_open(device_spec, NULL);
+	struct dmaland_nvme *ctrl = dev ? dmaland_nvme_open(dev, NULL) : NULL;
+	struct dmaland_nvme_queue *queue = ctrl ? dmaland_nvme_queue_create(ctrl, 0) : NULL;
+	static char data[4096];
+
+	while (queue && dmaland_nvme_read(queue, 1, 0, 1, data) == 0)
+		if (write(ready, "1", 1) != 1)
+			break;
+	fprintf(stderr, "the child: %s\n", dmaland_last_error());
+	_exit(1);
+}
+
+static pid_t child_with_drive(int *ready)
+{
+	int fds[2];
+	pid_t child;
+
+	assert_int_equal(pipe(fds), 0);
+	child = fork();
+	if (child == 0)
+		child_reads(fds[1]);
+	close(fds[1]);
+	*ready = fds[0];
+	return child;
+}
+
+static void wait_ready(int ready)
+{
+	char byte;
+
+	assert_int_equal(read(ready, &byte, 1), 1);
+}
+
+static void kill_and_reap(pid_t child, int ready)
+{
+	int status;
+
+	kill(child, SIGKILL);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	close(ready);
+}
+
+/* A killed owner's QEMU holds the image for a moment longer, while it dies. */
+static struct dmaland_device *open_when_free(void)
+{
+	struct dmaland_device *dev;
+
+	for (int i = 0; i < 200; i++) {
+		dev = dmaland_open(device_spec, NULL);
+		if (dev || errno != EBUSY)
+			return dev;
+		poll(NULL, 0, 10);
+	}
+	return NULL;
+}
+
+static void a_second_process_is_told_that_the_device_is_in_use(void **state)
+{
+	int ready;
+	pid_t child = child_with_drive(&ready);
+
+	(void)state;
+	wait_ready(ready);
+	errno = 0;
+	assert_null(dmaland_open(device_spec, NULL));
+	assert_int_equal(errno, EBUSY);
+	assert_error_says("another process");
+	kill_and_reap(child, ready);
+}
+
+static void after_kill_9_in_the_middle_the_drive_starts_again(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		int ready;
+		pid_t child = child_with_drive(&ready);
+		struct dmaland_device *dev;
+		struct drive d;
+
+		wait_ready(ready);
+		poll(NULL, 0, i * 7);
+		kill_and_reap(child, ready);
+		dev = open_when_free();
+		if (!dev)
+			fail_msg("%s", dmaland_last_error());
+		dmaland_close(dev);
+		drive_open(&d, device_spec, 0);
+		drive_close(&d);
+	}
+	assert_string_equal(log_text(), "");
+}
+
+/* ---- what only QEMU lets us do to a device ---- */
+
+static void when_qemu_is_killed_requests_fail_and_registers_read_all_ones(void **state)
+{
+	struct drive d;
+	struct reads r;
+	char *bar;
+	int qemu;
+
+	(void)state;
+	drive_open(&d, device_spec, 0);
+	qemu = only_child();
+	assert_true(qemu > 0);
+	bar = pci_iomap(d.dev, 0, 0);
+	kill(qemu, SIGKILL);
+	reads_submit(&r, &d);
+	while (r.wait.done < 4)
+		dmaland_nvme_poll(d.queue);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(r.wait.status[i], -ENODEV);
+	assert_int_equal(readl(bar), UINT32_MAX);
+	assert_true(readq(bar + 8) == UINT64_MAX);
+	assert_false(pci_device_is_present(d.dev));
+	dma_free_coherent(d.dev, 65536, r.memory, r.handle);
+	drive_close(&d);
+	assert_int_equal(only_child(), 0);
+	log_clear();
+}
+
+static void a_register_access_that_does_not_answer_ends(void **state)
+{
+	char spec[512];
+	struct dmaland_device *dev;
+	char *bar;
+	int qemu;
+
+	(void)state;
+	snprintf(spec, sizeof(spec), "%s,timeout=300", device_spec);
+	dev = dmaland_open(spec, NULL);
+	if (!dev)
+		fail_msg("%s", dmaland_last_error());
+	qemu = only_child();
+	assert_int_equal(pci_enable_device(dev), 0);
+	bar = pci_iomap(dev, 0, 0);
+	assert_int_not_equal(readl(bar + 8), UINT32_MAX);
+	kill(qemu, SIGSTOP);
+	assert_int_equal(readl(bar + 8), UINT32_MAX);
+	assert_false(pci_device_is_present(dev));
+	dmaland_close(dev);
+	log_clear();
+}
+
+static void qemu_ends_with_the_program_however_that_ends(void **state)
+{
+	char path[64], byte;
+	int fds[2], status, qemu = 0;
+	pid_t child;
+
+	(void)state;
+	assert_int_equal(pipe(fds), 0);
+	child = fork();
+	if (child == 0) {
+		if (!dmaland_open(device_spec, NULL))
+			_exit(1);
+		qemu = only_child();
+		if (write(fds[1], &qemu, sizeof(qemu)) != sizeof(qemu))
+			_exit(1);
+		kill(getpid(), SIGKILL);
+	}
+	close(fds[1]);
+	assert_int_equal(read(fds[0], &qemu, sizeof(qemu)), sizeof(qemu));
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(qemu > 0);
+	snprintf(path, sizeof(path), "/proc/%d", qemu);
+	for (int i = 0; i < 500 && kill(qemu, 0) == 0; i++) {
+		FILE *f;
+		char state_letter = '?', line[256];
+
+		/* In a container nobody may reap it: a zombie is an end too. */
+		snprintf(path, sizeof(path), "/proc/%d/stat", qemu);
+		f = fopen(path, "r");
+		if (f && fgets(line, sizeof(line), f))
+			sscanf(strrchr(line, ')') + 1, " %c", &state_letter);
+		if (f)
+			fclose(f);
+		if (state_letter == 'Z')
+			break;
+		poll(NULL, 0, 10);
+		assert_true(i < 499);
+	}
+	assert_int_equal(read(fds[0], &byte, 1), 0); /* nobody has our pipe any more */
+	close(fds[0]);
+}
+
+static void several_devices_live_in_one_machine_and_see_the_same_memory(void **state)
+{
+	struct dmaland_device *edu[2];
+	struct dmaland_info info;
+	dma_addr_t handle;
+	char *memory;
+	int qemu;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		edu[i] = dmaland_open("qemu:edu,machine=pair", NULL);
+		if (!edu[i])
+			fail_msg("%s", dmaland_last_error());
+	}
+	qemu = only_child();
+	assert_true(qemu > 0);
+	memory = dma_alloc_coherent(edu[0], 4096, &handle, GFP_KERNEL);
+	assert_non_null(memory);
+	assert_true(dmaland_virt_to_dma(edu[1], memory, 4096) == handle);
+	dmaland_get_info(edu[1], &info);
+	assert_int_equal(info.memory_in_use, 4096);
+	dma_free_coherent(edu[0], 4096, memory, handle);
+	dmaland_close(edu[0]);
+	assert_int_equal(only_child(), qemu);
+	assert_true(pci_device_is_present(edu[1]));
+	dmaland_close(edu[1]);
+	assert_int_equal(only_child(), 0);
+	assert_string_equal(log_text(), "");
+}
+
+static void specs_that_qemu_refuses_are_explained(void **state)
+{
+	static const struct {
+		const char *spec, *says;
+	} cases[] = {
+		{"qemu:", "qemu"},
+		{"qemu:no-such-model", "no-such-model"},
+		{"qemu:nvme,mdts=blue", "mdts"},
+		{"qemu:nvme,drive=/no/such/file.img", "/no/such/file.img"},
+		{"qemu:edu,colour=blue", "colour"},
+		{"qemu:edu,qemu=/no/such/qemu", "/no/such/qemu"},
+		{"qemu:edu,ram=tiny", "ram"},
+		{"qemu:edu,timeout=soon", "timeout"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct dmaland_device *dev = dmaland_open(cases[i].spec, NULL);
+
+		if (dev)
+			fail_msg("'%s' opens", cases[i].spec);
+		assert_error_says(cases[i].says);
+		assert_int_equal(only_child(), 0);
+	}
+}
+
+int run_failure_tests(void)
+{
+	const struct CMUnitTest everywhere[] = {
+		cmocka_unit_test(a_command_that_does_not_come_back_is_an_error),
+		cmocka_unit_test(a_drive_that_may_not_do_dma_fails_its_commands),
+		cmocka_unit_test(requests_under_way_at_close_are_answered_once),
+		cmocka_unit_test(requests_under_way_when_a_queue_is_destroyed_are_answered_once),
+		cmocka_unit_test(a_second_process_is_told_that_the_device_is_in_use),
+		cmocka_unit_test(after_kill_9_in_the_middle_the_drive_starts_again),
+	};
+	const struct CMUnitTest on_qemu[] = {
+		cmocka_unit_test(when_qemu_is_killed_requests_fail_and_registers_read_all_ones),
+		cmocka_unit_test(a_register_access_that_does_not_answer_ends),
+		cmocka_unit_test(qemu_ends_with_the_program_however_that_ends),
+		cmocka_unit_test(several_devices_live_in_one_machine_and_see_the_same_memory),
+		cmocka_unit_test(specs_that_qemu_refuses_are_explained),
+	};
+	int failed = cmocka_run_group_tests_name("failure", everywhere, NULL, NULL);
+
+	if (spec_is_qemu())
+		failed += cmocka_run_group_tests_name("failure on qemu", on_qemu, NULL, NULL);
+	return failed;
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+#include "suite.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+const char *device_spec;
+
+bool spec_is_qemu(void)
+{
+	return strncmp(device_spec, "qemu:", 5) == 0;
+}
+
+void drive_open(struct drive *d, const char *spec, unsigned int timeout_ms)
+{
+	const struct dmaland_nvme_options options = {.size = sizeof(options),
+						     .timeout_ms = timeout_ms};
+
+	d->dev = dmaland_open(spec, NULL);
+	if (!d->dev)
+		fail_msg("%s", dmaland_last_error());
+	d->ctrl = dmaland_nvme_open(d->dev, &options);
+	if (!d->ctrl)
+		fail_msg("%s", dmaland_last_error());
+	dmaland_nvme_get_info(d->ctrl, &d->info);
+	d->queue = dmaland_nvme_queue_create(d->ctrl, 0);
+	if (!d->queue)
+		fail_msg("%s", dmaland_last_error());
+	if (dmaland_nvme_get_namespace(d->ctrl, 1, &d->ns))
+		fail_msg("%s", dmaland_last_error());
+}
+
+void drive_close(struct drive *d)
+{
+	dmaland_nvme_close(d->ctrl);
+	dmaland_close(d->dev);
+}
+
+struct dmaland_pool_stats pool_stats(struct dmaland_device *dev, const char *name)
+{
+	struct dmaland_pool_stats stats[8];
+	size_t n = dmaland_get_pools(dev, stats, 8);
+
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(stats[i].name, name) == 0)
+			return stats[i];
+	fail_msg("there is no pool '%s'", name);
+	return stats[0];
+}
+
+int only_child(void)
+{
+	char path[300];
+	int pid = 0;
+	struct dirent *entry;
+	DIR *tasks = opendir("/proc/self/task");
+
+	assert_non_null(tasks);
+	while ((entry = readdir(tasks))) {
+		int child;
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%s/children", entry->d_name);
+		f = entry->d_name[0] == '.' ? NULL : fopen(path, "r");
+		if (f && fscanf(f, "%d", &child) == 1)
+			pid = child;
+		if (f)
+			fclose(f);
+	}
+	closedir(tasks);
+	return pid;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 2) {
+		fprintf(stderr, "usage: %s SPEC   (an NVMe drive; its data are destroyed)\n", argv[0]);
+		return 2;
+	}
+	device_spec = argv[1];
+	log_capture();
+	return run_device_tests() + run_transfer_tests() + run_failure_tests();
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * suite.h - the one suite that every backend must pass: ./suite SPEC
+ *
+ * SPEC names an NVMe drive whose data may be destroyed.
+ */
+#ifndef TESTS_DEVICE_SUITE_H
+#define TESTS_DEVICE_SUITE_H
+
+#include "test.h"
+
+#include <dmaland/nvme.h>
+
+extern const char *device_spec;
+
+bool spec_is_qemu(void);
+
+/* The drive, enabled, with a queue; data lie in namespace 1. */
+struct drive {
+	struct dmaland_device *dev;
+	struct dmaland_nvme *ctrl;
+	struct dmaland_nvme_queue *queue;
+	struct dmaland_nvme_namespace ns;
+	struct dmaland_nvme_info info;
+};
+
+void drive_open(struct drive *d, const char *spec, unsigned int timeout_ms);
+void drive_close(struct drive *d);
+
+/* Blocks of this pool that are in use. */
+struct dmaland_pool_stats pool_stats(struct dmaland_device *dev, const char *name);
+
+/* The pid of the only child process, or 0; QEMU is one. */
+int only_child(void);
+
+/* Each file's tests. */
+int run_device_tests(void);
+int run_transfer_tests(void);
+int run_failure_tests(void);
+
+#endif

@@ -1,0 +1,248 @@
+#!/bin/bash
+# A Debian kernel with an IOMMU and some devices, in QEMU; the host's / is its root, read-only.
+#
+#   vm.sh [OPTION...] [--] COMMAND [ARGUMENT...]    run COMMAND as root in the same directory
+#   vm.sh [OPTION...]                               a shell (Ctrl-A X ends it the hard way)
+#
+# Devices, each in an IOMMU group of its own:
+#   0000:00:01.0   NVMe, serial dmaland0, 256 MiB; bound to nvme: /dev/nvme0n1
+#   0000:00:02.0   RTL8139, 52:54:00:00:00:02, without a driver   } both on one hub
+#   0000:00:03.0   RTL8139, 52:54:00:00:00:03, without a driver   }
+#   0000:00:04.0   edu (1234:11e8), DMA mask of 28 bits
+# with --shared-group also these two, which share one:
+#   0000:02:01.0   NVMe, serial dmaland1, 64 MiB
+#   0000:02:02.0   NVMe, serial dmaland2, 64 MiB
+#
+# Options:
+#   --drive FILE        the first NVMe drive's content, a raw image; else an empty one, thrown away afterwards
+#   --bind ADDRESS      bind a device to vfio-pci before COMMAND; may be repeated
+#   --no-iommu          without an IOMMU
+#   --shared-group      see above
+#   --timeout SECONDS   end it then (300; a shell has no limit)
+#   --memory SIZE       as QEMU's -m (1G)
+#   --icount            one CPU whose clock counts instructions: CLOCK_MONOTONIC advances 1 ns for each
+#   --append WORDS      to the kernel's command line
+#   --qemu WORDS        to QEMU's; pcie.0 is free from addr=06.0 to 0f.0
+#
+# COMMAND's environment: PATH, TERM, CI and DMALAND_*, CMOCKA_*, ASAN_*, UBSAN_*, TSAN_*, LSAN_* as here, and
+#   TMPDIR, HOME       a tmpfs, the only place to write to
+#   DMALAND_SHARE      where the host's directory $DMALAND_VM_SHARE, if that is set, is mounted for reading and writing
+#   DMALAND_MODULES    modprobe -d "$DMALAND_MODULES" 8139cp   loads any module of the kernel
+# stdin is empty. Where stdout and stderr are the same here, so they are there, and keep their order.
+#
+#   DMALAND_ACCEL=kvm  rather than tcg, which is slower and works everywhere
+#
+# Exit status: COMMAND's; 124 when it took too long; 2 for wrong use; 69 when there is no kernel or QEMU to be had;
+# 70 when the VM died; 71 when it could not be prepared as asked.
+
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+program=vm
+work=
+pid=
+
+die() {
+	local status=$1
+	shift
+	echo "dmaland: $program: $*" >&2
+	exit "$status"
+}
+
+# shellcheck disable=SC2317 # called by the trap
+cleanup() {
+	trap '' INT TERM HUP
+	# shellcheck disable=SC2046 # one word for each job
+	kill $(jobs -p) 2>/dev/null || true
+	wait
+	rm -rf "$work"
+}
+
+options_parse() {
+	drive='' bind='' iommu=yes shared_group='' seconds='' memory=1G icount='' append='' extra=''
+	while [ $# -gt 0 ]; do
+		case $1 in
+		--drive | --bind | --timeout | --memory | --append | --qemu)
+			[ $# -ge 2 ] || die 2 "$1 wants a value"
+			;;&
+		--drive) drive=$2 ;;
+		--bind) bind+=" $2" ;;
+		--timeout) seconds=$2 ;;
+		--memory) memory=$2 ;;
+		--append) append+=" $2" ;;
+		--qemu) extra+=" $2" ;;
+		--no-iommu) iommu='' ;;
+		--shared-group) shared_group=yes ;;
+		--icount) icount=yes ;;
+		--) shift && break ;;
+		-*) die 2 "unknown option $1" ;;
+		*) break ;;
+		esac
+		case $1 in
+		--no-iommu | --shared-group | --icount) shift ;;
+		*) shift 2 ;;
+		esac
+	done
+	command=("$@")
+	merged=
+	[ ! /dev/fd/1 -ef /dev/fd/2 ] || merged=yes
+	interactive=
+	[ $# -gt 0 ] || interactive=yes
+	[[ ${seconds:=300} =~ ^[0-9]+$ ]] || die 2 "--timeout $seconds: not a number of seconds"
+	[ -z "$drive" ] || { [ -f "$drive" ] && [ -w "$drive" ]; } || die 2 "--drive $drive: no file that can be written to"
+	[ -z "${DMALAND_VM_SHARE:-}" ] || [ -d "$DMALAND_VM_SHARE" ] || die 2 "DMALAND_VM_SHARE=$DMALAND_VM_SHARE: no directory"
+	[ -z "$interactive" ] || [ -t 0 ] || die 2 "a shell needs a terminal; or give a command"
+}
+
+environment_write() {
+	local name
+	echo "export PATH=$(printf %q "$PATH:/usr/sbin:/sbin") TERM=$(printf %q "${TERM:-dumb}") LANG=C.UTF-8"
+	echo "export HOME=/dev/shm/tmp TMPDIR=/dev/shm/tmp DMALAND_MODULES=$(printf %q "$(readlink -f "$kernel/modules")")"
+	for name in ${!DMALAND_*} ${!CMOCKA_*} ${!ASAN_*} ${!UBSAN_*} ${!TSAN_*} ${!LSAN_*} CI; do
+		[ -z "${!name+set}" ] || echo "export $name=$(printf %q "${!name}")"
+	done
+	[ -z "${DMALAND_VM_SHARE:-}" ] || echo "export DMALAND_SHARE=/dev/shm/share"
+}
+
+job_write() {
+	{
+		echo "bind='$bind' interactive='$interactive' share='${DMALAND_VM_SHARE:+yes}'"
+		[ -z "$interactive" ] || stty size | { read -r rows cols && echo "terminal='rows $rows cols $cols'"; }
+	} >"$work/settings"
+	{
+		environment_write
+		echo "cd $(printf %q "$PWD") || exit"
+		if [ -n "$interactive" ]; then
+			echo 'exec bash'
+		else
+			[ -z "$merged" ] || echo 'exec 2>&1'
+			echo "exec </dev/null"
+			echo "exec $(printf '%q ' "${command[@]}")"
+		fi
+	} >"$work/command"
+}
+
+# nvme_add SERIAL IMAGE PROPERTIES. The image's content has to survive this run, not this machine: no fsync.
+nvme_add() {
+	qemu+=(-drive "file=${2//,/,,},if=none,id=$1,format=raw,cache=unsafe,discard=unmap"
+		-device "nvme,drive=$1,serial=$1,$3")
+}
+
+image_make() {
+	truncate -s "$2" "$work/$1"
+	echo "$work/$1"
+}
+
+# A file takes whatever is written at once; so with ioeventfd=off every byte is there before the guest's
+# write() returns, and nothing is lost when it powers off.
+port_add() {
+	: >"$work/$2"
+	qemu+=(-chardev "file,id=$2,path=$work/$2" -device "virtserialport,bus=ports.0,nr=$1,chardev=$2,name=dmaland.$2")
+}
+
+qemu_assemble() {
+	local accel=${DMALAND_ACCEL:-tcg} words="console=ttyS0 panic=-1 quiet no_timer_check hugepages=16"
+	qemu=(qemu-system-x86_64 -name dmaland -nodefaults -no-user-config -display none -monitor none -no-reboot)
+	case $accel in
+	tcg) qemu+=(-machine q35 -cpu max) ;;
+	kvm) qemu+=(-machine "q35,kernel-irqchip=split" -accel kvm -cpu host) ;;
+	*) die 2 "DMALAND_ACCEL=$accel: neither tcg nor kvm" ;;
+	esac
+	if [ -n "$icount" ]; then
+		qemu+=(-accel "tcg,thread=single" -smp 1 -icount "shift=0,sleep=off")
+	else
+		[ "$accel" = kvm ] || qemu+=(-accel "tcg,thread=multi")
+		qemu+=(-smp 2)
+	fi
+	# An IOMMU has to come before what it is to translate for.
+	if [ -n "$iommu" ]; then
+		qemu+=(-device "intel-iommu,intremap=on")
+		words+=" intel_iommu=on"
+	fi
+	qemu+=(-m "$memory" -kernel "$kernel/kernel" -initrd "$kernel/initramfs.cpio"
+		-append "$words$append dmaland.job=$work" -serial "file:$work/console")
+	[ -z "$interactive" ] || qemu+=(-serial mon:stdio)
+
+	nvme_add dmaland0 "${drive:-$(image_make drive0 256M)}" addr=01.0
+	qemu+=(-netdev "hubport,id=hub0,hubid=0" -netdev "hubport,id=hub1,hubid=0"
+		-device "rtl8139,netdev=hub0,mac=52:54:00:00:00:02,romfile=,addr=02.0"
+		-device "rtl8139,netdev=hub1,mac=52:54:00:00:00:03,romfile=,addr=03.0"
+		-device "edu,addr=04.0")
+	if [ -n "$shared_group" ]; then
+		qemu+=(-device "pcie-root-port,id=port0,addr=05.0" -device "pcie-pci-bridge,id=bridge,bus=port0")
+		nvme_add dmaland1 "$(image_make drive1 64M)" bus=bridge,addr=01.0
+		nvme_add dmaland2 "$(image_make drive2 64M)" bus=bridge,addr=02.0
+	fi
+
+	qemu+=(-fsdev "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap"
+		-device "virtio-9p-pci,fsdev=host,mount_tag=host,addr=10.0")
+	[ -z "${DMALAND_VM_SHARE:-}" ] || qemu+=(
+		-fsdev "local,id=share,path=${DMALAND_VM_SHARE//,/,,},security_model=none,multidevs=remap"
+		-device "virtio-9p-pci,fsdev=share,mount_tag=share,addr=11.0")
+	qemu+=(-device "virtio-serial-pci,id=ports,ioeventfd=off,addr=12.0")
+	port_add 1 stdout
+	port_add 2 stderr
+	port_add 3 status
+	# shellcheck disable=SC2206 # words, as documented
+	qemu+=($extra)
+}
+
+# tail shows what arrives as it arrives, and a last time when QEMU has ended. setpriv: no QEMU outlives us, nor
+# timeout, even if we are killed without being asked.
+qemu_run() {
+	local tails=() rc=0
+	setpriv --pdeathsig TERM timeout -k 5 "$seconds" \
+		setpriv --pdeathsig KILL "${qemu[@]}" </dev/null >"$work/qemu" 2>&1 &
+	pid=$!
+	setpriv --pdeathsig TERM tail -c +1 -s 0.1 -f --pid=$pid "$work/stdout" &
+	tails+=($!)
+	setpriv --pdeathsig TERM tail -c +1 -s 0.1 -f --pid=$pid "$work/stderr" >&2 &
+	tails+=($!)
+	wait $pid 2>/dev/null || rc=$?
+	wait "${tails[@]}" || true
+	return $rc
+}
+
+# The guest has said nothing about its end: what QEMU and the console said last.
+death_report() {
+	{
+		echo "dmaland: $program: the VM died; its last words:"
+		grep -v 'hub 0 is not connected' "$work/qemu" | tail -n 5 || true
+		tail -n 40 "$work/console" | tr -d '\r'
+	} >&2
+	exit 70
+}
+
+main() {
+	local rc=0 status
+	options_parse "$@"
+	command -v qemu-system-x86_64 >/dev/null || die 69 "qemu-system-x86_64 is not installed (Debian: qemu-system-x86)"
+	kernel=$("$here/kernel.sh")
+	work=$(mktemp -d "${TMPDIR:-/tmp}/dmaland-vm.XXXXXX")
+	[[ $work != *[[:space:],]* ]] || die 2 "TMPDIR=$TMPDIR: blanks and commas do not go with QEMU's options"
+	trap cleanup EXIT
+	trap 'exit 129' HUP
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
+	job_write
+	qemu_assemble
+
+	if [ -n "$interactive" ]; then
+		setpriv --pdeathsig KILL "${qemu[@]}" 2>"$work/qemu" || rc=$?
+	else
+		qemu_run || rc=$?
+		# On a busy host a kernel may stumble over its timers while it boots. The command was not started yet.
+		[ $rc != 0 ] || [ -s "$work/status" ] || qemu_run || rc=$?
+	fi
+	status=$(sed -n 's/^exit //p' "$work/status")
+	if [ -n "$status" ]; then
+		exit "$status"
+	elif [ $rc = 124 ] || [ $rc = 137 ]; then
+		die 124 "not finished after $seconds s: ${command[*]}"
+	fi
+	# Ctrl-A X in a shell is no accident.
+	[ $rc = 0 ] && [ -n "$interactive" ] && exit 0
+	death_report
+}
+
+main "$@"

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * arguments.c - options and operands of all commands
+ *
+ * There is one table of options; a command says by their letters which it takes. Letters in upper
+ * case are options that have only a long form.
+ */
+#include "command.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct option all_options[] = {
+	{"namespace", required_argument, NULL, 'n'},
+	{"start", required_argument, NULL, 's'},
+	{"count", required_argument, NULL, 'c'},
+	{"verbose", no_argument, NULL, 'v'},
+	{"json", no_argument, NULL, 'J'},
+	{"pad", no_argument, NULL, 'P'},
+	{"seed", required_argument, NULL, 'S'},
+	{"reads", required_argument, NULL, 'R'},
+	{"size", required_argument, NULL, 'Z'},
+};
+
+enum { OPTIONS = sizeof(all_options) / sizeof(all_options[0]) };
+
+/* A number, 0x for hexadecimal. With @units K, M, G and T multiply by powers of 1024. */
+static bool number_read(const char *text, bool units, uint64_t *value)
+{
+	static const char letters[] = "KMGT";
+	const char *letter;
+	unsigned int shift = 0;
+	char *end;
+
+	if (text[0] < '0' || text[0] > '9')
+		return false;
+	errno = 0;
+	*value = strtoull(text, &end, strncmp(text, "0x", 2) == 0 ? 16 : 10);
+	if (errno || end == text)
+		return false;
+	if (units && *end && (letter = strchr(letters, *end))) {
+		shift = 10 * (unsigned int)(letter - letters + 1);
+		end++;
+	}
+	if (*end || *value > UINT64_MAX >> shift)
+		return false;
+	*value <<= shift;
+	return true;
+}
+
+/* Where an option's value goes, and what values it may have. */
+static int value_set(struct arguments *arguments, const struct command *command,
+		     const struct option *option, const char *text)
+{
+	uint64_t value, least = strchr("ncZ", option->val) ? 1 : 0;
+	uint64_t most = option->val == 'n' ? UINT32_MAX - 1 : UINT64_MAX;
+
+	if (!number_read(text, option->val == 'Z', &value) || value < least || value > most)
+		return usage_error(command->name, "--%s is a number from %llu%s, not '%s'",
+				   option->name, (unsigned long long)least,
+				   option->val == 'Z' ? ", with or without K, M or G" : "", text);
+	switch (option->val) {
+	case 'n':
+		arguments->nsid = (uint32_t)value;
+		break;
+	case 's':
+		arguments->first = value;
+		break;
+	case 'c':
+		arguments->blocks = value;
+		break;
+	case 'S':
+		arguments->seed = value;
+		break;
+	case 'R':
+		arguments->reads = value;
+		break;
+	case 'Z':
+		arguments->size = value;
+		break;
+	}
+	return STATUS_OK;
+}
+
+static const struct option *option_find(int letter)
+{
+	for (size_t i = 0; i < OPTIONS; i++)
+		if (all_options[i].val == letter)
+			return &all_options[i];
+	return NULL;
+}
+
+/* The options that the command takes, as getopt_long() wants them. */
+static void options_select(const struct command *command, struct option *options, char *letters)
+{
+	*letters++ = ':'; /* tell a missing value from an unknown option */
+	for (size_t i = 0; i < OPTIONS; i++) {
+		const struct option *option = &all_options[i];
+
+		if (!strchr(command->options, option->val))
+			continue;
+		*options++ = *option;
+		if (option->val >= 'a') {
+			*letters++ = (char)option->val;
+			if (option->has_arg == required_argument)
+				*letters++ = ':';
+		}
+	}
+	*letters = '\0';
+	memset(options, 0, sizeof(*options));
+}
+
+/* getopt_long() has answered '?' or ':'. */
+static int option_refused(const struct command *command, int answer, const char *word)
+{
+	const struct option *option = option_find(optopt);
+	char letter[3] = {'-', (char)optopt, '\0'};
+
+	if (answer == ':' && option)
+		return usage_error(command->name, "--%s wants a value", option->name);
+	if (option && strchr(command->options, optopt))
+		return usage_error(command->name, "--%s takes no value", option->name);
+	return usage_error(command->name, "there is no option '%s'",
+			   optopt && word[1] != '-' ? letter : word);
+}
+
+int arguments_read(struct arguments *arguments, const struct command *command, int argc,
+		   char **argv)
+{
+	struct option options[OPTIONS + 1];
+	char letters[2 * OPTIONS + 2];
+	size_t given = 0;
+	int letter, status;
+
+	memset(arguments, 0, sizeof(*arguments));
+	arguments->nsid = 1;
+	options_select(command, options, letters);
+	opterr = 0;
+	optind = 1;
+	while ((letter = getopt_long(argc, argv, letters, options, NULL)) != -1) {
+		if (letter == '?' || letter == ':')
+			return option_refused(command, letter, argv[optind - 1]);
+		if (!arguments_have(arguments, (char)letter))
+			arguments->given[given++] = (char)letter;
+		if (!optarg)
+			continue;
+		status = value_set(arguments, command, option_find(letter), optarg);
+		if (status)
+			return status;
+	}
+	arguments->operands = argv + optind;
+	arguments->operand_count = argc - optind;
+	if (arguments->operand_count < command->least)
+		return usage_error(command->name, "'%s' wants %s", command->name,
+				   command->operands);
+	if (command->most >= 0 && arguments->operand_count > command->most)
+		return usage_error(command->name, "'%s' wants %s, and there is also '%s'",
+				   command->name, command->operands,
+				   arguments->operands[command->most]);
+	return STATUS_OK;
+}
+
+bool arguments_have(const struct arguments *arguments, char option)
+{
+	return strchr(arguments->given, option) != NULL;
+}

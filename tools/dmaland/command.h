@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * command.h - what the files of the command `dmaland` share
+ *
+ *   main.c       finds the command, --help, --version
+ *   arguments.c  options and operands of all commands
+ *   console.c    messages, sizes in words, signals, reading and writing of files
+ *   report.c     tables and facts, as text or JSON
+ *   info.c       `info`, on top of pci.c (devices and what stands in their way) and machine.c
+ *   nvme.c       `nvme identify`, `nvme read`
+ *   write.c      `nvme write`
+ *   verify.c     `nvme verify`
+ *   pools.c      `pools`
+ *   drive.c      a drive opened and closed
+ *   transfer.c   blocks of a namespace, many requests in flight
+ *
+ * A command returns its exit status. What has failed was reported where it failed.
+ */
+#ifndef COMMAND_H
+#define COMMAND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2, STATUS_SIGNAL = 128 };
+
+/*
+ * What a user gave. @given has the letters of the options that were there; those without a short
+ * form have a letter too, see arguments.c.
+ */
+struct arguments {
+	char given[16];
+	uint32_t nsid;
+	uint64_t first, blocks, seed, reads, size;
+	char **operands;
+	int operand_count;
+};
+
+/*
+ * @name:     one word or two
+ * @options:  letters of the options that it takes, besides --help
+ * @operands: as in its synopsis
+ * @least, @most: operands that it takes; @most below 0: any number
+ */
+struct command {
+	const char *name, *summary, *options, *operands;
+	int least, most;
+	const char *help;
+	int (*run)(const struct arguments *arguments);
+};
+
+extern const struct command info_command;
+extern const struct command nvme_identify_command, nvme_read_command;
+extern const struct command nvme_write_command, nvme_verify_command;
+extern const struct command pools_command;
+
+/* arguments.c: 0; or a status, with the user told */
+int arguments_read(struct arguments *arguments, const struct command *command, int argc,
+		   char **argv);
+bool arguments_have(const struct arguments *arguments, char option);
+
+/* ---- console.c ---- */
+
+/* Say on stderr what failed. Returns STATUS_FAILED. */
+int fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* The same with the library's words for it; with CONTEXT and a colon in front unless it is NULL. */
+int fail_library(const char *context);
+
+/* What was asked can't be meant: STATUS_USAGE, with a hint where to read on. */
+int usage_error(const char *command, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* A size in words, such as "64 KiB" or "7.5 MiB". */
+struct text {
+	char text[32];
+};
+struct text size_text(uint64_t bytes);
+struct text rate_text(uint64_t bytes, double seconds);
+double seconds_now(void);
+
+/* Signals that ask to end are noted; who waits asks here. 0, or a status above STATUS_SIGNAL. */
+void signals_catch(void);
+int signals_status(void);
+
+/* All bytes to a file: 0, or a status with the user told. */
+int write_all(int fd, const char *name, const void *data, size_t size);
+
+/* Bytes from a file until SIZE or its end: 0 with *got set, or a status with the user told. */
+int read_full(int fd, const char *name, void *data, size_t size, size_t *got);
+
+/* What stdio still holds for stdout goes out; STATUS, or another when that failed. */
+int stdout_close(int status);
+
+#endif

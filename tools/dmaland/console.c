@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * console.c - messages, sizes in words, signals, reading and writing of files
+ *
+ * A signal that asks to end does not end the process: the drive is to be closed first. Its handler
+ * notes it, and read(), write() and poll() come back with EINTR. The second one ends the process.
+ */
+#include "command.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <dmaland/device.h>
+
+static volatile sig_atomic_t signal_seen;
+
+int fail(const char *format, ...)
+{
+	va_list args;
+
+	fflush(stdout);
+	fputs("dmaland: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	return STATUS_FAILED;
+}
+
+int fail_library(const char *context)
+{
+	return fail("%s%s%s", context ? context : "", context ? ": " : "", dmaland_last_error());
+}
+
+int usage_error(const char *command, const char *format, ...)
+{
+	va_list args;
+
+	fputs("dmaland: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fprintf(stderr, "\nTry 'dmaland %s%s--help'.\n", command ? command : "",
+		command ? " " : "");
+	return STATUS_USAGE;
+}
+
+struct text size_text(uint64_t bytes)
+{
+	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+	unsigned int unit = 0;
+	uint64_t whole = bytes;
+	struct text text;
+
+	while (whole >= 1024 && unit < 6) {
+		whole /= 1024;
+		unit++;
+	}
+	if (whole << (10 * unit) == bytes)
+		snprintf(text.text, sizeof(text.text), "%llu %s", (unsigned long long)whole,
+			 units[unit]);
+	else
+		snprintf(text.text, sizeof(text.text), "%.1f %s",
+			 (double)bytes / (double)(UINT64_C(1) << (10 * unit)), units[unit]);
+	return text;
+}
+
+struct text rate_text(uint64_t bytes, double seconds)
+{
+	struct text text;
+
+	snprintf(text.text, sizeof(text.text), "%.1f MiB/s",
+		 (double)bytes / (1 << 20) / (seconds > 1e-9 ? seconds : 1e-9));
+	return text;
+}
+
+double seconds_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void signal_note(int number)
+{
+	signal_seen = number;
+}
+
+static void signal_ignore(int number)
+{
+	(void)number;
+}
+
+void signals_catch(void)
+{
+	static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
+	struct sigaction note = {.sa_handler = signal_note, .sa_flags = SA_RESETHAND};
+	struct sigaction ignore = {.sa_handler = signal_ignore}, before;
+
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+		if (sigaction(ends[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+			sigaction(ends[i], &note, NULL);
+	/* write() says EPIPE; a handler, since SIG_IGN would be inherited by programs */
+	sigaction(SIGPIPE, &ignore, NULL);
+}
+
+int signals_status(void)
+{
+	return signal_seen ? STATUS_SIGNAL + signal_seen : STATUS_OK;
+}
+
+/* After a failed read() or write(): 0 to try again. A closed pipe ends a tool without words. */
+static int file_retry(int fd, short events, const char *what, const char *name)
+{
+	struct pollfd poll_fd = {.fd = fd, .events = events};
+
+	if (errno == EINTR)
+		return signals_status();
+	if (errno == EPIPE)
+		return STATUS_SIGNAL + SIGPIPE;
+	if (errno != EAGAIN)
+		return fail("%s %s: %s", what, name, strerror(errno));
+	poll(&poll_fd, 1, -1);
+	return signals_status();
+}
+
+int write_all(int fd, const char *name, const void *data, size_t size)
+{
+	const char *at = data;
+	int status;
+
+	while (size) {
+		ssize_t n = write(fd, at, size);
+
+		if (n < 0) {
+			status = file_retry(fd, POLLOUT, "cannot write to", name);
+			if (status)
+				return status;
+			continue;
+		}
+		at += n;
+		size -= (size_t)n;
+	}
+	return STATUS_OK;
+}
+
+int read_full(int fd, const char *name, void *data, size_t size, size_t *got)
+{
+	int status;
+
+	for (*got = 0; *got < size;) {
+		ssize_t n = read(fd, (char *)data + *got, size - *got);
+
+		if (n == 0)
+			break;
+		if (n > 0) {
+			*got += (size_t)n;
+			continue;
+		}
+		status = file_retry(fd, POLLIN, "cannot read", name);
+		if (status)
+			return status;
+	}
+	return STATUS_OK;
+}
+
+int stdout_close(int status)
+{
+	bool failed = ferror(stdout);
+
+	errno = failed ? EIO : 0;
+	failed |= fclose(stdout) != 0 && errno != EBADF;
+	if (!failed || status)
+		return status;
+	if (errno == EPIPE)
+		return STATUS_SIGNAL + SIGPIPE;
+	return fail("cannot write to stdout: %s", strerror(errno));
+}

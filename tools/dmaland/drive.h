@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * drive.h - an NVMe drive opened by its spec, and transfers of blocks with many requests in flight
+ */
+#ifndef DRIVE_H
+#define DRIVE_H
+
+#include <dmaland/dmaland.h>
+#include <dmaland/nvme.h>
+
+#include "command.h"
+
+struct drive {
+	struct dmaland_device *dev;
+	struct dmaland_nvme *ctrl;
+	struct dmaland_nvme_info info;
+};
+
+/* 0, or a status with the user told. */
+int drive_open(struct drive *drive, const struct arguments *arguments);
+void drive_close(struct drive *drive);
+
+/* A namespace whose blocks can be read and written: 0, or a status with the user told. */
+int drive_namespace(struct drive *drive, uint32_t nsid, struct dmaland_nvme_namespace *ns);
+
+/* Which blocks are meant by --start and --count: 0, or a status with the user told. */
+int drive_range(const struct dmaland_nvme_namespace *ns, const struct arguments *arguments,
+		uint64_t *first, uint64_t *blocks);
+
+/* For --verbose: what was moved, on stderr. */
+void drive_say_moved(const char *what, const struct dmaland_nvme_namespace *ns, uint64_t first,
+		     uint64_t blocks, double seconds);
+
+/*
+ * A transfer: a ring of slots, each with a buffer in DMA memory of @slot_bytes (whole blocks).
+ * Slots are filled and waited for in order; the drive works on all that lie between.
+ *
+ *   first            first + used           depth
+ *     | submitted         | free              |      (modulo depth)
+ */
+enum { TRANSFER_DEPTH = 16, TRANSFER_SLOT = 128 << 10 };
+
+struct transfer_slot {
+	void *data;
+	uint64_t block, blocks;
+	bool busy;
+	int status; /* of the request, when it is not busy any more */
+	struct iovec iov;
+	struct dmaland_nvme_request request;
+};
+
+struct transfer {
+	struct drive *drive;
+	struct dmaland_nvme_namespace ns;
+	struct dmaland_nvme_queue *queue;
+	size_t slot_bytes;
+	uint64_t slot_blocks;
+	void *memory;
+	dma_addr_t memory_dma;
+	unsigned int depth, first, used;
+	struct transfer_slot slots[TRANSFER_DEPTH];
+};
+
+/* 0, or a status with the user told. */
+int transfer_begin(struct transfer *transfer, struct drive *drive,
+		   const struct dmaland_nvme_namespace *ns);
+
+/* Requests in flight are given up; how their blocks look is not known. */
+void transfer_end(struct transfer *transfer);
+
+/* The buffer for the next request, or NULL while all are taken. */
+void *transfer_buffer(struct transfer *transfer);
+
+/* Submit a request with that buffer: 0, or a status with the user told. */
+int transfer_submit(struct transfer *transfer, enum dmaland_nvme_opcode opcode, uint64_t block,
+		    uint64_t blocks);
+
+/* Wait for the oldest request: 0 with *slot set, or a status with the user told. */
+int transfer_wait(struct transfer *transfer, struct transfer_slot **slot);
+
+/* Its slot is free again. */
+void transfer_release(struct transfer *transfer);
+
+/* Wait a moment, after @idle polls with nothing done. 0, or a status when a signal asks to end. */
+int transfer_pause(unsigned int idle);
+
+#endif

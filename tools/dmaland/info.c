@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * info.c - `dmaland info`: PCI devices, which of them can be used, and what to do about the others
+ */
+#include "info.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+
+enum {
+	COL_ADDRESS,
+	COL_DEVICE,
+	COL_IDS,
+	COL_DRIVER,
+	COL_GROUP,
+	COL_USABLE,
+	COL_VFIO,
+	COL_REASON,
+	COL_CURE,
+	COLS,
+};
+
+static const struct column device_columns[COLS] = {
+	[COL_ADDRESS] = {"ADDRESS", "address", COLUMN_TEXT, false},
+	[COL_DEVICE] = {"DEVICE", "device", COLUMN_TEXT, true},
+	[COL_IDS] = {NULL, "id", COLUMN_TEXT, false},
+	[COL_DRIVER] = {"DRIVER", "driver", COLUMN_TEXT, false},
+	[COL_GROUP] = {"GROUP", "group", COLUMN_NUMBER, false},
+	[COL_USABLE] = {"USABLE THROUGH", NULL, COLUMN_TEXT, false},
+	[COL_VFIO] = {NULL, "vfio", COLUMN_BOOLEAN, false},
+	[COL_REASON] = {NULL, "reason", COLUMN_TEXT, false},
+	[COL_CURE] = {NULL, "cure", COLUMN_TEXT, false},
+};
+
+static void report_device(struct report *report, const struct pci_entry *entry)
+{
+	bool usable = entry->obstacle == OBSTACLE_NONE;
+	const char *none = report->json ? NULL : "-";
+	char ids[16], words[sizeof(entry->reason) + 8], cure[512];
+
+	snprintf(ids, sizeof(ids), "%04x:%04x", entry->vendor, entry->device);
+	snprintf(words, sizeof(words), "no: %s", entry->reason);
+	pci_cure(entry, cure, sizeof(cure));
+	report_row(report);
+	report_text(report, COL_ADDRESS, entry->address);
+	report_text(report, COL_DEVICE, entry->name);
+	report_text(report, COL_IDS, ids);
+	report_text(report, COL_DRIVER, entry->driver[0] ? entry->driver : none);
+	if (entry->group >= 0)
+		report_number(report, COL_GROUP, (uint64_t)entry->group);
+	else
+		report_text(report, COL_GROUP, none);
+	report_text(report, COL_USABLE, usable ? "vfio" : words);
+	report_text(report, COL_VFIO, usable ? "1" : "0");
+	report_text(report, COL_REASON, usable ? NULL : entry->reason);
+	report_text(report, COL_CURE, cure[0] ? cure : NULL);
+}
+
+/* Under the table: what to do about each kind of obstacle, for the first device that has it. */
+static void report_cures(struct report *report, const struct pci_list *list)
+{
+	static const char *const titles[OBSTACLES] = {
+		[OBSTACLE_BOUND] = "bound to a kernel driver: give it to VFIO, as root",
+		[OBSTACLE_UNBOUND] = "bound to no driver: give it to VFIO, as root",
+		[OBSTACLE_NOT_VIABLE] = "shares its group",
+		[OBSTACLE_NO_VFIO] = "VFIO is not there",
+		[OBSTACLE_NO_PERMISSION] = "no permission",
+	};
+
+	for (int obstacle = 0; obstacle < OBSTACLES; obstacle++) {
+		const struct pci_entry *entry = list->entries;
+		const struct pci_entry *end = list->entries + list->count;
+		char cure[512], *line = cure;
+
+		while (entry < end && (int)entry->obstacle != obstacle)
+			entry++;
+		if (entry == end || !titles[obstacle])
+			continue;
+		pci_cure(entry, cure, sizeof(cure));
+		report_space(report);
+		report_note(report, "%s (here %s):", titles[obstacle], entry->address);
+		for (line = strtok(cure, "\n"); line; line = strtok(NULL, "\n"))
+			report_note(report, "   %s", line);
+	}
+}
+
+/* "01:00.0" stands for "0000:01:00.0", as it does for lspci. */
+static bool address_is(const char *asked, const char *address)
+{
+	if (strcasecmp(asked, address) == 0)
+		return true;
+	return strncmp(address, "0000:", 5) == 0 && strcasecmp(asked, address + 5) == 0;
+}
+
+/* Keep of the list what is asked for, in the order of the list. */
+static int list_select(struct pci_list *list, char **asked, int count)
+{
+	size_t kept = 0;
+
+	for (int i = 0; i < count; i++) {
+		size_t at = 0;
+
+		while (at < list->count && !address_is(asked[i], list->entries[at].address))
+			at++;
+		if (at == list->count)
+			return fail("there is no PCI device %s; 'dmaland info' lists them",
+				    asked[i]);
+	}
+	for (size_t at = 0; at < list->count && count; at++) {
+		for (int i = 0; i < count; i++) {
+			if (!address_is(asked[i], list->entries[at].address))
+				continue;
+			list->entries[kept++] = list->entries[at];
+			break;
+		}
+	}
+	if (count)
+		list->count = kept;
+	return STATUS_OK;
+}
+
+static int info_run(const struct arguments *arguments)
+{
+	struct pci_list list = {0};
+	struct report report;
+	int status = STATUS_OK;
+
+	if (pci_bus_exists())
+		status = pci_list_read(&list);
+	if (!status)
+		status = list_select(&list, arguments->operands, arguments->operand_count);
+	if (status) {
+		free(list.entries);
+		return status;
+	}
+	report_begin(&report, arguments_have(arguments, 'J'));
+	if (list.count || report.json)
+		report_table(&report, "devices", device_columns, COLS);
+	else
+		report_note(&report, pci_bus_exists() ? "no PCI device on this machine" :
+							"no PCI bus on this machine");
+	for (size_t i = 0; i < list.count; i++)
+		report_device(&report, &list.entries[i]);
+	report_space(&report);
+	report_machine(&report);
+	report_cures(&report, &list);
+	free(list.entries);
+	return report_end(&report);
+}
+
+const struct command info_command = {
+	.name = "info",
+	.summary = "PCI devices, and what it takes to use them",
+	.options = "J",
+	.operands = "[ADDRESS...]",
+	.least = 0,
+	.most = -1,
+	.help = "PCI devices, the backends that they can be used through, and for each that can not "
+		"be\n"
+		"used the reason and the cure; then the machine's IOMMU, locked memory, hugepages and\n"
+		"QEMU. No device is touched.\n\n"
+		"      --json  as one JSON object\n\n"
+		"More: man dmaland\n",
+	.run = info_run,
+};

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * machine.c - what the machine has to offer: IOMMU, locked memory, hugepages, QEMU
+ */
+#include "info.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <linux/capability.h>
+
+#include "command.h"
+
+#define IOMMU_CLASS "/sys/class/iommu"
+#define HUGEPAGES   "/sys/kernel/mm/hugepages"
+#define QEMU	    "qemu-system-x86_64"
+
+/* A number from a file, in the base given; false when there is none. */
+static bool number_file(const char *path, int base, uint64_t *number)
+{
+	char text[64], *end = text;
+	FILE *file = fopen(path, "re");
+
+	if (!file)
+		return false;
+	if (fgets(text, sizeof(text), file))
+		*number = strtoull(text, &end, base);
+	fclose(file);
+	return end != text;
+}
+
+/* ---- IOMMU ---- */
+
+struct iommu {
+	char name[64];
+	unsigned int units, bits; /* bits: 0 when not known */
+};
+
+/* The unit's kind, and its width where the kernel tells it. */
+static void iommu_unit(struct iommu *iommu, const char *unit)
+{
+	char path[320];
+	uint64_t cap;
+
+	iommu->units++;
+	if (strncmp(unit, "dmar", 4) == 0) {
+		strcpy(iommu->name, "Intel VT-d");
+		snprintf(path, sizeof(path), IOMMU_CLASS "/%s/intel-iommu/cap", unit);
+		/* CAP_REG.MGAW, bits 21:16: the width less 1 (VT-d specification 4.1, 11.4.2) */
+		if (number_file(path, 16, &cap))
+			iommu->bits = (unsigned int)(cap >> 16 & 0x3f) + 1;
+	} else if (strncmp(unit, "ivhd", 4) == 0) {
+		strcpy(iommu->name, "AMD-Vi");
+	} else {
+		snprintf(iommu->name, sizeof(iommu->name), "%s", unit);
+	}
+}
+
+static void iommu_read(struct iommu *iommu)
+{
+	DIR *dir = opendir(IOMMU_CLASS);
+	struct dirent *entry;
+
+	memset(iommu, 0, sizeof(*iommu));
+	while (dir && (entry = readdir(dir)))
+		if (entry->d_name[0] != '.')
+			iommu_unit(iommu, entry->d_name);
+	if (dir)
+		closedir(dir);
+}
+
+bool machine_has_iommu(void)
+{
+	struct iommu iommu;
+
+	iommu_read(&iommu);
+	return iommu.units > 0;
+}
+
+static void report_iommu(struct report *report)
+{
+	struct iommu iommu;
+
+	iommu_read(&iommu);
+	if (!iommu.units)
+		report_fact(report, "IOMMU",
+			    "none, or off: turn on VT-d or AMD-Vi in the firmware, and boot with "
+			    "intel_iommu=on");
+	else if (iommu.bits)
+		report_fact(report, "IOMMU", "%s, %u bits", iommu.name, iommu.bits);
+	else
+		report_fact(report, "IOMMU", "%s", iommu.name);
+	if (iommu.units)
+		report_member_text(report, "iommu", iommu.name);
+	else
+		report_member_null(report, "iommu");
+	if (iommu.bits)
+		report_member_number(report, "iommu_bits", iommu.bits);
+	else
+		report_member_null(report, "iommu_bits");
+}
+
+/* ---- locked memory ---- */
+
+/* The kernel asks for CAP_IPC_LOCK where it would look at the limit (capabilities(7)). */
+static bool limit_is_void(void)
+{
+	FILE *file = fopen("/proc/self/status", "re");
+	unsigned long long capabilities = 0;
+	char line[128];
+
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "CapEff: %llx", &capabilities) == 1)
+			break;
+	if (file)
+		fclose(file);
+	return capabilities >> CAP_IPC_LOCK & 1;
+}
+
+static void report_locked_memory(struct report *report)
+{
+	struct rlimit limit;
+	bool unlimited;
+
+	if (getrlimit(RLIMIT_MEMLOCK, &limit))
+		return;
+	unlimited = limit.rlim_cur == RLIM_INFINITY;
+	if (limit_is_void())
+		report_fact(report, "locked memory",
+			    "not limited: this process has CAP_IPC_LOCK (others: %s)",
+			    unlimited ? "not limited" : size_text(limit.rlim_cur).text);
+	else if (unlimited)
+		report_fact(report, "locked memory", "not limited");
+	else
+		report_fact(report, "locked memory",
+			    "%s allowed (raise: ulimit -l, or LimitMEMLOCK= in the unit)",
+			    size_text(limit.rlim_cur).text);
+	if (limit_is_void() || unlimited)
+		report_member_null(report, "locked_memory_limit");
+	else
+		report_member_number(report, "locked_memory_limit", limit.rlim_cur);
+}
+
+/* ---- hugepages ---- */
+
+static void report_hugepages(struct report *report)
+{
+	uint64_t kib, pages, free_pages, bytes = 0;
+	char words[256] = "", path[320];
+	struct dirent *entry;
+	DIR *dir = opendir(HUGEPAGES);
+	size_t used = 0;
+
+	while (dir && (entry = readdir(dir)) && used < sizeof(words)) {
+		if (sscanf(entry->d_name, "hugepages-%lukB", &kib) != 1)
+			continue;
+		snprintf(path, sizeof(path), HUGEPAGES "/%s/nr_hugepages", entry->d_name);
+		if (!number_file(path, 10, &pages) || pages == 0)
+			continue;
+		snprintf(path, sizeof(path), HUGEPAGES "/%s/free_hugepages", entry->d_name);
+		if (!number_file(path, 10, &free_pages))
+			continue;
+		bytes += free_pages * kib << 10;
+		used += (size_t)snprintf(words + used, sizeof(words) - used, "%s%llu of %s, %llu free",
+					 used ? "; " : "", (unsigned long long)pages,
+					 size_text(kib << 10).text, (unsigned long long)free_pages);
+	}
+	if (dir)
+		closedir(dir);
+	report_fact(report, "hugepages", "%s", used ? words : "none (optional)");
+	report_member_number(report, "free_hugepage_bytes", bytes);
+}
+
+/* ---- QEMU ---- */
+
+/* Where a program lies in the search path; false when nowhere. */
+static bool program_find(const char *program, char *path, size_t size)
+{
+	const char *at = getenv("PATH");
+
+	while (at && *at) {
+		size_t length = strcspn(at, ":");
+
+		snprintf(path, size, "%.*s/%s", (int)length, at, program);
+		if (length && access(path, X_OK) == 0)
+			return true;
+		at += length + (at[length] == ':');
+	}
+	return false;
+}
+
+static void report_qemu(struct report *report)
+{
+	char path[1024];
+	bool found = program_find(QEMU, path, sizeof(path));
+
+	if (found)
+		report_fact(report, "QEMU", "%s (backend qemu: models of devices, no root needed)",
+			    path);
+	else
+		report_fact(report, "QEMU",
+			    "none: the backend qemu wants " QEMU " (Debian: qemu-system-x86)");
+	if (found)
+		report_member_text(report, "qemu", path);
+	else
+		report_member_null(report, "qemu");
+}
+
+void report_machine(struct report *report)
+{
+	report_facts(report, "machine");
+	report_iommu(report);
+	report_locked_memory(report);
+	report_hugepages(report);
+	report_qemu(report);
+}

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * nvme.c - `dmaland nvme identify` and `dmaland nvme read`
+ */
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "drive.h"
+#include "report.h"
+
+/* ---- identify ---- */
+
+static void report_controller(struct report *report, const struct dmaland_nvme_info *info)
+{
+	char version[24];
+
+	snprintf(version, sizeof(version), "%u.%u.%u", info->version >> 16,
+		 info->version >> 8 & 0xff, info->version & 0xff);
+	report_facts(report, "controller");
+	report_fact(report, "model", "%s", info->model);
+	report_fact(report, "serial", "%s", info->serial);
+	report_fact(report, "firmware", "%s", info->firmware);
+	report_fact(report, "NVMe version", "%s", version);
+	report_fact(report, "transfer limit", "%s a command", size_text(info->max_transfer).text);
+	report_fact(report, "queues", "%u, of up to %u commands", info->max_queues,
+		    info->max_queue_depth);
+
+	report_member_text(report, "model", info->model);
+	report_member_text(report, "serial", info->serial);
+	report_member_text(report, "firmware", info->firmware);
+	report_member_text(report, "version", version);
+	report_member_number(report, "max_transfer", info->max_transfer);
+	report_member_number(report, "page_size", info->page_size);
+	report_member_number(report, "max_queues", info->max_queues);
+	report_member_number(report, "max_queue_depth", info->max_queue_depth);
+}
+
+enum { NS_ID, NS_BLOCKS, NS_BLOCK_SIZE, NS_METADATA, NS_CAPACITY, NS_COLUMNS };
+
+static const struct column namespace_columns[NS_COLUMNS] = {
+	[NS_ID] = {"NSID", "nsid", COLUMN_NUMBER, false},
+	[NS_BLOCKS] = {"BLOCKS", "blocks", COLUMN_NUMBER, false},
+	[NS_BLOCK_SIZE] = {"BLOCK SIZE", "block_size", COLUMN_NUMBER, false},
+	[NS_METADATA] = {"METADATA", "metadata", COLUMN_NUMBER, false},
+	[NS_CAPACITY] = {"CAPACITY", "capacity", COLUMN_NUMBER, false},
+};
+
+static int report_namespace(struct report *report, struct drive *drive, uint32_t nsid)
+{
+	struct dmaland_nvme_namespace ns;
+	int code = dmaland_nvme_get_namespace(drive->ctrl, nsid, &ns);
+
+	if (code == -ENODEV && pci_device_is_present(drive->dev))
+		return STATUS_OK; /* not active, or gone since it was listed */
+	if (code)
+		return fail_library(NULL);
+	report_row(report);
+	report_number(report, NS_ID, ns.nsid);
+	report_number(report, NS_BLOCKS, ns.blocks);
+	report_number(report, NS_BLOCK_SIZE, ns.block_size);
+	report_number(report, NS_METADATA, ns.metadata);
+	report_size(report, NS_CAPACITY, ns.blocks * ns.block_size);
+	return STATUS_OK;
+}
+
+/* The list of active namespaces (NVMe 2.0, 5.17.2.2): 1,024 ids above the one given, 0 at its end. */
+static int report_listed(struct report *report, struct drive *drive)
+{
+	enum { IDS = 1024 };
+	uint32_t ids[IDS], last = 0;
+	int i, status;
+
+	do {
+		if (dmaland_nvme_identify(drive->ctrl, 2, last, ids))
+			return fail_library(NULL);
+		for (i = 0; i < IDS && le32toh(ids[i]) > last; i++) {
+			last = le32toh(ids[i]);
+			status = report_namespace(report, drive, last);
+			if (!status)
+				status = signals_status();
+			if (status)
+				return status;
+		}
+	} while (i == IDS && last < UINT32_MAX - 1);
+	return STATUS_OK;
+}
+
+static int report_namespaces(struct report *report, struct drive *drive)
+{
+	int status = STATUS_OK;
+
+	report_space(report);
+	report_table(report, "namespaces", namespace_columns, NS_COLUMNS);
+	if (drive->info.version >= 0x10100) /* the list came with NVMe 1.1 */
+		return report_listed(report, drive);
+	for (uint32_t nsid = 1; nsid <= drive->info.namespaces && !status; nsid++)
+		status = report_namespace(report, drive, nsid);
+	return status;
+}
+
+static int identify_run(const struct arguments *arguments)
+{
+	struct report report;
+	struct drive drive;
+	int status = drive_open(&drive, arguments);
+
+	if (status)
+		return status;
+	report_begin(&report, arguments_have(arguments, 'J'));
+	report_controller(&report, &drive.info);
+	status = report_namespaces(&report, &drive);
+	drive_close(&drive);
+	if (status)
+		report_discard(&report);
+	return status ? status : report_end(&report);
+}
+
+const struct command nvme_identify_command = {
+	.name = "nvme identify",
+	.summary = "what a drive says of itself, and its namespaces",
+	.options = "Jv",
+	.operands = "SPEC",
+	.least = 1,
+	.most = 1,
+	.help = "What the drive says of itself, and a table of its namespaces.\n\n"
+		"      --json     as one JSON object; sizes in bytes\n"
+		"  -v, --verbose  more messages on stderr\n\n"
+		"More: man dmaland-nvme\n",
+	.run = identify_run,
+};
+
+/* ---- read ---- */
+
+/*
+ * Keep the drive busy: as many requests in flight as there are slots; what the oldest has read is
+ * written to the file.
+ */
+static int read_blocks(struct transfer *transfer, uint64_t first, uint64_t blocks, int fd,
+		       const char *name)
+{
+	uint64_t next = first, end = first + blocks;
+	struct transfer_slot *slot;
+	int status = STATUS_OK;
+
+	while (!status && (next < end || transfer->used)) {
+		while (next < end && transfer_buffer(transfer)) {
+			uint64_t n = end - next;
+
+			if (n > transfer->slot_blocks)
+				n = transfer->slot_blocks;
+			status = transfer_submit(transfer, DMALAND_NVME_READ, next, n);
+			if (status)
+				return status;
+			next += n;
+		}
+		status = transfer_wait(transfer, &slot);
+		if (!status)
+			status = write_all(fd, name, slot->data, slot->iov.iov_len);
+		if (!status)
+			transfer_release(transfer);
+	}
+	return status;
+}
+
+static int read_to(struct drive *drive, const struct dmaland_nvme_namespace *ns, uint64_t first,
+		   uint64_t blocks, const char *name)
+{
+	bool to_stdout = strcmp(name, "-") == 0;
+	int fd = STDOUT_FILENO, status;
+	struct transfer transfer;
+
+	status = transfer_begin(&transfer, drive, ns);
+	if (status)
+		return status;
+	if (!to_stdout)
+		fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	if (fd < 0)
+		status = fail("cannot open %s: %s", name, strerror(errno));
+	else
+		status = read_blocks(&transfer, first, blocks, fd, to_stdout ? "stdout" : name);
+	if (!to_stdout && fd >= 0 && close(fd) && !status)
+		status = fail("cannot write to %s: %s", name, strerror(errno));
+	transfer_end(&transfer);
+	return status;
+}
+
+static int read_run(const struct arguments *arguments)
+{
+	const char *name = arguments->operand_count > 1 ? arguments->operands[1] : "-";
+	struct dmaland_nvme_namespace ns;
+	uint64_t first, blocks;
+	double begin = seconds_now();
+	struct drive drive;
+	int status;
+
+	if (strcmp(name, "-") == 0 && isatty(STDOUT_FILENO))
+		return usage_error("nvme read", "blocks are not text, and stdout is a terminal: name a "
+						"file, or redirect it");
+	status = drive_open(&drive, arguments);
+	if (status)
+		return status;
+	status = drive_namespace(&drive, arguments->nsid, &ns);
+	if (!status)
+		status = drive_range(&ns, arguments, &first, &blocks);
+	if (!status)
+		status = read_to(&drive, &ns, first, blocks, name);
+	drive_close(&drive);
+	if (!status && arguments_have(arguments, 'v'))
+		drive_say_moved("read", &ns, first, blocks, seconds_now() - begin);
+	return status;
+}
+
+const struct command nvme_read_command = {
+	.name = "nvme read",
+	.summary = "blocks to a file or pipe",
+	.options = "nscv",
+	.operands = "SPEC [FILE]",
+	.least = 1,
+	.most = 2,
+	.help = "Blocks of a namespace to FILE, or to stdout (no FILE, or -).\n\n"
+		"  -n, --namespace=NSID  the namespace; 1 when left out\n"
+		"  -s, --start=BLOCK     the first block; 0 when left out\n"
+		"  -c, --count=BLOCKS    how many; to the namespace's end when left out\n"
+		"  -v, --verbose         say what was done, on stderr\n\n"
+		"More: man dmaland-nvme\n",
+	.run = read_run,
+};

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pci.c - PCI devices: what they are, and what keeps them from being driven through VFIO
+ *
+ * Names come from libpci. The rest is read from sysfs; no device is opened or touched, so that one
+ * that sleeps goes on sleeping and one in use is not disturbed.
+ */
+#include "info.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <pci/pci.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "command.h"
+
+#define PCI_BUS		 "/sys/bus/pci"
+#define IOMMU_GROUPS	 "/sys/kernel/iommu_groups"
+#define CLASS_BRIDGE	 0x06 /* base class: PCI Code and ID Assignment, 1.7 */
+#define CLASS_PCI_BRIDGE 0x0604
+
+bool pci_bus_exists(void)
+{
+	return access(PCI_BUS "/devices", F_OK) == 0;
+}
+
+int pci_link(const char *address, const char *link, char *name, size_t size)
+{
+	char path[384], target[PATH_MAX];
+	const char *slash;
+	ssize_t length;
+
+	snprintf(path, sizeof(path), PCI_BUS "/devices/%s/%s", address, link);
+	length = readlink(path, target, sizeof(target) - 1);
+	if (length < 0)
+		return -1;
+	target[length] = '\0';
+	slash = strrchr(target, '/');
+	snprintf(name, size, "%s", slash ? slash + 1 : target);
+	return 0;
+}
+
+/* A bridge in a group is no obstacle: VFIO lets the kernel's port driver keep it. */
+static bool is_bridge(const char *address)
+{
+	char path[320];
+	unsigned int class = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), PCI_BUS "/devices/%s/class", address);
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	if (fscanf(file, "%x", &class) != 1)
+		class = 0;
+	fclose(file);
+	return class >> 16 == CLASS_BRIDGE;
+}
+
+/* The others in a device's group whose drivers keep VFIO out: "ADDRESS (bound to DRIVER), ..." */
+static void group_blockers(const struct pci_entry *entry, char *text, size_t size)
+{
+	char path[64], driver[64];
+	struct dirent *other;
+	size_t used = 0;
+	DIR *dir;
+
+	text[0] = '\0';
+	snprintf(path, sizeof(path), IOMMU_GROUPS "/%d/devices", entry->group);
+	dir = opendir(path);
+	if (!dir)
+		return;
+	while ((other = readdir(dir)) && used < size) {
+		if (other->d_name[0] == '.' || strcmp(other->d_name, entry->address) == 0 ||
+		    pci_link(other->d_name, "driver", driver, sizeof(driver)) ||
+		    strcmp(driver, "vfio-pci") == 0 || is_bridge(other->d_name))
+			continue;
+		used += (size_t)snprintf(text + used, size - used, "%s%s (bound to %s)",
+					 used ? ", " : "", other->d_name, driver);
+	}
+	closedir(dir);
+}
+
+/* A group that VFIO made up for its mode without an IOMMU is none. */
+static int group_read(const char *address)
+{
+	char number[32], path[96], name[32] = "";
+	FILE *file;
+
+	if (pci_link(address, "iommu_group", number, sizeof(number)))
+		return -1;
+	snprintf(path, sizeof(path), IOMMU_GROUPS "/%s/name", number);
+	file = fopen(path, "re");
+	if (file) {
+		if (!fgets(name, sizeof(name), file))
+			name[0] = '\0';
+		fclose(file);
+	}
+	return strncmp(name, "vfio-noiommu", 12) == 0 ? -1 : atoi(number);
+}
+
+static void set_obstacle(struct pci_entry *entry, enum obstacle obstacle, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+static void set_obstacle(struct pci_entry *entry, enum obstacle obstacle, const char *format, ...)
+{
+	va_list args;
+
+	entry->obstacle = obstacle;
+	va_start(args, format);
+	vsnprintf(entry->reason, sizeof(entry->reason), format, args);
+	va_end(args);
+}
+
+static void find_obstacle(struct pci_entry *entry)
+{
+	char blockers[200], node[32];
+	bool bound = entry->driver[0] != '\0';
+
+	if (entry->class == CLASS_PCI_BRIDGE)
+		return set_obstacle(entry, OBSTACLE_BRIDGE, "a bridge");
+	if (entry->group < 0 && !machine_has_iommu())
+		return set_obstacle(entry, OBSTACLE_NO_IOMMU, "no IOMMU");
+	if (entry->group < 0)
+		return set_obstacle(entry, OBSTACLE_NO_GROUP, "not behind the IOMMU");
+	group_blockers(entry, blockers, sizeof(blockers));
+	if (bound && strcmp(entry->driver, "vfio-pci") != 0)
+		return set_obstacle(entry, OBSTACLE_BOUND, "bound to %s%s%s", entry->driver,
+				    blockers[0] ? ", and shares its group with " : "", blockers);
+	if (!bound)
+		return set_obstacle(entry, OBSTACLE_UNBOUND, "bound to no driver%s%s",
+				    blockers[0] ? ", and shares its group with " : "", blockers);
+	if (blockers[0])
+		return set_obstacle(entry, OBSTACLE_NOT_VIABLE, "shares group %d with %s",
+				    entry->group, blockers);
+	if (access("/dev/vfio/vfio", R_OK | W_OK))
+		return set_obstacle(entry, OBSTACLE_NO_VFIO, "/dev/vfio/vfio: %s", strerror(errno));
+	snprintf(node, sizeof(node), "/dev/vfio/%d", entry->group);
+	if (access(node, R_OK | W_OK))
+		return set_obstacle(entry, OBSTACLE_NO_PERMISSION, "%s: %s", node, strerror(errno));
+}
+
+/* What to do about an entry's obstacle: lines of text, "" when there is nothing to do. */
+void pci_cure(const struct pci_entry *entry, char *text, size_t size)
+{
+	const char *a = entry->address;
+
+	text[0] = '\0';
+	switch (entry->obstacle) {
+	case OBSTACLE_NO_IOMMU:
+		snprintf(text, size,
+			 "turn on VT-d or AMD-Vi in the firmware, and boot with intel_iommu=on "
+			 "(AMD: on by default)");
+		break;
+	case OBSTACLE_BOUND:
+		snprintf(text, size,
+			 "modprobe vfio-pci\n"
+			 "echo vfio-pci > /sys/bus/pci/devices/%s/driver_override\n"
+			 "echo %s > /sys/bus/pci/devices/%s/driver/unbind\n"
+			 "echo %s > /sys/bus/pci/drivers_probe",
+			 a, a, a, a);
+		break;
+	case OBSTACLE_UNBOUND:
+		snprintf(text, size,
+			 "modprobe vfio-pci\n"
+			 "echo vfio-pci > /sys/bus/pci/devices/%s/driver_override\n"
+			 "echo %s > /sys/bus/pci/drivers_probe",
+			 a, a);
+		break;
+	case OBSTACLE_NOT_VIABLE:
+		snprintf(text, size,
+			 "bind the others of the group to vfio-pci too, or to no driver");
+		break;
+	case OBSTACLE_NO_VFIO:
+		snprintf(text, size, "modprobe vfio-pci; chmod 666 /dev/vfio/vfio");
+		break;
+	case OBSTACLE_NO_PERMISSION:
+		snprintf(text, size,
+			 "run as root, or chown /dev/vfio/%d to the user that drives the device",
+			 entry->group);
+		break;
+	default:
+		break;
+	}
+}
+
+/* "CLASS, VENDOR DEVICE", with numbers for what the database does not know */
+static void name_read(struct pci_access *access, struct pci_dev *dev, char *name, size_t size)
+{
+	char class[80], device[160];
+
+	pci_lookup_name(access, class, sizeof(class), PCI_LOOKUP_CLASS, dev->device_class);
+	pci_lookup_name(access, device, sizeof(device), PCI_LOOKUP_VENDOR | PCI_LOOKUP_DEVICE,
+			dev->vendor_id, dev->device_id);
+	snprintf(name, size, "%s, %s", class, device);
+}
+
+static void entry_read(struct pci_entry *entry, struct pci_access *access, struct pci_dev *dev)
+{
+	pci_fill_info(dev, PCI_FILL_IDENT | PCI_FILL_CLASS);
+	snprintf(entry->address, sizeof(entry->address), "%04x:%02x:%02x.%x", dev->domain, dev->bus,
+		 dev->dev, dev->func);
+	entry->vendor = dev->vendor_id;
+	entry->device = dev->device_id;
+	entry->class = dev->device_class;
+	name_read(access, dev, entry->name, sizeof(entry->name));
+	if (pci_link(entry->address, "driver", entry->driver, sizeof(entry->driver)))
+		entry->driver[0] = '\0';
+	entry->group = group_read(entry->address);
+	find_obstacle(entry);
+}
+
+static int entry_order(const void *left, const void *right)
+{
+	const struct pci_entry *a = left, *b = right;
+	size_t a_length = strlen(a->address), b_length = strlen(b->address);
+
+	if (a_length != b_length) /* domains above 0xffff have more digits */
+		return a_length < b_length ? -1 : 1;
+	return strcmp(a->address, b->address);
+}
+
+/* libpci ends the process by this when it can't go on. */
+static void __attribute__((noreturn, format(printf, 1, 2))) libpci_failed(char *format, ...)
+{
+	char words[256];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(words, sizeof(words), format, args);
+	va_end(args);
+	exit(fail("cannot read the PCI bus: %s", words));
+}
+
+int pci_list_read(struct pci_list *list)
+{
+	struct pci_access *access = pci_alloc();
+	size_t count = 0;
+
+	access->method = PCI_ACCESS_SYS_BUS_PCI;
+	access->error = libpci_failed;
+	pci_init(access);
+	pci_scan_bus(access);
+	for (struct pci_dev *dev = access->devices; dev; dev = dev->next)
+		count++;
+	list->count = 0;
+	list->entries = calloc(count ? count : 1, sizeof(*list->entries));
+	for (struct pci_dev *dev = access->devices; dev && list->entries; dev = dev->next)
+		entry_read(&list->entries[list->count++], access, dev);
+	pci_cleanup(access);
+	if (!list->entries)
+		return fail("no memory for a list of %zu devices", count);
+	qsort(list->entries, list->count, sizeof(*list->entries), entry_order);
+	return STATUS_OK;
+}

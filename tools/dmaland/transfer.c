@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * transfer.c - blocks of a namespace, many requests in flight, in bounded memory
+ *
+ * All buffers are one piece of coherent memory, so that the drive reads and writes them directly.
+ */
+#include "drive.h"
+
+#include <sched.h>
+#include <string.h>
+#include <time.h>
+
+/* Bytes of a slot: what the drive takes at once, in whole blocks, at least one. */
+static size_t slot_size(const struct drive *drive, uint32_t block_size)
+{
+	size_t most = drive->info.max_transfer;
+
+	if (most > TRANSFER_SLOT)
+		most = TRANSFER_SLOT;
+	return most > block_size ? most - most % block_size : block_size;
+}
+
+int transfer_begin(struct transfer *transfer, struct drive *drive,
+		   const struct dmaland_nvme_namespace *ns)
+{
+	memset(transfer, 0, sizeof(*transfer));
+	transfer->drive = drive;
+	transfer->ns = *ns;
+	transfer->depth = TRANSFER_DEPTH;
+	if (transfer->depth > drive->info.max_queue_depth)
+		transfer->depth = drive->info.max_queue_depth;
+	transfer->slot_bytes = slot_size(drive, ns->block_size);
+	transfer->slot_blocks = transfer->slot_bytes / ns->block_size;
+	transfer->queue = dmaland_nvme_queue_create(drive->ctrl, transfer->depth);
+	if (!transfer->queue)
+		return fail_library(NULL);
+	transfer->memory =
+		dma_alloc_coherent(drive->dev, transfer->depth * transfer->slot_bytes,
+				   &transfer->memory_dma, GFP_KERNEL);
+	if (!transfer->memory) {
+		transfer_end(transfer);
+		return fail_library(NULL);
+	}
+	for (unsigned int i = 0; i < transfer->depth; i++)
+		transfer->slots[i].data = (char *)transfer->memory + i * transfer->slot_bytes;
+	return STATUS_OK;
+}
+
+void transfer_end(struct transfer *transfer)
+{
+	dmaland_nvme_queue_destroy(transfer->queue);
+	dma_free_coherent(transfer->drive->dev, transfer->depth * transfer->slot_bytes,
+			  transfer->memory, transfer->memory_dma);
+}
+
+static struct transfer_slot *slot_next(struct transfer *transfer)
+{
+	return &transfer->slots[(transfer->first + transfer->used) % transfer->depth];
+}
+
+void *transfer_buffer(struct transfer *transfer)
+{
+	return transfer->used < transfer->depth ? slot_next(transfer)->data : NULL;
+}
+
+static void slot_done(struct dmaland_nvme_request *request, int status)
+{
+	struct transfer_slot *slot = request->context;
+
+	slot->status = status;
+	slot->busy = false;
+}
+
+int transfer_submit(struct transfer *transfer, enum dmaland_nvme_opcode opcode, uint64_t block,
+		    uint64_t blocks)
+{
+	struct transfer_slot *slot = slot_next(transfer);
+
+	slot->block = block;
+	slot->blocks = blocks;
+	slot->iov = (struct iovec){slot->data, (size_t)blocks * transfer->ns.block_size};
+	slot->request = (struct dmaland_nvme_request){
+		.opcode = (uint8_t)opcode,
+		.nsid = transfer->ns.nsid,
+		.block = block,
+		.blocks = blocks,
+		.iov = &slot->iov,
+		.iov_count = 1,
+		.done = slot_done,
+		.context = slot,
+	};
+	slot->busy = true;
+	if (dmaland_nvme_submit(transfer->queue, &slot->request)) {
+		slot->busy = false;
+		return fail_library(NULL);
+	}
+	transfer->used++;
+	return STATUS_OK;
+}
+
+/*
+ * A completion is mostly near: look again at once. When it takes its time, the processor may be
+ * what the drive's model in QEMU waits for.
+ */
+int transfer_pause(unsigned int idle)
+{
+	static const struct timespec moment = {.tv_nsec = 50000};
+
+	if (idle >= 256)
+		nanosleep(&moment, NULL);
+	else if (idle >= 16)
+		sched_yield();
+	return signals_status();
+}
+
+static int slot_failed(const struct transfer *transfer, const struct transfer_slot *slot)
+{
+	bool write = slot->request.opcode == DMALAND_NVME_WRITE;
+	const char *why = slot->status > 0 ? dmaland_nvme_status_text(slot->status) :
+					     dmaland_last_error();
+
+	return fail("%s blocks %llu to %llu of namespace %u failed: %s",
+		    write ? "writing" : "reading", (unsigned long long)slot->block,
+		    (unsigned long long)(slot->block + slot->blocks - 1), transfer->ns.nsid, why);
+}
+
+int transfer_wait(struct transfer *transfer, struct transfer_slot **slot)
+{
+	unsigned int idle = 0;
+
+	*slot = &transfer->slots[transfer->first];
+	while ((*slot)->busy) {
+		int status = STATUS_OK;
+
+		if (dmaland_nvme_poll(transfer->queue))
+			idle = 0;
+		else
+			status = transfer_pause(idle++);
+		if (status)
+			return status;
+	}
+	return (*slot)->status ? slot_failed(transfer, *slot) : STATUS_OK;
+}
+
+void transfer_release(struct transfer *transfer)
+{
+	transfer->first = (transfer->first + 1) % transfer->depth;
+	transfer->used--;
+}
