@@ -75,8 +75,10 @@ void bench_place_warm(struct bench_place *p, size_t size)
 
 void bench_place_close(struct bench_place *p)
 {
-	if (!arena_destroy(p->arena))
+	arena_trim(p->arena, 0);
+	if (p->domain.mappings)
 		bench_fail("a pool left memory behind");
+	arena_destroy(p->arena);
 	window_close(&p->window);
 	domain_fini(&p->domain);
 	pthread_mutex_destroy(&p->pools.lock);

@@ -9,6 +9,8 @@
  *   bulk32_vs_single.64         ours per block, 32 in one call over one by one: less is better
  *   flatness                    ours, the slowest power of two over 64 B: less is better
  *   scaling.2threads.64         ours per thread, two threads over one: less is better
+ *   noise                       ours, 1thread.64: the slowest sample over the fastest; what lies far
+ *                               above 1 is a machine that was busy with other things
  *   bookkeeping.percent.SIZE    beside the blocks' bytes
  *   instructions.pair.64        with --instructions; also kernel_pair, hot_pair and loop, which is
  *                               the part of the others that is the benchmark's own
@@ -95,7 +97,8 @@ static bool ours_needed(const struct bench_options *o, const struct workload *w)
 	bool one = strcmp(w->row, "1thread") == 0;
 
 	return (one && !w->boundary && bench_wants(o, "flatness")) ||
-	       (one && w->size == 64 && bench_wants(o, "scaling.2threads.64")) ||
+	       (one && w->size == 64 &&
+		(bench_wants(o, "scaling.2threads.64") || bench_wants(o, "noise"))) ||
 	       (strcmp(w->row, "2threads") == 0 && bench_wants(o, "scaling.2threads.64")) ||
 	       ((w->kind == WORKLOAD_BURST || w->kind == WORKLOAD_BULK) &&
 		bench_wants(o, "bulk32_vs_single.64"));
@@ -232,6 +235,22 @@ static double flatness(const struct pool_bench *b)
 	return worst;
 }
 
+/* The slowest of our samples over the fastest. */
+static double noise(const struct pool_bench *b)
+{
+	size_t w = (size_t)(workload_find("1thread", 64) - workloads);
+	const double *ns = b->ns[w][ALLOCATOR_DMALAND];
+	double fastest = ns[0], slowest = ns[0];
+
+	if (!b->measured[w][ALLOCATOR_DMALAND])
+		return NAN;
+	for (size_t i = 1; i < b->samples; i++) {
+		fastest = fmin(fastest, ns[i]);
+		slowest = fmax(slowest, ns[i]);
+	}
+	return slowest / fastest;
+}
+
 static void instructions_add(struct pool_bench *b, const char *name, const char *allocator,
 			     const char *workload)
 {
@@ -246,6 +265,7 @@ static void rows_add(struct pool_bench *b)
 	wanted_add(b, ours_ratio(b, "bulk32", 64, "burst32", 64), "x", "bulk32_vs_single.64");
 	wanted_add(b, flatness(b), "x", "flatness");
 	wanted_add(b, ours_ratio(b, "2threads", 64, "1thread", 64), "x", "scaling.2threads.64");
+	wanted_add(b, noise(b), "x", "noise");
 	if (bench_wants(&b->options, "bookkeeping.percent.64"))
 		wanted_add(b, probe_bookkeeping(64), "%", "bookkeeping.percent.64");
 	if (bench_wants(&b->options, "bookkeeping.percent.1024"))
@@ -330,6 +350,7 @@ static void others_print(const struct pool_bench *b)
 		{"bulk32_vs_single.64", "32 blocks in one call over one by one, per block: x"},
 		{"flatness", "the slowest power of two over 64 B: x"},
 		{"scaling.2threads.64", "each of two threads over one alone: x"},
+		{"noise", "the slowest sample over the fastest, 64 B (busy machine?): x"},
 		{"bookkeeping.percent.64", "bookkeeping beside blocks of 64 B: %"},
 		{"bookkeeping.percent.1024", "bookkeeping beside blocks of 1024 B: %"},
 		{"instructions.pair.64", "instructions a pair, dmapool_test"},
@@ -350,7 +371,7 @@ static void others_print(const struct pool_bench *b)
 			if (!any)
 				printf("\ndmaland, smaller is better\n");
 			any = true;
-			printf(" %-56s %8.2f\n", others[i].text, row->value);
+			printf(" %-60s %8.2f\n", others[i].text, row->value);
 		}
 }
 

@@ -24,7 +24,8 @@ struct workload {
 	enum workload_kind {
 		/*
 		 * The kernel's dmapool_test: allocate all blocks in order, free them in the same
-		 * order, 100 rounds. Growth, in the first round, is inside the clock.
+		 * order, 100 rounds (fewer on more than two threads). Growth, in the first round,
+		 * is inside the clock.
 		 */
 		WORKLOAD_KERNEL_TEST,
 		WORKLOAD_WRITTEN, /* the same, and each block's first 64 bytes are written */

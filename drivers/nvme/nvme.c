@@ -364,12 +364,12 @@ void dmaland_nvme_close(struct dmaland_nvme *ctrl)
 
 	if (!ctrl)
 		return;
+	for (queue = ctrl->queues; queue; queue = queue->next)
+		nvme_drain_queue(queue);
 	if (ctrl->bar)
 		nvme_shutdown_ctrl(ctrl);
 	for (queue = ctrl->queues; queue; queue = next) {
 		next = queue->next;
-		queue->closing = true;
-		queue->polling = true;
 		nvme_poll_cq(queue);
 		nvme_cancel_queue(queue, ctrl->cancel);
 		nvme_free_queue(queue);

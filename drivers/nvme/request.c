@@ -335,6 +335,24 @@ void nvme_cancel_queue(struct dmaland_nvme_queue *queue, int error)
 	}
 }
 
+/*
+ * Let what is in flight come back before the queue or the controller ends (NVMe 2.0, 3.6.1), for a
+ * time that a drive at work does not need; requests that wait for a slot are not begun any more.
+ */
+void nvme_drain_queue(struct dmaland_nvme_queue *queue)
+{
+	enum { DRAIN_MS = 1000 };
+	uint64_t begin = nvme_now_ms();
+
+	queue->closing = true;
+	queue->polling = true;
+	cancel_waiting(queue, ECANCELED);
+	while (queue->free_count < queue->depth && nvme_service(queue->ctrl) == NVME_LIVE &&
+	       nvme_now_ms() - begin < DRAIN_MS)
+		if (nvme_poll_cq(queue) == 0)
+			sched_yield();
+}
+
 /* Age what is in flight by some ticks; true when some of it got too old. */
 static bool age_commands(struct dmaland_nvme_queue *queue, unsigned int ticks)
 {

@@ -100,7 +100,8 @@ uint64_t dma_get_mask(const struct dmaland_device *dev);
  * @size:  bytes from there, at least 1
  *
  * Return: the dma address, or DMA_MAPPING_ERROR when some of the range is not such memory or
- * is not contiguous for the device (errno EFAULT).
+ * is not contiguous for the device. That is an answer, not a failure: errno and
+ * dmaland_last_error() stay as they are.
  */
 dma_addr_t dmaland_virt_to_dma(struct dmaland_device *dev, const void *vaddr, size_t size);
 

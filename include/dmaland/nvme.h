@@ -27,7 +27,7 @@ struct nvme_ns;
 /**
  * struct dmaland_nvme_options - zeroes are good defaults
  * @size:         sizeof(struct dmaland_nvme_options)
- * @timeout_ms:   how long a command may take; 0: 30,000
+ * @timeout_ms:   how long a command may take, admin commands too; 0: 30,000
  * @max_transfer: bytes that one command may carry at most, besides the drive's own limit (MDTS);
  *                0: 2 MiB, whose PRPs fit in one list page. Larger requests are split. (QEMU 7.2
  *                answers more than 1,024 pages in a command with an internal error)
@@ -52,8 +52,11 @@ struct dmaland_nvme *dmaland_nvme_open(struct dmaland_device *dev,
 /**
  * dmaland_nvme_close() - shut the drive down and free all; NULL does nothing
  *
- * Requests that are still under way are answered with -ECANCELED, once the drive can't reach
- * their memory any more. Queues that were not destroyed are destroyed.
+ * Requests under way get up to a second to complete; then they are answered with -ECANCELED, once
+ * the drive can't reach their memory any more. Those that wait for a slot are not begun. Queues that were not destroyed are destroyed. Bus mastering and memory
+ * decoding are turned off; the device can be opened again.
+ *
+ * Context: no other thread may use the controller or its queues any more; not from done().
  */
 void dmaland_nvme_close(struct dmaland_nvme *ctrl);
 
@@ -108,12 +111,20 @@ int dmaland_nvme_get_namespace(struct dmaland_nvme *ctrl, uint32_t nsid,
  * dmaland_nvme_queue_create() - an I/O queue pair
  * @depth: commands in flight, 1 to max_queue_depth; 0: what suits most, at most 1,023
  *
- * A queue belongs to one thread at a time.
+ * A queue belongs to one thread at a time; different queues can be used at the same time.
+ *
  * Return: the queue, or NULL with errno set.
  */
 struct dmaland_nvme_queue *dmaland_nvme_queue_create(struct dmaland_nvme *ctrl, unsigned int depth);
 
-/** dmaland_nvme_queue_destroy() - requests under way are answered with -ECANCELED. */
+/**
+ * dmaland_nvme_queue_destroy() - end a queue; NULL does nothing
+ *
+ * Requests under way get up to a second to complete; then they are answered with -ECANCELED. Those
+ * that wait for a slot are not begun.
+ *
+ * Context: the queue's thread, not from done().
+ */
 void dmaland_nvme_queue_destroy(struct dmaland_nvme_queue *queue);
 
 enum dmaland_nvme_opcode {
@@ -131,8 +142,9 @@ enum dmaland_nvme_opcode {
  * @iov:       the data, in blocks * block_size bytes in all; segments of any length at any address;
  *             must stay until the request is done
  * @iov_count: how many segments
- * @done:      called by dmaland_nvme_poll() with the result: 0, an NVMe status above 0
- *             (SCT << 8 | SC), or -errno. May submit again
+ * @done:      called once by dmaland_nvme_poll() (or when the queue ends) with the result: 0, an
+ *             NVMe status above 0 (SCT << 8 | SC), or -errno. The request is the caller's again;
+ *             done() may submit it or others, but neither wait for the queue nor destroy it
  * @context:   the caller's
  */
 struct dmaland_nvme_request {
@@ -159,18 +171,27 @@ struct dmaland_nvme_request {
 /**
  * dmaland_nvme_submit() - give a request to the drive
  *
- * When all slots are taken the request waits in the queue; dmaland_nvme_poll() goes on with it.
- * Return: 0, or -errno when the request can't be right (it is not done() then): -EINVAL,
- * -ERANGE (past the end), -ENODEV (no such namespace, or the drive is gone), -EOPNOTSUPP.
+ * When all slots are taken, or memory is short while other requests are under way, the request
+ * waits in the queue; dmaland_nvme_poll() goes on with it. The first request to a namespace asks
+ * the drive about it, and waits for the answer.
+ *
+ * Context: the queue's thread; done() too.
+ * Return: 0, or -errno when the request is refused (it is not done() then): -EINVAL, -ERANGE (past
+ * the end), -ENODEV (no such namespace, or the drive is gone), -EOPNOTSUPP (metadata), -ENOMEM,
+ * -EIO (the controller is out of service), -ECANCELED (the queue is being destroyed).
  */
 int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request);
 
 /**
  * dmaland_nvme_poll() - handle what is complete
  *
- * Never waits. A command that took too long, or a drive that is gone, ends all requests of the
- * controller with -ETIMEDOUT or -ENODEV; from then on the controller only can be closed.
+ * Never waits, but for the moment in which a controller is taken out of service: that happens when
+ * a command took too long, or the drive is gone or reports a fatal error. The device is kept from
+ * memory first; then each queue's next poll ends all its requests: with -ETIMEDOUT (those that
+ * took too long) and -ECANCELED (the others), -ENODEV or -EIO. From then on the controller can
+ * only be closed.
  *
+ * Context: the queue's thread; in done() it does nothing.
  * Return: how many requests were done.
  */
 unsigned int dmaland_nvme_poll(struct dmaland_nvme_queue *queue);
@@ -189,7 +210,8 @@ int dmaland_nvme_flush(struct dmaland_nvme_queue *queue, uint32_t nsid);
  * dmaland_nvme_status_text() - a result in words
  * @status: 0, an NVMe status, or -errno
  *
- * Return: a string that stays, such as "LBA out of range (0x080)".
+ * Return: a string such as "LBA out of Range (0x080)". It stays; but for a code that is not known,
+ * and for -errno, until the thread's next call.
  */
 const char *dmaland_nvme_status_text(int status);
 

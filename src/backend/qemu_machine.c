@@ -27,7 +27,7 @@
 #define BARS_HIGH_FIRST (2 * QEMU_RAM_MAX)   /* for large 64-bit BARs */
 #define BARS_HIGH_LAST	(3 * QEMU_RAM_MAX - 1)
 
-#define BIOS_SIZE	((size_t)64 << 10)
+#define BIOS_SIZE	(64 << 10)
 #define PROGRAM_DEFAULT "qemu-system-x86_64"
 #define CONFIG_ADDRESS	0xcf8 /* PCI 3.0, 3.2.2.3.2 */
 #define CONFIG_DATA	0xcfc
@@ -48,27 +48,22 @@ static struct qemu_machine *machine_of(struct domain *domain)
 /* --- start and end -------------------------------------------------------------------------- */
 
 /*
- * The machine's BIOS: nothing but HLT, and at the reset vector, 16 bytes below the end (Intel
- * SDM, volume 3, 10.1.4), `cli; 1: hlt; jmp 1b`.
+ * The machine's BIOS is empty but for the reset vector, 16 bytes below its end (Intel SDM,
+ * volume 3, 10.1.4): `cli; 1: hlt; jmp 1b`.
  */
 static int bios_open(void)
 {
 	static const unsigned char reset[] = {0xfa, 0xf4, 0xeb, 0xfd};
 	int fd = memfd_create("dmaland-qemu-bios", MFD_CLOEXEC);
-	unsigned char bios[4096];
 	int err;
 
 	if (fd < 0)
 		return error_system("cannot make a file in memory for QEMU's BIOS");
-	memset(bios, 0xf4, sizeof(bios));
-	for (size_t at = 0; at < BIOS_SIZE; at += sizeof(bios)) {
-		if (at + sizeof(bios) == BIOS_SIZE)
-			memcpy(bios + sizeof(bios) - 16, reset, sizeof(reset));
-		if (write(fd, bios, sizeof(bios)) != (ssize_t)sizeof(bios)) {
-			err = error_system("cannot write QEMU's BIOS");
-			close(fd);
-			return err;
-		}
+	if (ftruncate(fd, BIOS_SIZE) ||
+	    pwrite(fd, reset, sizeof(reset), BIOS_SIZE - 16) != (ssize_t)sizeof(reset)) {
+		err = error_system("cannot write QEMU's BIOS");
+		close(fd);
+		return err;
 	}
 	return fd;
 }

@@ -197,7 +197,7 @@ static void drive_unplug(struct qemu_machine *machine, const struct qemu_plugged
 	char command[32];
 	const char *answer;
 
-	if (!plugged->drive)
+	if (!plugged->drive || qtest_has_ended(&machine->process.qtest))
 		return;
 	snprintf(command, sizeof(command), "drive_del drive%u", plugged->number);
 	qemu_process_command(&machine->process, command, &answer);
@@ -274,8 +274,11 @@ static int device_unplug(struct qemu_machine *machine, const struct qemu_plugged
 void qemu_unplug(struct qemu_machine *machine, const struct qemu_plugged *plugged,
 		 unsigned int timeout)
 {
-	int err = device_unplug(machine, plugged, timeout);
+	int err;
 
+	if (qtest_has_ended(&machine->process.qtest))
+		return;
+	err = device_unplug(machine, plugged, timeout);
 	if (!err) {
 		drive_unplug(machine, plugged);
 		machine->slots &= ~(UINT32_C(1) << plugged->slot);

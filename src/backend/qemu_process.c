@@ -107,7 +107,7 @@ static void child_run(struct launch *l)
 	child_fail(STDERR_FILENO);
 }
 
-/* How it ended, with the last of its words when it has left any. */
+/* How it ended, with the first line that it wrote, if any: why it did not start, or an assert. */
 static void end_describe(struct qemu_process *p, char *text, size_t size)
 {
 	char words[400];
@@ -128,6 +128,7 @@ static void process_reap(struct qemu_process *p)
 {
 	char text[sizeof(p->qtest.why)];
 	pid_t pid = waitpid(p->pid, &p->status, WNOHANG);
+	bool expected;
 
 	if (pid == 0) {
 		kill(p->pid, SIGKILL);
@@ -139,8 +140,12 @@ static void process_reap(struct qemu_process *p)
 	qtest_end(&p->qtest, text);
 
 	pthread_mutex_lock(&p->lock);
-	if (!p->expected)
+	expected = p->expected;
+	pthread_mutex_unlock(&p->lock);
+	if (!expected)
 		log_line(DMALAND_LOG_ERR, "%s: the device is gone: %s", p->name, p->qtest.why);
+
+	pthread_mutex_lock(&p->lock);
 	p->gone = true;
 	pthread_cond_broadcast(&p->changed);
 	pthread_mutex_unlock(&p->lock);
@@ -372,9 +377,16 @@ bool qemu_process_is_gone(struct qemu_process *p)
 /* After a failure of the monitor nothing that it says can be trusted to belong to a question. */
 static int monitor_result(struct qemu_process *p, int err)
 {
-	if (err && err != -ENOMEM)
-		qtest_end(&p->qtest, err == -EPIPE ? NULL : error_last());
-	return err;
+	if (!err || err == -ENOMEM)
+		return err;
+	if (err != -EPIPE) {
+		qtest_end(&p->qtest, error_last());
+		return err;
+	}
+	/* It is ending by itself, and its thread knows better why. */
+	gone_wait(p, KILL_TIMEOUT_MS);
+	qtest_end(&p->qtest, error_last());
+	return error_set(ENODEV, "%s", p->qtest.why);
 }
 
 int qemu_process_command(struct qemu_process *p, const char *command, const char **text)
@@ -398,8 +410,10 @@ static char *path_search(const char *name)
 		size_t length = strcspn(path, ":");
 		char *file;
 
-		if (asprintf(&file, "%.*s/%s", (int)length, path, name) < 0)
+		if (asprintf(&file, "%.*s/%s", (int)length, path, name) < 0) {
+			errno = ENOMEM;
 			return NULL;
+		}
 		if (length && access(file, X_OK) == 0)
 			return file;
 		free(file);

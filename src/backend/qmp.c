@@ -48,7 +48,7 @@ static int socket_wait(struct qmp *m, short events, const struct timespec *deadl
 		return error_set(ETIMEDOUT, "QEMU's monitor did not answer within %u ms",
 				 m->timeout);
 	if (poll(&p, 1, left) < 0 && errno != EINTR)
-		return error_system("cannot wait for QEMU's monitor");
+		return error_set(EPIPE, "cannot wait for QEMU's monitor: %s", strerror(errno));
 	return 0;
 }
 

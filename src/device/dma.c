@@ -47,12 +47,7 @@ struct dma_pool *dma_pool_create_node(const char *name, struct dmaland_device *d
 
 dma_addr_t dmaland_virt_to_dma(struct dmaland_device *dev, const void *vaddr, size_t size)
 {
-	dma_addr_t handle = arena_translate(dev->arena, vaddr, size);
-
-	if (handle == DMA_MAPPING_ERROR)
-		error_set(EFAULT, "%zu bytes at %p are not all in DMA memory of %s", size, vaddr,
-			  dev->function->name);
-	return handle;
+	return arena_translate(dev->arena, vaddr, size);
 }
 
 size_t dmaland_get_pools(struct dmaland_device *dev, struct dmaland_pool_stats *stats, size_t n)

@@ -74,10 +74,13 @@ int only_child(void)
 
 int main(int argc, char **argv)
 {
-	if (argc != 2) {
-		fprintf(stderr, "usage: %s SPEC   (an NVMe drive; its data are destroyed)\n", argv[0]);
+	if (argc < 2) {
+		fprintf(stderr, "usage: %s SPEC [PATTERN]   (an NVMe drive; its data are destroyed)\n",
+			argv[0]);
 		return 2;
 	}
+	if (argc > 2)
+		cmocka_set_test_filter(argv[2]);
 	device_spec = argv[1];
 	log_capture();
 	return run_device_tests() + run_transfer_tests() + run_failure_tests();

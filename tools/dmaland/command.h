@@ -69,8 +69,7 @@ int fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int fail_library(const char *context);
 
 /* What was asked can't be meant: STATUS_USAGE, with a hint where to read on. */
-int usage_error(const char *command, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
+int usage_error(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* A size in words, such as "64 KiB" or "7.5 MiB". */
 struct text {

@@ -23,15 +23,15 @@ enum {
 };
 
 static const struct column device_columns[COLS] = {
-	[COL_ADDRESS] = {"ADDRESS", "address", COLUMN_TEXT, false},
-	[COL_DEVICE] = {"DEVICE", "device", COLUMN_TEXT, true},
-	[COL_IDS] = {NULL, "id", COLUMN_TEXT, false},
-	[COL_DRIVER] = {"DRIVER", "driver", COLUMN_TEXT, false},
-	[COL_GROUP] = {"GROUP", "group", COLUMN_NUMBER, false},
-	[COL_USABLE] = {"USABLE THROUGH", NULL, COLUMN_TEXT, false},
-	[COL_VFIO] = {NULL, "vfio", COLUMN_BOOLEAN, false},
-	[COL_REASON] = {NULL, "reason", COLUMN_TEXT, false},
-	[COL_CURE] = {NULL, "cure", COLUMN_TEXT, false},
+	[COL_ADDRESS] = {"ADDRESS", "address", COLUMN_TEXT, FIT_NO},
+	[COL_DEVICE] = {"DEVICE", "device", COLUMN_TEXT, FIT_CUT},
+	[COL_IDS] = {NULL, "id", COLUMN_TEXT, FIT_NO},
+	[COL_DRIVER] = {"DRIVER", "driver", COLUMN_TEXT, FIT_NO},
+	[COL_GROUP] = {"GROUP", "group", COLUMN_NUMBER, FIT_NO},
+	[COL_USABLE] = {"USABLE THROUGH", NULL, COLUMN_TEXT, FIT_FOLD},
+	[COL_VFIO] = {NULL, "vfio", COLUMN_BOOLEAN, FIT_NO},
+	[COL_REASON] = {NULL, "reason", COLUMN_TEXT, FIT_NO},
+	[COL_CURE] = {NULL, "cure", COLUMN_TEXT, FIT_NO},
 };
 
 static void report_device(struct report *report, const struct pci_entry *entry)
@@ -139,8 +139,8 @@ static int info_run(const struct arguments *arguments)
 	if (list.count || report.json)
 		report_table(&report, "devices", device_columns, COLS);
 	else
-		report_note(&report, pci_bus_exists() ? "no PCI device on this machine" :
-							"no PCI bus on this machine");
+		report_note(&report, pci_bus_exists() ? "no PCI device on this machine"
+						      : "no PCI bus on this machine");
 	for (size_t i = 0; i < list.count; i++)
 		report_device(&report, &list.entries[i]);
 	report_space(&report);
@@ -157,9 +157,11 @@ const struct command info_command = {
 	.operands = "[ADDRESS...]",
 	.least = 0,
 	.most = -1,
-	.help = "PCI devices, the backends that they can be used through, and for each that can not "
+	.help = "PCI devices, the backends that they can be used through, and for each that can "
+		"not "
 		"be\n"
-		"used the reason and the cure; then the machine's IOMMU, locked memory, hugepages and\n"
+		"used the reason and the cure; then the machine's IOMMU, locked memory, hugepages "
+		"and\n"
 		"QEMU. No device is touched.\n\n"
 		"      --json  as one JSON object\n\n"
 		"More: man dmaland\n",

@@ -24,6 +24,7 @@ static bool number_file(const char *path, int base, uint64_t *number)
 	char text[64], *end = text;
 	FILE *file = fopen(path, "re");
 
+	*number = 0;
 	if (!file)
 		return false;
 	if (fgets(text, sizeof(text), file))
@@ -164,9 +165,10 @@ static void report_hugepages(struct report *report)
 		if (!number_file(path, 10, &free_pages))
 			continue;
 		bytes += free_pages * kib << 10;
-		used += (size_t)snprintf(words + used, sizeof(words) - used, "%s%llu of %s, %llu free",
-					 used ? "; " : "", (unsigned long long)pages,
-					 size_text(kib << 10).text, (unsigned long long)free_pages);
+		used += (size_t)snprintf(words + used, sizeof(words) - used,
+					 "%s%llu of %s, %llu free", used ? "; " : "",
+					 (unsigned long long)pages, size_text(kib << 10).text,
+					 (unsigned long long)free_pages);
 	}
 	if (dir)
 		closedir(dir);

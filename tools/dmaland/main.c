@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 static const struct command *const commands[] = {
-	&info_command,	      &nvme_identify_command, &nvme_read_command, &nvme_write_command,
-	&nvme_verify_command, &pools_command,
+	&info_command,	     &nvme_identify_command, &nvme_read_command,
+	&nvme_write_command, &nvme_verify_command,   &pools_command,
 };
 
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
@@ -27,9 +27,8 @@ static void print_help(FILE *to, const char *group)
 		if (!group || (strncmp(commands[i]->name, group, length) == 0 &&
 			       commands[i]->name[length] == ' '))
 			fprintf(to, "  %-15s  %s\n", commands[i]->name, commands[i]->summary);
+	fprintf(to, "\n%s", group ? "" : "      --version    the version of this command\n");
 	fprintf(to,
-		"\n"
-		"      --version    the version of this command\n"
 		"  -h, --help       this text; after a COMMAND: about that\n"
 		"\n"
 		"A device is named by a spec: 0000:01:00.0, or qemu:nvme,drive=FILE.\n"

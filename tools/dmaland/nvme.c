@@ -42,11 +42,11 @@ static void report_controller(struct report *report, const struct dmaland_nvme_i
 enum { NS_ID, NS_BLOCKS, NS_BLOCK_SIZE, NS_METADATA, NS_CAPACITY, NS_COLUMNS };
 
 static const struct column namespace_columns[NS_COLUMNS] = {
-	[NS_ID] = {"NSID", "nsid", COLUMN_NUMBER, false},
-	[NS_BLOCKS] = {"BLOCKS", "blocks", COLUMN_NUMBER, false},
-	[NS_BLOCK_SIZE] = {"BLOCK SIZE", "block_size", COLUMN_NUMBER, false},
-	[NS_METADATA] = {"METADATA", "metadata", COLUMN_NUMBER, false},
-	[NS_CAPACITY] = {"CAPACITY", "capacity", COLUMN_NUMBER, false},
+	[NS_ID] = {"NSID", "nsid", COLUMN_NUMBER, FIT_NO},
+	[NS_BLOCKS] = {"BLOCKS", "blocks", COLUMN_NUMBER, FIT_NO},
+	[NS_BLOCK_SIZE] = {"BLOCK SIZE", "block_size", COLUMN_NUMBER, FIT_NO},
+	[NS_METADATA] = {"METADATA", "metadata", COLUMN_NUMBER, FIT_NO},
+	[NS_CAPACITY] = {"CAPACITY", "capacity", COLUMN_NUMBER, FIT_NO},
 };
 
 static int report_namespace(struct report *report, struct drive *drive, uint32_t nsid)
@@ -198,8 +198,9 @@ static int read_run(const struct arguments *arguments)
 	int status;
 
 	if (strcmp(name, "-") == 0 && isatty(STDOUT_FILENO))
-		return usage_error("nvme read", "blocks are not text, and stdout is a terminal: name a "
-						"file, or redirect it");
+		return usage_error("nvme read",
+				   "blocks are not text, and stdout is a terminal: name a "
+				   "file, or redirect it");
 	status = drive_open(&drive, arguments);
 	if (status)
 		return status;

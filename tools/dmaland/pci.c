@@ -18,10 +18,17 @@
 
 #include "command.h"
 
-#define PCI_BUS		 "/sys/bus/pci"
-#define IOMMU_GROUPS	 "/sys/kernel/iommu_groups"
-#define CLASS_BRIDGE	 0x06 /* base class: PCI Code and ID Assignment, 1.7 */
-#define CLASS_PCI_BRIDGE 0x0604
+#define PCI_BUS	     "/sys/bus/pci"
+#define IOMMU_GROUPS "/sys/kernel/iommu_groups"
+
+/* PCI Code and ID Assignment, 1.7 */
+enum {
+	CLASS_BRIDGE = 0x06, /* base class */
+	CLASS_HOST_BRIDGE = 0x0600,
+	CLASS_ISA_BRIDGE = 0x0601,
+	CLASS_PCI_BRIDGE = 0x0604,
+	CLASS_CARDBUS_BRIDGE = 0x0607,
+};
 
 bool pci_bus_exists(void)
 {
@@ -103,44 +110,48 @@ static int group_read(const char *address)
 	return strncmp(name, "vfio-noiommu", 12) == 0 ? -1 : atoi(number);
 }
 
-static void set_obstacle(struct pci_entry *entry, enum obstacle obstacle, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-static void set_obstacle(struct pci_entry *entry, enum obstacle obstacle, const char *format, ...)
+/* Say in words what the obstacle is. */
+static enum obstacle reason_set(struct pci_entry *entry, enum obstacle obstacle, const char *format,
+				...) __attribute__((format(printf, 3, 4)));
+static enum obstacle reason_set(struct pci_entry *entry, enum obstacle obstacle, const char *format,
+				...)
 {
 	va_list args;
 
-	entry->obstacle = obstacle;
 	va_start(args, format);
 	vsnprintf(entry->reason, sizeof(entry->reason), format, args);
 	va_end(args);
+	return obstacle;
 }
 
-static void find_obstacle(struct pci_entry *entry)
+static enum obstacle obstacle_find(struct pci_entry *entry)
 {
 	char blockers[200], node[32];
 	bool bound = entry->driver[0] != '\0';
 
-	if (entry->class == CLASS_PCI_BRIDGE)
-		return set_obstacle(entry, OBSTACLE_BRIDGE, "a bridge");
+	if (entry->class == CLASS_HOST_BRIDGE || entry->class == CLASS_ISA_BRIDGE ||
+	    entry->class == CLASS_PCI_BRIDGE || entry->class == CLASS_CARDBUS_BRIDGE)
+		return reason_set(entry, OBSTACLE_BRIDGE, "a bridge");
 	if (entry->group < 0 && !machine_has_iommu())
-		return set_obstacle(entry, OBSTACLE_NO_IOMMU, "no IOMMU");
+		return reason_set(entry, OBSTACLE_NO_IOMMU, "no IOMMU");
 	if (entry->group < 0)
-		return set_obstacle(entry, OBSTACLE_NO_GROUP, "not behind the IOMMU");
+		return reason_set(entry, OBSTACLE_NO_GROUP, "not behind the IOMMU");
 	group_blockers(entry, blockers, sizeof(blockers));
 	if (bound && strcmp(entry->driver, "vfio-pci") != 0)
-		return set_obstacle(entry, OBSTACLE_BOUND, "bound to %s%s%s", entry->driver,
-				    blockers[0] ? ", and shares its group with " : "", blockers);
+		return reason_set(entry, OBSTACLE_BOUND, "bound to %s%s%s", entry->driver,
+				  blockers[0] ? ", and shares its group with " : "", blockers);
 	if (!bound)
-		return set_obstacle(entry, OBSTACLE_UNBOUND, "bound to no driver%s%s",
-				    blockers[0] ? ", and shares its group with " : "", blockers);
+		return reason_set(entry, OBSTACLE_UNBOUND, "bound to no driver%s%s",
+				  blockers[0] ? ", and shares its group with " : "", blockers);
 	if (blockers[0])
-		return set_obstacle(entry, OBSTACLE_NOT_VIABLE, "shares group %d with %s",
-				    entry->group, blockers);
+		return reason_set(entry, OBSTACLE_NOT_VIABLE, "shares group %d with %s",
+				  entry->group, blockers);
 	if (access("/dev/vfio/vfio", R_OK | W_OK))
-		return set_obstacle(entry, OBSTACLE_NO_VFIO, "/dev/vfio/vfio: %s", strerror(errno));
+		return reason_set(entry, OBSTACLE_NO_VFIO, "/dev/vfio/vfio: %s", strerror(errno));
 	snprintf(node, sizeof(node), "/dev/vfio/%d", entry->group);
 	if (access(node, R_OK | W_OK))
-		return set_obstacle(entry, OBSTACLE_NO_PERMISSION, "%s: %s", node, strerror(errno));
+		return reason_set(entry, OBSTACLE_NO_PERMISSION, "%s: %s", node, strerror(errno));
+	return OBSTACLE_NONE;
 }
 
 /* What to do about an entry's obstacle: lines of text, "" when there is nothing to do. */
@@ -210,7 +221,7 @@ static void entry_read(struct pci_entry *entry, struct pci_access *access, struc
 	if (pci_link(entry->address, "driver", entry->driver, sizeof(entry->driver)))
 		entry->driver[0] = '\0';
 	entry->group = group_read(entry->address);
-	find_obstacle(entry);
+	entry->obstacle = obstacle_find(entry);
 }
 
 static int entry_order(const void *left, const void *right)

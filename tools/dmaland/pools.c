@@ -140,9 +140,9 @@ static int load_reap(struct load *load)
 			return status;
 	}
 	if (load->status)
-		return fail("reading failed: %s", load->status > 0 ?
-							  dmaland_nvme_status_text(load->status) :
-							  dmaland_last_error());
+		return fail("reading failed: %s", load->status > 0
+							  ? dmaland_nvme_status_text(load->status)
+							  : dmaland_last_error());
 	return STATUS_OK;
 }
 
@@ -156,12 +156,12 @@ static void load_end(struct load *load, struct drive *drive)
 enum { POOL_NAME, POOL_IN_USE, POOL_TOTAL, POOL_SIZE, POOL_PAGES, POOL_BAD_FREES, POOL_COLUMNS };
 
 static const struct column pool_columns[POOL_COLUMNS] = {
-	[POOL_NAME] = {"NAME", "name", COLUMN_TEXT, false},
-	[POOL_IN_USE] = {"IN USE", "in_use", COLUMN_NUMBER, false},
-	[POOL_TOTAL] = {"TOTAL", "total", COLUMN_NUMBER, false},
-	[POOL_SIZE] = {"SIZE", "size", COLUMN_NUMBER, false},
-	[POOL_PAGES] = {"PAGES", "pages", COLUMN_NUMBER, false},
-	[POOL_BAD_FREES] = {"BAD FREES", "bad_frees", COLUMN_NUMBER, false},
+	[POOL_NAME] = {"NAME", "name", COLUMN_TEXT, FIT_NO},
+	[POOL_IN_USE] = {"IN USE", "in_use", COLUMN_NUMBER, FIT_NO},
+	[POOL_TOTAL] = {"TOTAL", "total", COLUMN_NUMBER, FIT_NO},
+	[POOL_SIZE] = {"SIZE", "size", COLUMN_NUMBER, FIT_NO},
+	[POOL_PAGES] = {"PAGES", "pages", COLUMN_NUMBER, FIT_NO},
+	[POOL_BAD_FREES] = {"BAD FREES", "bad_frees", COLUMN_NUMBER, FIT_NO},
 };
 
 static int report_pools(struct report *report, struct dmaland_device *dev)
@@ -253,7 +253,8 @@ const struct command pools_command = {
 	.operands = "SPEC",
 	.least = 1,
 	.most = 1,
-	.help = "Submit reads to an NVMe drive, count its DMA pools before any is reaped, then reap "
+	.help = "Submit reads to an NVMe drive, count its DMA pools before any is reaped, then "
+		"reap "
 		"all.\n\n"
 		"  -n, --namespace=NSID  the namespace; 1 when left out\n"
 		"      --reads=NUMBER    how many; 1024 when left out, or what fits into a queue\n"

@@ -17,9 +17,9 @@
 
 #include "command.h"
 
-/* Room between label and words; a heading above the words has none. */
-#define FACTS_LABEL 0
-#define FACTS_WORDS 1
+enum { FACTS_LABEL, FACTS_WORDS };
+
+enum { FOLD_WIDTH = 24 };
 
 static bool printing_facts(const struct report *report)
 {
@@ -110,6 +110,37 @@ static struct libscols_column *column_add(struct report *report, const char *nam
 	return column;
 }
 
+/* Long cells are folded for people only: who searches in the output wants a line for each row. */
+static bool folds(const struct report *report)
+{
+	return !report->json && isatty(STDOUT_FILENO);
+}
+
+/* libsmartcols folds anywhere; have it do so where text_fold() has put a newline. */
+static void column_fold(struct libscols_column *column)
+{
+	if (!column)
+		return;
+	scols_column_set_safechars(column, "\n");
+	scols_column_set_wrapfunc(column, scols_wrapnl_chunksize, scols_wrapnl_nextchunk, NULL);
+}
+
+/* Put newlines for spaces, so that lines are as long as that if words allow. */
+static void text_fold(char *text)
+{
+	char *begin = text, *space = NULL;
+
+	for (char *at = text; *at; at++) {
+		if (*at == ' ')
+			space = at;
+		if (at - begin >= FOLD_WIDTH && space) {
+			*space = '\n';
+			begin = space + 1;
+			space = NULL;
+		}
+	}
+}
+
 void report_table(struct report *report, const char *name, const struct column *columns,
 		  size_t count)
 {
@@ -124,11 +155,14 @@ void report_table(struct report *report, const char *name, const struct column *
 		const char *title = report->json ? columns[i].key : columns[i].heading;
 		int flags = columns[i].kind == COLUMN_NUMBER ? SCOLS_FL_RIGHT : 0;
 
-		if (columns[i].narrow)
+		if (columns[i].fit == FIT_CUT)
 			flags |= SCOLS_FL_TRUNC;
 		if (!title)
 			flags |= SCOLS_FL_HIDDEN;
-		column_add(report, title, flags, json_types[columns[i].kind]);
+		if (columns[i].fit == FIT_FOLD && folds(report))
+			column_fold(column_add(report, title, flags | SCOLS_FL_WRAP, 0));
+		else
+			column_add(report, title, flags, json_types[columns[i].kind]);
 	}
 }
 
@@ -140,10 +174,28 @@ void report_row(struct report *report)
 	report->failed = !report->line;
 }
 
-void report_text(struct report *report, size_t column, const char *text)
+static void cell_set(struct report *report, size_t column, const char *text)
 {
 	if (!report->failed)
 		report->failed = scols_line_set_data(report->line, column, text) != 0;
+}
+
+void report_text(struct report *report, size_t column, const char *text)
+{
+	char *folded;
+
+	if (report->columns[column].fit != FIT_FOLD || !folds(report)) {
+		cell_set(report, column, text);
+		return;
+	}
+	folded = strdup(text);
+	if (folded) {
+		text_fold(folded);
+		cell_set(report, column, folded);
+		free(folded);
+	} else {
+		report->failed = true;
+	}
 }
 
 void report_number(struct report *report, size_t column, uint64_t number)
@@ -188,8 +240,8 @@ void report_fact(struct report *report, const char *label, const char *format, .
 	vsnprintf(words, sizeof(words), format, args);
 	va_end(args);
 	report_row(report);
-	report_text(report, FACTS_LABEL, label);
-	report_text(report, FACTS_WORDS, words);
+	cell_set(report, FACTS_LABEL, label);
+	cell_set(report, FACTS_WORDS, words);
 }
 
 static void member_add(struct report *report, const char *key, int json_type, const char *text)
@@ -198,7 +250,7 @@ static void member_add(struct report *report, const char *key, int json_type, co
 		return;
 	column_add(report, key, 0, json_type);
 	if (!report->failed)
-		report_text(report, scols_table_get_ncols(report->table) - 1, text);
+		cell_set(report, scols_table_get_ncols(report->table) - 1, text);
 }
 
 void report_member_text(struct report *report, const char *key, const char *text)

@@ -18,17 +18,18 @@
 struct libscols_table;
 struct libscols_line;
 
+enum column_fit { FIT_NO, FIT_CUT, FIT_FOLD };
 enum column_kind { COLUMN_TEXT, COLUMN_NUMBER, COLUMN_BOOLEAN };
 
 /*
  * @heading: above the column; NULL: only in JSON
  * @key:     in JSON; NULL: only in text
- * @narrow:  may be cut where the terminal is too narrow
+ * @fit:     what may be done on a terminal: cut when it is too narrow, or fold at spaces
  */
 struct column {
 	const char *heading, *key;
 	enum column_kind kind;
-	bool narrow;
+	enum column_fit fit;
 };
 
 /* @failed: something ran out of memory; report_end() says so. */

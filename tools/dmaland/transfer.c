@@ -34,9 +34,8 @@ int transfer_begin(struct transfer *transfer, struct drive *drive,
 	transfer->queue = dmaland_nvme_queue_create(drive->ctrl, transfer->depth);
 	if (!transfer->queue)
 		return fail_library(NULL);
-	transfer->memory =
-		dma_alloc_coherent(drive->dev, transfer->depth * transfer->slot_bytes,
-				   &transfer->memory_dma, GFP_KERNEL);
+	transfer->memory = dma_alloc_coherent(drive->dev, transfer->depth * transfer->slot_bytes,
+					      &transfer->memory_dma, GFP_KERNEL);
 	if (!transfer->memory) {
 		transfer_end(transfer);
 		return fail_library(NULL);
@@ -116,8 +115,8 @@ int transfer_pause(unsigned int idle)
 static int slot_failed(const struct transfer *transfer, const struct transfer_slot *slot)
 {
 	bool write = slot->request.opcode == DMALAND_NVME_WRITE;
-	const char *why = slot->status > 0 ? dmaland_nvme_status_text(slot->status) :
-					     dmaland_last_error();
+	const char *why =
+		slot->status > 0 ? dmaland_nvme_status_text(slot->status) : dmaland_last_error();
 
 	return fail("%s blocks %llu to %llu of namespace %u failed: %s",
 		    write ? "writing" : "reading", (unsigned long long)slot->block,

@@ -67,8 +67,9 @@ static void mismatch_print(struct verify *verify, const char *data, uint64_t blo
 		at++;
 	memcpy(&other, data, sizeof(other));
 	other = le64toh(other);
-	printf("block %llu differs from byte %u on: %02x instead of %02x", (unsigned long long)block,
-	       at, (unsigned char)data[at], (unsigned char)verify->expected[at]);
+	printf("block %llu differs from byte %u on: %02x instead of %02x",
+	       (unsigned long long)block, at, (unsigned char)data[at],
+	       (unsigned char)verify->expected[at]);
 	pattern_fill(verify->expected, size, other, verify->seed);
 	if (memcmp(data, verify->expected, size) == 0)
 		printf("; it holds what was written to block %llu", (unsigned long long)other);

@@ -84,8 +84,7 @@ static int job_check(const struct job *job)
 	blocks += part > 0;
 	if (job->exact && blocks < job->most)
 		return fail("%s has %llu blocks, and %llu were asked; nothing was written",
-			    input->name, (unsigned long long)blocks,
-			    (unsigned long long)job->most);
+			    input->name, (unsigned long long)blocks, (unsigned long long)job->most);
 	if (blocks > job->most)
 		return fail("%s has %llu blocks, and namespace %u has %llu from block %llu on; "
 			    "nothing was written",
@@ -222,8 +221,7 @@ static int job_finish(struct job *job, int status)
 	return status;
 }
 
-static int write_from(struct drive *drive, const struct dmaland_nvme_namespace *ns,
-		      struct job *job)
+static int write_from(struct drive *drive, const struct dmaland_nvme_namespace *ns, struct job *job)
 {
 	int status = transfer_begin(&job->transfer, drive, ns);
 
@@ -272,7 +270,8 @@ const struct command nvme_write_command = {
 	.operands = "SPEC [FILE]",
 	.least = 1,
 	.most = 2,
-	.help = "FILE, or stdin (no FILE, or -), to blocks of a namespace, and a flush at the end.\n"
+	.help = "FILE, or stdin (no FILE, or -), to blocks of a namespace, and a flush at the "
+		"end.\n"
 		"What the blocks held is lost; nothing is asked.\n\n"
 		"  -n, --namespace=NSID  the namespace; 1 when left out\n"
 		"  -s, --start=BLOCK     the first block; 0 when left out\n"

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * faults.c - the n-th system call or allocation fails, for every n: ./faults SPEC
+ *
+ * The linker's --wrap leads the library's calls through the functions below. A run opens a drive,
+ * allocates, writes, reads, compares and closes. Whatever fails, the run ends with a sentence or
+ * succeeds all the same, and nothing is left: no file descriptor, no process, no memory.
+ */
+#include "test.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <dmaland/nvme.h>
+
+static const char *spec;
+
+static pid_t process;
+static atomic_int countdown; /* the call that brings it to 0 fails; below 0: none does */
+
+/*
+ * Names end in 64 where the library, built for 64-bit file offsets, calls the function by that name.
+ * Every call through here counts; true when this one shall fail.
+ */
+static bool fails(int code)
+{
+	/* A forked child counts for itself, and its faults would not show in our count. */
+	if (atomic_load(&countdown) < 0 || getpid() != process ||
+	    atomic_fetch_sub(&countdown, 1) != 1)
+		return false;
+	errno = code;
+	return true;
+}
+
+#define WRAP(type, name, parameters, arguments, code, failure)                                     \
+	type __real_##name parameters;                                                             \
+	type __wrap_##name parameters;                                                             \
+	type __wrap_##name parameters                                                              \
+	{                                                                                          \
+		return fails(code) ? failure : __real_##name arguments;                            \
+	}
+
+WRAP(void *, malloc, (size_t n), (n), ENOMEM, NULL)
+WRAP(void *, calloc, (size_t n, size_t size), (n, size), ENOMEM, NULL)
+WRAP(void *, realloc, (void *p, size_t n), (p, n), ENOMEM, NULL)
+WRAP(char *, strdup, (const char *s), (s), ENOMEM, NULL)
+WRAP(FILE *, open_memstream, (char **p, size_t *n), (p, n), ENOMEM, NULL)
+WRAP(FILE *, fopen64, (const char *path, const char *mode), (path, mode), EMFILE, NULL)
+WRAP(void *, mmap64, (void *p, size_t n, int prot, int flags, int fd, off_t at),
+     (p, n, prot, flags, fd, at), ENOMEM, MAP_FAILED)
+WRAP(int, mprotect, (void *p, size_t n, int prot), (p, n, prot), ENOMEM, -1)
+WRAP(int, madvise, (void *p, size_t n, int advice), (p, n, advice), ENOMEM, -1)
+WRAP(int, ioctl, (int fd, unsigned long request, void *p), (fd, request, p), ENOMEM, -1)
+WRAP(int, memfd_create, (const char *name, unsigned int flags), (name, flags), EMFILE, -1)
+WRAP(int, ftruncate64, (int fd, off_t n), (fd, n), ENOSPC, -1)
+WRAP(int, fallocate64, (int fd, int mode, off_t at, off_t n), (fd, mode, at, n), ENOSPC, -1)
+WRAP(int, socketpair, (int domain, int type, int protocol, int *fds), (domain, type, protocol, fds),
+     EMFILE, -1)
+WRAP(pid_t, fork, (void), (), EAGAIN, -1)
+WRAP(int, pthread_create,
+     (pthread_t * thread, const pthread_attr_t *attributes, void *(*f)(void *), void *p),
+     (thread, attributes, f, p), EAGAIN, EAGAIN)
+WRAP(int, pthread_mutex_init, (pthread_mutex_t * m, const pthread_mutexattr_t *a), (m, a), ENOMEM,
+     ENOMEM)
+
+int __real_open64(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...)
+{
+	return fails(EMFILE) ? -1 : __real_open64(path, flags, 0600);
+}
+
+/* 0, or -1 when a call of the library failed. */
+static int use_memory(struct dmaland_device *dev)
+{
+	struct dma_pool *pool = dma_pool_create("faults", dev, 64, 64, 0);
+	dma_addr_t handle[300], large;
+	void *block[300] = {0}, *memory;
+	int failed = pool ? 0 : -1;
+
+	for (int i = 0; !failed && i < 300; i++)
+		if (!(block[i] = dma_pool_alloc(pool, GFP_KERNEL, &handle[i])))
+			failed = -1;
+	for (int i = 0; i < 300 && block[i]; i++)
+		dma_pool_free(pool, block[i], handle[i]);
+	dma_pool_destroy(pool);
+	memory = failed ? NULL : dma_alloc_coherent(dev, 33 << 20, &large, GFP_KERNEL);
+	dma_free_coherent(dev, 33 << 20, memory, large);
+	return memory ? failed : -1;
+}
+
+static int use_drive(struct dmaland_nvme *ctrl)
+{
+	static unsigned char out[200000], in[200000];
+	struct dmaland_nvme_queue *queue = dmaland_nvme_queue_create(ctrl, 4);
+	struct dmaland_nvme_namespace ns;
+	uint64_t blocks;
+
+	if (!queue || dmaland_nvme_get_namespace(ctrl, 1, &ns))
+		return -1;
+	blocks = sizeof(out) / ns.block_size;
+	for (size_t i = 0; i < sizeof(out); i++)
+		out[i] = (unsigned char)(i * 31 + (size_t)atomic_load(&countdown));
+	if (dmaland_nvme_write(queue, 1, 5, blocks, out) ||
+	    dmaland_nvme_read(queue, 1, 5, blocks, in))
+		return -1;
+	assert_memory_equal(in, out, blocks * ns.block_size);
+	return 0;
+}
+
+static int run_all(void)
+{
+	struct dmaland_device *dev = dmaland_open(spec, NULL);
+	struct dmaland_nvme *ctrl;
+	int failed;
+
+	if (!dev)
+		return -1;
+	failed = use_memory(dev);
+	ctrl = failed ? NULL : dmaland_nvme_open(dev, NULL);
+	failed = ctrl ? use_drive(ctrl) : -1;
+	dmaland_nvme_close(ctrl);
+	dmaland_close(dev);
+	return failed;
+}
+
+static size_t count_entries(const char *path)
+{
+	size_t n = 0;
+	DIR *dir = opendir(path);
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+static size_t address_space_mib(void)
+{
+	size_t pages = 0;
+	FILE *f = fopen("/proc/self/statm", "r");
+
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%zu", &pages), 1);
+	fclose(f);
+	return pages * (size_t)sysconf(_SC_PAGESIZE) >> 20;
+}
+
+static void whatever_fails_nothing_is_left_and_it_is_told(void **state)
+{
+	size_t fds, tasks, mib;
+	int n, refused = 0;
+
+	(void)state;
+	atomic_store(&countdown, -1);
+	if (run_all())
+		fail_msg("%s", dmaland_last_error());
+	fds = count_entries("/proc/self/fd");
+	tasks = count_entries("/proc/self/task");
+	mib = address_space_mib();
+	for (n = 1;; n++) {
+		int failed;
+
+		dmaland_set_error(1, "%s", "");
+		log_clear();
+		atomic_store(&countdown, n);
+		failed = run_all();
+		if (atomic_exchange(&countdown, -1) > 0) {
+			if (failed)
+				fail_msg("without a fault: %s", dmaland_last_error());
+			break;
+		}
+		refused += failed != 0;
+		if (failed && !dmaland_last_error()[0])
+			fail_msg("call %d fails without a word", n);
+		if (strstr(log_text(), "stays mapped until"))
+			fail_msg("call %d: %s", n, log_text());
+		if (count_entries("/proc/self/fd") != fds)
+			fail_msg("call %d leaks a file descriptor (%s)", n, dmaland_last_error());
+		if (count_entries("/proc/self/task") != tasks)
+			fail_msg("call %d leaks a thread (%s)", n, dmaland_last_error());
+		if (address_space_mib() > mib + 1024)
+			fail_msg("call %d leaks addresses (%s)", n, dmaland_last_error());
+	}
+	print_message("# %d calls, %d of them needed\n", n - 1, refused);
+	assert_true(refused > 20);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(whatever_fails_nothing_is_left_and_it_is_told),
+	};
+
+	if (argc != 2) {
+		fprintf(stderr, "usage: %s SPEC\n", argv[0]);
+		return 2;
+	}
+	spec = argv[1];
+	process = getpid();
+	atomic_store(&countdown, -1);
+	log_capture();
+	return cmocka_run_group_tests_name("faults", tests, NULL, NULL);
+}

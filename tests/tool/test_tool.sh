@@ -1,0 +1,276 @@
+#!/bin/bash
+# The command `dmaland`, run as a user runs it: against QEMU's NVMe drive on images of our own, with the
+# image on the host as the witness of what was written. Prints TAP.
+#
+#   test_tool.sh BUILD-DIRECTORY
+
+# shellcheck disable=SC2015,SC2016,SC2317 # tests are strings for eval, which expands and calls what is in them
+set -uo pipefail
+
+[ $# = 1 ] || { echo "usage: test_tool.sh BUILD-DIRECTORY" >&2; exit 2; }
+tool=$(cd "$1" && pwd)/tools/dmaland
+[ -x "$tool" ] || { echo "test_tool.sh: there is no $tool" >&2; exit 2; }
+
+here=$(mktemp -d)
+trap 'rm -rf "$here"' EXIT
+cd "$here" || exit 1
+
+count=0 failures=0
+
+# check NAME COMMAND...: one test; what the command printed is shown when it fails.
+check() {
+	local name=$1
+	shift
+	count=$((count + 1))
+	if "$@" >log 2>&1; then
+		echo "ok $count - $name"
+	else
+		echo "not ok $count - $name"
+		sed 's/^/# /' log
+		failures=$((failures + 1))
+	fi
+}
+
+skip() {
+	count=$((count + 1))
+	echo "ok $count - $1 # SKIP $2"
+}
+
+# status WANTED COMMAND...: its exit status is so; stdout goes to `out`, stderr to `err`.
+status() {
+	local wanted=$1 got=0
+	shift
+	"$@" >out 2>err || got=$?
+	[ "$got" = "$wanted" ] && return
+	echo "exit status $got, not $wanted: $*"
+	cat err
+	return 1
+}
+
+# refused STATUS WORDS COMMAND...: it fails so, and says so in words on stderr, which begin as ours do.
+refused() {
+	local wanted=$1 words=$2
+	shift 2
+	status "$wanted" "$@" || return
+	grep -q "$words" err || { echo "not said: $words"; cat err; return 1; }
+	! grep -v '^\(dmaland: \|Try \|==\)' err
+}
+
+# bytes FILE: how many
+bytes() { stat -c %s "$1"; }
+
+json_reader() {
+	if command -v python3 >/dev/null; then
+		python3 -c 'import json, sys; json.load(sys.stdin)'
+	else
+		node -e 'JSON.parse(require("fs").readFileSync(0))'
+	fi
+}
+
+# image_has IMAGE OFFSET FILE: the file's bytes lie there in the image
+image_has() { cmp -n "$(bytes "$3")" -i "$2:0" "$1" "$3"; }
+
+# zero_except IMAGE OFFSET SIZE: all else in the image is zero
+zero_except() {
+	cmp -n "$2" "$1" /dev/zero && cmp -i $(($2 + $3)):0 -n $(($(bytes "$1") - $2 - $3)) "$1" /dev/zero
+}
+
+# ---- words and exit codes
+
+check "without a command, help goes to stderr and the status is 2" \
+	eval 'status 2 "$tool" && grep -q ^Usage: err && [ ! -s out ]'
+check "--help goes to stdout" status 0 "$tool" --help
+check "--version says a version" eval '"$tool" --version | grep -x "dmaland [0-9.]*"'
+check "an unknown command is refused" refused 2 "no command 'frob'" "$tool" frob
+check "an unknown command of nvme is refused" refused 2 "no command 'nvme frob'" "$tool" nvme frob
+check "an unknown option is refused" refused 2 "no option '--frob'" "$tool" info --frob
+check "an option of another command is refused" refused 2 "no option '--pad'" "$tool" nvme read x --pad
+check "an option without its value is refused" refused 2 "wants a value" "$tool" nvme read x -n
+check "a value that is no number is refused" refused 2 "not '12x'" "$tool" nvme read x -s 12x
+check "a number that is too large is refused" refused 2 "not '99999999999999999999'" \
+	"$tool" nvme read x -c 99999999999999999999
+check "a missing SPEC is refused" refused 2 "wants SPEC" "$tool" nvme identify
+check "one operand too many is refused" refused 2 "also 'b'" "$tool" nvme identify a b
+for command in info "nvme identify" "nvme read" "nvme write" "nvme verify" pools; do
+	check "$command --help names its manual" eval '"$tool" $command --help | grep "man dmaland"'
+done
+
+# ---- info
+
+check "info prints the machine's part" eval '"$tool" info | grep "^locked memory  "'
+check "info --json is JSON" eval '"$tool" info --json | json_reader'
+check "info of an address that is not there is refused" \
+	refused 1 "no PCI device ffff:ff:1f.7" "$tool" info ffff:ff:1f.7
+check "a full disk is reported by info" \
+	refused 1 "stdout: No space left" eval '"$tool" info >/dev/full'
+
+# ---- the drive
+
+if ! command -v qemu-system-x86_64 >/dev/null; then
+	skip "everything on a drive" "no qemu-system-x86_64"
+	echo "1..$count"
+	exit "$((failures > 0))"
+fi
+
+MiB=1048576
+
+# drive_tests BLOCK-SIZE PROPERTIES: on a drive of 16 MiB
+drive_tests() {
+	local b=$1 image=drive-$1.img spec=qemu:nvme,drive=$here/drive-$1.img$2
+	local blocks=$((16 * MiB / $1)) some=$((5 * MiB / $1))
+	truncate -s 16M "$image"
+	head -c $((5 * MiB)) /dev/urandom >data
+	head -c $((5 * MiB + 100)) /dev/urandom >odd
+
+	check "$b: identify names the block size" \
+		eval '"$tool" nvme identify "$spec" | grep -E "^ +1 +$blocks +$b +0 +16 MiB$"'
+	check "$b: identify --json is JSON" eval '"$tool" nvme identify "$spec" --json | json_reader'
+	check "$b: a file is written" status 0 "$tool" nvme write "$spec" -s 7 data
+	check "$b: the image has it" image_has "$image" $((7 * b)) data
+	check "$b: and nothing else" zero_except "$image" $((7 * b)) $((5 * MiB))
+	check "$b: blocks are read to a file" status 0 "$tool" nvme read "$spec" -s 7 -c $some back
+	check "$b: they are what was written" cmp data back
+	check "$b: blocks are read to a pipe" eval '"$tool" nvme read "$spec" -s 7 -c $some | cat | cmp - data'
+	check "$b: the whole namespace is read" eval '"$tool" nvme read "$spec" | cmp - "$image"'
+	truncate -s 0 "$image" && truncate -s 16M "$image"
+	check "$b: a slow pipe is written" \
+		eval '{ head -c 1000 data; sleep 0.2; tail -c +1001 data; } | "$tool" nvme write "$spec" -s 7 -'
+	check "$b: the image has that" image_has "$image" $((7 * b)) data
+	check "$b: and nothing but that" zero_except "$image" $((7 * b)) $((5 * MiB))
+	head -c $((3 * b)) odd >three
+	check "$b: --count takes so much of a file" status 0 "$tool" nvme write "$spec" -s 2000 -c 3 odd
+	check "$b: so much is in the image" image_has "$image" $((2000 * b)) three
+	check "$b: and no more" cmp -n $((5 * MiB)) -i $((2003 * b)):0 "$image" \
+		<(tail -c +$((1996 * b + 1)) data; cat /dev/zero)
+	check "$b: verify finds the drive good" \
+		eval '"$tool" nvme verify "$spec" | grep "all blocks are as they were written"'
+	check "$b: the same seed makes the same data, and another makes other" eval '
+		status 0 "$tool" nvme verify "$spec" --seed 5 && cp "$image" five &&
+		status 0 "$tool" nvme verify "$spec" --seed 6 && ! cmp -s "$image" five &&
+		status 0 "$tool" nvme verify "$spec" --seed 5 && cmp "$image" five'
+
+	# what is refused leaves the drive as it was
+	check "$b: a file that is no multiple of the block is refused" \
+		refused 1 "not a multiple of the block size" "$tool" nvme write "$spec" odd
+	check "$b: a file that does not fit is refused" \
+		refused 1 "has 9 from block $((blocks - 9))" "$tool" nvme write "$spec" -s $((blocks - 9)) data
+	check "$b: a file shorter than --count is refused" \
+		refused 1 "were asked" "$tool" nvme write "$spec" -c $((some + 1)) data
+	check "$b: a write past the end is refused" \
+		refused 1 "past the end" "$tool" nvme write "$spec" -s $blocks data
+	check "$b: a count past the end is refused" \
+		refused 1 "past the end" "$tool" nvme write "$spec" -s 1 -c $blocks data
+	check "$b: a namespace that is not there is refused" \
+		refused 1 "namespace" "$tool" nvme write "$spec" -n 9 data
+	check "$b: an input that is not there is refused" \
+		refused 1 "cannot open nothing: No such file" "$tool" nvme write "$spec" nothing
+	check "$b: a directory is refused" refused 1 "is a directory" "$tool" nvme write "$spec" .
+	check "$b: all that left the drive as it was" cmp five "$image"
+	check "$b: a read past the end is refused" \
+		refused 1 "past the end" "$tool" nvme read "$spec" -s 10 -c $blocks untouched
+	check "$b: and makes no file" [ ! -e untouched ]
+
+	# pipes, whose size shows at their end
+	check "$b: a pipe that ends inside a block fails and says what was written" \
+		refused 1 "$some blocks from block 3 on were written" eval 'cat odd | "$tool" nvme write "$spec" -s 3'
+	head -c $((5 * MiB)) odd >whole
+	check "$b: so much was written" image_has "$image" $((3 * b)) whole
+	check "$b: --pad fills the last block" \
+		eval 'cat odd | "$tool" nvme write "$spec" --pad -s 3'
+	{ cat odd; head -c $((b - 100)) /dev/zero; } >padded
+	check "$b: with zeros" image_has "$image" $((3 * b)) padded
+	check "$b: --pad does so for files" \
+		eval '"$tool" nvme write "$spec" --pad -s 50 odd && image_has "$image" $((50 * b)) padded'
+	check "$b: a pipe longer than the drive fails and says what was written" \
+		refused 1 "4 blocks from block $((blocks - 4)) on were written" \
+		eval 'head -c $((5 * b)) data | "$tool" nvme write "$spec" -s $((blocks - 4))'
+	check "$b: a pipe shorter than --count fails and says what was written" \
+		refused 1 "2 blocks from block 0 on were written" \
+		eval 'head -c $((2 * b)) data | "$tool" nvme write "$spec" -c 3'
+	check "$b: an empty pipe is nothing to write" eval ': | "$tool" nvme write "$spec"'
+
+	check "$b: 1024 reads of 64 KiB hold 64 pages of PRP lists" \
+		eval '"$tool" pools "$spec" | grep -E "^prp list 256 +1024 +1024 +256 +64 +0$"'
+	check "$b: pools --json is JSON" eval '"$tool" pools "$spec" --json | json_reader'
+	check "$b: without reads, no block is in use" \
+		eval '"$tool" pools "$spec" --reads 0 | grep -E "^prp list 256 +0 "'
+	check "$b: more reads than fit are refused" refused 1 "do not fit" "$tool" pools "$spec" --reads 100000
+	check "$b: reads that are no multiple of the block are refused" \
+		refused 1 "not a multiple" "$tool" pools "$spec" --size 1000
+}
+
+drive_tests 512 ""
+drive_tests 4096 ",logical_block_size=4096,physical_block_size=4096"
+
+# ---- a small drive, and what goes wrong around it
+
+truncate -s 32K small.img
+small=qemu:nvme,drive=$here/small.img
+big=qemu:nvme,drive=$here/drive-512.img
+
+check "a drive smaller than a request is verified" status 0 "$tool" nvme verify "$small"
+check "pools scales its reads down to a small drive" \
+	eval '"$tool" pools "$small" | grep "reads of 32 KiB in flight"'
+check "a comma in a name is written twice" \
+	eval 'cp small.img a,b.img && "$tool" nvme identify "qemu:nvme,drive=$here/a,,b.img"'
+check "an image that is not there is an error" \
+	refused 1 "nothing.img" "$tool" nvme read "qemu:nvme,drive=$here/nothing.img" out.bin
+check "a spec that makes no sense is an error" refused 1 "spec" "$tool" nvme read nonsense out.bin
+
+# hold_drive: a process that writes all of the small drive and then waits for its input to end, as $holder;
+# its input is our file 9. It has the drive when its data are in the image.
+hold_drive() {
+	rm -f hold
+	mkfifo hold && head -c 32K /dev/urandom >held || return
+	# jobs of a script ignore SIGINT unless told otherwise
+	env --default-signal=INT "$tool" nvme write "$small" <hold 2>hold.err &
+	holder=$!
+	exec 9>hold
+	cat held >&9
+	until cmp -s held small.img; do kill -0 "$holder" && sleep 0.01 || return; done
+}
+
+image_in_use() {
+	hold_drive && refused 1 "lock\|in use" "$tool" nvme identify "$small" || return
+	exec 9>&-
+	wait "$holder"
+}
+check "an image in use by another process is an error" image_in_use
+
+check "an output that cannot be made is an error" \
+	refused 1 "cannot open /dev/null/x" "$tool" nvme read "$small" /dev/null/x
+check "a full disk is an error that names the file" \
+	refused 1 "cannot write to /dev/full: No space left" "$tool" nvme read "$small" /dev/full
+check "a full stdout is an error" \
+	refused 1 "cannot write to stdout: No space left" eval '"$tool" nvme read "$small" >/dev/full'
+check "a closed stdout is an error" \
+	refused 1 "cannot write to stdout" eval '"$tool" nvme read "$small" >&-'
+check "a reader that goes away ends a read without words" \
+	eval '"$tool" nvme read "$big" 2>err | head -c 1 >/dev/null; [ "${PIPESTATUS[0]}" = 141 ] && [ ! -s err ]'
+
+interrupted() {
+	local status=0
+	hold_drive && kill -INT "$holder" || return
+	wait "$holder" || status=$?
+	exec 9>&-
+	[ "$status" = 130 ] && [ ! -s hold.err ] && status 0 "$tool" nvme identify "$small"
+}
+check "SIGINT closes the drive and ends with 130" interrupted
+
+# Somebody else copies block 3 over block 30000 all the time; so verify must find it there, sooner or later.
+misplaced() {
+	local pid i found=1
+	while :; do dd if=drive-512.img of=drive-512.img bs=512 skip=3 seek=30000 count=1 conv=notrunc; done 2>/dev/null &
+	pid=$!
+	for ((i = 0; i < 100 && found; i++)); do
+		"$tool" nvme verify "$big" --seed 3 >out 2>err && continue
+		grep -q "^block 30000 differs.*written to block 3$" out && found=0 && break
+	done
+	kill "$pid"
+	wait "$pid" 2>/dev/null
+	grep -q "1 of 32768 blocks are not as they were written" err && return "$found"
+}
+check "verify names a block that holds another's data" misplaced
+
+echo "1..$count"
+exit "$((failures > 0))"

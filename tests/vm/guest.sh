@@ -1,0 +1,105 @@
+#!/bin/bash
+# Runs inside the VM, as root: guest.sh PART BUILD
+#
+#   device      the device suite on VFIO, edu and isolation
+#   machine     what needs states of the machine: other drivers, ordinary users, limits; and the kernel's
+#               own nvme driver reading what ours wrote, and the other way round
+#   no-iommu    booted without an IOMMU
+#   shared      booted with two drives in one group
+#
+# Prints TAP, the programs' own and its own.
+
+set -uo pipefail
+
+part=$1 build=$2
+nvme=0000:00:01.0 edu=0000:00:04.0 shared=0000:02:01.0
+failed=0 count=0
+
+# bind ADDRESS DRIVER
+bind() {
+	local device=/sys/bus/pci/devices/$1
+	echo "$2" >"$device/driver_override"
+	[ ! -e "$device/driver" ] || echo "$1" >"$device/driver/unbind"
+	echo "$1" >/sys/bus/pci/drivers_probe
+	[ "$(basename "$(readlink "$device/driver")")" = "$2" ]
+}
+
+group_file() { echo "/dev/vfio/$(basename "$(readlink "/sys/bus/pci/devices/$1/iommu_group")")"; }
+
+program() { "$@" || failed=1; }
+
+# check NAME COMMAND...: one test of our own
+check() {
+	local name=$1
+	count=$((count + 1))
+	shift
+	if "$@"; then
+		echo "ok $count - $name"
+	else
+		echo "not ok $count - $name"
+		failed=1
+	fi
+}
+
+as_nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
+
+dmaland() { "$build/tools/dmaland/dmaland" "$@"; }
+
+# The kernel's name of the drive changes with each bind.
+kernel_drive() {
+	local path
+	for _ in $(seq 500); do
+		for path in "/sys/bus/pci/devices/$nvme"/nvme/nvme*/nvme*n1; do
+			[ ! -b "/dev/${path##*/}" ] || { echo "/dev/${path##*/}" && return; }
+		done
+		sleep 0.02
+	done
+	return 1
+}
+
+kernel_reads_what_we_wrote() {
+	local size=5000000
+	head -c $size /dev/urandom >"$TMPDIR/ours"
+	bind $nvme vfio-pci && dmaland nvme write vfio:$nvme --pad "$TMPDIR/ours" && bind $nvme nvme &&
+		dd if="$(kernel_drive)" bs=1M count=5 status=none | head -c $size | cmp - "$TMPDIR/ours"
+}
+
+we_read_what_the_kernel_wrote() {
+	head -c 6000000 /dev/urandom >"$TMPDIR/theirs"
+	truncate -s 6000128 "$TMPDIR/theirs"
+	bind $nvme nvme && dd if="$TMPDIR/theirs" of="$(kernel_drive)" bs=64K seek=16 oflag=direct \
+		conv=notrunc iflag=fullblock status=none 2>/dev/null ||
+		dd if="$TMPDIR/theirs" of="$(kernel_drive)" bs=64K seek=16 conv=fsync,notrunc status=none
+	bind $nvme vfio-pci &&
+		dmaland nvme read vfio:$nvme -s 2048 -c 11719 - | cmp - "$TMPDIR/theirs"
+}
+
+case $part in
+device)
+	bind $nvme vfio-pci && bind $edu vfio-pci || exit 1
+	program "$build/tests/device/suite" vfio:$nvme
+	program "$build/tests/device/faults" vfio:$nvme
+	program "$build/tests/device/edu" vfio:$edu vfio:$nvme
+	program "$build/tests/device/isolation" $nvme
+	;;
+machine)
+	echo "1..2"
+	program "$build/tests/device/refusals" bound $nvme
+	check kernel_reads_what_we_wrote kernel_reads_what_we_wrote
+	check we_read_what_the_kernel_wrote we_read_what_the_kernel_wrote
+	bind $nvme vfio-pci || exit 1
+	program as_nobody "$build/tests/device/refusals" no-permission $nvme
+	chown 65534 "$(group_file $nvme)"
+	(ulimit -l 8192 && as_nobody "$build/tests/device/refusals" memlock $nvme) || failed=1
+	echo 3 >/sys/module/vfio_iommu_type1/parameters/dma_entry_limit
+	program "$build/tests/device/refusals" mappings $nvme
+	;;
+no-iommu)
+	program "$build/tests/device/refusals" no-iommu $nvme
+	;;
+shared)
+	bind $shared vfio-pci || exit 1
+	program "$build/tests/device/refusals" not-viable $shared
+	;;
+esac
+exit $failed
