@@ -81,7 +81,7 @@ int __wrap_open64(const char *path, int flags, ...)
 static int use_memory(struct dmaland_device *dev)
 {
 	struct dma_pool *pool = dma_pool_create("faults", dev, 64, 64, 0);
-	dma_addr_t handle[300], large;
+	dma_addr_t handle[300], large = 0;
 	void *block[300] = {0}, *memory;
 	int failed = pool ? 0 : -1;
 

@@ -110,8 +110,8 @@ static void memory_that_was_given_back_is_out_of_reach(void **state)
 	dma_free_coherent(dev, size, memory, handle);
 	dmaland_get_info(dev, &after);
 	assert_true(after.memory + size <= before.memory);
-	page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1,
-		    0);
+	page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE,
+		    -1, 0);
 	assert_ptr_not_equal(page, MAP_FAILED);
 	memset(page, 0x66, size);
 	physical = physical_address(page);
@@ -129,8 +129,8 @@ int main(int argc, char **argv)
 						close_drive),
 		cmocka_unit_test_setup_teardown(physical_memory_that_was_not_given_stays_as_it_was,
 						open_drive, close_drive),
-		cmocka_unit_test_setup_teardown(memory_that_was_given_back_is_out_of_reach, open_drive,
-						close_drive),
+		cmocka_unit_test_setup_teardown(memory_that_was_given_back_is_out_of_reach,
+						open_drive, close_drive),
 	};
 
 	if (argc != 2) {

@@ -46,7 +46,8 @@ static void a_device_bound_to_another_driver_is_named_with_it(void **state)
 static void a_machine_without_iommu_is_explained(void **state)
 {
 	(void)state;
-	expect_refusal(ENODEV, (const char *const[]){address, "no IOMMU group", "intel_iommu=on", NULL});
+	expect_refusal(ENODEV,
+		       (const char *const[]){address, "no IOMMU group", "intel_iommu=on", NULL});
 }
 
 static void a_group_that_is_not_viable_names_who_is_in_the_way(void **state)

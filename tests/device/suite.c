@@ -75,7 +75,8 @@ int only_child(void)
 int main(int argc, char **argv)
 {
 	if (argc < 2) {
-		fprintf(stderr, "usage: %s SPEC [PATTERN]   (an NVMe drive; its data are destroyed)\n",
+		fprintf(stderr,
+			"usage: %s SPEC [PATTERN]   (an NVMe drive; its data are destroyed)\n",
 			argv[0]);
 		return 2;
 	}

@@ -10,8 +10,8 @@
 enum { MODEL_BYTES = 24 << 20, ARENA_BYTES = 16 << 20 };
 
 static struct drive drive;
-static unsigned char *model;   /* what the drive's first MODEL_BYTES hold */
-static unsigned char *dma;     /* ARENA_BYTES of DMA memory */
+static unsigned char *model; /* what the drive's first MODEL_BYTES hold */
+static unsigned char *dma;   /* ARENA_BYTES of DMA memory */
 static dma_addr_t dma_handle;
 
 static void fill(unsigned char *to, size_t size, uint64_t *seed)
@@ -35,9 +35,8 @@ static int open_drive(void **state)
 	assert_non_null(dma);
 	assert_true(drive.ns.blocks * drive.ns.block_size >= MODEL_BYTES);
 	fill(model, MODEL_BYTES, &seed);
-	assert_int_equal(dmaland_nvme_write(drive.queue, 1, 0, MODEL_BYTES / drive.ns.block_size,
-					    model),
-			 0);
+	assert_int_equal(
+		dmaland_nvme_write(drive.queue, 1, 0, MODEL_BYTES / drive.ns.block_size, model), 0);
 	return 0;
 }
 
@@ -135,11 +134,13 @@ static void application_memory_of_any_alignment_is_read_and_written(void **state
 		size_t blocks = 1 + random_below(&seed, (1 << 20) / bs);
 		size_t block = random_below(&seed, MODEL_BYTES / bs - blocks);
 
-		assert_int_equal(dmaland_nvme_read(drive.queue, 1, block, blocks, buffer + shift), 0);
+		assert_int_equal(dmaland_nvme_read(drive.queue, 1, block, blocks, buffer + shift),
+				 0);
 		assert_memory_equal(buffer + shift, model + block * bs, blocks * bs);
 		fill(model + block * bs, blocks * bs, &seed);
 		memcpy(buffer + shift, model + block * bs, blocks * bs);
-		assert_int_equal(dmaland_nvme_write(drive.queue, 1, block, blocks, buffer + shift), 0);
+		assert_int_equal(dmaland_nvme_write(drive.queue, 1, block, blocks, buffer + shift),
+				 0);
 		memset(buffer, 0, 2 << 20);
 		assert_int_equal(dmaland_nvme_read(drive.queue, 1, block, blocks, buffer), 0);
 		assert_memory_equal(buffer, model + block * bs, blocks * bs);
@@ -201,7 +202,8 @@ static void random_segments_in_any_memory_keep_every_byte_in_place(void **state)
 
 	(void)state;
 	for (int i = 0; i < 120; i++) {
-		size_t blocks = 1 + random_below(&seed, (random_below(&seed, 5) ? 65536 : BYTES) / bs);
+		size_t blocks =
+			1 + random_below(&seed, (random_below(&seed, 5) ? 65536 : BYTES) / bs);
 		size_t block = random_below(&seed, MODEL_BYTES / bs - blocks);
 		int n = random_segments(iov, SEGMENTS, blocks * bs, app, &seed);
 
@@ -300,7 +302,8 @@ static void lists_of_1024_requests_in_flight_share_pages(void **state)
 		dmaland_nvme_poll(queue);
 	assert_int_equal(wait.status, 0);
 	for (unsigned int i = 0; i < n; i++)
-		assert_memory_equal(buffers + (size_t)i * READ, model + requests[i].block * bs, READ);
+		assert_memory_equal(buffers + (size_t)i * READ, model + requests[i].block * bs,
+				    READ);
 	dmaland_nvme_queue_destroy(queue);
 	dma_free_coherent(drive.dev, bytes, buffers, handle);
 	free(requests);

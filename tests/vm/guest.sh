@@ -6,9 +6,11 @@
 #               own nvme driver reading what ours wrote, and the other way round
 #   no-iommu    booted without an IOMMU
 #   shared      booted with two drives in one group
+#   demo FILE   the demo's second act
 #
-# Prints TAP, the programs' own and its own.
+# Prints TAP, the programs' own and its own; but for the demo.
 
+# shellcheck disable=SC2317 # check and program call what they are given
 set -uo pipefail
 
 part=$1 build=$2
@@ -43,13 +45,13 @@ check() {
 
 as_nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
 
-dmaland() { "$build/tools/dmaland/dmaland" "$@"; }
+dmaland() { "$build/tools/dmaland" "$@"; }
 
 # The kernel's name of the drive changes with each bind.
 kernel_drive() {
 	local path
 	for _ in $(seq 500); do
-		for path in "/sys/bus/pci/devices/$nvme"/nvme/nvme*/nvme*n1; do
+		for path in "/sys/bus/pci/devices/"$nvme""/nvme/nvme*/nvme*n1; do
 			[ ! -b "/dev/${path##*/}" ] || { echo "/dev/${path##*/}" && return; }
 		done
 		sleep 0.02
@@ -60,46 +62,51 @@ kernel_drive() {
 kernel_reads_what_we_wrote() {
 	local size=5000000
 	head -c $size /dev/urandom >"$TMPDIR/ours"
-	bind $nvme vfio-pci && dmaland nvme write vfio:$nvme --pad "$TMPDIR/ours" && bind $nvme nvme &&
+	bind "$nvme" vfio-pci && dmaland nvme write "vfio:$nvme" --pad "$TMPDIR/ours" && bind "$nvme" nvme &&
 		dd if="$(kernel_drive)" bs=1M count=5 status=none | head -c $size | cmp - "$TMPDIR/ours"
 }
 
 we_read_what_the_kernel_wrote() {
-	head -c 6000000 /dev/urandom >"$TMPDIR/theirs"
-	truncate -s 6000128 "$TMPDIR/theirs"
-	bind $nvme nvme && dd if="$TMPDIR/theirs" of="$(kernel_drive)" bs=64K seek=16 oflag=direct \
-		conv=notrunc iflag=fullblock status=none 2>/dev/null ||
-		dd if="$TMPDIR/theirs" of="$(kernel_drive)" bs=64K seek=16 conv=fsync,notrunc status=none
-	bind $nvme vfio-pci &&
-		dmaland nvme read vfio:$nvme -s 2048 -c 11719 - | cmp - "$TMPDIR/theirs"
+	head -c 6000128 /dev/urandom >"$TMPDIR/theirs"
+	bind "$nvme" nvme &&
+		dd if="$TMPDIR/theirs" of="$(kernel_drive)" bs=64K seek=16 conv=fsync,notrunc status=none &&
+		bind "$nvme" vfio-pci &&
+		dmaland nvme read "vfio:$nvme" -s 2048 -c 11719 - | cmp - "$TMPDIR/theirs"
 }
 
 case $part in
 device)
-	bind $nvme vfio-pci && bind $edu vfio-pci || exit 1
-	program "$build/tests/device/suite" vfio:$nvme
-	program "$build/tests/device/faults" vfio:$nvme
-	program "$build/tests/device/edu" vfio:$edu vfio:$nvme
-	program "$build/tests/device/isolation" $nvme
+	bind "$nvme" vfio-pci && bind "$edu" vfio-pci || exit 1
+	program "$build/tests/device/suite" "vfio:$nvme"
+	program "$build/tests/device/faults" "vfio:$nvme"
+	program "$build/tests/device/edu" "vfio:$edu" "vfio:$nvme"
+	program "$build/tests/device/isolation" "$nvme"
 	;;
 machine)
 	echo "1..2"
-	program "$build/tests/device/refusals" bound $nvme
+	program "$build/tests/device/refusals" bound "$nvme"
 	check kernel_reads_what_we_wrote kernel_reads_what_we_wrote
 	check we_read_what_the_kernel_wrote we_read_what_the_kernel_wrote
-	bind $nvme vfio-pci || exit 1
-	program as_nobody "$build/tests/device/refusals" no-permission $nvme
-	chown 65534 "$(group_file $nvme)"
-	(ulimit -l 8192 && as_nobody "$build/tests/device/refusals" memlock $nvme) || failed=1
+	bind "$nvme" vfio-pci || exit 1
+	program as_nobody "$build/tests/device/refusals" no-permission "$nvme"
+	chown 65534 "$(group_file "$nvme")"
+	(ulimit -l 8192 && as_nobody "$build/tests/device/refusals" memlock "$nvme") || failed=1
 	echo 3 >/sys/module/vfio_iommu_type1/parameters/dma_entry_limit
-	program "$build/tests/device/refusals" mappings $nvme
+	program "$build/tests/device/refusals" mappings "$nvme"
 	;;
 no-iommu)
-	program "$build/tests/device/refusals" no-iommu $nvme
+	program "$build/tests/device/refusals" no-iommu "$nvme"
 	;;
 shared)
-	bind $shared vfio-pci || exit 1
-	program "$build/tests/device/refusals" not-viable $shared
+	bind "$shared" vfio-pci || exit 1
+	program "$build/tests/device/refusals" not-viable "$shared"
+	;;
+demo)
+	bind "$nvme" vfio-pci || exit 1
+	"$build/examples/demo" scatter "vfio:$nvme" "$3" "$TMPDIR/copy" || exit 1
+	cmp "$TMPDIR/copy" "$3" || exit 1
+	bind "$nvme" nvme || exit 1
+	echo "$(uname -r), $(head -c "$(stat -c %s "$3")" "$(kernel_drive)" | sha256sum | cut -d ' ' -f 1)"
 	;;
 esac
 exit $failed

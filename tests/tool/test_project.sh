@@ -1,0 +1,83 @@
+#!/bin/bash
+# test_project.sh BUILD: headers, symbols, installation; prints TAP.
+
+set -uo pipefail
+build=$(cd "$1" && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+count=0 failed=0
+
+check() {
+	local name=$1
+	count=$((count + 1))
+	shift
+	if "$@" >"$work/log" 2>&1; then
+		echo "ok $count - $name"
+	else
+		echo "not ok $count - $name"
+		sed 's/^/# /' "$work/log"
+		failed=1
+	fi
+}
+
+# header LANGUAGE FLAGS...: each public header on its own
+header() {
+	local file
+	for file in "$root"/include/dmaland/*.h; do
+		echo "#include <dmaland/${file##*/}>" |
+			cc -x "$1" "${@:2}" -Wall -Wextra -Werror -I"$root/include" -fsyntax-only - || return
+	done
+}
+
+# What the headers declare is what the library exports.
+symbols_match() {
+	local library=$1 headers=$2
+	nm -D --defined-only "$build/$library" | awk '$2 == "T" {sub("@.*", "", $3); print $3}' | sort >"$work/exported"
+	# shellcheck disable=SC2086 # several headers
+	(cd "$root/include/dmaland" && cat $headers) | gcc -fpreprocessed -dD -E -P - 2>/dev/null |
+		grep -oE '\b(dma_|dmaland_|pci_)[a-z0-9_]+ ?\(' | tr -d ' (' | sort -u >"$work/declared"
+	comm -23 "$work/exported" "$work/declared" | sed 's/^/exported, not declared: /' | tee "$work/difference"
+	[ -s "$work/exported" ] && [ ! -s "$work/difference" ]
+}
+
+installed_program_builds() {
+	local prefix=$work/install
+	DESTDIR=$prefix meson install -C "$build" --no-rebuild --quiet || return
+	local libdir
+	libdir=$(dirname "$(find "$prefix" -name dmaland.pc)")
+	cat >"$work/first.c" <<'END'
+#include <dmaland/dmaland.h>
+#include <dmaland/nvme.h>
+#include <stdio.h>
+int main(void)
+{
+	struct dmaland_device *dev = dmaland_open("nowhere:", NULL);
+	if (!dev)
+		puts(dmaland_last_error());
+	puts(dmaland_nvme_status_text(0));
+	return dev != NULL;
+}
+END
+	export PKG_CONFIG_SYSROOT_DIR=$prefix PKG_CONFIG_PATH=$libdir
+	# shellcheck disable=SC2046 # words
+	cc -Wall -Werror "$work/first.c" -o "$work/first" $(pkg-config --cflags --libs dmaland dmaland-nvme) &&
+		LD_LIBRARY_PATH=$libdir/.. "$work/first" | grep 'no backend' &&
+		find "$prefix" -name dmaland.1 | grep -q . && find "$prefix" -name libdmaland.a | grep -q .
+}
+
+nothing_aborts() {
+	! grep -nE '(^|[^_[:alnum:]])(abort|exit|assert|raise)[[:space:]]*\(' \
+		$(find "$root/src" "$root/drivers" -name '*.c')
+}
+
+echo "1..7"
+check "every public header compiles alone as C11" header c -std=c11
+check "every public header compiles alone as GNU C" header c -std=gnu11 -Wshadow -Wstrict-prototypes
+check "every public header compiles alone as C++" header c++ -std=c++17
+check "libdmaland exports what its headers declare" symbols_match src/libdmaland.so \
+	"coherent.h device.h io.h pool.h types.h"
+check "libdmaland-nvme exports what its header declares" symbols_match drivers/nvme/libdmaland-nvme.so nvme.h
+check "a program builds against the installed library" installed_program_builds
+check "nothing in the libraries aborts or exits" nothing_aborts
+exit $failed

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_linux.c - lines of Linux 4.6 compile unchanged with <dmaland/linux.h>, and work
+ *
+ * The lines marked "4.6" stand in drivers/nvme/host/pci.c; the structs around them are ours.
+ */
+#include "test.h"
+
+#include <dmaland/linux.h>
+
+#include "device/device.h"
+#include "fake_domain.h"
+
+struct nvme_dev {
+	struct device *dev;
+	struct dma_pool *prp_page_pool;
+	struct dma_pool *prp_small_pool;
+};
+
+static int nvme_setup_prp_pools(struct nvme_dev *dev)
+{
+	dev->prp_page_pool =
+		dma_pool_create("prp list page", dev->dev, PAGE_SIZE, PAGE_SIZE, 0); /* 4.6 */
+	if (!dev->prp_page_pool)
+		return -ENOMEM;
+	dev->prp_small_pool = dma_pool_create("prp list 256", dev->dev, 256, 256, 0);
+	if (!dev->prp_small_pool) {
+		dma_pool_destroy(dev->prp_page_pool);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static void lines_of_nvme_compile_unchanged_and_work(void **state)
+{
+	struct fake_place place;
+	struct device device_of_test;
+	struct nvme_dev nvme = {0}, *dev = &nvme;
+	struct dma_pool *pool;
+	__le64 *prp_list, *list[1];
+	dma_addr_t prp_dma;
+
+	(void)state;
+	fake_place_open(&place, NULL, 0);
+	memset(&device_of_test, 0, sizeof(device_of_test));
+	device_of_test.arena = place.arena;
+	device_of_test.limits.coherent_mask = DMA_BIT_MASK(32);
+	device_of_test.function = &(struct pci_function){.name = "test"};
+	pthread_mutex_init(&device_of_test.pools.lock, NULL);
+	nvme.dev = &device_of_test;
+	assert_int_equal(nvme_setup_prp_pools(&nvme), 0);
+
+	pool = dev->prp_small_pool;
+	prp_list = dma_pool_alloc(pool, GFP_ATOMIC, &prp_dma); /* 4.6 */
+	assert_non_null(prp_list);
+	prp_list[0] = cpu_to_le64(prp_dma);
+	assert_true(le64_to_cpu(prp_list[0]) == prp_dma);
+	assert_true(upper_32_bits(prp_dma) == 0);
+	list[0] = prp_list;
+	dma_pool_free(dev->prp_small_pool, list[0], prp_dma); /* 4.6 */
+	assert_string_equal(log_text(), "");
+
+	dma_pool_destroy(dev->prp_page_pool);  /* 4.6 */
+	dma_pool_destroy(dev->prp_small_pool); /* 4.6 */
+	dev_warn(dev->dev, "with a newline, as the kernel has it: %d\n", 7);
+	assert_string_equal(log_text(), "test: with a newline, as the kernel has it: 7\n");
+	fake_place_close(&place);
+}
+
+static void helpers_agree_with_the_kernels(void **state)
+{
+	struct outer {
+		u32 a;
+		u16 b;
+	} outer;
+
+	(void)state;
+	assert_int_equal(ALIGN(13u, 8), 16);
+	assert_true(IS_ALIGNED(64, 32));
+	assert_int_equal(DIV_ROUND_UP(9, 4), 3);
+	assert_int_equal(upper_32_bits(0x1234567800000001ull), 0x12345678);
+	assert_int_equal(lower_32_bits(0x1234567800000001ull), 1);
+	assert_ptr_equal(container_of(&outer.b, struct outer, b), &outer);
+	assert_int_equal(1ul << PAGE_SHIFT, PAGE_SIZE);
+	assert_true(DMA_BIT_MASK(64) == ~0ull);
+	assert_true(DMA_BIT_MASK(28) == 0xfffffff);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(lines_of_nvme_compile_unchanged_and_work),
+		cmocka_unit_test(helpers_agree_with_the_kernels),
+	};
+
+	log_capture();
+	return cmocka_run_group_tests_name("linux.h", tests, NULL, NULL);
+}
