@@ -214,6 +214,77 @@ static void coherent_memory_from_a_byte_to_hundreds_of_mib(void **state)
 	assert_string_equal(log_text(), "");
 }
 
+/* Is first..last inside one of the ranges that the domain says are usable? */
+static bool usable(const struct dmaland_info *info, uint64_t first, uint64_t last)
+{
+	for (size_t i = 0; i < info->range_count && i < 16; i++)
+		if (first >= info->ranges[i].first && last <= info->ranges[i].last)
+			return true;
+	return false;
+}
+
+static void dma_addresses_lie_in_the_usable_ranges_and_are_used_again(void **state)
+{
+	static const unsigned int bits[] = {64, 39, 32, 28, 24};
+	struct dmaland_device *dev = open_device(NULL);
+	struct dmaland_info info, after;
+
+	(void)state;
+	dmaland_get_info(dev, &info);
+	for (int round = 0; round < 20; round++)
+		for (size_t b = 0; b < sizeof(bits) / sizeof(bits[0]); b++) {
+			size_t size = (size_t)1 << (12 + (round + (int)b) % 10);
+			dma_addr_t handle;
+			void *memory;
+
+			assert_int_equal(dma_set_coherent_mask(dev, DMA_BIT_MASK(bits[b])), 0);
+			memory = dma_alloc_coherent(dev, size, &handle, GFP_KERNEL);
+			assert_non_null(memory);
+			assert_int_not_equal(handle, 0);
+			assert_true(handle + size - 1 <= DMA_BIT_MASK(bits[b]));
+			assert_true(usable(&info, handle, handle + size - 1));
+			dma_free_coherent(dev, size, memory, handle);
+		}
+	dmaland_get_info(dev, &after);
+	assert_true(after.memory <= 32 << 20);
+	dmaland_close(dev);
+}
+
+static unsigned long free_hugepages(void)
+{
+	unsigned long n = 0;
+	char line[128];
+	FILE *f = fopen("/proc/meminfo", "r");
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "HugePages_Free: %lu", &n) == 1)
+			break;
+	fclose(f);
+	return n;
+}
+
+static void hugepages_are_used_where_some_are_free(void **state)
+{
+	unsigned long before = free_hugepages();
+	struct dmaland_device *dev;
+	dma_addr_t handle;
+	void *memory;
+
+	(void)state;
+	if (before < 4) {
+		print_message("# cannot be had here: no hugepages\n");
+		skip();
+	}
+	dev = open_device(NULL);
+	memory = dma_alloc_coherent(dev, 8 << 20, &handle, GFP_KERNEL);
+	assert_non_null(memory);
+	assert_int_equal(free_hugepages(), before - 4);
+	dma_free_coherent(dev, 8 << 20, memory, handle);
+	dmaland_close(dev);
+	assert_int_equal(free_hugepages(), before);
+}
+
 static void a_memory_limit_is_kept_and_named(void **state)
 {
 	const struct dmaland_options options = {.size = sizeof(options), .memory_limit = 1 << 20};
@@ -305,11 +376,20 @@ int run_device_tests(void)
 		cmocka_unit_test(masks_that_reach_nothing_are_refused),
 		cmocka_unit_test(a_mask_is_not_narrowed_below_memory_in_use),
 		cmocka_unit_test(coherent_memory_from_a_byte_to_hundreds_of_mib),
+		cmocka_unit_test(dma_addresses_lie_in_the_usable_ranges_and_are_used_again),
 		cmocka_unit_test(a_memory_limit_is_kept_and_named),
 		cmocka_unit_test(what_was_leaked_is_reported_at_close_and_freed),
 		cmocka_unit_test(pools_are_shown_in_the_kernels_format),
 		cmocka_unit_test(a_device_can_be_opened_again_and_again),
 	};
 
-	return cmocka_run_group_tests_name("device", tests, NULL, NULL);
+	const struct CMUnitTest own_memory[] = {
+		cmocka_unit_test(hugepages_are_used_where_some_are_free),
+	};
+	int failed = cmocka_run_group_tests_name("device", tests, NULL, NULL);
+
+	/* QEMU's devices see QEMU's memory. */
+	if (!spec_is_qemu())
+		failed += cmocka_run_group_tests_name("own memory", own_memory, NULL, NULL);
+	return failed;
 }

@@ -51,7 +51,7 @@ dmaland() { "$build/tools/dmaland" "$@"; }
 kernel_drive() {
 	local path
 	for _ in $(seq 500); do
-		for path in "/sys/bus/pci/devices/"$nvme""/nvme/nvme*/nvme*n1; do
+		for path in "/sys/bus/pci/devices/$nvme"/nvme/nvme*/nvme*n1; do
 			[ ! -b "/dev/${path##*/}" ] || { echo "/dev/${path##*/}" && return; }
 		done
 		sleep 0.02
@@ -60,10 +60,9 @@ kernel_drive() {
 }
 
 kernel_reads_what_we_wrote() {
-	local size=5000000
-	head -c $size /dev/urandom >"$TMPDIR/ours"
+	head -c 5000000 /dev/urandom >"$TMPDIR/ours"
 	bind "$nvme" vfio-pci && dmaland nvme write "vfio:$nvme" --pad "$TMPDIR/ours" && bind "$nvme" nvme &&
-		dd if="$(kernel_drive)" bs=1M count=5 status=none | head -c $size | cmp - "$TMPDIR/ours"
+		head -c 5000000 "$(kernel_drive)" | cmp - "$TMPDIR/ours"
 }
 
 we_read_what_the_kernel_wrote() {
