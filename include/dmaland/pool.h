@@ -81,17 +81,59 @@ static inline void *dma_pool_zalloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t
 void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle);
 
 /**
+ * dmaland_pool_alloc_bulk() - take several blocks
+ * @pool:    the pool
+ * @gfp:     as for dma_pool_alloc()
+ * @n:       how many
+ * @vaddrs:  where their addresses go
+ * @handles: where their dma addresses go
+ *
+ * Context: any thread.
+ * Return: how many there are, from the arrays' start; fewer than @n with errno ENOMEM.
+ */
+size_t dmaland_pool_alloc_bulk(struct dma_pool *pool, gfp_t gfp, size_t n, void **vaddrs,
+			       dma_addr_t *handles);
+
+/**
+ * dmaland_pool_free_bulk() - give several blocks back, each as dma_pool_free() does
+ * @pool:    the pool
+ * @n:       how many
+ * @vaddrs:  their addresses
+ * @handles: their dma addresses
+ *
+ * Context: any thread; never enters the kernel.
+ */
+void dmaland_pool_free_bulk(struct dma_pool *pool, size_t n, void **vaddrs,
+			    const dma_addr_t *handles);
+
+/**
+ * dmaland_pool_trim() - give idle pages back
+ * @pool: the pool
+ *
+ * This thread's parked blocks go back to their pages, pages without a block in use or parked go to
+ * the device's memory, and what is idle there, but for a reserve, goes to the system.
+ *
+ * Context: any thread; makes system calls.
+ */
+void dmaland_pool_trim(struct dma_pool *pool);
+
+/**
  * struct dmaland_pool_stats - figures of one pool
  * @name:       its name
  * @block_size: bytes of a block, rounded
- * @in_use:     blocks handed out
+ * @in_use:     blocks handed out; exact while no thread allocates or frees
  * @total:      blocks in the pool's pages
  * @pages:      units of memory that the pool holds
+ * @parked:     free blocks that threads keep at hand: at most 64, and 128 KiB, a thread
+ * @high_water: the most that were ever handed out or parked at a time
+ * @grows:      how often the pool took a unit of memory
+ * @refused:    allocations that failed
  * @bad_frees:  frees that were reported and dropped
  */
 struct dmaland_pool_stats {
 	char name[32];
-	size_t block_size, in_use, total, pages, bad_frees;
+	size_t block_size, in_use, total, pages;
+	size_t parked, high_water, grows, refused, bad_frees;
 };
 
 /** dmaland_pool_get_stats() - the figures of one pool. */

@@ -211,8 +211,10 @@ static void chunk_announce(struct arena *arena, const struct arena_chunk *chunk,
 {
 	struct page *first = pagemap_find(&arena->pagemap, chunk->memory.cpu);
 
-	for (size_t i = 0; i < chunk->pages; i++)
+	for (size_t i = 0; i < chunk->pages; i++) {
+		first[i].dma_offset = chunk->memory.dma - (uintptr_t)chunk->memory.cpu;
 		__atomic_store_n(&first[i].chunk, owner, __ATOMIC_RELEASE);
+	}
 }
 
 /* Add a chunk of size bytes; `growing` is held. */

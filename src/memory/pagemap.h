@@ -18,19 +18,19 @@ struct arena_tenant;
 struct page {
 	struct arena_chunk *chunk;   /* NULL: no memory here */
 	struct arena_tenant *tenant; /* who took the run that this page is part of; NULL: free */
+	uint64_t dma_offset;	     /* dma address less CPU address, modulo 2^64 */
 	uint32_t run_offset;	     /* pages from the beginning of the run */
 	uint32_t run_pages;	     /* in its first page: how many pages the run has */
 
 	/* The tenant's own, in the first page of its run. */
 	union {
 		size_t coherent_size; /* bytes, as asked for */
-		struct {	      /* a pool's unit of memory: src/pool/pool.c */
+		struct {	      /* a pool's unit of memory: src/pool/unit.c */
 			struct page *next, *previous;
-			uint64_t *out;	  /* bit set: block is with the user */
-			uint64_t *unused; /* bit set: block is neither out nor in the cache */
-			uint64_t inline_bits[2];
-			uint32_t unused_count;
-			uint32_t out_count;
+			uint8_t *state;	       /* a byte a block: enum block_state */
+			uint32_t unused_count; /* blocks whose state is BLOCK_UNUSED */
+			uint32_t lowest;       /* none of those is below this one */
+			uint8_t inline_state[16];
 		} unit;
 	};
 };
