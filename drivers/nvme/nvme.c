@@ -224,8 +224,15 @@ static void nvme_shutdown_ctrl(struct dmaland_nvme *ctrl)
 static int nvme_pci_enable(struct dmaland_nvme *ctrl)
 {
 	uint64_t length = pci_resource_len(ctrl->dev, 0);
-	int code = pci_enable_device(ctrl->dev);
+	uint32_t class;
+	int code = pci_read_config_dword(ctrl->dev, 0x08, &class);
 
+	/* PCI Code and ID Assignment 1.11, 1.2: mass storage, NVM, NVM Express */
+	if (code == 0 && class >> 8 != 0x010802)
+		return dmaland_set_error(ENODEV, "%s is no NVMe controller: its class is 0x%06x",
+					 dmaland_name(ctrl->dev), class >> 8);
+	if (code == 0)
+		code = pci_enable_device(ctrl->dev);
 	if (code != 0)
 		return code;
 	if (length < NVME_REG_DOORBELLS + 8)
@@ -328,6 +335,10 @@ struct dmaland_nvme *dmaland_nvme_open(struct dmaland_device *dev,
 {
 	struct dmaland_nvme *ctrl;
 
+	if (!dev) {
+		dmaland_set_error(EINVAL, "dmaland_nvme_open: no device");
+		return NULL;
+	}
 	if (options && options->size == 0) {
 		dmaland_set_error(
 			EINVAL, "options.size is 0; set it to sizeof(struct dmaland_nvme_options)");
@@ -361,11 +372,12 @@ static void free_memory(struct dmaland_nvme *ctrl)
 void dmaland_nvme_close(struct dmaland_nvme *ctrl)
 {
 	struct dmaland_nvme_queue *queue, *next;
+	uint64_t begin = nvme_now_ms();
 
 	if (!ctrl)
 		return;
 	for (queue = ctrl->queues; queue; queue = queue->next)
-		nvme_drain_queue(queue);
+		nvme_drain_queue(queue, begin);
 	if (ctrl->bar)
 		nvme_shutdown_ctrl(ctrl);
 	for (queue = ctrl->queues; queue; queue = next) {

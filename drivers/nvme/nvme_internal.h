@@ -294,7 +294,7 @@ static inline int nvme_completion_status(const struct nvme_completion *completio
 
 /* request.c */
 unsigned int nvme_poll_cq(struct dmaland_nvme_queue *queue);
-void nvme_drain_queue(struct dmaland_nvme_queue *queue);
+void nvme_drain_queue(struct dmaland_nvme_queue *queue, uint64_t begin);
 void nvme_cancel_queue(struct dmaland_nvme_queue *queue, int error);
 
 /* admin.c: 0, a status above 0 with the error set, or -errno */

@@ -299,7 +299,7 @@ void dmaland_nvme_queue_destroy(struct dmaland_nvme_queue *queue)
 	if (!queue)
 		return;
 	ctrl = queue->ctrl;
-	nvme_drain_queue(queue);
+	nvme_drain_queue(queue, nvme_now_ms());
 	if (nvme_service(ctrl) == NVME_LIVE && nvme_delete_sq(queue) == 0) {
 		nvme_poll_cq(queue);
 		nvme_delete_cq(queue);

@@ -337,12 +337,11 @@ void nvme_cancel_queue(struct dmaland_nvme_queue *queue, int error)
 
 /*
  * Let what is in flight come back before the queue or the controller ends (NVMe 2.0, 3.6.1), for a
- * time that a drive at work does not need; requests that wait for a slot are not begun any more.
+ * time after begin that a drive at work does not need; requests that wait for a slot are not begun any more.
  */
-void nvme_drain_queue(struct dmaland_nvme_queue *queue)
+void nvme_drain_queue(struct dmaland_nvme_queue *queue, uint64_t begin)
 {
 	enum { DRAIN_MS = 1000 };
-	uint64_t begin = nvme_now_ms();
 
 	queue->closing = true;
 	queue->polling = true;

@@ -32,7 +32,8 @@ void *dma_alloc_coherent(struct dmaland_device *dev, size_t size, dma_addr_t *ha
  *
  * What does not match is reported to the log and dropped.
  *
- * Context: any thread; makes no system call.
+ * Context: any thread. Above 32 MiB the memory goes back to the system, by system calls; up to that
+ * it stays mapped for the next allocation, and there are none.
  */
 void dma_free_coherent(struct dmaland_device *dev, size_t size, void *vaddr, dma_addr_t handle);
 

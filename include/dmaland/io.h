@@ -23,9 +23,12 @@ extern "C" {
  * pci_iomap() - open a window to a BAR's registers
  * @dev:    the device
  * @bar:    0 to 5
- * @maxlen: bytes wanted from the BAR's start; 0: all of it
+ * @maxlen: bytes wanted from the BAR's start at most; 0: all of it
  *
- * Return: the window, or NULL with errno set (EINVAL: no such memory BAR).
+ * The device must answer to memory accesses as long as the window is used: pci_enable_device()
+ * first. After pci_disable_device() an access through VFIO ends in SIGBUS.
+ *
+ * Return: the window, or NULL with errno set (EINVAL: no such memory BAR, EIO: not enabled).
  */
 void __iomem *pci_iomap(struct dmaland_device *dev, int bar, unsigned long maxlen);
 

@@ -21,7 +21,7 @@
 struct window {
 	struct window *next;
 	_Atomic(uintptr_t) base; /* 0: not in use; written last when a window opens */
-	uintptr_t size;
+	_Atomic(uintptr_t) size;
 	struct pci_function *function;
 	unsigned int bar;
 	void *direct; /* where the registers really are; NULL: nowhere */
@@ -38,8 +38,10 @@ static struct window *window_at(uintptr_t address)
 	for (struct window *w = atomic_load_explicit(&table.first, memory_order_acquire); w;
 	     w = w->next) {
 		uintptr_t base = atomic_load_explicit(&w->base, memory_order_acquire);
+		bool inside = base && address - base < atomic_load(&w->size);
 
-		if (base && address - base < w->size)
+		/* A node that is just used again has another base by now. */
+		if (inside && atomic_load(&w->base) == base)
 			return w->direct ? NULL : w;
 	}
 	return NULL;
@@ -120,12 +122,11 @@ void *mmio_open(struct pci_function *f, unsigned int bar, uint64_t size)
 
 	if (f->ops->bar(f, bar, &bar_size, &direct))
 		return NULL;
-	if (bar_size == 0 || size > bar_size) {
-		error_set(EINVAL, "%s has no memory BAR %u of %llu bytes (it has %llu)", f->name,
-			  bar, (unsigned long long)size, (unsigned long long)bar_size);
+	if (bar_size == 0) {
+		error_set(EINVAL, "%s has no memory BAR %u", f->name, bar);
 		return NULL;
 	}
-	if (size == 0)
+	if (size == 0 || size > bar_size)
 		size = bar_size;
 	cookie = direct;
 	if (!direct) {

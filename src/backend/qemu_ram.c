@@ -101,7 +101,7 @@ static int chunk_take(struct qemu_ram *ram, size_t size, size_t align, dma_addr_
 	if (err)
 		return err;
 	if (align > WINDOW_ALIGN)
-		return error_set(EINVAL,
+		return error_set(ENOMEM,
 				 "QEMU's RAM can be aligned to %" PRIu64
 				 " MiB at most and %zu MiB were asked",
 				 WINDOW_ALIGN / MIB, align >> 20);

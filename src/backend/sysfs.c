@@ -97,7 +97,7 @@ void sysfs_group_blockers(int group, char *text, size_t size)
 		if (!sysfs_is_pci_address(entry->d_name) || device_is_bridge(entry->d_name))
 			continue;
 		sysfs_driver(entry->d_name, driver, sizeof(driver));
-		if (!driver[0] || strcmp(driver, "vfio-pci") == 0)
+		if (!driver[0] || strstr(driver, "vfio") || strcmp(driver, "pci-stub") == 0)
 			continue;
 		used += (size_t)snprintf(text + used, size - used, "%s%s (bound to %s)",
 					 used ? ", " : "", entry->d_name, driver);

@@ -91,6 +91,8 @@ static int explain_memlock(size_t size)
 	struct rlimit limit = {0};
 
 	getrlimit(RLIMIT_MEMLOCK, &limit);
+	if (limit.rlim_cur == RLIM_INFINITY)
+		return error_set(ENOMEM, "the kernel has no memory to pin %zu KiB", size >> 10);
 	return error_set(ENOMEM,
 			 "cannot pin %zu KiB: RLIMIT_MEMLOCK is %llu KiB and %llu KiB are in use; "
 			 "raise it: ulimit -l, or LimitMEMLOCK= in the unit",
@@ -388,8 +390,8 @@ static int group_open(int number)
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0 && errno == EBUSY)
 		return error_set(EBUSY,
-				 "IOMMU group %d is in use by another process "
-				 "(fuser -v %s shows which)",
+				 "IOMMU group %d is in use by another process, or by this one "
+				 "(fuser -v %s shows which; options.share_with joins its domain)",
 				 number, path);
 	if (fd < 0 && (errno == EACCES || errno == EPERM))
 		return error_set(errno, "no permission to open %s: run as root, or chown it to %s",
@@ -432,8 +434,10 @@ static int group_attach(struct vfio_domain *vd, struct vfio_group *group, const 
 	int err;
 
 	if (ioctl(group->fd, VFIO_GROUP_SET_CONTAINER, &vd->container))
-		return error_system("%s cannot join the container of IOMMU group %d", address,
-				    vd->groups ? vd->groups->number : group->number);
+		return error_system("%s cannot join the container of IOMMU group %d: its IOMMU or "
+				    "its reserved addresses do not go with what is mapped there; "
+				    "open it before memory is allocated, or without share_with",
+				    address, vd->groups ? vd->groups->number : group->number);
 	if (!vd->has_iommu) {
 		if (ioctl(vd->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU))
 			return explain_set_iommu(address);
@@ -554,6 +558,25 @@ static int vfio_config_write(struct pci_function *f, unsigned int where, unsigne
 	return 0;
 }
 
+/* Map a BAR if it can be; the domain's lock is held. */
+static int region_map(struct vfio_function *vf, unsigned int bar, bool is_io)
+{
+	struct vfio_region *region = &vf->regions[bar];
+	int err = region_learn(vf, bar);
+	void *direct;
+
+	if (err || is_io || !region->size || region->direct || region->sparse ||
+	    !(region->flags & VFIO_REGION_INFO_FLAG_MMAP))
+		return err;
+	direct = mmap(NULL, region->size, PROT_READ | PROT_WRITE, MAP_SHARED, vf->fd,
+		      (off_t)region->offset);
+	if (direct == MAP_FAILED)
+		return error_system("%s: cannot map BAR %u", vf->f.name, bar);
+	madvise(direct, region->size, MADV_DONTFORK);
+	region->direct = direct;
+	return 0;
+}
+
 /*
  * Where a part of the BAR can't be mapped (its MSI-X table, on kernels before 4.16), none of it
  * is: all registers of a window then take the same way.
@@ -563,25 +586,16 @@ static int vfio_bar(struct pci_function *f, unsigned int bar, uint64_t *size, vo
 	struct vfio_function *vf = to_vfio_function(f);
 	struct vfio_region *region = &vf->regions[bar];
 	uint32_t base;
-	int err = region_learn(vf, bar);
+	int err = vfio_config_read(f, PCI_BASE_ADDRESS_0 + 4 * bar, 4, &base);
 
-	if (!err)
-		err = vfio_config_read(f, PCI_BASE_ADDRESS_0 + 4 * bar, 4, &base);
 	if (err)
 		return err;
+	pthread_mutex_lock(&f->domain->lock);
+	err = region_map(vf, bar, base & PCI_BASE_ADDRESS_SPACE_IO);
+	pthread_mutex_unlock(&f->domain->lock);
 	*size = base & PCI_BASE_ADDRESS_SPACE_IO ? 0 : region->size;
-	if (*size && !region->direct && !region->sparse &&
-	    (region->flags & VFIO_REGION_INFO_FLAG_MMAP)) {
-		void *direct_map = mmap(NULL, region->size, PROT_READ | PROT_WRITE, MAP_SHARED,
-					vf->fd, (off_t)region->offset);
-
-		if (direct_map == MAP_FAILED)
-			return error_system("%s: cannot map BAR %u", f->name, bar);
-		madvise(direct_map, region->size, MADV_DONTFORK);
-		region->direct = direct_map;
-	}
 	*direct = region->direct;
-	return 0;
+	return err;
 }
 
 static uint64_t vfio_read(struct pci_function *f, unsigned int bar, uint64_t offset,
@@ -709,7 +723,7 @@ static int vfio_probe(const char *address)
 				 "/sys/bus/pci/devices/%s/driver_override && echo %s > "
 				 "/sys/bus/pci/drivers_probe",
 				 address, address, address);
-	if (strcmp(driver, "vfio-pci") != 0)
+	if (!strstr(driver, "vfio")) /* vfio-pci, or a variant: mlx5-vfio-pci */
 		return error_set(EBUSY,
 				 "%s is bound to the kernel driver '%s'; bind it to vfio-pci: D="
 				 "/sys/bus/pci/devices/%s; echo vfio-pci > $D/driver_override; "

@@ -5,11 +5,13 @@
  *   base                                                          base + size
  *    |  reserved, no access  | chunk |   | chunk |  no access          |
  *
- * A chunk is put in place over the reservation and replaced by a fresh reservation when it goes.
+ * Ordinary pages are the reservation made usable; hugepages are put over it. Both are replaced by a
+ * fresh reservation when they go.
  */
 #include "backend/window.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -21,7 +23,7 @@
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
 #endif
 
-/* What is aligned to this can serve any alignment that coherent memory promises. */
+/* The size is a multiple of this. */
 #define WINDOW_ALIGN ((size_t)1 << 30)
 
 static const int reserve_flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
@@ -54,7 +56,8 @@ int window_open(struct memory_window *window)
 
 void window_close(struct memory_window *window)
 {
-	munmap(window->base, window->size);
+	if (!window->has_hole)
+		munmap(window->base, window->size);
 	iova_space_destroy(&window->unused);
 }
 
@@ -89,28 +92,40 @@ static int memory_populate(char *cpu, size_t size)
 	return 0;
 }
 
-static int memory_place(char *cpu, size_t size, int huge)
+/*
+ * Hugepages in place of a piece of the reservation. They are allocated first, so that putting them
+ * there does not fail for lack of them. 0; -ENOMEM, the reservation as it was; -EFAULT when it may
+ * be lost.
+ */
+static int place_hugepages(char *cpu, size_t size)
 {
-	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | huge;
-	int err;
+	int fd = memfd_create("dmaland", MFD_CLOEXEC | MFD_HUGETLB), err = -ENOMEM;
 
-	if (mmap(cpu, size, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED)
-		return -errno;
-	if (madvise(cpu, size, MADV_DONTFORK))
-		return -errno;
-	if (!huge)
-		madvise(cpu, size, MADV_HUGEPAGE); /* where the kernel can: it need not */
-	err = memory_populate(cpu, size);
+	if (fd < 0)
+		return -ENOMEM;
+	if (fallocate(fd, 0, 0, (off_t)size) == 0)
+		err = mmap(cpu, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_POPULATE,
+			   fd, 0) == MAP_FAILED
+			      ? -EFAULT
+			      : 0;
+	close(fd);
 	return err;
 }
 
-int window_take(struct memory_window *window, size_t size, size_t align, char **cpu)
+/* Ordinary pages: the reservation itself becomes usable. */
+static int place_pages(char *cpu, size_t size)
 {
-	size_t huge = window_hugepage_size();
-	uint64_t first;
-	int err;
+	if (mprotect(cpu, size, PROT_READ | PROT_WRITE))
+		return -errno;
+	madvise(cpu, size, MADV_HUGEPAGE); /* where the kernel can: it need not */
+	return memory_populate(cpu, size);
+}
 
-	err = iova_space_take(&window->unused, size, align, UINT64_MAX, &first);
+static int take_place(struct memory_window *window, size_t size, size_t align, char **cpu)
+{
+	uint64_t first;
+	int err = iova_space_take(&window->unused, size, align, UINT64_MAX, &first);
+
 	if (err == -ENOSPC)
 		return error_set(ENOMEM,
 				 "the domain's window of %zu MiB of addresses has no %zu KiB left: "
@@ -118,26 +133,43 @@ int window_take(struct memory_window *window, size_t size, size_t align, char **
 				 window->size >> 20, size >> 10);
 	if (err)
 		return error_set(-err, "no memory for a domain's bookkeeping");
-
 	*cpu = (char *)(uintptr_t)first;
-	err = -ENOMEM;
-	if (huge && size % huge == 0 && first % huge == 0)
-		err = memory_place(*cpu, size, MAP_HUGETLB);
+	return 0;
+}
+
+int window_take(struct memory_window *window, size_t size, size_t align, char **cpu)
+{
+	size_t huge = window_hugepage_size();
+	int err = take_place(window, size, align, cpu), placed = -ENOMEM;
+
 	if (err)
-		err = memory_place(*cpu, size, 0);
-	if (err) {
+		return err;
+	if (huge && size % huge == 0 && (uintptr_t)*cpu % huge == 0)
+		placed = place_hugepages(*cpu, size);
+	if (placed == -EFAULT) {
+		/* Others may have mapped something there: never use this place again. */
+		window->has_hole = true;
+		err = take_place(window, size, align, cpu);
+		if (err)
+			return err;
+	}
+	if (placed)
+		placed = place_pages(*cpu, size);
+	if (!placed && madvise(*cpu, size, MADV_DONTFORK))
+		placed = -errno;
+	if (placed) {
 		window_give(window, *cpu, size);
 		return error_set(ENOMEM, "cannot get %zu KiB of memory from the system: %s",
-				 size >> 10, strerror(-err));
+				 size >> 10, strerror(-placed));
 	}
 	return 0;
 }
 
-/* Should the reservation fail, the addresses are not used again: leaked rather than overlaid. */
+/* Should the reservation fail, its addresses are not used again: leaked rather than overlaid. */
 void window_give(struct memory_window *window, char *cpu, size_t size)
 {
 	if (mmap(cpu, size, PROT_NONE, reserve_flags | MAP_FIXED, -1, 0) != MAP_FAILED)
 		iova_space_release(&window->unused, (uintptr_t)cpu, size);
 	else
-		madvise(cpu, size, MADV_DONTNEED);
+		window->has_hole = true;
 }

@@ -16,6 +16,7 @@ struct memory_window {
 	char *base;
 	size_t size;
 	struct iova_space unused; /* CPU addresses */
+	bool has_hole;		  /* some addresses may be somebody else's by now */
 };
 
 /* Reserve addresses enough for twice the machine's memory, or as many as can be had. */

@@ -64,18 +64,20 @@ static int device_join_arena(struct dmaland_device *dev)
 	if (!err && !domain->owner)
 		domain->owner = arena;
 	dev->arena = domain->owner;
+	if (!err)
+		dev->arena->devices++;
 	pthread_mutex_unlock(&domain->lock);
 	return err;
 }
 
-/* End the arena if no other device is in the domain, which then ends as well. */
+/* End the arena with its last device. */
 static void device_leave_arena(struct dmaland_device *dev)
 {
 	struct domain *domain = dev->function->domain;
 	bool last;
 
 	pthread_mutex_lock(&domain->lock);
-	last = domain->devices == 1;
+	last = --dev->arena->devices == 0;
 	if (last)
 		domain->owner = NULL;
 	pthread_mutex_unlock(&domain->lock);

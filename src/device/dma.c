@@ -12,12 +12,17 @@
 
 void *dma_alloc_coherent(struct dmaland_device *dev, size_t size, dma_addr_t *handle, gfp_t gfp)
 {
+	if (!dev) {
+		error_set(EINVAL, "dma_alloc_coherent: no device");
+		return NULL;
+	}
 	return coherent_alloc(dev->arena, &dev->coherent, size, handle, gfp);
 }
 
 void dma_free_coherent(struct dmaland_device *dev, size_t size, void *vaddr, dma_addr_t handle)
 {
-	coherent_free(dev->arena, &dev->coherent, dev->function->name, size, vaddr, handle);
+	if (dev)
+		coherent_free(dev->arena, &dev->coherent, dev->function->name, size, vaddr, handle);
 }
 
 struct dma_pool *dma_pool_create(const char *name, struct dmaland_device *dev, size_t size,
@@ -47,7 +52,7 @@ struct dma_pool *dma_pool_create_node(const char *name, struct dmaland_device *d
 
 dma_addr_t dmaland_virt_to_dma(struct dmaland_device *dev, const void *vaddr, size_t size)
 {
-	return arena_translate(dev->arena, vaddr, size);
+	return arena_translate(dev->arena, &dev->limits, vaddr, size);
 }
 
 size_t dmaland_get_pools(struct dmaland_device *dev, struct dmaland_pool_stats *stats, size_t n)

@@ -10,13 +10,31 @@
 #include "backend/mmio.h"
 #include "device/device.h"
 
+static bool memory_is_enabled(struct dmaland_device *dev)
+{
+	uint16_t command;
+
+	if (pci_read_config_word(dev, PCI_COMMAND, &command))
+		return false;
+	if (!(command & PCI_COMMAND_MEMORY))
+		error_set(EIO, "%s does not answer to memory accesses: pci_enable_device() first",
+			  dev->function->name);
+	return command & PCI_COMMAND_MEMORY;
+}
+
 void *pci_iomap(struct dmaland_device *dev, int bar, unsigned long maxlen)
 {
+	if (!dev) {
+		error_set(EINVAL, "pci_iomap: no device");
+		return NULL;
+	}
 	if (bar < 0 || bar > 5) {
 		error_set(EINVAL, "%s: there is no BAR %d; they are 0 to 5", dev->function->name,
 			  bar);
 		return NULL;
 	}
+	if (pci_resource_len(dev, bar) && !memory_is_enabled(dev))
+		return NULL;
 	return mmio_open(dev->function, (unsigned int)bar, maxlen);
 }
 

@@ -22,7 +22,7 @@ struct iova_range {
 
 struct iova_space {
 	struct iova_range *free; /* ascending, never touching each other */
-	size_t count, room;	 /* room >= count + 1 + number of ranges taken */
+	size_t count, room;	 /* room >= count + number of ranges taken */
 	size_t taken;
 };
 

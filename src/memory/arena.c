@@ -108,14 +108,28 @@ static struct page *chunk_take(struct arena *arena, struct arena_chunk *chunk, s
 	return first;
 }
 
-/* A run from what is mapped, leaving `keep` pages free; NULL when there is none. */
+/* Free pages of the chunks that begin under a mask; the lock is held. */
+static size_t free_pages_below(const struct arena *arena, uint64_t mask)
+{
+	size_t sum = 0;
+
+	for (const struct arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next)
+		if (chunk->memory.dma <= mask)
+			sum += chunk->free_pages;
+	return sum;
+}
+
+/*
+ * A run from what is mapped, leaving `keep` pages free under the tenant's mask; NULL when there is
+ * none.
+ */
 static struct page *arena_find(struct arena *arena, struct arena_tenant *tenant, size_t n,
 			       size_t align, size_t keep)
 {
 	struct page *first = NULL;
 
 	pthread_spin_lock(&arena->lock);
-	if (arena->free_pages < n + keep)
+	if (free_pages_below(arena, tenant->limits->coherent_mask) < n + keep)
 		goto unlock;
 	for (struct arena_chunk *chunk = arena->chunks; chunk && !first; chunk = chunk->next) {
 		size_t at;
@@ -335,6 +349,7 @@ void arena_destroy(struct arena *arena)
 {
 	struct arena_chunk *chunk;
 
+	arena_trim(arena, 0);
 	while ((chunk = arena->chunks)) {
 		arena->chunks = chunk->next;
 		free(chunk);
@@ -351,10 +366,11 @@ void arena_destroy(struct arena *arena)
 static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, size_t size,
 			      size_t n, size_t align, struct page **first)
 {
-	uint64_t mask = tenant->limits->coherent_mask;
+	uint64_t mask;
 	int err = 0;
 
 	pthread_mutex_lock(&arena->growing);
+	mask = tenant->limits->coherent_mask; /* does not change meanwhile: arena_set_mask() */
 	*first = arena_find(arena, tenant, n, align, ARENA_RESERVE_PAGES);
 	while (!*first) {
 		err = arena_grow(arena, size, align, mask);
@@ -364,6 +380,7 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 		/* Idle chunks, none of which fits, may make room for one that does. */
 		trim_locked(arena, 0);
 		err = arena_grow(arena, size, align, mask);
+		*first = arena_find(arena, tenant, n, align, 0);
 		if (err)
 			break;
 	}
@@ -455,11 +472,13 @@ int arena_set_mask(struct arena *arena, struct dma_limits *limits, uint64_t mask
 {
 	dma_addr_t highest;
 
+	pthread_mutex_lock(&arena->growing);
 	pthread_spin_lock(&arena->lock);
 	highest = highest_in_use(arena, limits);
 	if (highest <= mask)
 		limits->coherent_mask = mask;
 	pthread_spin_unlock(&arena->lock);
+	pthread_mutex_unlock(&arena->growing);
 	if (highest > mask)
 		return error_set(
 			EBUSY,
@@ -469,19 +488,27 @@ int arena_set_mask(struct arena *arena, struct dma_limits *limits, uint64_t mask
 	return 0;
 }
 
-dma_addr_t arena_translate(struct arena *arena, const void *address, size_t size)
+dma_addr_t arena_translate(struct arena *arena, const struct dma_limits *limits,
+			   const void *address, size_t size)
 {
 	struct page *page = pagemap_find(&arena->pagemap, address);
 	const char *end = (const char *)address + size;
 	struct arena_chunk *chunk;
+	dma_addr_t dma;
 
-	if (!page || !size || end < (const char *)address)
+	if (!page || !size || end < (const char *)address ||
+	    !pagemap_find(&arena->pagemap, end - 1))
 		return DMA_MAPPING_ERROR;
 	chunk = __atomic_load_n(&page->chunk, __ATOMIC_ACQUIRE);
-	if (!chunk || end > chunk->memory.cpu + chunk->memory.size)
+	if (!chunk)
 		return DMA_MAPPING_ERROR;
+	dma = (uintptr_t)address + page->dma_offset;
+	if (dma + (size - 1) > limits->coherent_mask)
+		return DMA_MAPPING_ERROR;
+	/* The chunk is compared and not looked into: it may be on its way back to the domain. */
 	for (; pagemap_address(&arena->pagemap, page) < end; page++)
-		if (!__atomic_load_n(&page->tenant, __ATOMIC_ACQUIRE))
+		if (__atomic_load_n(&page->chunk, __ATOMIC_ACQUIRE) != chunk ||
+		    !__atomic_load_n(&page->tenant, __ATOMIC_ACQUIRE))
 			return DMA_MAPPING_ERROR;
-	return chunk_dma(chunk, address);
+	return dma;
 }

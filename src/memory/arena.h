@@ -29,6 +29,7 @@ struct arena_tenant {
 
 struct arena {
 	struct domain *domain;
+	unsigned int devices; /* that use it; guarded by the domain's lock */
 	struct pagemap pagemap;
 	size_t page_size;
 
@@ -48,7 +49,7 @@ struct arena {
 
 int arena_create(struct domain *domain, struct arena **arena);
 
-/* End the arena; its chunks are left to the domain, which is about to end. */
+/* End the arena, which nobody uses any more; what the domain does not take back is left to it. */
 void arena_destroy(struct arena *arena);
 
 /*
@@ -92,8 +93,12 @@ void arena_trim(struct arena *arena, size_t keep);
  */
 int arena_set_mask(struct arena *arena, struct dma_limits *limits, uint64_t mask, const char *name);
 
-/* The dma address of size bytes in runs that are taken; DMA_MAPPING_ERROR when they aren't. */
-dma_addr_t arena_translate(struct arena *arena, const void *address, size_t size);
+/*
+ * The dma address of size bytes in runs that are taken; DMA_MAPPING_ERROR when they aren't, or lie
+ * above the coherent mask.
+ */
+dma_addr_t arena_translate(struct arena *arena, const struct dma_limits *limits,
+			   const void *address, size_t size);
 
 /* The dma address of an address inside a chunk. */
 static inline dma_addr_t chunk_dma(const struct arena_chunk *chunk, const void *address)

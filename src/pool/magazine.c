@@ -30,8 +30,8 @@ enum { READY_TABLES = 2, READY_MAGAZINES = 4 };
 static struct magazine nobody;
 static struct thread_magazines none = {.slots = {[0 ... POOL_IDS - 1] = &nobody}};
 
-_Thread_local struct thread_magazines *thread_magazines
-	__attribute__((tls_model("initial-exec"))) = &none;
+_Thread_local struct thread_magazines *thread_magazines __attribute__((tls_model("initial-exec"))) =
+	&none;
 
 /* Lock order: registry.lock, then a pool's. Both are held for some loads and stores only. */
 static struct {
@@ -85,8 +85,8 @@ static void magazine_close(struct magazine *magazine)
 static void put_both(struct dma_pool *pool, struct magazine *magazine)
 {
 	pool->bad_frees += units_put(pool, magazine->other, magazine->other_count);
-	pool->bad_frees += units_put(pool, magazine->begin,
-				     (uint32_t)(magazine->top - magazine->begin));
+	pool->bad_frees +=
+		units_put(pool, magazine->begin, (uint32_t)(magazine->top - magazine->begin));
 	magazine_set_other_count(magazine, 0);
 	magazine_set_top(magazine, magazine->begin);
 }
@@ -156,10 +156,20 @@ static struct thread_magazines *table_pop(void)
 	return table;
 }
 
+static unsigned int registry_count(const unsigned int *count)
+{
+	unsigned int n;
+
+	pthread_spin_lock(&registry.lock);
+	n = *count;
+	pthread_spin_unlock(&registry.lock);
+	return n;
+}
+
 /* Keep some ready; that none can be had is no failure, since pools work without. */
 static void registry_fill(void)
 {
-	while (__atomic_load_n(&registry.table_count, __ATOMIC_RELAXED) < READY_TABLES) {
+	while (registry_count(&registry.table_count) < READY_TABLES) {
 		struct thread_magazines *table = malloc(sizeof(*table));
 
 		if (!table)
@@ -171,7 +181,7 @@ static void registry_fill(void)
 		registry.table_count++;
 		pthread_spin_unlock(&registry.lock);
 	}
-	while (__atomic_load_n(&registry.magazine_count, __ATOMIC_RELAXED) < READY_MAGAZINES) {
+	while (registry_count(&registry.magazine_count) < READY_MAGAZINES) {
 		struct magazine *magazine = malloc(sizeof(*magazine));
 
 		if (!magazine)
@@ -238,8 +248,9 @@ int magazines_begin(struct dma_pool *pool)
 
 	pthread_once(&registry.once, registry_begin);
 	if (registry.error)
-		return error_set(registry.error, "no thread-specific key is left for pools (%s): "
-						 "PTHREAD_KEYS_MAX",
+		return error_set(registry.error,
+				 "no thread-specific key is left for pools (%s): "
+				 "PTHREAD_KEYS_MAX",
 				 strerror(registry.error));
 	pool->half_max = (uint32_t)(MAGAZINE_BYTES / 2 / pool->unit_size * pool->per_unit);
 	if (pool->half_max > HALF_MAX)

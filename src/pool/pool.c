@@ -107,9 +107,8 @@ static __attribute__((noinline)) void *alloc_slowly(struct dma_pool *pool, gfp_t
 }
 
 /* The top block was in two magazines, and the other one's is or was out: drop it, take another. */
-static __attribute__((noinline, cold)) void *alloc_after_copy(struct dma_pool *pool, gfp_t gfp,
-							      dma_addr_t *handle,
-							      const struct parked *copy)
+static __attribute__((noinline, cold)) void *
+alloc_after_copy(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle, const struct parked *copy)
 {
 	pool_block_err(pool, copy->vaddr, copy->handle, "already free");
 	return alloc_slowly(pool, gfp, handle);
@@ -117,9 +116,14 @@ static __attribute__((noinline, cold)) void *alloc_after_copy(struct dma_pool *p
 
 void *dma_pool_alloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle)
 {
-	struct magazine *m = magazine_of(pool);
+	struct magazine *m;
 	const struct parked *block;
 
+	if (unlikely(!pool)) {
+		error_set(EINVAL, "dma_pool_alloc: no pool");
+		return NULL;
+	}
+	m = magazine_of(pool);
 	if (unlikely(m->top == m->begin))
 		return alloc_slowly(pool, gfp, handle);
 	if (unlikely(!block_take(m, &block)))
@@ -265,7 +269,8 @@ static inline __attribute__((always_inline)) void pool_free(struct dma_pool *poo
 
 void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
 {
-	pool_free(pool, vaddr, handle);
+	if (likely(pool))
+		pool_free(pool, vaddr, handle);
 }
 
 void dmaland_pool_free_bulk(struct dma_pool *pool, size_t n, void **vaddrs,

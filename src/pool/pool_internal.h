@@ -30,7 +30,7 @@ enum {
 	HALF_MAX = 32,		 /* blocks that each half of a magazine may hold */
 	HALF_MIN = 4,		 /* what a new one may hold; it doubles with use */
 	MAGAZINE_BYTES = 131072, /* of blocks that a magazine may hold */
-	POOL_IDS = 256,		/* pools with magazines; the others work without */
+	POOL_IDS = 256,		 /* pools with magazines; the others work without */
 };
 
 /*
@@ -44,7 +44,7 @@ struct magazine {
 	struct parked *begin, *end; /* of that half; end as far as it may be filled today */
 	struct parked *other;	    /* the other half */
 	uint32_t other_count;
-	uint32_t capacity; /* blocks that a half may hold today */
+	uint32_t capacity;     /* blocks that a half may hold today */
 	struct dma_pool *pool; /* NULL: nobody's */
 	struct magazine *next; /* in the pool's list, or among those to be used again */
 	struct parked halves[2][HALF_MAX];

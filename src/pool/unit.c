@@ -22,7 +22,7 @@
 #include "base/error.h"
 
 /* State arrays kept ready for GFP_ATOMIC, where a unit has more blocks than its entry holds. */
-#define UNIT_SPARE_ARRAYS 16
+#define UNIT_SPARE_ARRAYS ARENA_RESERVE_PAGES
 
 static uint32_t block_offset(const struct dma_pool *pool, uint32_t block)
 {
@@ -117,11 +117,6 @@ int units_prepare(struct dma_pool *pool)
 	return 0;
 }
 
-static uint8_t *unit_states(struct dma_pool *pool, struct page *unit)
-{
-	return states_inline(pool) ? unit->unit.inline_state : spare_pop(pool);
-}
-
 /* ---- blocks ---- */
 
 /* From one unit, the lowest last; the lock is held. */
@@ -214,27 +209,43 @@ uint32_t units_put(struct dma_pool *pool, const struct parked *blocks, uint32_t 
 
 /* ---- growing and shrinking ---- */
 
+/* A state array for a unit to come; NULL when gfp does not let it be had. */
+static uint8_t *states_get(struct dma_pool *pool, gfp_t gfp)
+{
+	uint8_t *states = spare_pop(pool);
+
+	if (!states && (gfp & __GFP_RECLAIM))
+		states = calloc(1, pool->state_count);
+	if (!states)
+		error_set(ENOMEM, "pool %s: no memory for bookkeeping%s", pool->name,
+			  gfp & __GFP_RECLAIM ? ""
+					      : " is ready, and GFP_ATOMIC does not get more: "
+						"allocate ahead with GFP_KERNEL");
+	return states;
+}
+
 int units_grow(struct dma_pool *pool, gfp_t gfp)
 {
+	uint8_t *states = NULL;
 	struct page *unit;
-	uint8_t *states;
-	int err = 0;
+	int err;
 
 	if (gfp & __GFP_RECLAIM)
-		err = units_prepare(pool);
-	if (!err)
-		err = arena_take(pool->place.arena, &pool->tenant, pool->unit_size, pool->unit_align,
-				 gfp, &unit);
-	if (err)
-		return err;
-	states = unit_states(pool, unit);
-	if (!states) {
-		arena_give(pool->place.arena, unit);
-		return error_set(ENOMEM,
-				 "pool %s has no bookkeeping ready, and GFP_ATOMIC does not get more: "
-				 "allocate ahead with GFP_KERNEL",
-				 pool->name);
+		units_prepare(pool); /* for others; our own is had below */
+	if (!states_inline(pool)) {
+		states = states_get(pool, gfp);
+		if (!states)
+			return -ENOMEM;
 	}
+	err = arena_take(pool->place.arena, &pool->tenant, pool->unit_size, pool->unit_align, gfp,
+			 &unit);
+	if (err) {
+		if (states)
+			spare_push(pool, states);
+		return err;
+	}
+	if (!states)
+		states = unit->unit.inline_state;
 	memset(states, BLOCK_UNUSED, pool->state_count);
 	unit->unit.state = states;
 	unit->unit.unused_count = pool->per_unit;

@@ -14,6 +14,8 @@ static int fake_provide(struct domain *domain, size_t size, size_t align, dma_ad
 {
 	struct fake_domain *fake = (struct fake_domain *)domain;
 
+	if (fake->before_provide)
+		fake->before_provide(fake->context);
 	if (domain_check_limit(domain, size))
 		return -ENOMEM;
 	if (fake->provides_left == 0)

@@ -18,6 +18,8 @@ struct fake_domain {
 	unsigned int provides, withdraws;
 	unsigned int provides_left; /* then it fails; UINT_MAX: never */
 	bool refuse_withdraw;
+	void (*before_provide)(void *context); /* NULL: nothing happens */
+	void *context;
 };
 
 /* A domain, its arena, and what a device would hold. */

@@ -68,12 +68,22 @@ static void windows_that_cannot_be_are_refused(void **state)
 	struct dmaland_device *dev = open_device(NULL);
 
 	(void)state;
+	pci_disable_device(dev);
+	assert_null(pci_iomap(dev, 0, 0));
+	assert_int_equal(errno, EIO);
+	assert_error_says("pci_enable_device");
+	assert_int_equal(pci_enable_device(dev), 0);
 	assert_null(pci_iomap(dev, 6, 0));
 	assert_int_equal(errno, EINVAL);
 	assert_null(pci_iomap(dev, -1, 0));
 	assert_null(pci_iomap(dev, 5, 0));
 	assert_error_says("no memory BAR 5");
-	assert_null(pci_iomap(dev, 0, 1ul << 40));
+	assert_non_null(pci_iomap(dev, 0, 1ul << 40)); /* a maximum */
+	assert_null(pci_iomap(NULL, 0, 0));
+	assert_null(dma_alloc_coherent(NULL, 1, NULL, GFP_KERNEL));
+	assert_null(dma_pool_alloc(NULL, GFP_KERNEL, NULL));
+	dma_pool_free(NULL, dev, 1);
+	dma_free_coherent(NULL, 1, dev, 1);
 	assert_int_equal(pci_resource_len(dev, 5), 0);
 	assert_int_equal(pci_resource_len(dev, 9), 0);
 	pci_iounmap(dev, NULL);

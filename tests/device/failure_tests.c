@@ -247,6 +247,7 @@ static void when_qemu_is_killed_requests_fail_and_registers_read_all_ones(void *
 	qemu = only_child();
 	assert_true(qemu > 0);
 	bar = pci_iomap(d.dev, 0, 0);
+	assert_non_null(bar);
 	kill(qemu, SIGKILL);
 	reads_submit(&r, &d);
 	while (r.wait.done < 4)

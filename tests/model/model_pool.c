@@ -57,7 +57,8 @@ static void check_carve(size_t size, size_t align, size_t boundary)
 		assert_int_equal(handles[i] % align, 0);
 		if (boundary)
 			assert_true(handles[i] / boundary == (handles[i] + rounded - 1) / boundary);
-		assert_true(arena_translate(place.arena, blocks[i], rounded) == handles[i]);
+		assert_true(arena_translate(place.arena, &place.limits, blocks[i], rounded) ==
+			    handles[i]);
 	}
 	for (size_t i = 0; i < 2 * per_unit; i++)
 		dma_pool_free(pool, blocks[i], handles[i]);

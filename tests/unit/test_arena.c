@@ -2,6 +2,7 @@
 #include "test.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -289,14 +290,87 @@ static void translation_knows_only_memory_that_is_handed_out(void **state)
 	dma_addr_t handle, other;
 	char *memory = alloc(p, 3 * 4096, &handle), *next = alloc(p, 4096, &other), local;
 
-	assert_true(arena_translate(p->arena, memory + 5, 3 * 4096 - 5) == handle + 5);
-	assert_true(arena_translate(p->arena, memory, 0) == DMA_MAPPING_ERROR);
-	assert_true(arena_translate(p->arena, &local, 1) == DMA_MAPPING_ERROR);
-	assert_true(arena_translate(p->arena, memory, SIZE_MAX) == DMA_MAPPING_ERROR);
-	assert_true(arena_translate(p->arena, NULL, 1) == DMA_MAPPING_ERROR);
+	assert_true(arena_translate(p->arena, &p->limits, memory + 5, 3 * 4096 - 5) == handle + 5);
+	assert_true(arena_translate(p->arena, &p->limits, memory, 0) == DMA_MAPPING_ERROR);
+	assert_true(arena_translate(p->arena, &p->limits, &local, 1) == DMA_MAPPING_ERROR);
+	assert_true(arena_translate(p->arena, &p->limits, memory, SIZE_MAX) == DMA_MAPPING_ERROR);
+	assert_true(arena_translate(p->arena, &p->limits, NULL, 1) == DMA_MAPPING_ERROR);
 	release(p, 3 * 4096, memory, handle);
-	assert_true(arena_translate(p->arena, memory, 1) == DMA_MAPPING_ERROR);
+	assert_true(arena_translate(p->arena, &p->limits, memory, 1) == DMA_MAPPING_ERROR);
 	release(p, 4096, next, other);
+}
+
+static void translation_never_gives_an_address_above_the_mask(void **state)
+{
+	struct fake_place *p = *state;
+	struct dma_limits narrow = {.coherent_mask = DMA_BIT_MASK(28)};
+	dma_addr_t handle;
+	void *memory = alloc(p, 4096, &handle);
+
+	assert_true(handle > narrow.coherent_mask);
+	assert_true(arena_translate(p->arena, &narrow, memory, 4096) == DMA_MAPPING_ERROR);
+	release(p, 4096, memory, handle);
+}
+
+static void high_memory_is_no_reserve_for_a_narrow_mask(void **state)
+{
+	struct fake_place *p = *state;
+	struct dma_limits narrow = {.coherent_mask = DMA_BIT_MASK(28)};
+	struct arena_tenant tenant = {.limits = &narrow};
+	dma_addr_t handle;
+	void *memory;
+
+	memory = alloc(p, 4096, &handle); /* a chunk up there with pages left */
+	for (int i = 0; i < 200; i++)
+		assert_non_null(coherent_alloc(p->arena, &tenant, 4096, &handle, GFP_KERNEL));
+	assert_non_null(memory);
+	for (int i = 0; i < ARENA_RESERVE_PAGES; i++)
+		assert_non_null(coherent_alloc(p->arena, &tenant, 4096, &handle, GFP_ATOMIC));
+	free_all(p, &narrow);
+	free_all(p, &p->limits);
+}
+
+static void what_an_idle_chunk_makes_room_for_is_mapped_once(void **state)
+{
+	struct fake_place *p = *state;
+	dma_addr_t handle;
+	void *memory = alloc(p, 32 << 20, &handle);
+
+	release(p, 32 << 20, memory, handle);
+	p->fake.domain.memory_limit = 48 << 20;
+	memory = alloc(p, (33 << 20) - 4096, &handle);
+	assert_non_null(memory);
+	assert_true(p->fake.domain.memory <= (34 << 20));
+	release(p, (33 << 20) - 4096, memory, handle);
+}
+
+static void *set_mask_often(void *context)
+{
+	struct fake_place *p = context;
+
+	for (int i = 0; i < 2000; i++)
+		arena_set_mask(p->arena, &p->limits, DMA_BIT_MASK(i % 2 ? 64 : 28), "fake");
+	return NULL;
+}
+
+static void masks_may_change_while_others_allocate(void **state)
+{
+	struct fake_place *p = *state;
+	dma_addr_t handle;
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, set_mask_often, p), 0);
+	for (int i = 0; i < 2000; i++) {
+		void *memory = alloc(p, 4096, &handle);
+
+		assert_non_null(memory);
+		release(p, 4096, memory, handle);
+		if (i % 100 == 0)
+			arena_trim(p->arena, 0);
+	}
+	pthread_join(thread, NULL);
+	assert_true(p->fake.domain.memory < 64 << 20);
+	log_clear();
 }
 
 static void a_forked_child_does_not_have_the_arena(void **state)
@@ -336,6 +410,10 @@ int main(void)
 		arena_test(a_large_block_goes_back_to_the_system_when_it_is_freed),
 		arena_test(chunks_that_the_domain_keeps_are_reported_and_kept),
 		arena_test(translation_knows_only_memory_that_is_handed_out),
+		arena_test(translation_never_gives_an_address_above_the_mask),
+		arena_test(high_memory_is_no_reserve_for_a_narrow_mask),
+		arena_test(what_an_idle_chunk_makes_room_for_is_mapped_once),
+		arena_test(masks_may_change_while_others_allocate),
 		arena_test(a_forked_child_does_not_have_the_arena),
 	};
 
