@@ -30,7 +30,7 @@ struct dmaland_options {
 /**
  * dmaland_open() - open the device that a spec names
  * @spec:    `[backend:]address[,key=value...]`:
- *           `0000:01:00.0`           best backend that is there
+ *           `0000:01:00.0`           best backend that is there (or `01:00.0`)
  *           `vfio:0000:01:00.0`      through VFIO (type1)
  *           `qemu:nvme,drive=FILE`   a device model of QEMU, see dmaland(7)
  * @options: or NULL

@@ -66,7 +66,7 @@ int sysfs_iommu_group(const char *address)
 }
 
 /* Bridges are passed over: VFIO lets the kernel's port driver keep them. */
-static bool device_is_bridge(const char *address)
+bool sysfs_is_bridge(const char *address)
 {
 	char path[PATH_MAX], class[16] = "";
 	ssize_t n;
@@ -94,7 +94,7 @@ void sysfs_group_blockers(int group, char *text, size_t size)
 	if (!dir)
 		return;
 	while ((entry = readdir(dir)) && used < size) {
-		if (!sysfs_is_pci_address(entry->d_name) || device_is_bridge(entry->d_name))
+		if (!sysfs_is_pci_address(entry->d_name) || sysfs_is_bridge(entry->d_name))
 			continue;
 		sysfs_driver(entry->d_name, driver, sizeof(driver));
 		if (!driver[0] || strstr(driver, "vfio") || strcmp(driver, "pci-stub") == 0)

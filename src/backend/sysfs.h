@@ -13,6 +13,9 @@ bool sysfs_is_pci_address(const char *text);
 
 bool sysfs_device_exists(const char *address);
 
+/* PCI class 06: bridges are the kernel's. */
+bool sysfs_is_bridge(const char *address);
+
 /* Name of the kernel driver that the device is bound to; "" when none. */
 void sysfs_driver(const char *address, char *driver, size_t size);
 

@@ -709,6 +709,8 @@ static int vfio_probe(const char *address)
 	if (!sysfs_device_exists(address))
 		return error_set(ENODEV, "there is no PCI device %s (dmaland info lists them)",
 				 address);
+	if (sysfs_is_bridge(address))
+		return error_set(EINVAL, "%s is a bridge, which VFIO does not give away", address);
 	group = sysfs_iommu_group(address);
 	if (group < 0)
 		return error_set(
@@ -719,13 +721,15 @@ static int vfio_probe(const char *address)
 	sysfs_driver(address, driver, sizeof(driver));
 	if (!driver[0])
 		return error_set(ENODEV,
-				 "%s is bound to no driver; bind it to vfio-pci: echo vfio-pci > "
+				 "%s is bound to no driver; bind it to vfio-pci: modprobe vfio-pci "
+				 "&& echo vfio-pci > "
 				 "/sys/bus/pci/devices/%s/driver_override && echo %s > "
 				 "/sys/bus/pci/drivers_probe",
 				 address, address, address);
 	if (!strstr(driver, "vfio")) /* vfio-pci, or a variant: mlx5-vfio-pci */
 		return error_set(EBUSY,
-				 "%s is bound to the kernel driver '%s'; bind it to vfio-pci: D="
+				 "%s is bound to the kernel driver '%s'; bind it to vfio-pci: "
+				 "modprobe vfio-pci; D="
 				 "/sys/bus/pci/devices/%s; echo vfio-pci > $D/driver_override; "
 				 "echo %s > $D/driver/unbind; echo %s > /sys/bus/pci/drivers_probe",
 				 address, driver, address, address, address);

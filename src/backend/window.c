@@ -54,10 +54,16 @@ int window_open(struct memory_window *window)
 	return 0;
 }
 
+/* Where a place was lost, somebody else's memory may lie: only what is surely ours goes then. */
 void window_close(struct memory_window *window)
 {
 	if (!window->has_hole)
 		munmap(window->base, window->size);
+	for (size_t i = 0; window->has_hole && i < window->unused.count; i++) {
+		const struct iova_range *range = &window->unused.free[i];
+
+		munmap((void *)(uintptr_t)range->first, range->last - range->first + 1);
+	}
 	iova_space_destroy(&window->unused);
 }
 

@@ -7,6 +7,7 @@
 #include "device/device.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,7 +36,14 @@ static int parse_head(struct spec *spec, const char *head, const char *whole)
 {
 	const char *colon = strchr(head, ':');
 	size_t length = colon ? (size_t)(colon - head) : 0;
+	char whole_address[64];
 
+	/* "01:00.0" is in PCI domain 0, as lspci has it. */
+	snprintf(whole_address, sizeof(whole_address), "0000:%s", head);
+	if (sysfs_is_pci_address(whole_address)) {
+		strcpy(spec->address, whole_address);
+		return 0;
+	}
 	if (colon && !sysfs_is_pci_address(head)) {
 		if (length == 0 || length >= sizeof(spec->backend))
 			return error_set(EINVAL, "'%s' names no backend before its colon", whole);

@@ -377,7 +377,12 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 		*first = arena_find(arena, tenant, n, align, 0);
 		if (*first || !err)
 			continue;
-		/* Idle chunks, none of which fits, may make room for one that does. */
+		/* What others hold idle may do; or its chunks make room for one that does. */
+		for (struct arena_shrinker *s = arena->shrinkers; s; s = s->next)
+			s->shrink(s);
+		*first = arena_find(arena, tenant, n, align, 0);
+		if (*first)
+			break;
 		trim_locked(arena, 0);
 		err = arena_grow(arena, size, align, mask);
 		*first = arena_find(arena, tenant, n, align, 0);
@@ -407,6 +412,25 @@ int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, si
 			"allocate ahead with GFP_KERNEL",
 			n * arena->page_size >> 10);
 	return arena_take_growing(arena, tenant, size, n, align, first);
+}
+
+void arena_add_shrinker(struct arena *arena, struct arena_shrinker *shrinker)
+{
+	pthread_mutex_lock(&arena->growing);
+	shrinker->next = arena->shrinkers;
+	arena->shrinkers = shrinker;
+	pthread_mutex_unlock(&arena->growing);
+}
+
+void arena_remove_shrinker(struct arena *arena, struct arena_shrinker *shrinker)
+{
+	struct arena_shrinker **link = &arena->shrinkers;
+
+	pthread_mutex_lock(&arena->growing);
+	while (*link != shrinker)
+		link = &(*link)->next;
+	*link = shrinker->next;
+	pthread_mutex_unlock(&arena->growing);
 }
 
 void arena_prepare(struct arena *arena, struct arena_tenant *tenant)

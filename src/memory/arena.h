@@ -27,14 +27,21 @@ struct arena_tenant {
 	const struct dma_limits *limits; /* those of its device: also tells devices apart */
 };
 
+/* Somebody who holds pages that he could give back when memory runs short. */
+struct arena_shrinker {
+	struct arena_shrinker *next;
+	void (*shrink)(struct arena_shrinker *shrinker); /* `growing` is held */
+};
+
 struct arena {
 	struct domain *domain;
 	unsigned int devices; /* that use it; guarded by the domain's lock */
 	struct pagemap pagemap;
 	size_t page_size;
 
-	pthread_mutex_t
-		growing; /* one at a time adds or removes chunks; held across system calls */
+	/* One at a time adds or removes chunks; held across system calls. */
+	pthread_mutex_t growing;
+	struct arena_shrinker *shrinkers; /* guarded by growing */
 
 	pthread_spinlock_t lock; /* all that follows; never held across a system call */
 	struct arena_chunk *chunks;
@@ -77,6 +84,10 @@ bool arena_give_if(struct arena *arena, struct arena_tenant *tenant, const void 
 void arena_for_each_run(struct arena *arena, const struct dma_limits *limits,
 			void (*visit)(struct arena *arena, struct page *first, void *context),
 			void *context);
+
+/* From now on, until it is removed, the shrinker is called when memory runs short. */
+void arena_add_shrinker(struct arena *arena, struct arena_shrinker *shrinker);
+void arena_remove_shrinker(struct arena *arena, struct arena_shrinker *shrinker);
 
 /* Make sure that GFP_ATOMIC finds something under the tenant's mask, if it can be had. */
 void arena_prepare(struct arena *arena, struct arena_tenant *tenant);

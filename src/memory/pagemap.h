@@ -26,7 +26,7 @@ struct page {
 	union {
 		size_t coherent_size; /* bytes, as asked for */
 		struct {	      /* a pool's unit of memory: src/pool/unit.c */
-			struct page *next, *previous;
+			struct page *next;     /* with unused blocks, in the pool's list */
 			uint8_t *state;	       /* a byte a block: enum block_state */
 			uint32_t unused_count; /* blocks whose state is BLOCK_UNUSED */
 			uint32_t lowest;       /* none of those is below this one */

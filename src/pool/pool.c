@@ -325,6 +325,14 @@ static int pool_carve(struct dma_pool *pool, size_t size, size_t align, size_t b
 	return 0;
 }
 
+/* Another pool, or coherent memory, of the domain finds no page any more. */
+static void pool_shrink(struct arena_shrinker *shrinker)
+{
+	char *pool = (char *)shrinker - offsetof(struct dma_pool, shrinker);
+
+	units_trim((struct dma_pool *)(void *)pool);
+}
+
 static void list_add(struct pool_list *list, struct dma_pool *pool)
 {
 	struct dma_pool **link = &list->first;
@@ -373,6 +381,8 @@ struct dma_pool *pool_create(const char *name, const struct pool_place *place, s
 		units_end(pool);
 		goto fail;
 	}
+	pool->shrinker.shrink = pool_shrink;
+	arena_add_shrinker(place->arena, &pool->shrinker);
 	arena_prepare(place->arena, &pool->tenant);
 	list_add(place->list, pool);
 	return pool;
@@ -386,6 +396,7 @@ void dma_pool_destroy(struct dma_pool *pool)
 	if (!pool)
 		return;
 	list_remove(pool->place.list, pool);
+	arena_remove_shrinker(pool->place.arena, &pool->shrinker);
 	magazines_end(pool);
 	if (units_end(pool))
 		log_line(DMALAND_LOG_ERR, "%s: dma_pool_destroy %s busy", pool->place.name,
@@ -400,7 +411,7 @@ void dmaland_pool_trim(struct dma_pool *pool)
 
 	if (m->pool == pool)
 		magazine_flush(pool, m);
-	units_trim(pool, 0);
+	units_trim(pool);
 	arena_trim(pool->place.arena, ARENA_RESERVE_PAGES);
 }
 

@@ -75,12 +75,12 @@ struct dma_pool {
 	size_t unit_size;      /* bytes */
 	size_t unit_align;
 	struct pool_place place;
+	struct arena_shrinker shrinker;
 	char name[32];
 
 	/* Guards all that follows, and the units. */
 	pthread_spinlock_t lock __attribute__((aligned(64)));
 	struct page *units; /* those with unused blocks, the next to take from first */
-	struct page *full;  /* the others */
 	size_t unit_count, unused;
 	struct magazine *magazines;
 	uint8_t *spare; /* state arrays that are ready; each begins with a pointer to the next */
@@ -130,8 +130,8 @@ uint32_t units_put(struct dma_pool *pool, const struct parked *blocks, uint32_t 
 /* A unit more. 0 or -ENOMEM in words. */
 int units_grow(struct dma_pool *pool, gfp_t gfp);
 
-/* Give units with no block in use back to the arena, but for `keep` of them. */
-void units_trim(struct dma_pool *pool, size_t keep);
+/* Give units with no block out or parked back to the arena. */
+void units_trim(struct dma_pool *pool);
 
 /* All units go: idle ones to the arena, busy ones to the device's orphans. True if any was busy. */
 bool units_end(struct dma_pool *pool);

@@ -10,7 +10,8 @@
  *
  * Its entry in the page map holds a state byte for each block, or points to an array of them where
  * there are more than fit; none of it can be reached by the device. Units with unused blocks hang in
- * one list, the others in a second, so that taking a block never searches.
+ * a list, so that taking a block never searches; the others are found by the page map when the pool
+ * ends.
  */
 #include "pool/pool_internal.h"
 
@@ -43,27 +44,6 @@ uint32_t unit_block_number(const struct dma_pool *pool, size_t offset)
 	if (number >= pool->per_segment || number * pool->size != in_segment)
 		return UINT32_MAX;
 	return segment * pool->per_segment + number;
-}
-
-/* ---- lists ---- */
-
-static void unit_push(struct page **list, struct page *unit)
-{
-	unit->unit.previous = NULL;
-	unit->unit.next = *list;
-	if (*list)
-		(*list)->unit.previous = unit;
-	*list = unit;
-}
-
-static void unit_remove(struct page **list, struct page *unit)
-{
-	if (unit->unit.previous)
-		unit->unit.previous->unit.next = unit->unit.next;
-	else
-		*list = unit->unit.next;
-	if (unit->unit.next)
-		unit->unit.next->unit.previous = unit->unit.previous;
 }
 
 /* ---- state arrays ---- */
@@ -119,10 +99,17 @@ int units_prepare(struct dma_pool *pool)
 
 /* ---- blocks ---- */
 
-/* From one unit, the lowest last; the lock is held. */
-static uint32_t unit_take(struct dma_pool *pool, struct page *unit, struct parked *end, uint32_t n,
+static void unit_push(struct page **list, struct page *unit)
+{
+	unit->unit.next = *list;
+	*list = unit;
+}
+
+/* From the first unit of the list, the lowest last; the lock is held. */
+static uint32_t unit_take(struct dma_pool *pool, struct parked *end, uint32_t n,
 			  enum block_state state)
 {
+	struct page *unit = pool->units;
 	char *base = pagemap_address(&pool->place.arena->pagemap, unit);
 	uint64_t dma_offset = unit->dma_offset;
 	uint8_t *states = unit->unit.state;
@@ -142,10 +129,8 @@ static uint32_t unit_take(struct dma_pool *pool, struct page *unit, struct parke
 	}
 	unit->unit.lowest = block;
 	unit->unit.unused_count -= n;
-	if (!unit->unit.unused_count) {
-		unit_remove(&pool->units, unit);
-		unit_push(&pool->full, unit);
-	}
+	if (!unit->unit.unused_count)
+		pool->units = unit->unit.next;
 	return n;
 }
 
@@ -157,7 +142,7 @@ uint32_t units_take(struct dma_pool *pool, struct parked *blocks, uint32_t n,
 	size_t away;
 
 	while (taken < n && pool->units)
-		taken += unit_take(pool, pool->units, end - taken, n - taken, state);
+		taken += unit_take(pool, end - taken, n - taken, state);
 	pool->unused -= taken;
 	away = pool->unit_count * pool->per_unit - pool->unused;
 	if (away > pool->high_water)
@@ -187,10 +172,8 @@ static uint32_t unit_put(struct dma_pool *pool, const struct parked *blocks, uin
 		lowest = block < lowest ? (uint32_t)block : lowest;
 		put++;
 	}
-	if (put && unit->unit.unused_count == 0) {
-		unit_remove(&pool->full, unit);
+	if (put && unit->unit.unused_count == 0)
 		unit_push(&pool->units, unit);
-	}
 	unit->unit.lowest = lowest;
 	unit->unit.unused_count += put;
 	pool->unused += put;
@@ -273,20 +256,17 @@ static void units_give(struct dma_pool *pool, struct page *unit)
 	}
 }
 
-void units_trim(struct dma_pool *pool, size_t keep)
+void units_trim(struct dma_pool *pool)
 {
-	struct page *idle = NULL, *unit, *next;
+	struct page **link = &pool->units, *idle = NULL, *unit;
 
 	pthread_spin_lock(&pool->lock);
-	for (unit = pool->units; unit; unit = next) {
-		next = unit->unit.next;
-		if (unit->unit.unused_count != pool->per_unit)
-			continue;
-		if (keep) {
-			keep--;
+	while ((unit = *link)) {
+		if (unit->unit.unused_count != pool->per_unit) {
+			link = &unit->unit.next;
 			continue;
 		}
-		unit_remove(&pool->units, unit);
+		*link = unit->unit.next;
 		unit_push(&idle, unit);
 		pool->unit_count--;
 		pool->unused -= pool->per_unit;
@@ -303,34 +283,36 @@ static bool unit_is_busy(const struct dma_pool *pool, const struct page *unit)
 	return false;
 }
 
-static bool list_end(struct dma_pool *pool, struct page *unit)
+struct end {
+	struct dma_pool *pool;
+	bool busy;
+};
+
+static void unit_end(struct arena *arena, struct page *unit, void *context)
 {
-	bool busy = false;
+	struct end *end = context;
 
-	while (unit) {
-		struct page *next = unit->unit.next;
-
-		if (unit_is_busy(pool, unit)) {
-			busy = true;
-			if (!states_inline(pool))
-				free(unit->unit.state);
-			arena_hand_over(pool->place.arena, unit, pool->place.orphans);
-		} else {
-			unit->unit.next = NULL;
-			units_give(pool, unit);
-		}
-		unit = next;
+	if (unit->tenant != &end->pool->tenant)
+		return;
+	if (!unit_is_busy(end->pool, unit)) {
+		unit->unit.next = NULL;
+		units_give(end->pool, unit);
+		return;
 	}
-	return busy;
+	end->busy = true;
+	if (!states_inline(end->pool))
+		free(unit->unit.state);
+	arena_hand_over(arena, unit, end->pool->place.orphans);
 }
 
 bool units_end(struct dma_pool *pool)
 {
-	bool busy = list_end(pool, pool->units);
+	struct end end = {.pool = pool};
 	uint8_t *states;
 
-	busy |= list_end(pool, pool->full);
+	if (pool->unit_count)
+		arena_for_each_run(pool->place.arena, pool->place.limits, unit_end, &end);
 	while ((states = spare_pop(pool)))
 		free(states);
-	return busy;
+	return end.busy;
 }

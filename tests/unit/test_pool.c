@@ -474,6 +474,26 @@ static void trimming_gives_idle_pages_back(void **state)
 	dma_pool_destroy(pool);
 }
 
+static void idle_pages_of_one_pool_serve_another_when_memory_ends(void **state)
+{
+	enum { N = 60 };
+	struct fake_place *p = *state;
+	struct dma_pool *rich, *poor;
+	static void *blocks[N];
+	static dma_addr_t handles[N];
+
+	p->fake.domain.memory_limit = 256 << 10;
+	rich = create(p, 4096, 0, 0);
+	poor = create(p, 2048, 0, 0);
+	assert_int_equal(dmaland_pool_alloc_bulk(rich, GFP_KERNEL, N, blocks, handles), N);
+	dmaland_pool_free_bulk(rich, N, blocks, handles);
+	/* All but what this thread has parked can be had. */
+	assert_int_equal(dmaland_pool_alloc_bulk(poor, GFP_KERNEL, N, blocks, handles), N);
+	dmaland_pool_free_bulk(poor, N, blocks, handles);
+	dma_pool_destroy(rich);
+	dma_pool_destroy(poor);
+}
+
 struct exchange {
 	struct dma_pool *pool;
 	void *blocks[200];
@@ -657,6 +677,7 @@ int main(void)
 		pool_test(bulk_gives_and_takes_what_single_calls_do),
 		pool_test(bulk_stops_where_memory_ends),
 		pool_test(trimming_gives_idle_pages_back),
+		pool_test(idle_pages_of_one_pool_serve_another_when_memory_ends),
 		pool_test(a_thread_that_ends_gives_its_blocks_back),
 		pool_test(a_second_free_is_found_in_another_threads_magazine),
 		pool_test(a_pool_may_end_while_other_threads_have_its_blocks_parked),

@@ -12,6 +12,7 @@ static void a_spec_is_taken_apart(void **state)
 		size_t options;
 	} cases[] = {
 		{"0000:01:00.0", "", "0000:01:00.0", "a", NULL, 0},
+		{"01:00.0", "", "0000:01:00.0", "a", NULL, 0},
 		{"vfio:0000:01:00.0", "vfio", "0000:01:00.0", "a", NULL, 0},
 		{"qemu:nvme,drive=x.img", "qemu", "nvme", "drive", "x.img", 1},
 		{"qemu:nvme,drive=a,,b,,c.img,mdts=0", "qemu", "nvme", "drive", "a,b,c.img", 2},

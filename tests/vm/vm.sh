@@ -75,6 +75,10 @@ options_parse() {
 		--shared-group) shared_group=yes ;;
 		--icount) icount=yes ;;
 		--) shift && break ;;
+		-h | --help)
+			sed -n '2,/^$/s/^# \?//p' "${BASH_SOURCE[0]}"
+			exit 0
+			;;
 		-*) die 2 "unknown option $1" ;;
 		*) break ;;
 		esac
