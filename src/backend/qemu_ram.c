@@ -22,10 +22,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
-
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
-#endif
+#include "backend/window.h"
 
 #define RAM_MIN	  (16 * MIB)
 #define RAM_STEP  (2 * MIB)
@@ -52,18 +49,6 @@ static void ram_clear(struct qemu_ram *ram, uint64_t offset, size_t size)
 	if (fallocate(ram->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
 		      (off_t)size))
 		memset(ram->domain.window + offset, 0, size);
-}
-
-/* Fault all pages in, so that a shortage shows here and not at the first touch. */
-static int ram_populate(char *cpu, size_t size, size_t page)
-{
-	if (madvise(cpu, size, MADV_POPULATE_WRITE) == 0)
-		return 0;
-	if (errno != EINVAL)
-		return -errno;
-	for (size_t i = 0; i < size; i += page)
-		*(volatile char *)(cpu + i) = 0;
-	return 0;
 }
 
 /* No place for size bytes up to last: is the RAM too small, or what the device can address? */
@@ -114,7 +99,7 @@ static int chunk_take(struct qemu_ram *ram, size_t size, size_t align, dma_addr_
 	/* A device that writes late may have left something since the memory came back. */
 	ram_clear(ram, ram_offset(dma), size);
 	*chunk = (struct chunk){domain->window + ram_offset(dma), dma, size};
-	err = ram_populate(chunk->cpu, size, domain->granule);
+	err = memory_populate(chunk->cpu, size);
 	if (err) {
 		ram_clear(ram, ram_offset(dma), size);
 		iova_space_release(&domain->iova, dma, size);

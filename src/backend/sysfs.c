@@ -105,18 +105,18 @@ void sysfs_group_blockers(int group, char *text, size_t size)
 	closedir(dir);
 }
 
-long long sysfs_number(const char *path)
+uint64_t sysfs_kib(const char *path, const char *label)
 {
-	char text[32];
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n;
+	unsigned long long kib = 0;
+	char line[128];
+	FILE *f = fopen(path, "re");
 
-	if (fd < 0)
-		return -errno;
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (n <= 0)
-		return -EIO;
-	text[n] = '\0';
-	return strtoll(text, NULL, 10);
+	if (!f)
+		return 0;
+	while (fgets(line, sizeof(line), f))
+		if (strncmp(line, label, strlen(label)) == 0 &&
+		    sscanf(line + strlen(label), "%llu", &kib) == 1)
+			break;
+	fclose(f);
+	return kib;
 }

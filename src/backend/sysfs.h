@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* "0000:01:00.0": domain, bus, device, function in hexadecimal. */
 bool sysfs_is_pci_address(const char *text);
@@ -28,7 +29,7 @@ int sysfs_iommu_group(const char *address);
  */
 void sysfs_group_blockers(int group, char *text, size_t size);
 
-/* A decimal number from a file; -errno when it can't be read, without an error text. */
-long long sysfs_number(const char *path);
+/* N of a line "label N kB" of a file as /proc has them; 0 when there is none. */
+uint64_t sysfs_kib(const char *path, const char *label);
 
 #endif

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "backend/sysfs.h"
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
@@ -69,23 +70,10 @@ void window_close(struct memory_window *window)
 
 size_t window_hugepage_size(void)
 {
-	static const char label[] = "Hugepagesize:";
-	size_t kib = 0;
-	char line[128];
-	FILE *f = fopen("/proc/meminfo", "re");
-
-	if (!f)
-		return 0;
-	while (fgets(line, sizeof(line), f))
-		if (strncmp(line, label, sizeof(label) - 1) == 0 &&
-		    sscanf(line + sizeof(label) - 1, "%zu", &kib) == 1)
-			break;
-	fclose(f);
-	return kib << 10;
+	return (size_t)sysfs_kib("/proc/meminfo", "Hugepagesize:") << 10;
 }
 
-/* Fault all pages in, so that a shortage shows here and not at the first touch. */
-static int memory_populate(char *cpu, size_t size)
+int memory_populate(char *cpu, size_t size)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 

@@ -30,6 +30,9 @@ void window_close(struct memory_window *window);
 int window_take(struct memory_window *window, size_t size, size_t align, char **cpu);
 void window_give(struct memory_window *window, char *cpu, size_t size);
 
+/* Fault all pages in, so that a shortage shows here and not at the first touch. 0 or -errno. */
+int memory_populate(char *cpu, size_t size);
+
 /* Bytes of a hugepage of the default size, 0 when the kernel has none. */
 size_t window_hugepage_size(void);
 

@@ -24,8 +24,8 @@ struct page {
 
 	/* The tenant's own, in the first page of its run. */
 	union {
-		size_t coherent_size; /* bytes, as asked for */
-		struct {	      /* a pool's unit of memory: src/pool/unit.c */
+		size_t coherent_size;	       /* bytes, as asked for */
+		struct {		       /* a pool's unit of memory: src/pool/unit.c */
 			struct page *next;     /* with unused blocks, in the pool's list */
 			uint8_t *state;	       /* a byte a block: enum block_state */
 			uint32_t unused_count; /* blocks whose state is BLOCK_UNUSED */

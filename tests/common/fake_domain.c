@@ -90,3 +90,19 @@ void fake_place_close(struct fake_place *p)
 	domain_fini(&p->fake.domain);
 	pthread_mutex_destroy(&p->pools.lock);
 }
+
+int fake_place_setup(void **state)
+{
+	static struct fake_place place;
+
+	log_capture();
+	fake_place_open(&place, NULL, 0);
+	*state = &place;
+	return 0;
+}
+
+int fake_place_teardown(void **state)
+{
+	fake_place_close(*state);
+	return 0;
+}

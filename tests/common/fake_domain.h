@@ -35,4 +35,10 @@ struct fake_place {
 void fake_place_open(struct fake_place *p, const struct iova_range *ranges, size_t n);
 void fake_place_close(struct fake_place *p);
 
+/* As fixtures of cmocka: *state is a struct fake_place; the log is captured. */
+int fake_place_setup(void **state);
+int fake_place_teardown(void **state);
+
+#define place_test(f) cmocka_unit_test_setup_teardown(f, fake_place_setup, fake_place_teardown)
+
 #endif

@@ -10,22 +10,6 @@
 #include "fake_domain.h"
 #include "memory/coherent.h"
 
-static int open_place(void **state)
-{
-	static struct fake_place place;
-
-	log_capture();
-	fake_place_open(&place, NULL, 0);
-	*state = &place;
-	return 0;
-}
-
-static int close_place(void **state)
-{
-	fake_place_close(*state);
-	return 0;
-}
-
 static void *alloc(struct fake_place *p, size_t size, dma_addr_t *handle)
 {
 	return coherent_alloc(p->arena, &p->coherent, size, handle, GFP_KERNEL);
@@ -391,30 +375,28 @@ static void a_forked_child_does_not_have_the_arena(void **state)
 	release(p, 4096, memory, handle);
 }
 
-#define arena_test(f) cmocka_unit_test_setup_teardown(f, open_place, close_place)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		arena_test(coherent_memory_is_zeroed_and_naturally_aligned),
-		arena_test(memory_that_was_used_comes_back_zeroed),
-		arena_test(sizes_that_make_no_sense_are_refused),
-		arena_test(a_free_that_does_not_match_is_reported_and_dropped),
-		arena_test(a_narrow_mask_is_served_from_below_it_and_a_wide_one_from_above),
-		arena_test(a_mask_that_cuts_through_a_chunk_is_kept),
-		arena_test(narrowing_a_mask_below_memory_in_use_is_refused),
-		arena_test(atomic_never_grows_and_finds_the_reserve),
-		arena_test(when_the_domain_gives_no_more_what_is_there_is_used_up),
-		arena_test(a_small_memory_limit_still_gives_all_that_it_allows),
-		arena_test(idle_chunks_make_room_for_a_request_that_fits_none),
-		arena_test(a_large_block_goes_back_to_the_system_when_it_is_freed),
-		arena_test(chunks_that_the_domain_keeps_are_reported_and_kept),
-		arena_test(translation_knows_only_memory_that_is_handed_out),
-		arena_test(translation_never_gives_an_address_above_the_mask),
-		arena_test(high_memory_is_no_reserve_for_a_narrow_mask),
-		arena_test(what_an_idle_chunk_makes_room_for_is_mapped_once),
-		arena_test(masks_may_change_while_others_allocate),
-		arena_test(a_forked_child_does_not_have_the_arena),
+		place_test(coherent_memory_is_zeroed_and_naturally_aligned),
+		place_test(memory_that_was_used_comes_back_zeroed),
+		place_test(sizes_that_make_no_sense_are_refused),
+		place_test(a_free_that_does_not_match_is_reported_and_dropped),
+		place_test(a_narrow_mask_is_served_from_below_it_and_a_wide_one_from_above),
+		place_test(a_mask_that_cuts_through_a_chunk_is_kept),
+		place_test(narrowing_a_mask_below_memory_in_use_is_refused),
+		place_test(atomic_never_grows_and_finds_the_reserve),
+		place_test(when_the_domain_gives_no_more_what_is_there_is_used_up),
+		place_test(a_small_memory_limit_still_gives_all_that_it_allows),
+		place_test(idle_chunks_make_room_for_a_request_that_fits_none),
+		place_test(a_large_block_goes_back_to_the_system_when_it_is_freed),
+		place_test(chunks_that_the_domain_keeps_are_reported_and_kept),
+		place_test(translation_knows_only_memory_that_is_handed_out),
+		place_test(translation_never_gives_an_address_above_the_mask),
+		place_test(high_memory_is_no_reserve_for_a_narrow_mask),
+		place_test(what_an_idle_chunk_makes_room_for_is_mapped_once),
+		place_test(masks_may_change_while_others_allocate),
+		place_test(a_forked_child_does_not_have_the_arena),
 	};
 
 	return cmocka_run_group_tests_name("arena", tests, NULL, NULL);
