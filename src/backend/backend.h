@@ -31,6 +31,9 @@ struct chunk {
 	size_t size;
 };
 
+/* What a device may do with memory. */
+enum domain_access { DOMAIN_READ = 1, DOMAIN_WRITE = 2 };
+
 struct domain_ops {
 	const char *backend; /* "vfio" */
 
@@ -49,13 +52,35 @@ struct domain_ops {
 	 */
 	int (*withdraw)(struct domain *domain, const struct chunk *chunk);
 
+	/*
+	 * Map whole granules of memory that exists already, where it lies, at a dma address that
+	 * the caller took from domain->iova; access is an OR of enum domain_access, and the device
+	 * may do more where the IOMMU can't express it. -EFAULT when some of the memory is not
+	 * there or may not be accessed so, -ENOMEM when a limit is hit, each in words. NULL where
+	 * memory that exists can't be mapped.
+	 */
+	int (*map)(struct domain *domain, dma_addr_t dma, void *cpu, size_t size,
+		   unsigned int access);
+
+	/*
+	 * End n mappings made by map, neighbours that fill the range, in one step: after it the
+	 * device reaches none of them. When it fails it may still reach all of them.
+	 */
+	int (*unmap)(struct domain *domain, dma_addr_t dma, size_t size, unsigned int n);
+
+	/*
+	 * Where the device has a copy of its own of the memory that map mapped: bring a part of
+	 * one mapping to the device, or from it. NULL where both see the same memory.
+	 */
+	void (*sync)(struct domain *domain, dma_addr_t dma, size_t size, bool for_device);
+
 	/* The last device is gone: unmap what is left and give all memory back. */
 	void (*destroy)(struct domain *domain);
 };
 
 /*
- * Embedded by each backend in a struct of its own. The lock serialises provide, withdraw, joining
- * and leaving; the backend takes it.
+ * Embedded by each backend in a struct of its own. The lock serialises provide, withdraw, map,
+ * unmap, joining and leaving, where the backend takes it, and guards iova for who maps.
  */
 struct domain {
 	const struct domain_ops *ops;
