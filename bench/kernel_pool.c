@@ -200,7 +200,7 @@ void floor_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
 struct dma_pool *kernel_pool_create(const char *name, const struct pool_place *place, size_t size,
 				    size_t align, size_t boundary)
 {
-	size_t page_size = place->arena->page_size;
+	size_t page_size = ARENA_PAGE;
 	struct dma_pool *pool;
 
 	if (align == 0)

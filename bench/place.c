@@ -68,7 +68,7 @@ void bench_place_warm(struct bench_place *p, size_t size)
 {
 	struct page *first;
 
-	if (arena_take(p->arena, &p->orphans, size, p->arena->page_size, GFP_KERNEL, &first))
+	if (arena_take(p->arena, &p->orphans, size, ARENA_PAGE, GFP_KERNEL, &first))
 		bench_fail("%s", error_last());
 	arena_give(p->arena, first);
 }

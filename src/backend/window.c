@@ -27,6 +27,9 @@
 /* The size is a multiple of this. */
 #define WINDOW_ALIGN ((size_t)1 << 30)
 
+/* What the page map and the codes of pools can tell apart: pagemap.h. */
+#define WINDOW_MAX ((size_t)64 << 30)
+
 static const int reserve_flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 
 int window_open(struct memory_window *window)
@@ -34,6 +37,9 @@ int window_open(struct memory_window *window)
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	size_t wanted = 2 * page * (size_t)sysconf(_SC_PHYS_PAGES);
 	size_t size = (wanted + WINDOW_ALIGN - 1) & ~(WINDOW_ALIGN - 1);
+
+	if (size > WINDOW_MAX)
+		size = WINDOW_MAX;
 	void *base;
 	int err;
 

@@ -62,4 +62,14 @@ static inline size_t bitmap_next(const uint64_t *map, size_t from, size_t end, b
 	return end;
 }
 
+/*
+ * Load what another thread may be writing, where any of its values will do. Not an atomic load
+ * where nobody looks, since compilers do not fold those into the comparison that follows.
+ */
+#ifdef __SANITIZE_THREAD__
+#define racy_load(p) __atomic_load_n(p, __ATOMIC_RELAXED)
+#else
+#define racy_load(p) (*(p))
+#endif
+
 #endif

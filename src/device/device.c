@@ -154,9 +154,10 @@ static void leak_count(struct arena *arena, struct page *first, void *context)
 {
 	struct leak *leak = context;
 
+	(void)arena;
 	if (first->tenant == &leak->dev->coherent) {
 		leak->runs++;
-		leak->bytes += (size_t)first->run_pages * arena->page_size;
+		leak->bytes += (size_t)first->run_pages * ARENA_PAGE;
 	}
 }
 
@@ -252,7 +253,7 @@ void dmaland_get_info(struct dmaland_device *dev, struct dmaland_info *info)
 	pthread_mutex_unlock(&domain->lock);
 
 	pthread_spin_lock(&arena->lock);
-	info->memory_in_use = (arena->pages - arena->free_pages) * arena->page_size;
+	info->memory_in_use = (arena->pages - arena->free_pages) * ARENA_PAGE;
 	pthread_spin_unlock(&arena->lock);
 }
 

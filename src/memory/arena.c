@@ -38,8 +38,7 @@ int arena_create(struct domain *domain, struct arena **result)
 	if (!arena)
 		return error_set(ENOMEM, "no memory for an arena");
 	arena->domain = domain;
-	arena->page_size = domain->granule;
-	err = pagemap_open(&arena->pagemap, domain->window, domain->window_size, domain->granule);
+	err = pagemap_open(&arena->pagemap, domain->window, domain->window_size);
 	if (err)
 		goto free_arena;
 	err = pthread_mutex_init(&arena->growing, NULL);
@@ -61,18 +60,17 @@ free_arena:
 /* ---- runs ---- */
 
 /* The first page of the chunk where n free ones begin, aligned; chunk->pages when there is none. */
-static size_t chunk_find(const struct arena_chunk *chunk, size_t n, size_t page_size, size_t align,
-			 uint64_t mask)
+static size_t chunk_find(const struct arena_chunk *chunk, size_t n, size_t align, uint64_t mask)
 {
 	const struct chunk *m = &chunk->memory;
-	size_t step = align > page_size ? align / page_size : 1;
-	size_t phase = (step - (m->dma / page_size) % step) % step;
+	size_t step = align > ARENA_PAGE ? align / ARENA_PAGE : 1;
+	size_t phase = (step - (m->dma / ARENA_PAGE) % step) % step;
 	size_t end = chunk->pages, at = phase;
 
 	if (m->dma > mask || (((uintptr_t)m->cpu ^ m->dma) & (align - 1)))
 		return chunk->pages;
 	if (mask - m->dma < m->size - 1)
-		end = (size_t)((mask - m->dma + 1) / page_size);
+		end = (size_t)((mask - m->dma + 1) / ARENA_PAGE);
 
 	while (at + n <= end) {
 		size_t begin = bitmap_next(chunk->free, at, end, true);
@@ -89,20 +87,23 @@ static size_t chunk_find(const struct arena_chunk *chunk, size_t n, size_t page_
 	return chunk->pages;
 }
 
-/* Mark a run as taken; the lock is held. */
+/* How n pages are taken: as one run, or each a run of its own. */
+enum take { TAKE_RUN, TAKE_PAGES };
+
+/* Mark pages as taken; the lock is held. */
 static struct page *chunk_take(struct arena *arena, struct arena_chunk *chunk, size_t at, size_t n,
-			       struct arena_tenant *tenant)
+			       struct arena_tenant *tenant, enum take take)
 {
-	struct page *first =
-		pagemap_find(&arena->pagemap, chunk->memory.cpu + at * arena->page_size);
+	struct page *first = pagemap_find(&arena->pagemap, chunk->memory.cpu + at * ARENA_PAGE);
 
 	for (size_t i = 0; i < n; i++) {
 		bitmap_clear(chunk->free, at + i);
-		first[i].run_offset = (uint32_t)i;
-		first[i].run_pages = 0;
-		__atomic_store_n(&first[i].tenant, tenant, __ATOMIC_RELEASE);
+		first[i].run_offset = take == TAKE_RUN ? (uint32_t)i : 0;
+		first[i].run_pages = take == TAKE_RUN ? 0 : 1;
+		page_set_tenant(&first[i], tenant);
 	}
-	first->run_pages = (uint32_t)n;
+	if (take == TAKE_RUN)
+		first->run_pages = (uint32_t)n;
 	chunk->free_pages -= n;
 	arena->free_pages -= n;
 	return first;
@@ -120,11 +121,11 @@ static size_t free_pages_below(const struct arena *arena, uint64_t mask)
 }
 
 /*
- * A run from what is mapped, leaving `keep` pages free under the tenant's mask; NULL when there is
+ * Pages from what is mapped, leaving `keep` pages free under the tenant's mask; NULL when there are
  * none.
  */
 static struct page *arena_find(struct arena *arena, struct arena_tenant *tenant, size_t n,
-			       size_t align, size_t keep)
+			       size_t align, size_t keep, enum take take)
 {
 	struct page *first = NULL;
 
@@ -136,9 +137,9 @@ static struct page *arena_find(struct arena *arena, struct arena_tenant *tenant,
 
 		if (chunk->free_pages < n)
 			continue;
-		at = chunk_find(chunk, n, arena->page_size, align, tenant->limits->coherent_mask);
+		at = chunk_find(chunk, n, align, tenant->limits->coherent_mask);
 		if (at < chunk->pages)
-			first = chunk_take(arena, chunk, at, n, tenant);
+			first = chunk_take(arena, chunk, at, n, tenant, take);
 	}
 unlock:
 	pthread_spin_unlock(&arena->lock);
@@ -151,10 +152,10 @@ static void run_release(struct arena *arena, struct page *first)
 	struct arena_chunk *chunk = first->chunk;
 	size_t n = first->run_pages;
 	size_t at = (size_t)(pagemap_address(&arena->pagemap, first) - chunk->memory.cpu) >>
-		    arena->pagemap.shift;
+		    ARENA_PAGE_SHIFT;
 
 	for (size_t i = 0; i < n; i++) {
-		__atomic_store_n(&first[i].tenant, NULL, __ATOMIC_RELEASE);
+		page_set_tenant(&first[i], NULL);
 		bitmap_set(chunk->free, at + i);
 	}
 	first->run_pages = 0;
@@ -173,7 +174,7 @@ void arena_hand_over(struct arena *arena, struct page *first, struct arena_tenan
 {
 	pthread_spin_lock(&arena->lock);
 	for (size_t i = 0; i < first->run_pages; i++)
-		__atomic_store_n(&first[i].tenant, tenant, __ATOMIC_RELEASE);
+		page_set_tenant(&first[i], tenant);
 	pthread_spin_unlock(&arena->lock);
 }
 
@@ -183,10 +184,10 @@ bool arena_give_if(struct arena *arena, struct arena_tenant *tenant, const void 
 	struct page *page = pagemap_find(&arena->pagemap, address);
 	bool accepted;
 
-	if (!page || ((uintptr_t)address & (arena->page_size - 1)))
+	if (!page || ((uintptr_t)address & (ARENA_PAGE - 1)))
 		return false;
 	pthread_spin_lock(&arena->lock);
-	accepted = page->chunk && page->tenant == tenant && page->run_offset == 0 &&
+	accepted = page->chunk && page_tenant(page) == tenant && page->run_offset == 0 &&
 		   accept(page, context);
 	if (accepted)
 		run_release(arena, page);
@@ -234,7 +235,7 @@ static void chunk_announce(struct arena *arena, const struct arena_chunk *chunk,
 /* Add a chunk of size bytes; `growing` is held. */
 static int chunk_add(struct arena *arena, size_t size, size_t align, uint64_t mask)
 {
-	size_t pages = size >> arena->pagemap.shift;
+	size_t pages = size >> ARENA_PAGE_SHIFT;
 	struct arena_chunk *chunk;
 	int err;
 
@@ -270,16 +271,17 @@ free_chunk:
  */
 static int arena_grow(struct arena *arena, size_t size, size_t align, uint64_t mask)
 {
-	size_t want = power_of_two_covering(arena->pages * arena->page_size);
+	size_t want = power_of_two_covering(arena->pages * ARENA_PAGE);
+	size_t granule = arena->domain->granule;
 	int err;
 
-	size = align_up(size, arena->page_size);
+	size = align_up(size, granule);
 	if (want < CHUNK_SIZE_MIN)
 		want = CHUNK_SIZE_MIN;
 	if (want > CHUNK_SIZE_MAX)
 		want = CHUNK_SIZE_MAX;
 	for (;; want /= 2) {
-		size_t chunk_size = want > size ? align_up(want, arena->page_size) : size;
+		size_t chunk_size = want > size ? align_up(want, granule) : size;
 		size_t chunk_align = power_of_two_covering(chunk_size);
 
 		if (chunk_align > CHUNK_ALIGN_MAX)
@@ -371,21 +373,21 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 
 	pthread_mutex_lock(&arena->growing);
 	mask = tenant->limits->coherent_mask; /* does not change meanwhile: arena_set_mask() */
-	*first = arena_find(arena, tenant, n, align, ARENA_RESERVE_PAGES);
+	*first = arena_find(arena, tenant, n, align, ARENA_RESERVE_PAGES, TAKE_RUN);
 	while (!*first) {
 		err = arena_grow(arena, size, align, mask);
-		*first = arena_find(arena, tenant, n, align, 0);
+		*first = arena_find(arena, tenant, n, align, 0, TAKE_RUN);
 		if (*first || !err)
 			continue;
 		/* What others hold idle may do; or its chunks make room for one that does. */
 		for (struct arena_shrinker *s = arena->shrinkers; s; s = s->next)
 			s->shrink(s);
-		*first = arena_find(arena, tenant, n, align, 0);
+		*first = arena_find(arena, tenant, n, align, 0, TAKE_RUN);
 		if (*first)
 			break;
 		trim_locked(arena, 0);
 		err = arena_grow(arena, size, align, mask);
-		*first = arena_find(arena, tenant, n, align, 0);
+		*first = arena_find(arena, tenant, n, align, 0, TAKE_RUN);
 		if (err)
 			break;
 	}
@@ -396,13 +398,13 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, size_t align,
 	       gfp_t gfp, struct page **first)
 {
-	size_t n = (size + arena->page_size - 1) >> arena->pagemap.shift;
+	size_t n = (size + ARENA_PAGE - 1) >> ARENA_PAGE_SHIFT;
 	size_t keep = gfp & __GFP_RECLAIM ? ARENA_RESERVE_PAGES : 0;
 
 	if (n > UINT32_MAX || size > arena->domain->window_size)
 		return error_set(ENOMEM, "%zu MiB were asked, and the window has %zu MiB in all",
 				 size >> 20, arena->domain->window_size >> 20);
-	*first = arena_find(arena, tenant, n, align, keep);
+	*first = arena_find(arena, tenant, n, align, keep, TAKE_RUN);
 	if (*first)
 		return 0;
 	if (!(gfp & __GFP_RECLAIM))
@@ -410,8 +412,21 @@ int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, si
 			ENOMEM,
 			"no %zu KiB are mapped and free, and GFP_ATOMIC does not map more: "
 			"allocate ahead with GFP_KERNEL",
-			n * arena->page_size >> 10);
+			n * ARENA_PAGE >> 10);
 	return arena_take_growing(arena, tenant, size, n, align, first);
+}
+
+size_t arena_take_pages(struct arena *arena, struct arena_tenant *tenant, size_t n, gfp_t gfp,
+			struct page **first)
+{
+	size_t keep = gfp & __GFP_RECLAIM ? ARENA_RESERVE_PAGES : 0;
+
+	for (; n; n /= 2) {
+		*first = arena_find(arena, tenant, n, ARENA_PAGE, keep, TAKE_PAGES);
+		if (*first)
+			break;
+	}
+	return n;
 }
 
 void arena_add_shrinker(struct arena *arena, struct arena_shrinker *shrinker)
@@ -437,7 +452,7 @@ void arena_prepare(struct arena *arena, struct arena_tenant *tenant)
 {
 	struct page *first;
 
-	if (arena_take(arena, tenant, arena->page_size, arena->page_size, GFP_KERNEL, &first) == 0)
+	if (arena_take(arena, tenant, ARENA_PAGE, ARENA_PAGE, GFP_KERNEL, &first) == 0)
 		arena_give(arena, first);
 }
 
@@ -448,8 +463,8 @@ static struct page *run_of_device(struct arena *arena, const struct arena_chunk 
 	struct page *pages = pagemap_find(&arena->pagemap, chunk->memory.cpu);
 
 	for (; index < chunk->pages; index++)
-		if (pages[index].tenant && pages[index].run_offset == 0 &&
-		    pages[index].tenant->limits == limits)
+		if (page_tenant(&pages[index]) && pages[index].run_offset == 0 &&
+		    page_tenant(&pages[index])->limits == limits)
 			return &pages[index];
 	return NULL;
 }
@@ -486,8 +501,8 @@ static dma_addr_t highest_in_use(struct arena *arena, const struct dma_limits *l
 		if (chunk->free_pages == chunk->pages)
 			continue;
 		for (size_t i = chunk->pages; i-- > 0;)
-			if (pages[i].tenant && pages[i].tenant->limits == limits)
-				return chunk->memory.dma + (i + 1) * arena->page_size - 1;
+			if (page_tenant(&pages[i]) && page_tenant(&pages[i])->limits == limits)
+				return chunk->memory.dma + (i + 1) * ARENA_PAGE - 1;
 	}
 	return 0;
 }

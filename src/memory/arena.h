@@ -37,7 +37,6 @@ struct arena {
 	struct domain *domain;
 	unsigned int devices; /* that use it; guarded by the domain's lock */
 	struct pagemap pagemap;
-	size_t page_size;
 
 	/* One at a time adds or removes chunks; held across system calls. */
 	pthread_mutex_t growing;
@@ -66,6 +65,13 @@ void arena_destroy(struct arena *arena);
  */
 int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, size_t align,
 	       gfp_t gfp, struct page **first);
+
+/*
+ * Take several pages from what is mapped, neighbours, each a run of its own; as many as there are of
+ * n, or none. How many; the first's entry in *first.
+ */
+size_t arena_take_pages(struct arena *arena, struct arena_tenant *tenant, size_t n, gfp_t gfp,
+			struct page **first);
 
 /* Give a run back. Makes no system call. */
 void arena_give(struct arena *arena, struct page *first);

@@ -37,7 +37,7 @@ void *coherent_alloc(struct arena *arena, struct arena_tenant *tenant, size_t si
 		return NULL;
 	first->coherent_size = size;
 	vaddr = pagemap_address(&arena->pagemap, first);
-	memset(vaddr, 0, align_up(size, arena->page_size));
+	memset(vaddr, 0, align_up(size, ARENA_PAGE));
 	*handle = chunk_dma(first->chunk, vaddr);
 	return vaddr;
 }

@@ -4,6 +4,7 @@
  */
 #include "memory/pagemap.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -11,13 +12,16 @@
 #include "base/bits.h"
 #include "base/error.h"
 
-int pagemap_open(struct pagemap *map, const char *window, size_t window_size, size_t page_size)
+int pagemap_open(struct pagemap *map, const char *window, size_t window_size)
 {
 	void *pages;
 
+	if (window_size >> ARENA_PAGE_SHIFT > PAGEMAP_PAGES_MAX)
+		return error_set(EINVAL, "a window of %zu GiB; the page map takes %llu",
+				 window_size >> 30,
+				 (unsigned long long)(PAGEMAP_PAGES_MAX << ARENA_PAGE_SHIFT) >> 30);
 	map->window = window;
-	map->shift = (unsigned int)__builtin_ctzll(page_size);
-	map->count = window_size >> map->shift;
+	map->count = window_size >> ARENA_PAGE_SHIFT;
 	map->reserved = align_up(map->count * sizeof(struct page), (size_t)sysconf(_SC_PAGESIZE));
 	pages = mmap(NULL, map->reserved, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 		     -1, 0);
@@ -38,12 +42,12 @@ int pagemap_commit(struct pagemap *map, const char *cpu, size_t size)
 	uintptr_t page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
 	struct page *first = pagemap_find(map, cpu);
 	uintptr_t begin = (uintptr_t)first & ~(page_size - 1);
-	uintptr_t end = align_up((uintptr_t)(first + (size >> map->shift)), page_size);
+	uintptr_t end = align_up((uintptr_t)(first + (size >> ARENA_PAGE_SHIFT)), page_size);
 
 	if (mprotect((void *)begin, end - begin, PROT_READ | PROT_WRITE))
 		return error_system("cannot get %zu KiB for the page map",
 				    (size_t)(end - begin) >> 10);
-	for (size_t i = 0; i < size >> map->shift; i++)
+	for (size_t i = 0; i < size >> ARENA_PAGE_SHIFT; i++)
 		memset(&first[i], 0, sizeof(first[i]));
 	return 0;
 }

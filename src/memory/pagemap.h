@@ -12,8 +12,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/bits.h"
+
 struct arena_chunk;
 struct arena_tenant;
+
+/*
+ * What memory is handed out by: the smallest page of x86-64 and of its IOMMUs. A domain of a larger
+ * granule maps several at a time.
+ */
+enum { ARENA_PAGE_SHIFT = 12, ARENA_PAGE = 1 << ARENA_PAGE_SHIFT };
+
+/* The largest window: 64 GiB. It bounds what one domain may hold of coherent memory and pools. */
+#define PAGEMAP_PAGES_MAX (UINT64_C(1) << 24)
 
 struct page {
 	struct arena_chunk *chunk;   /* NULL: no memory here */
@@ -24,42 +35,55 @@ struct page {
 
 	/* The tenant's own, in the first page of its run. */
 	union {
-		size_t coherent_size;	       /* bytes, as asked for */
-		struct {		       /* a pool's unit of memory: src/pool/unit.c */
-			struct page *next;     /* with unused blocks, in the pool's list */
-			uint8_t *state;	       /* a byte a block: enum block_state */
-			uint32_t unused_count; /* blocks whose state is BLOCK_UNUSED */
-			uint32_t lowest;       /* none of those is below this one */
-			uint8_t inline_state[16];
+		size_t coherent_size;	 /* bytes, as asked for */
+		struct {		 /* a pool's unit of memory: src/pool/unit.c */
+			char *base;	 /* where the unit begins */
+			uint8_t *state;	 /* a byte a block: enum block_state */
+			uint64_t unused; /* a bit a block; or a bit for each word of bits */
+			uint32_t next;	 /* index of a page, in the pool's list */
+			uint8_t inline_state[4];
 		} unit;
 	};
-};
+} __attribute__((aligned(64)));
+
+_Static_assert(sizeof(struct page) == 64, "an entry is a line of the cache");
 
 struct pagemap {
 	struct page *pages;
 	size_t count;
 	size_t reserved; /* bytes of the array */
 	const char *window;
-	unsigned int shift; /* log2 of the page size */
 };
 
-int pagemap_open(struct pagemap *map, const char *window, size_t window_size, size_t page_size);
+int pagemap_open(struct pagemap *map, const char *window, size_t window_size);
 void pagemap_close(struct pagemap *map);
 
 /* Make the entries for this memory writable, and fault them in. 0 or -ENOMEM in words. */
 int pagemap_commit(struct pagemap *map, const char *cpu, size_t size);
 
+/* Who has the page of an address that may be anything. */
+static inline struct arena_tenant *page_tenant(const struct page *page)
+{
+	return racy_load(&page->tenant);
+}
+
+/* What was written to the page's entry before is seen by who finds the tenant. */
+static inline void page_set_tenant(struct page *page, struct arena_tenant *tenant)
+{
+	__atomic_store_n(&page->tenant, tenant, __ATOMIC_RELEASE);
+}
+
 /* The entry of an address; NULL when it lies outside of the window. */
 static inline struct page *pagemap_find(const struct pagemap *map, const void *address)
 {
-	size_t index = ((uintptr_t)address - (uintptr_t)map->window) >> map->shift;
+	size_t index = ((uintptr_t)address - (uintptr_t)map->window) >> ARENA_PAGE_SHIFT;
 
 	return index < map->count ? &map->pages[index] : NULL;
 }
 
 static inline char *pagemap_address(const struct pagemap *map, const struct page *page)
 {
-	return (char *)(uintptr_t)map->window + ((size_t)(page - map->pages) << map->shift);
+	return (char *)(uintptr_t)map->window + ((size_t)(page - map->pages) << ARENA_PAGE_SHIFT);
 }
 
 #endif

@@ -2,20 +2,21 @@
 /*
  * magazine.c - each thread's stacks of free blocks (after Bonwick and Adams, USENIX 2001)
  *
- *   thread --> slots[pool->id] --> magazine: |blk|blk|blk|  count, capacity
- *                             \--> nobody    (a magazine that is no pool's)
+ *   thread --> table, by pool --> magazine: half |blk|blk|blk|   half |blk|blk|blk|
+ *   pool   --> depot: full halves, empty halves
+ *         \--> units with unused blocks
  *
- * A thread finds its magazine by the pool's id in a table of its own; nothing is to be registered. A
- * slot is never NULL, and its magazine is the pool's only if magazine->pool says so: when a pool
- * ends, its magazines become nobody's, wherever they are, and their threads find out at their next
- * use.
+ * A thread finds its magazine by the pool's slot in a table of its own; nothing is to be registered.
+ * The magazine is the pool's only if magazine->pool says so: when a pool ends, its magazines become
+ * nobody's, wherever they are, and their threads find out at their next use.
  *
- * There is no depot of full magazines: the state bytes of the units are one, at a byte a block where
- * an array of magazines takes 24. Filling and emptying goes by half a magazine under one lock.
+ * Where a magazine has neither block nor room, a half is exchanged with the depot under the pool's
+ * lock. So that bookkeeping stays small the depot has halves for some of the pool's blocks only
+ * (depot_wants). Without a full or an empty one, blocks go from and to the bits of their units.
  *
- * Tables and magazines are never freed but kept to be used again, so that a stale pointer in a slot
- * always leads to a magazine. Some are kept ready: a fresh thread under GFP_ATOMIC, or one that
- * only frees, gets its own without a system call; when there are none it works without.
+ * Tables are never freed but kept to be used again by other threads. Some are kept ready, as are
+ * halves: a fresh thread under GFP_ATOMIC, or one that only frees, gets its own without a system
+ * call; when there are none it works without.
  */
 #include "pool/pool_internal.h"
 
@@ -25,10 +26,10 @@
 
 #include "base/error.h"
 
-enum { READY_TABLES = 2, READY_MAGAZINES = 4 };
+enum { READY_TABLES = 2, READY_HALVES = 8 };
 
-static struct magazine nobody;
-static struct thread_magazines none = {.slots = {[0 ... POOL_IDS - 1] = &nobody}};
+/* Of threads that have none: read, and never written. */
+static struct thread_magazines none;
 
 _Thread_local struct thread_magazines *thread_magazines __attribute__((tls_model("initial-exec"))) =
 	&none;
@@ -39,18 +40,24 @@ static struct {
 	int error; /* of setting up */
 	pthread_key_t key;
 	pthread_spinlock_t lock;
-	struct magazine *magazines; /* to be used */
+	struct half *halves; /* to be used */
 	struct thread_magazines *tables;
-	unsigned int magazine_count, table_count;
+	unsigned int half_count, table_count;
 	bool id_taken[POOL_IDS];
 } registry = {.once = PTHREAD_ONCE_INIT};
 
-/* A magazine ends with its thread or with its pool; the registry's lock is held. */
-static void magazine_recycle(struct magazine *magazine)
+static struct half *half_pop(struct half **list)
 {
-	magazine->next = registry.magazines;
-	registry.magazines = magazine;
-	registry.magazine_count++;
+	struct half *half = *list;
+
+	*list = half->next;
+	return half;
+}
+
+static void half_push(struct half **list, struct half *half)
+{
+	half->next = *list;
+	*list = half;
 }
 
 static void pool_unlink(struct dma_pool *pool, struct magazine *magazine)
@@ -62,14 +69,9 @@ static void pool_unlink(struct dma_pool *pool, struct magazine *magazine)
 	*link = magazine->next;
 }
 
-static void magazine_set_top(struct magazine *magazine, struct parked *top)
+static void half_set_count(struct half *half, uint32_t count)
 {
-	__atomic_store_n(&magazine->top, top, __ATOMIC_RELAXED);
-}
-
-static void magazine_set_other_count(struct magazine *magazine, uint32_t count)
-{
-	__atomic_store_n(&magazine->other_count, count, __ATOMIC_RELAXED);
+	__atomic_store_n(&half->count, count, __ATOMIC_RELAXED);
 }
 
 /* Neither blocks nor room. */
@@ -77,21 +79,27 @@ static void magazine_close(struct magazine *magazine)
 {
 	magazine_set_top(magazine, magazine->begin);
 	magazine->end = magazine->begin;
-	magazine_set_other_count(magazine, 0);
+	half_set_count(magazine->other, 0);
 	magazine->capacity = 0;
+}
+
+/* A half's blocks go to their units; the pool's lock is held. */
+static void half_put(struct dma_pool *pool, struct half *half)
+{
+	pool->bad_frees += units_put(pool, half->codes, half->count);
+	half_set_count(half, 0);
 }
 
 /* Both halves are put away; the pool's lock is held. */
 static void put_both(struct dma_pool *pool, struct magazine *magazine)
 {
-	pool->bad_frees += units_put(pool, magazine->other, magazine->other_count);
+	half_put(pool, magazine->other);
 	pool->bad_frees +=
 		units_put(pool, magazine->begin, (uint32_t)(magazine->top - magazine->begin));
-	magazine_set_other_count(magazine, 0);
 	magazine_set_top(magazine, magazine->begin);
 }
 
-/* A thread ends: its blocks go back to their pools. */
+/* A thread ends: its blocks go back to their pools. Its table keeps the halves. */
 static void thread_end(void *context)
 {
 	struct thread_magazines *table = context;
@@ -99,21 +107,17 @@ static void thread_end(void *context)
 	thread_magazines = &none;
 	pthread_spin_lock(&registry.lock);
 	for (unsigned int i = 1; i < POOL_IDS; i++) {
-		struct magazine *magazine = table->slots[i];
+		struct magazine *magazine = &table->slots[i];
 		struct dma_pool *pool = magazine->pool;
 
-		if (magazine == &nobody)
+		if (!pool)
 			continue;
-		table->slots[i] = &nobody;
-		if (pool) {
-			pthread_spin_lock(&pool->lock);
-			pool_unlink(pool, magazine);
-			put_both(pool, magazine);
-			pthread_spin_unlock(&pool->lock);
-			magazine_close(magazine);
-			__atomic_store_n(&magazine->pool, NULL, __ATOMIC_RELAXED);
-		}
-		magazine_recycle(magazine);
+		pthread_spin_lock(&pool->lock);
+		pool_unlink(pool, magazine);
+		put_both(pool, magazine);
+		pthread_spin_unlock(&pool->lock);
+		magazine_close(magazine);
+		__atomic_store_n(&magazine->pool, NULL, __ATOMIC_RELAXED);
 	}
 	table->next = registry.tables;
 	registry.tables = table;
@@ -126,20 +130,6 @@ static void registry_begin(void)
 	pthread_spin_init(&registry.lock, PTHREAD_PROCESS_PRIVATE);
 	registry.id_taken[0] = true;
 	registry.error = pthread_key_create(&registry.key, thread_end);
-}
-
-static struct magazine *magazine_pop(void)
-{
-	struct magazine *magazine;
-
-	pthread_spin_lock(&registry.lock);
-	magazine = registry.magazines;
-	if (magazine) {
-		registry.magazines = magazine->next;
-		registry.magazine_count--;
-	}
-	pthread_spin_unlock(&registry.lock);
-	return magazine;
 }
 
 static struct thread_magazines *table_pop(void)
@@ -166,29 +156,30 @@ static unsigned int registry_count(const unsigned int *count)
 	return n;
 }
 
-/* Keep some ready; that none can be had is no failure, since pools work without. */
+/* Keep some ready, faulted in; that none can be had is no failure, since pools work without. */
 static void registry_fill(void)
 {
 	while (registry_count(&registry.table_count) < READY_TABLES) {
-		struct thread_magazines *table = malloc(sizeof(*table));
+		struct thread_magazines *table = aligned_alloc(64, sizeof(*table));
 
 		if (!table)
 			return;
-		memcpy(table, &none, sizeof(*table));
+		memset(table, 0, sizeof(*table));
 		pthread_spin_lock(&registry.lock);
 		table->next = registry.tables;
 		registry.tables = table;
 		registry.table_count++;
 		pthread_spin_unlock(&registry.lock);
 	}
-	while (registry_count(&registry.magazine_count) < READY_MAGAZINES) {
-		struct magazine *magazine = malloc(sizeof(*magazine));
+	while (registry_count(&registry.half_count) < READY_HALVES) {
+		struct half *half = malloc(sizeof(*half));
 
-		if (!magazine)
+		if (!half)
 			return;
-		memset(magazine, 0, sizeof(*magazine));
+		memset(half, 0, sizeof(*half));
 		pthread_spin_lock(&registry.lock);
-		magazine_recycle(magazine);
+		half_push(&registry.halves, half);
+		registry.half_count++;
 		pthread_spin_unlock(&registry.lock);
 	}
 }
@@ -211,25 +202,37 @@ static bool thread_begin(void)
 	return true;
 }
 
+/* Two halves for a magazine that never had some. */
+static bool magazine_equip(struct magazine *magazine)
+{
+	if (magazine->half)
+		return true;
+	pthread_spin_lock(&registry.lock);
+	if (registry.half_count >= 2) {
+		registry.half_count -= 2;
+		magazine->half = half_pop(&registry.halves);
+		magazine->other = half_pop(&registry.halves);
+		magazine->begin = magazine->half->codes;
+	}
+	pthread_spin_unlock(&registry.lock);
+	return magazine->half;
+}
+
 struct magazine *magazine_get(struct dma_pool *pool, gfp_t gfp)
 {
 	struct magazine *magazine = magazine_of(pool);
 
 	if (magazine->pool == pool)
 		return magazine;
-	if (!pool->id)
+	if (!pool->slot)
 		return NULL;
 	if (gfp & __GFP_RECLAIM)
 		registry_fill();
 	if (!thread_begin())
 		return NULL;
 	magazine = magazine_of(pool);
-	if (magazine == &nobody)
-		magazine = magazine_pop();
-	if (!magazine)
+	if (!magazine_equip(magazine))
 		return NULL;
-	__atomic_store_n(&magazine->begin, magazine->halves[0], __ATOMIC_RELAXED);
-	magazine->other = magazine->halves[1];
 	magazine_close(magazine);
 	magazine->capacity = pool->half_max < HALF_MIN ? pool->half_max : HALF_MIN;
 	magazine->end = magazine->begin + magazine->capacity;
@@ -238,7 +241,6 @@ struct magazine *magazine_get(struct dma_pool *pool, gfp_t gfp)
 	magazine->next = pool->magazines;
 	pool->magazines = magazine;
 	pthread_spin_unlock(&pool->lock);
-	thread_magazines->slots[pool->id] = magazine;
 	return magazine;
 }
 
@@ -255,7 +257,7 @@ int magazines_begin(struct dma_pool *pool)
 	pool->half_max = (uint32_t)(MAGAZINE_BYTES / 2 / pool->unit_size * pool->per_unit);
 	if (pool->half_max > HALF_MAX)
 		pool->half_max = HALF_MAX;
-	if (!pool->half_max)
+	if (!pool->half_max || !(pool->reciprocal || pool->per_unit == 1))
 		return 0;
 	registry_fill();
 	pthread_spin_lock(&registry.lock);
@@ -263,7 +265,7 @@ int magazines_begin(struct dma_pool *pool)
 		id++;
 	if (id < POOL_IDS) {
 		registry.id_taken[id] = true;
-		pool->id = id;
+		pool->slot = id * sizeof(struct magazine);
 	}
 	pthread_spin_unlock(&registry.lock);
 	return 0;
@@ -273,7 +275,7 @@ void magazines_end(struct dma_pool *pool)
 {
 	struct magazine *magazine, *next;
 
-	if (!pool->id)
+	if (!pool->slot)
 		return;
 	pthread_spin_lock(&registry.lock);
 	for (magazine = pool->magazines; magazine; magazine = next) {
@@ -282,7 +284,7 @@ void magazines_end(struct dma_pool *pool)
 		__atomic_store_n(&magazine->pool, NULL, __ATOMIC_RELAXED);
 	}
 	pool->magazines = NULL;
-	registry.id_taken[pool->id] = false;
+	registry.id_taken[pool->slot / sizeof(struct magazine)] = false;
 	pthread_spin_unlock(&registry.lock);
 }
 
@@ -291,27 +293,35 @@ size_t magazines_parked(const struct dma_pool *pool)
 	size_t parked = 0;
 
 	for (const struct magazine *m = pool->magazines; m; m = m->next) {
-		const struct parked *top = __atomic_load_n(&m->top, __ATOMIC_RELAXED);
-		const struct parked *begin = __atomic_load_n(&m->begin, __ATOMIC_RELAXED);
+		const block_code *top = __atomic_load_n(&m->top, __ATOMIC_RELAXED);
+		const block_code *begin = __atomic_load_n(&m->begin, __ATOMIC_RELAXED);
+		const struct half *other = __atomic_load_n(&m->other, __ATOMIC_RELAXED);
 
-		/* Between two loads the thread may have swapped its halves. */
+		/* Between two loads the thread may have exchanged its halves. */
 		if (top >= begin && top <= begin + HALF_MAX)
 			parked += (size_t)(top - begin);
-		parked += __atomic_load_n(&m->other_count, __ATOMIC_RELAXED);
+		parked += __atomic_load_n(&other->count, __ATOMIC_RELAXED);
 	}
 	return parked;
 }
 
+/* Work on this half from now on; what it has is in its count. */
+static void magazine_load(struct magazine *magazine, struct half *half)
+{
+	__atomic_store_n(&magazine->half, half, __ATOMIC_RELAXED);
+	__atomic_store_n(&magazine->begin, half->codes, __ATOMIC_RELAXED);
+	magazine->end = half->codes + magazine->capacity;
+	magazine_set_top(magazine, half->codes + half->count);
+	half_set_count(half, 0);
+}
+
 static void magazine_swap(struct magazine *magazine)
 {
-	struct parked *was = magazine->begin;
-	uint32_t count = (uint32_t)(magazine->top - was);
+	struct half *was = magazine->half, *other = magazine->other;
 
-	__atomic_store_n(&magazine->begin, magazine->other, __ATOMIC_RELAXED);
-	magazine->end = magazine->begin + magazine->capacity;
-	magazine_set_top(magazine, magazine->begin + magazine->other_count);
-	magazine->other = was;
-	magazine_set_other_count(magazine, count);
+	half_set_count(was, (uint32_t)(magazine->top - magazine->begin));
+	__atomic_store_n(&magazine->other, was, __ATOMIC_RELAXED);
+	magazine_load(magazine, other);
 }
 
 /* Use makes a magazine larger. */
@@ -327,24 +337,40 @@ bool magazine_fill(struct dma_pool *pool, struct magazine *magazine)
 {
 	uint32_t n;
 
-	if (magazine->other_count) {
+	if (magazine->other->count) {
 		magazine_swap(magazine);
 		return true;
 	}
 	magazine_widen(pool, magazine);
 	pthread_spin_lock(&pool->lock);
-	n = units_take(pool, magazine->begin, magazine->capacity, BLOCK_PARKED);
-	magazine_set_top(magazine, magazine->begin + n);
+	if (pool->full && magazine->capacity == pool->half_max) {
+		half_push(&pool->empty, magazine->half);
+		magazine_load(magazine, half_pop(&pool->full));
+		n = (uint32_t)(magazine->top - magazine->begin);
+		pool->depot -= n;
+	} else {
+		n = units_take(pool, magazine->begin, magazine->capacity);
+		magazine_set_top(magazine, magazine->begin + n);
+	}
+	pool_note_fill(pool);
 	pthread_spin_unlock(&pool->lock);
 	return n;
 }
 
 void magazine_spill(struct dma_pool *pool, struct magazine *magazine)
 {
-	if (magazine->other_count) {
+	struct half *full = magazine->other;
+
+	if (full->count) {
 		pthread_spin_lock(&pool->lock);
-		pool->bad_frees += units_put(pool, magazine->other, magazine->other_count);
-		magazine_set_other_count(magazine, 0);
+		if (pool->empty && full->count == pool->half_max) {
+			__atomic_store_n(&magazine->other, half_pop(&pool->empty),
+					 __ATOMIC_RELAXED);
+			half_push(&pool->full, full);
+			pool->depot += full->count;
+		} else {
+			half_put(pool, full);
+		}
 		pthread_spin_unlock(&pool->lock);
 	}
 	magazine_swap(magazine);
@@ -356,4 +382,71 @@ void magazine_flush(struct dma_pool *pool, struct magazine *magazine)
 	pthread_spin_lock(&pool->lock);
 	put_both(pool, magazine);
 	pthread_spin_unlock(&pool->lock);
+}
+
+void depot_flush(struct dma_pool *pool)
+{
+	while (pool->full) {
+		struct half *half = half_pop(&pool->full);
+
+		pool->depot -= half->count;
+		half_put(pool, half);
+		half_push(&pool->empty, half);
+	}
+}
+
+/*
+ * Does a pool of this many units want this many halves? A half takes 4.5 bytes a block, so small
+ * blocks have halves for some only: all bookkeeping is to stay below 8 % of 64 bytes and 2 % of 1024.
+ * The lock is held.
+ */
+static bool depot_wants(const struct dma_pool *pool, size_t halves, size_t units)
+{
+	size_t quarters = pool->size < 128 ? 2 : pool->size < ARENA_PAGE ? 3 : 4;
+
+	return pool->slot && 4 * halves * pool->half_max <= quarters * units * pool->per_unit;
+}
+
+void depot_shrink(struct dma_pool *pool)
+{
+	struct half *half;
+
+	do {
+		half = NULL;
+		pthread_spin_lock(&pool->lock);
+		if (pool->empty && !depot_wants(pool, pool->half_count, pool->unit_count)) {
+			half = half_pop(&pool->empty);
+			pool->half_count--;
+		}
+		pthread_spin_unlock(&pool->lock);
+		free(half);
+	} while (half);
+}
+
+int depot_grow(struct dma_pool *pool)
+{
+	struct half *half;
+	bool wanted;
+
+	pthread_spin_lock(&pool->lock);
+	wanted = depot_wants(pool, pool->half_count + 1, pool->unit_count + 1);
+	pthread_spin_unlock(&pool->lock);
+	if (!wanted)
+		return 0;
+	half = calloc(1, sizeof(*half));
+	if (!half)
+		return error_set(ENOMEM, "no memory for the bookkeeping of pool %s", pool->name);
+	pthread_spin_lock(&pool->lock);
+	half_push(&pool->empty, half);
+	pool->half_count++;
+	pthread_spin_unlock(&pool->lock);
+	return 0;
+}
+
+void depot_end(struct dma_pool *pool)
+{
+	while (pool->full)
+		free(half_pop(&pool->full));
+	while (pool->empty)
+		free(half_pop(&pool->empty));
 }

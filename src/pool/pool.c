@@ -15,8 +15,8 @@
  * Every free is checked: the page map says whether the address is this pool's; a multiplication
  * whether a block begins there; the page's dma offset whether the handle is the block's; and the
  * state byte whether it is out. The byte is written without a lock, so two frees of one block that
- * race may both find it out; the copy is found when it leaves a magazine, since its state is not
- * "parked" any more by then.
+ * race may both find it out; the copy is found when it leaves a magazine and the block is out or
+ * unused by then.
  */
 #include "pool/pool_internal.h"
 
@@ -44,47 +44,53 @@ static void pool_block_err(struct dma_pool *pool, const void *vaddr, dma_addr_t 
 /* ---- alloc ---- */
 
 /* The top block of a magazine that is not empty: out now; false when it was a racing free's copy. */
-static inline bool block_take(struct magazine *m, const struct parked **block)
+static inline bool block_take(const struct dma_pool *pool, struct magazine *m, struct block *block)
 {
-	struct parked *top = m->top - 1;
+	block_code *top = m->top - 1;
 
 	__atomic_store_n(&m->top, top, __ATOMIC_RELAXED);
-	*block = top;
-	if (unlikely(state_read(top->state) != BLOCK_PARKED))
+	*block = block_decode(pool, *top);
+	if (unlikely(state_read(block->state) != BLOCK_FREE))
 		return false;
-	state_write(top->state, BLOCK_OUT);
+	state_write(block->state, BLOCK_OUT);
 	return true;
 }
 
 /* One block, without a magazine. */
-static bool take_one(struct dma_pool *pool, struct parked *block)
+static bool take_one(struct dma_pool *pool, struct block *block)
 {
-	uint32_t n;
+	block_code code;
+	bool n;
 
 	pthread_spin_lock(&pool->lock);
-	n = units_take(pool, block, 1, BLOCK_OUT);
+	do {
+		n = units_take(pool, &code, 1);
+		if (n)
+			*block = unit_block(pool, code);
+	} while (n && state_read(block->state) != BLOCK_FREE);
+	if (n)
+		state_write(block->state, BLOCK_OUT);
+	pool_note_fill(pool);
 	pthread_spin_unlock(&pool->lock);
 	return n;
 }
 
-static bool take_by_magazine(struct dma_pool *pool, struct magazine *m, struct parked *taken)
+static bool take_by_magazine(struct dma_pool *pool, struct magazine *m, struct block *block)
 {
-	const struct parked *block;
-
 	while (m->top != m->begin || magazine_fill(pool, m)) {
-		if (block_take(m, &block)) {
-			*taken = *block;
+		if (block_take(pool, m, block))
 			return true;
-		}
 		pool_block_err(pool, block->vaddr, block->handle, "already free");
 	}
 	return false;
 }
 
-static bool take_slowly(struct dma_pool *pool, gfp_t gfp, struct parked *block)
+static bool take_slowly(struct dma_pool *pool, gfp_t gfp, struct block *block)
 {
 	struct magazine *m = magazine_get(pool, gfp);
 
+	if (gfp & __GFP_RECLAIM)
+		units_reap(pool);
 	while (!(m ? take_by_magazine(pool, m, block) : take_one(pool, block)))
 		if (units_grow(pool, gfp)) {
 			__atomic_fetch_add(&pool->refused, 1, __ATOMIC_RELAXED);
@@ -96,7 +102,7 @@ static bool take_slowly(struct dma_pool *pool, gfp_t gfp, struct parked *block)
 static __attribute__((noinline)) void *alloc_slowly(struct dma_pool *pool, gfp_t gfp,
 						    dma_addr_t *handle)
 {
-	struct parked block;
+	struct block block;
 
 	if (!take_slowly(pool, gfp, &block))
 		return NULL;
@@ -107,17 +113,18 @@ static __attribute__((noinline)) void *alloc_slowly(struct dma_pool *pool, gfp_t
 }
 
 /* The top block was in two magazines, and the other one's is or was out: drop it, take another. */
-static __attribute__((noinline, cold)) void *
-alloc_after_copy(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle, const struct parked *copy)
+static __attribute__((noinline, cold)) void *alloc_after_copy(struct dma_pool *pool, gfp_t gfp,
+							      dma_addr_t *handle, void *copy,
+							      dma_addr_t copy_handle)
 {
-	pool_block_err(pool, copy->vaddr, copy->handle, "already free");
+	pool_block_err(pool, copy, copy_handle, "already free");
 	return alloc_slowly(pool, gfp, handle);
 }
 
 void *dma_pool_alloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle)
 {
 	struct magazine *m;
-	const struct parked *block;
+	struct block block;
 
 	if (unlikely(!pool)) {
 		error_set(EINVAL, "dma_pool_alloc: no pool");
@@ -126,73 +133,93 @@ void *dma_pool_alloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle)
 	m = magazine_of(pool);
 	if (unlikely(m->top == m->begin))
 		return alloc_slowly(pool, gfp, handle);
-	if (unlikely(!block_take(m, &block)))
-		return alloc_after_copy(pool, gfp, handle, block);
-	*handle = block->handle;
+	if (unlikely(!block_take(pool, m, &block)))
+		return alloc_after_copy(pool, gfp, handle, block.vaddr, block.handle);
+	*handle = block.handle;
 	if (unlikely(gfp & __GFP_ZERO))
-		return memset(block->vaddr, 0, pool->size);
-	return block->vaddr;
+		return memset(block.vaddr, 0, pool->size);
+	return block.vaddr;
+}
+
+/* As many blocks as the magazine has; fewer when a racing free's copy comes up: it is dropped. */
+static size_t take_several(struct dma_pool *pool, struct magazine *m, size_t n, void **vaddrs,
+			   dma_addr_t *handles)
+{
+	const block_code *top = m->top;
+	size_t have = (size_t)(top - m->begin), i;
+
+	n = n < have ? n : have;
+	for (i = 0; i < n; i++) {
+		struct block block = block_decode(pool, *--top);
+
+		if (unlikely(state_read(block.state) != BLOCK_FREE)) {
+			pool_block_err(pool, block.vaddr, block.handle, "already free");
+			break;
+		}
+		state_write(block.state, BLOCK_OUT);
+		vaddrs[i] = block.vaddr;
+		handles[i] = block.handle;
+	}
+	magazine_set_top(m, m->begin + (top - m->begin));
+	return i;
 }
 
 size_t dmaland_pool_alloc_bulk(struct dma_pool *pool, gfp_t gfp, size_t n, void **vaddrs,
 			       dma_addr_t *handles)
 {
-	struct magazine *m = magazine_of(pool);
 	size_t got = 0;
 
-	while (got < n) {
-		const struct parked *block;
-		struct parked slow;
-
-		if (unlikely(m->top == m->begin || !block_take(m, &block))) {
-			if (!take_slowly(pool, gfp, &slow))
-				break;
-			block = &slow;
-			m = magazine_of(pool);
-		}
-		if (unlikely(gfp & __GFP_ZERO))
-			memset(block->vaddr, 0, pool->size);
-		vaddrs[got] = block->vaddr;
-		handles[got++] = block->handle;
+	if (unlikely(!pool)) {
+		error_set(EINVAL, "dmaland_pool_alloc_bulk: no pool");
+		return 0;
 	}
+	while (got < n) {
+		struct block block;
+
+		got += take_several(pool, magazine_of(pool), n - got, vaddrs + got, handles + got);
+		if (got == n || !take_slowly(pool, gfp, &block))
+			break;
+		vaddrs[got] = block.vaddr;
+		handles[got++] = block.handle;
+	}
+	if (unlikely(gfp & __GFP_ZERO))
+		for (size_t i = 0; i < got; i++)
+			memset(vaddrs[i], 0, pool->size);
 	return got;
 }
 
 /* ---- free ---- */
 
-static __attribute__((noinline)) void put_slowly(struct dma_pool *pool, char *vaddr,
-						 dma_addr_t handle, uint8_t *state)
+static __attribute__((noinline)) void put_slowly(struct dma_pool *pool, block_code code,
+						 uint8_t *state)
 {
-	const struct parked block = {vaddr, handle, state};
 	struct magazine *m = magazine_get(pool, GFP_ATOMIC);
 
-	state_write(state, BLOCK_PARKED);
+	state_write(state, BLOCK_FREE);
 	if (!m) {
 		pthread_spin_lock(&pool->lock);
-		pool->bad_frees += units_put(pool, &block, 1);
+		pool->bad_frees += units_put(pool, &code, 1);
 		pthread_spin_unlock(&pool->lock);
 		return;
 	}
 	if (m->top == m->end)
 		magazine_spill(pool, m);
-	*m->top = block;
+	*m->top = code;
 	__atomic_store_n(&m->top, m->top + 1, __ATOMIC_RELAXED);
 }
 
 /* The block is out and now the thread's. */
-static inline void block_put(struct dma_pool *pool, char *vaddr, dma_addr_t handle, uint8_t *state)
+static inline void block_put(struct dma_pool *pool, block_code code, uint8_t *state)
 {
 	struct magazine *m = magazine_of(pool);
-	struct parked *top = m->top;
+	block_code *top = m->top;
 
 	if (unlikely(top == m->end)) {
-		put_slowly(pool, vaddr, handle, state);
+		put_slowly(pool, code, state);
 		return;
 	}
-	state_write(state, BLOCK_PARKED);
-	top->vaddr = vaddr;
-	top->handle = handle;
-	top->state = state;
+	state_write(state, BLOCK_FREE);
+	*top = code;
 	__atomic_store_n(&m->top, top + 1, __ATOMIC_RELAXED);
 }
 
@@ -217,10 +244,10 @@ static __attribute__((noinline, cold)) void already_free(struct dma_pool *pool, 
 }
 
 /* The checks that are left once the block's number is known, then the free. */
-static inline __attribute__((always_inline)) void block_free(struct dma_pool *pool,
-							     const struct page *unit,
-							     uint64_t number, void *vaddr,
-							     dma_addr_t handle)
+static inline __attribute__((always_inline)) void block_free(struct dma_pool *pool, void *vaddr,
+							     dma_addr_t handle,
+							     const struct page *unit, size_t index,
+							     uint64_t number)
 {
 	uint8_t *state = unit->unit.state + number;
 
@@ -229,21 +256,23 @@ static inline __attribute__((always_inline)) void block_free(struct dma_pool *po
 	else if (unlikely(state_read(state) != BLOCK_OUT))
 		already_free(pool, vaddr, handle, number);
 	else
-		block_put(pool, vaddr, handle, state);
+		block_put(pool, block_encode(index, number), state);
 }
 
 /* Not the start of a block; or a unit of several pages, or with waste between its blocks. */
-static __attribute__((noinline)) void free_odd_block(struct dma_pool *pool, const struct page *page,
-						     void *vaddr, dma_addr_t handle)
+static __attribute__((noinline)) void free_odd_block(struct dma_pool *pool, void *vaddr,
+						     dma_addr_t handle, size_t index)
 {
-	size_t offset = ((size_t)page->run_offset << pool->page_shift) +
-			((uintptr_t)vaddr & pool->page_mask);
+	const struct page *page = &pool->pages[index];
+	size_t offset = ((size_t)page->run_offset << ARENA_PAGE_SHIFT) +
+			((uintptr_t)vaddr & (ARENA_PAGE - 1));
 	uint32_t number = unit_block_number(pool, offset);
 
 	if (number == UINT32_MAX)
 		bad_vaddr(pool, vaddr, handle);
 	else
-		block_free(pool, page - page->run_offset, number, vaddr, handle);
+		block_free(pool, vaddr, handle, page - page->run_offset, index - page->run_offset,
+			   number);
 }
 
 /*
@@ -254,17 +283,17 @@ static __attribute__((noinline)) void free_odd_block(struct dma_pool *pool, cons
 static inline __attribute__((always_inline)) void pool_free(struct dma_pool *pool, void *vaddr,
 							    dma_addr_t handle)
 {
-	size_t index = ((uintptr_t)vaddr - pool->window) >> pool->page_shift;
+	size_t offset = (uintptr_t)vaddr - pool->window;
+	size_t index = offset >> ARENA_PAGE_SHIFT;
 	const struct page *page = &pool->pages[index];
-	uint64_t product = ((uintptr_t)vaddr & pool->page_mask) * (uint64_t)pool->reciprocal;
+	uint64_t product = ((uintptr_t)vaddr & (ARENA_PAGE - 1)) * (uint64_t)pool->reciprocal;
 
-	if (unlikely(index >= pool->page_count ||
-		     __atomic_load_n(&page->tenant, __ATOMIC_ACQUIRE) != &pool->tenant))
+	if (unlikely(offset >= pool->window_size || page_tenant(page) != &pool->tenant))
 		bad_vaddr(pool, vaddr, handle);
 	else if (unlikely((uint32_t)product >= pool->reciprocal))
-		free_odd_block(pool, page, vaddr, handle);
+		free_odd_block(pool, vaddr, handle, index);
 	else
-		block_free(pool, page, product >> 32, vaddr, handle);
+		block_free(pool, vaddr, handle, page, index, product >> 32);
 }
 
 void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
@@ -273,11 +302,55 @@ void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
 		pool_free(pool, vaddr, handle);
 }
 
+/*
+ * Frees from the front of the arrays, as long as they lie in one page of the pool, each a good one,
+ * and the magazine has room; how many. The others take the way of dma_pool_free(), which says why.
+ */
+static size_t put_several(struct dma_pool *pool, struct magazine *m, size_t n, void **vaddrs,
+			  const dma_addr_t *handles)
+{
+	uintptr_t first = (uintptr_t)vaddrs[0] & ~(uintptr_t)(ARENA_PAGE - 1);
+	size_t room = (size_t)(m->end - m->top), index = (first - pool->window) >> ARENA_PAGE_SHIFT;
+	const struct page *page = &pool->pages[index];
+	uint64_t reciprocal = pool->reciprocal, dma_offset;
+	block_code *top = m->top;
+	uint8_t *states;
+	size_t i;
+
+	if (first - pool->window >= pool->window_size || page_tenant(page) != &pool->tenant)
+		return 0;
+	states = page->unit.state;
+	dma_offset = page->dma_offset;
+	n = n < room ? n : room;
+	for (i = 0; i < n; i++) {
+		uintptr_t vaddr = (uintptr_t)vaddrs[i];
+		uint64_t product = (vaddr - first) * reciprocal, number = product >> 32;
+
+		if (vaddr - first >= ARENA_PAGE || (uint32_t)product >= reciprocal ||
+		    handles[i] != vaddr + dma_offset || state_read(&states[number]) != BLOCK_OUT)
+			break;
+		state_write(&states[number], BLOCK_FREE);
+		*top++ = block_encode(index, number);
+	}
+	magazine_set_top(m, top);
+	return i;
+}
+
 void dmaland_pool_free_bulk(struct dma_pool *pool, size_t n, void **vaddrs,
 			    const dma_addr_t *handles)
 {
-	for (size_t i = 0; i < n; i++)
-		pool_free(pool, vaddrs[i], handles[i]);
+	size_t done = 0;
+
+	if (unlikely(!pool))
+		return;
+	while (done < n) {
+		done += put_several(pool, magazine_of(pool), n - done, vaddrs + done,
+				    handles + done);
+		if (done == n)
+			break;
+		pool_free(pool, vaddrs[done], handles[done]);
+		done++;
+	}
 }
 
 /* ---- create and destroy ---- */
@@ -285,7 +358,7 @@ void dmaland_pool_free_bulk(struct dma_pool *pool, size_t n, void **vaddrs,
 /* The checks of dma_pool_create() in the kernel's order (mm/dmapool.c); fills in the geometry. */
 static int pool_carve(struct dma_pool *pool, size_t size, size_t align, size_t boundary)
 {
-	size_t page_size = pool->place.arena->page_size, segment;
+	size_t segment;
 
 	if (align == 0)
 		align = 1;
@@ -301,7 +374,7 @@ static int pool_carve(struct dma_pool *pool, size_t size, size_t align, size_t b
 	if (size > INT_MAX)
 		return error_set(EINVAL, "dma_pool_create %s: alignment %zu makes the size %zu",
 				 pool->name, align, size);
-	pool->unit_size = size > page_size ? size : page_size;
+	pool->unit_size = size > ARENA_PAGE ? size : ARENA_PAGE;
 	if (boundary == 0)
 		boundary = pool->unit_size;
 	else if (boundary < size || !is_power_of_two(boundary))
@@ -320,7 +393,8 @@ static int pool_carve(struct dma_pool *pool, size_t size, size_t align, size_t b
 	pool->per_unit = pool->per_segment * (uint32_t)(pool->unit_size / segment);
 	pool->unit_align = power_of_two_covering(pool->unit_size);
 	pool->state_count = pool->per_unit + (pool->unit_size - pool->per_unit * size >= 1);
-	if (page_size <= 65536 && pool->unit_size == page_size && segment == page_size)
+	pool->words = (pool->per_unit + 63) / 64;
+	if (pool->unit_size == ARENA_PAGE && segment == ARENA_PAGE)
 		pool->reciprocal = (uint32_t)(((UINT64_C(1) << 32) + size - 1) / size);
 	return 0;
 }
@@ -330,7 +404,7 @@ static void pool_shrink(struct arena_shrinker *shrinker)
 {
 	char *pool = (char *)shrinker - offsetof(struct dma_pool, shrinker);
 
-	units_trim((struct dma_pool *)(void *)pool);
+	units_trim((struct dma_pool *)(void *)pool, SIZE_MAX);
 }
 
 static void list_add(struct pool_list *list, struct dma_pool *pool)
@@ -367,12 +441,11 @@ struct dma_pool *pool_create(const char *name, const struct pool_place *place, s
 	}
 	memset(pool, 0, sizeof(*pool));
 	pool->place = *place;
-	pool->tenant.limits = place->limits;
+	pool->units = UNIT_NONE;
+	pool->tenant.limits = pool->uncarved.limits = place->limits;
 	pool->pages = map->pages;
 	pool->window = (uintptr_t)map->window;
-	pool->page_count = map->count;
-	pool->page_shift = map->shift;
-	pool->page_mask = (uint32_t)(place->arena->page_size - 1);
+	pool->window_size = map->count << ARENA_PAGE_SHIFT;
 	snprintf(pool->name, sizeof(pool->name), "%s", name ? name : "");
 	if (pool_carve(pool, size, align, boundary))
 		goto fail;
@@ -411,7 +484,7 @@ void dmaland_pool_trim(struct dma_pool *pool)
 
 	if (m->pool == pool)
 		magazine_flush(pool, m);
-	units_trim(pool);
+	units_trim(pool, SIZE_MAX);
 	arena_trim(pool->place.arena, ARENA_RESERVE_PAGES);
 }
 
@@ -427,7 +500,7 @@ void dmaland_pool_get_stats(struct dma_pool *pool, struct dmaland_pool_stats *st
 	stats->total = pool->unit_count * pool->per_unit;
 	stats->pages = pool->unit_count;
 	stats->parked = magazines_parked(pool);
-	away = stats->total - pool->unused;
+	away = pool_away(pool);
 	stats->in_use = away > stats->parked ? away - stats->parked : 0;
 	stats->high_water = pool->high_water;
 	stats->grows = pool->grows;

@@ -6,69 +6,85 @@
  *   magazine.c   each thread's stacks of free blocks
  *   unit.c       units of memory, and the state of every block in them
  *
- * A block is in one of three places, and its state byte, outside of the device's reach, says in
- * which: unused in its unit, parked in a thread's magazine, or out with the user.
+ * A block is out with the user or free; its state byte, outside of the device's reach, says which. A
+ * free one is unused in its unit, where it has a bit, or parked in a thread's magazine.
  */
 #ifndef POOL_POOL_INTERNAL_H
 #define POOL_POOL_INTERNAL_H
 
+#include "base/bits.h"
 #include "pool/pool.h"
 
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
-enum block_state { BLOCK_UNUSED, BLOCK_PARKED, BLOCK_OUT };
+enum block_state { BLOCK_FREE, BLOCK_OUT };
 
-/* A free block on its way between unit and user; all three are computed when it leaves the unit. */
-struct parked {
+/*
+ * A free block as magazines hold it: the index of its page in the page map, and its number in its
+ * unit. All else is computed from it when it leaves.
+ */
+typedef uint32_t block_code;
+
+enum { CODE_NUMBER_BITS = 8, CODE_NUMBER_MASK = (1 << CODE_NUMBER_BITS) - 1 };
+
+/* 16 bytes is the smallest block, and the window has no more pages than a code can tell. */
+_Static_assert(ARENA_PAGE / 16 <= 1 << CODE_NUMBER_BITS, "a code holds a block's number");
+_Static_assert(PAGEMAP_PAGES_MAX <= UINT64_C(1) << (32 - CODE_NUMBER_BITS), "and its page");
+
+struct block {
 	char *vaddr;
 	dma_addr_t handle;
 	uint8_t *state;
 };
 
 enum {
-	HALF_MAX = 32,		 /* blocks that each half of a magazine may hold */
+	HALF_MAX = 64,		 /* blocks that each half of a magazine may hold */
 	HALF_MIN = 4,		 /* what a new one may hold; it doubles with use */
-	MAGAZINE_BYTES = 131072, /* of blocks that a magazine may hold */
+	MAGAZINE_BYTES = 262144, /* of blocks that a magazine may hold */
 	POOL_IDS = 256,		 /* pools with magazines; the others work without */
+};
+
+/* Half a magazine: what threads and the depot exchange. */
+struct half {
+	struct half *next;
+	uint32_t count; /* while it lies in the depot, or is not the one that is worked on */
+	block_code codes[HALF_MAX];
 };
 
 /*
  * One thread's free blocks of one pool, in two halves: one is worked on, the other is full or
  * empty. Only its thread changes it, but for the pool's end, which empties it and leaves it no room:
- * so whoever finds a block or room in a magazine may use it. Magazines are never freed, but used
- * again.
+ * so whoever finds a block or room in a magazine may use it.
  */
 struct magazine {
-	struct parked *top;	    /* of the half that is worked on: where the next block goes */
-	struct parked *begin, *end; /* of that half; end as far as it may be filled today */
-	struct parked *other;	    /* the other half */
-	uint32_t other_count;
+	block_code *top;	 /* of the half that is worked on: where the next block goes */
+	block_code *begin, *end; /* of that half; end as far as it may be filled today */
+	struct half *half, *other;
 	uint32_t capacity;     /* blocks that a half may hold today */
 	struct dma_pool *pool; /* NULL: nobody's */
-	struct magazine *next; /* in the pool's list, or among those to be used again */
-	struct parked halves[2][HALF_MAX];
-};
+	struct magazine *next; /* in the pool's list */
+} __attribute__((aligned(64)));
 
 struct thread_magazines {
-	struct magazine *slots[POOL_IDS]; /* by the pool's id; never NULL */
+	struct magazine slots[POOL_IDS]; /* by the pool's id; 0 is no pool's */
 	struct thread_magazines *next;
 };
 
 struct dma_pool {
 	struct arena_tenant tenant; /* first: the page map leads here */
+	struct arena_tenant uncarved;
 
 	/* What frees and allocations read; written once. */
-	const struct page *pages;
+	struct page *pages;
 	uintptr_t window;
-	size_t page_count;
-	uint32_t page_shift;
-	uint32_t page_mask;    /* page size - 1 */
+	size_t window_size;
+	size_t slot;	       /* bytes to its magazines in the tables of threads; 0: it has none */
 	uint32_t size;	       /* bytes of a block */
 	uint32_t reciprocal;   /* 2^32 / size, rounded up; 0 where that does not lead to a block */
-	uint32_t id;	       /* slot of its magazines; 0: it has none */
 	uint32_t per_unit;     /* blocks of a unit */
 	uint32_t state_count;  /* one more where there is waste behind the last block */
+	uint32_t words;	       /* of bits, that a unit has */
 	uint32_t segment_log2; /* log2 of the boundary inside a unit */
 	uint32_t per_segment;  /* blocks before each boundary */
 	uint32_t half_max;     /* blocks that half a magazine may hold; 0: no magazines */
@@ -80,19 +96,25 @@ struct dma_pool {
 
 	/* Guards all that follows, and the units. */
 	pthread_spinlock_t lock __attribute__((aligned(64)));
-	struct page *units; /* those with unused blocks, the next to take from first */
+	uint32_t units; /* list of those with unused blocks, the next to take from first */
 	size_t unit_count, unused;
+	struct page *run; /* pages that will be units: `uncarved` has them */
+	size_t run_pages;
+	struct half *full, *empty; /* the depot */
+	size_t half_count, depot;  /* of both; blocks in those that are full */
 	struct magazine *magazines;
 	uint8_t *spare; /* state arrays that are ready; each begins with a pointer to the next */
 	size_t spare_count;
 	size_t high_water, grows, refused, bad_frees;
+	size_t fills, recent_high; /* since units_reap(): of magazines; the most that was away */
 
 	struct dma_pool *next; /* in the device's list */
 };
 
+/* Other threads may write the byte meanwhile; either value will do. */
 static inline uint8_t state_read(const uint8_t *state)
 {
-	return __atomic_load_n(state, __ATOMIC_RELAXED);
+	return racy_load(state);
 }
 
 static inline void state_write(uint8_t *state, enum block_state value)
@@ -100,7 +122,33 @@ static inline void state_write(uint8_t *state, enum block_state value)
 	__atomic_store_n(state, (uint8_t)value, __ATOMIC_RELAXED);
 }
 
+static inline block_code block_encode(size_t page_index, uint64_t number)
+{
+	return (block_code)(page_index << CODE_NUMBER_BITS | number);
+}
+
+/* Blocks that are out or in magazines of threads. Lock held. */
+static inline size_t pool_away(const struct dma_pool *pool)
+{
+	return pool->unit_count * pool->per_unit - pool->unused - pool->depot;
+}
+
+/* Blocks were taken. Lock held. */
+static inline void pool_note_fill(struct dma_pool *pool)
+{
+	size_t away = pool_away(pool);
+
+	pool->fills++;
+	if (away > pool->recent_high)
+		pool->recent_high = away;
+	if (away > pool->high_water)
+		pool->high_water = away;
+}
+
 /* ---- unit.c ---- */
+
+/* Units hang in lists by the index of their first page; this ends them. */
+#define UNIT_NONE UINT32_MAX
 
 /* The first page of the unit that a page of the pool belongs to. */
 static inline struct page *unit_of(struct page *page)
@@ -108,38 +156,61 @@ static inline struct page *unit_of(struct page *page)
 	return page - page->run_offset;
 }
 
+/* The block of a code that a magazine held. */
+static inline struct block block_decode(const struct dma_pool *pool, block_code code)
+{
+	uint32_t number = code & CODE_NUMBER_MASK;
+	const struct page *page = &pool->pages[code >> CODE_NUMBER_BITS];
+	struct block block;
+
+	block.state = page->unit.state + number;
+	block.vaddr = page->unit.base + number * pool->size;
+	block.handle = (uintptr_t)block.vaddr + page->dma_offset;
+	return block;
+}
+
+/* The same in pools whose units have waste between their blocks, and which have no magazines. */
+struct block unit_block(const struct dma_pool *pool, block_code code);
+
 /*
  * The number of the block that begins at an offset of the unit, or UINT32_MAX. Where the pool has a
  * reciprocal there is a shorter way, in pool.c.
  */
 uint32_t unit_block_number(const struct dma_pool *pool, size_t offset);
 
-/*
- * Take up to n unused blocks and give them the state; blocks[] has the lowest last. Lock held. How
- * many.
- */
-uint32_t units_take(struct dma_pool *pool, struct parked *blocks, uint32_t n,
-		    enum block_state state);
+/* Take up to n unused blocks; codes[] has the lowest last. Lock held. How many. */
+uint32_t units_take(struct dma_pool *pool, block_code *codes, uint32_t n);
 
 /*
- * Blocks that were parked are unused again. Lock held. How many were not parked, being in another
- * magazine as well: two frees of one block raced; these are left out.
+ * Blocks that were parked are unused again. Lock held. How many were so already or are out, being
+ * in another magazine as well: two frees of one block raced; these are left out.
  */
-uint32_t units_put(struct dma_pool *pool, const struct parked *blocks, uint32_t n);
+uint32_t units_put(struct dma_pool *pool, const block_code *codes, uint32_t n);
 
 /* A unit more. 0 or -ENOMEM in words. */
 int units_grow(struct dma_pool *pool, gfp_t gfp);
 
-/* Give units with no block out or parked back to the arena. */
-void units_trim(struct dma_pool *pool);
+/* Give up to max units with no block out or in a thread's magazine back to the arena; how many. */
+size_t units_trim(struct dma_pool *pool, size_t max);
+
+/*
+ * From time to time, give back half of the units that were not needed since the last time, and idle
+ * chunks of the arena with them. Makes system calls.
+ */
+void units_reap(struct dma_pool *pool);
 
 /* All units go: idle ones to the arena, busy ones to the device's orphans. True if any was busy. */
 bool units_end(struct dma_pool *pool);
 
-/* Have state arrays ready for GFP_ATOMIC. 0 or -ENOMEM in words. */
+/* Have arrays ready for GFP_ATOMIC and for frees. 0 or -ENOMEM in words. */
 int units_prepare(struct dma_pool *pool);
 
 /* ---- magazine.c ---- */
+
+static inline void magazine_set_top(struct magazine *magazine, block_code *top)
+{
+	__atomic_store_n(&magazine->top, top, __ATOMIC_RELAXED);
+}
 
 extern _Thread_local struct thread_magazines *thread_magazines
 	__attribute__((tls_model("initial-exec")));
@@ -150,7 +221,9 @@ extern _Thread_local struct thread_magazines *thread_magazines
  */
 static inline struct magazine *magazine_of(const struct dma_pool *pool)
 {
-	return thread_magazines->slots[pool->id];
+	char *slots = (char *)thread_magazines->slots;
+
+	return (struct magazine *)(void *)(slots + pool->slot);
 }
 
 /* This thread's magazine, made if need be; NULL when the pool has none or gfp forbids to get one. */
@@ -170,6 +243,18 @@ bool magazine_fill(struct dma_pool *pool, struct magazine *magazine);
 
 /* The half that is worked on is full: make room in it. */
 void magazine_spill(struct dma_pool *pool, struct magazine *magazine);
+
+/* The depot's blocks go to their units. Lock held. */
+void depot_flush(struct dma_pool *pool);
+
+/* Have halves for the unit to come. 0 or -ENOMEM in words. */
+int depot_grow(struct dma_pool *pool);
+
+/* Free empty halves that the pool is too small for. */
+void depot_shrink(struct dma_pool *pool);
+
+/* Free the depot's halves; what blocks they hold is forgotten. */
+void depot_end(struct dma_pool *pool);
 
 /* Put all blocks of this thread's magazine away. */
 void magazine_flush(struct dma_pool *pool, struct magazine *magazine);

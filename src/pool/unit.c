@@ -8,10 +8,10 @@
  *   |blk0|blk1|blk2|blk3|..|blk0|blk1|blk2|blk3|..|
  *   ^ boundary             ^ boundary: the blocks begin anew, the rest before it is waste
  *
- * Its entry in the page map holds a state byte for each block, or points to an array of them where
- * there are more than fit; none of it can be reached by the device. Units with unused blocks hang in
- * a list, so that taking a block never searches; the others are found by the page map when the pool
- * ends.
+ * Its entry in the page map holds a bit for each unused block and a state byte for each block, or
+ * points to arrays of them where there are more than fit; none of it can be reached by the device.
+ * Units with unused blocks hang in a list, so that taking a block never searches; the others are
+ * found by the page map when the pool ends.
  */
 #include "pool/pool_internal.h"
 
@@ -25,11 +25,25 @@
 /* State arrays kept ready for GFP_ATOMIC, where a unit has more blocks than its entry holds. */
 #define UNIT_SPARE_ARRAYS ARENA_RESERVE_PAGES
 
-static uint32_t block_offset(const struct dma_pool *pool, uint32_t block)
-{
-	uint32_t segment = pool->reciprocal ? 0 : block / pool->per_segment;
+/* Pages that a large pool takes from the arena at a time. */
+#define UNIT_RUN_MAX 64
 
-	return (segment << pool->segment_log2) + (block - segment * pool->per_segment) * pool->size;
+/* So often magazines are filled before it is looked whether the pool has too much. */
+#define REAP_FILLS 1024
+
+/* One in so many units may be carved ahead. */
+#define UNIT_EXCESS 32
+
+struct block unit_block(const struct dma_pool *pool, block_code code)
+{
+	struct block block = block_decode(pool, code);
+	uint32_t number = code & CODE_NUMBER_MASK;
+	uint32_t segment = number / pool->per_segment;
+	uint32_t waste = (1u << pool->segment_log2) - pool->per_segment * pool->size;
+
+	block.vaddr += (size_t)segment * waste;
+	block.handle += (size_t)segment * waste;
+	return block;
 }
 
 uint32_t unit_block_number(const struct dma_pool *pool, size_t offset)
@@ -51,6 +65,20 @@ uint32_t unit_block_number(const struct dma_pool *pool, size_t offset)
 static bool states_inline(const struct dma_pool *pool)
 {
 	return pool->state_count <= sizeof(((struct page *)NULL)->unit.inline_state);
+}
+
+/* An array for a unit: its words of bits where there are several, then the states, where it points. */
+static uint8_t *states_make(const struct dma_pool *pool)
+{
+	size_t before = pool->words > 1 ? pool->words * sizeof(uint64_t) : 0;
+	uint8_t *array = calloc(1, before + pool->state_count);
+
+	return array ? array + before : NULL;
+}
+
+static void states_free(const struct dma_pool *pool, uint8_t *states)
+{
+	free(pool->words > 1 ? states - pool->words * sizeof(uint64_t) : states);
 }
 
 static uint8_t *spare_pop(struct dma_pool *pool)
@@ -87,7 +115,7 @@ int units_prepare(struct dma_pool *pool)
 		missing = UNIT_SPARE_ARRAYS - pool->spare_count;
 	pthread_spin_unlock(&pool->lock);
 	while (missing--) {
-		uint8_t *states = calloc(1, pool->state_count);
+		uint8_t *states = states_make(pool);
 
 		if (!states)
 			return error_set(ENOMEM, "no memory for the bookkeeping of pool %s",
@@ -99,94 +127,100 @@ int units_prepare(struct dma_pool *pool)
 
 /* ---- blocks ---- */
 
-static void unit_push(struct page **list, struct page *unit)
+/*
+ * The bits of a unit's unused blocks. One word lies in its entry; several lie before the states, and
+ * the entry's then has a bit for each that is not 0.
+ */
+static uint64_t *unit_words(const struct dma_pool *pool, struct page *unit)
+{
+	void *states = unit->unit.state;
+
+	return pool->words == 1 ? &unit->unit.unused : (uint64_t *)states - pool->words;
+}
+
+static void unit_push(struct dma_pool *pool, uint32_t *list, struct page *unit)
 {
 	unit->unit.next = *list;
-	*list = unit;
+	*list = (uint32_t)(unit - pool->pages);
 }
 
-/* From the first unit of the list, the lowest last; the lock is held. */
-static uint32_t unit_take(struct dma_pool *pool, struct parked *end, uint32_t n,
-			  enum block_state state)
+/* The codes of the set bits, at most n, lowest last and ending at end; the bits that are left. */
+static uint64_t bits_take(uint64_t bits, block_code base, block_code *end, uint32_t n)
 {
-	struct page *unit = pool->units;
-	char *base = pagemap_address(&pool->place.arena->pagemap, unit);
-	uint64_t dma_offset = unit->dma_offset;
-	uint8_t *states = unit->unit.state;
-	uint32_t block = unit->unit.lowest, left;
+	block_code *at = end;
 
-	if (n > unit->unit.unused_count)
-		n = unit->unit.unused_count;
-	for (left = n; left; block++) {
-		if (state_read(&states[block]) != BLOCK_UNUSED)
-			continue;
-		state_write(&states[block], state);
-		end--;
-		end->vaddr = base + block_offset(pool, block);
-		end->handle = (uintptr_t)end->vaddr + dma_offset;
-		end->state = &states[block];
-		left--;
+	if (bits == UINT64_MAX && n >= 64) {
+		for (block_code number = 0; number < 64; number++)
+			*--at = base + number;
+		return 0;
 	}
-	unit->unit.lowest = block;
-	unit->unit.unused_count -= n;
-	if (!unit->unit.unused_count)
-		pool->units = unit->unit.next;
-	return n;
+	for (; bits && at > end - n; bits &= bits - 1)
+		*--at = base + (block_code)__builtin_ctzll(bits);
+	return bits;
 }
 
-uint32_t units_take(struct dma_pool *pool, struct parked *blocks, uint32_t n,
-		    enum block_state state)
+/* From one word of bits of the first unit of the list; the lock is held. */
+static uint32_t unit_take(struct dma_pool *pool, block_code *end, uint32_t n)
 {
-	struct parked *end = blocks + n;
-	uint32_t taken = 0;
-	size_t away;
+	struct page *unit = &pool->pages[pool->units];
+	uint32_t w = pool->words == 1 ? 0 : (uint32_t)__builtin_ctzll(unit->unit.unused);
+	uint64_t *word = unit_words(pool, unit) + w, bits = *word, left;
 
-	while (taken < n && pool->units)
-		taken += unit_take(pool, end - taken, n - taken, state);
+	left = bits_take(bits, block_encode(pool->units, 64 * w), end, n);
+	*word = left;
+	if (!left && pool->words > 1)
+		unit->unit.unused &= ~(UINT64_C(1) << w);
+	if (!unit->unit.unused)
+		pool->units = unit->unit.next;
+	return (uint32_t)__builtin_popcountll(bits ^ left);
+}
+
+uint32_t units_take(struct dma_pool *pool, block_code *codes, uint32_t n)
+{
+	block_code *end = codes + n;
+	uint32_t taken = 0;
+
+	while (taken < n && pool->units != UNIT_NONE)
+		taken += unit_take(pool, end - taken, n - taken);
 	pool->unused -= taken;
-	away = pool->unit_count * pool->per_unit - pool->unused;
-	if (away > pool->high_water)
-		pool->high_water = away;
 	if (taken < n)
-		memmove(blocks, end - taken, taken * sizeof(*blocks));
+		memmove(codes, end - taken, taken * sizeof(*codes));
 	return taken;
 }
 
-/* Blocks from the front of the array that lie in one unit; how many, of which *bad were not parked. */
-static uint32_t unit_put(struct dma_pool *pool, const struct parked *blocks, uint32_t n,
-			 uint32_t *bad)
+/*
+ * Blocks from the front of the array whose bits lie in one word; how many, of which *bad were not to
+ * be put.
+ */
+static uint32_t unit_put(struct dma_pool *pool, const block_code *codes, uint32_t n, uint32_t *bad)
 {
-	const struct pagemap *map = &pool->place.arena->pagemap;
-	struct page *unit = unit_of(pagemap_find(map, blocks->vaddr));
-	uint8_t *states = unit->unit.state;
-	uint32_t lowest = unit->unit.lowest, put = 0, i;
+	block_code base = codes[0] & ~(block_code)63;
+	struct page *unit = &pool->pages[base >> CODE_NUMBER_BITS];
+	uint32_t w = (base & CODE_NUMBER_MASK) / 64, put, i;
+	uint64_t *word = unit_words(pool, unit) + w, bits = 0;
+	const uint8_t *states = unit->unit.state + 64 * w;
 
-	for (i = 0; i < n; i++) {
-		size_t block = (size_t)(blocks[i].state - states);
-
-		if (block >= pool->per_unit)
-			break;
-		if (unlikely(state_read(&states[block]) != BLOCK_PARKED))
-			continue;
-		state_write(&states[block], BLOCK_UNUSED);
-		lowest = block < lowest ? (uint32_t)block : lowest;
-		put++;
-	}
-	if (put && unit->unit.unused_count == 0)
-		unit_push(&pool->units, unit);
-	unit->unit.lowest = lowest;
-	unit->unit.unused_count += put;
+	for (i = 0; i < n && codes[i] - base < 64; i++)
+		if (likely(state_read(&states[codes[i] - base]) == BLOCK_FREE))
+			bits |= UINT64_C(1) << (codes[i] - base);
+	bits &= ~*word;
+	put = (uint32_t)__builtin_popcountll(bits);
+	if (put && !unit->unit.unused)
+		unit_push(pool, &pool->units, unit);
+	*word |= bits;
+	if (put && pool->words > 1)
+		unit->unit.unused |= UINT64_C(1) << w;
 	pool->unused += put;
 	*bad += i - put;
 	return i;
 }
 
-uint32_t units_put(struct dma_pool *pool, const struct parked *blocks, uint32_t n)
+uint32_t units_put(struct dma_pool *pool, const block_code *codes, uint32_t n)
 {
 	uint32_t bad = 0;
 
 	for (uint32_t i = 0; i < n;)
-		i += unit_put(pool, blocks + i, n - i, &bad);
+		i += unit_put(pool, codes + i, n - i, &bad);
 	return bad;
 }
 
@@ -195,10 +229,10 @@ uint32_t units_put(struct dma_pool *pool, const struct parked *blocks, uint32_t 
 /* A state array for a unit to come; NULL when gfp does not let it be had. */
 static uint8_t *states_get(struct dma_pool *pool, gfp_t gfp)
 {
-	uint8_t *states = spare_pop(pool);
+	uint8_t *states = gfp & __GFP_RECLAIM ? states_make(pool) : NULL;
 
-	if (!states && (gfp & __GFP_RECLAIM))
-		states = calloc(1, pool->state_count);
+	if (!states)
+		states = spare_pop(pool);
 	if (!states)
 		error_set(ENOMEM, "pool %s: no memory for bookkeeping%s", pool->name,
 			  gfp & __GFP_RECLAIM ? ""
@@ -207,72 +241,208 @@ static uint8_t *states_get(struct dma_pool *pool, gfp_t gfp)
 	return states;
 }
 
-int units_grow(struct dma_pool *pool, gfp_t gfp)
+/* All blocks of a unit are unused. */
+static void unit_fill(const struct dma_pool *pool, struct page *unit)
+{
+	uint64_t *words;
+
+	unit->unit.unused = (UINT64_C(2) << (pool->words - 1)) - 1;
+	words = unit_words(pool, unit);
+	for (uint32_t w = 0; w < pool->words; w++)
+		words[w] = ~UINT64_C(0);
+	if (pool->per_unit % 64)
+		words[pool->words - 1] >>= 64 - pool->per_unit % 64;
+}
+
+static bool unit_is_idle(const struct dma_pool *pool, struct page *unit)
+{
+	const uint64_t *words = unit_words(pool, unit);
+	uint32_t unused = 0;
+
+	for (uint32_t w = 0; w < pool->words; w++)
+		unused += (uint32_t)__builtin_popcountll(words[w]);
+	return unused == pool->per_unit;
+}
+
+/* The next page of the run that waits to be carved, or NULL. */
+static struct page *run_next(struct dma_pool *pool)
+{
+	struct page *page = NULL;
+
+	pthread_spin_lock(&pool->lock);
+	if (pool->run_pages) {
+		page = pool->run++;
+		pool->run_pages--;
+	}
+	pthread_spin_unlock(&pool->lock);
+	return page;
+}
+
+/* Pages that wait to be carved go back to the arena. */
+static void run_give(struct dma_pool *pool)
+{
+	struct page *page;
+
+	while ((page = run_next(pool)))
+		arena_give(pool->place.arena, page);
+}
+
+/* Several pages at a time, the more the larger the pool; the first is for now, the others wait. */
+static struct page *run_take(struct dma_pool *pool, gfp_t gfp)
+{
+	size_t want = pool->unit_count / 4 < UNIT_RUN_MAX ? pool->unit_count / 4 : UNIT_RUN_MAX;
+	struct page *first;
+	size_t n;
+
+	if (pool->unit_size != ARENA_PAGE)
+		return NULL;
+	n = arena_take_pages(pool->place.arena, &pool->uncarved, want, gfp, &first);
+	if (!n)
+		return NULL;
+	run_give(pool); /* another thread's, which came first */
+	pthread_spin_lock(&pool->lock);
+	pool->run = first + 1;
+	pool->run_pages = n - 1;
+	pthread_spin_unlock(&pool->lock);
+	return first;
+}
+
+/* Memory for a unit. 0 or -ENOMEM in words. */
+static int unit_get(struct dma_pool *pool, gfp_t gfp, struct page **unit)
+{
+	*unit = run_next(pool);
+	if (!*unit)
+		*unit = run_take(pool, gfp);
+	if (*unit)
+		return 0;
+	return arena_take(pool->place.arena, &pool->uncarved, pool->unit_size, pool->unit_align,
+			  gfp, unit);
+}
+
+/* Make a unit of pages that `uncarved` has. */
+static void unit_carve(struct dma_pool *pool, struct page *unit, uint8_t *states)
+{
+	if (!states)
+		states = unit->unit.inline_state;
+	memset(states, BLOCK_FREE, pool->state_count);
+	unit->unit.base = pagemap_address(&pool->place.arena->pagemap, unit);
+	unit->unit.state = states;
+	unit_fill(pool, unit);
+	for (uint32_t i = 0; i < unit->run_pages; i++) /* frees may look at it now */
+		page_set_tenant(&unit[i], &pool->tenant);
+
+	pthread_spin_lock(&pool->lock);
+	unit_push(pool, &pool->units, unit);
+	pool->unit_count++;
+	pool->unused += pool->per_unit;
+	pool->grows++;
+	pthread_spin_unlock(&pool->lock);
+}
+
+static int unit_add(struct dma_pool *pool, gfp_t gfp)
 {
 	uint8_t *states = NULL;
 	struct page *unit;
 	int err;
 
-	if (gfp & __GFP_RECLAIM)
-		units_prepare(pool); /* for others; our own is had below */
 	if (!states_inline(pool)) {
 		states = states_get(pool, gfp);
 		if (!states)
 			return -ENOMEM;
 	}
-	err = arena_take(pool->place.arena, &pool->tenant, pool->unit_size, pool->unit_align, gfp,
-			 &unit);
-	if (err) {
-		if (states)
-			spare_push(pool, states);
-		return err;
-	}
-	if (!states)
-		states = unit->unit.inline_state;
-	memset(states, BLOCK_UNUSED, pool->state_count);
-	unit->unit.state = states;
-	unit->unit.unused_count = pool->per_unit;
-	unit->unit.lowest = 0;
+	err = unit_get(pool, gfp, &unit);
+	if (err && states)
+		spare_push(pool, states);
+	if (!err)
+		unit_carve(pool, unit, states);
+	return err;
+}
 
+int units_grow(struct dma_pool *pool, gfp_t gfp)
+{
+	size_t more;
+	int err;
+
+	if (gfp & __GFP_RECLAIM) {
+		units_prepare(pool); /* for others; our own is had below */
+		depot_grow(pool);    /* that there are fewer is no failure */
+	}
+	err = unit_add(pool, gfp);
+	if (err || !states_inline(pool))
+		return err;
+
+	/* A large pool grows by several: no more than it may have too many of. */
 	pthread_spin_lock(&pool->lock);
-	unit_push(&pool->units, unit);
-	pool->unit_count++;
-	pool->unused += pool->per_unit;
-	pool->grows++;
+	more = pool->unit_count / UNIT_EXCESS;
+	if (more > pool->run_pages)
+		more = pool->run_pages;
 	pthread_spin_unlock(&pool->lock);
+	while (more-- && !unit_add(pool, GFP_ATOMIC))
+		if (gfp & __GFP_RECLAIM)
+			depot_grow(pool);
 	return 0;
 }
 
 /* Units that are in no list any more go to the arena. */
-static void units_give(struct dma_pool *pool, struct page *unit)
+static void units_give(struct dma_pool *pool, uint32_t list)
 {
-	while (unit) {
-		struct page *next = unit->unit.next;
+	while (list != UNIT_NONE) {
+		struct page *unit = &pool->pages[list];
+
+		list = unit->unit.next;
 
 		if (!states_inline(pool))
-			free(unit->unit.state);
+			states_free(pool, unit->unit.state);
 		arena_give(pool->place.arena, unit);
-		unit = next;
 	}
 }
 
-void units_trim(struct dma_pool *pool)
+size_t units_trim(struct dma_pool *pool, size_t max)
 {
-	struct page **link = &pool->units, *idle = NULL, *unit;
+	uint32_t *link, idle = UNIT_NONE;
+	size_t n = 0;
 
 	pthread_spin_lock(&pool->lock);
-	while ((unit = *link)) {
-		if (unit->unit.unused_count != pool->per_unit) {
+	depot_flush(pool);
+	link = &pool->units;
+	while (*link != UNIT_NONE && n < max) {
+		struct page *unit = &pool->pages[*link];
+
+		if (!unit_is_idle(pool, unit)) {
 			link = &unit->unit.next;
 			continue;
 		}
 		*link = unit->unit.next;
-		unit_push(&idle, unit);
+		unit_push(pool, &idle, unit);
 		pool->unit_count--;
 		pool->unused -= pool->per_unit;
+		n++;
 	}
 	pthread_spin_unlock(&pool->lock);
 	units_give(pool, idle);
+	run_give(pool);
+	depot_shrink(pool);
+	return n;
+}
+
+void units_reap(struct dma_pool *pool)
+{
+	size_t a_pass, blocks, surplus = 0;
+
+	if (racy_load(&pool->fills) < REAP_FILLS)
+		return;
+	pthread_spin_lock(&pool->lock);
+	blocks = pool->unit_count * pool->per_unit;
+	a_pass = pool->slot ? blocks / pool->half_max : blocks; /* fills to take all its blocks */
+	if (pool->fills >= REAP_FILLS && pool->fills >= 4 * a_pass) {
+		if (pool->recent_high < blocks)
+			surplus = (blocks - pool->recent_high) / pool->per_unit / 2;
+		pool->fills = 0;
+		pool->recent_high = pool_away(pool);
+	}
+	pthread_spin_unlock(&pool->lock);
+	if (surplus && units_trim(pool, surplus))
+		arena_trim(pool->place.arena, ARENA_RESERVE_PAGES);
 }
 
 static bool unit_is_busy(const struct dma_pool *pool, const struct page *unit)
@@ -295,13 +465,13 @@ static void unit_end(struct arena *arena, struct page *unit, void *context)
 	if (unit->tenant != &end->pool->tenant)
 		return;
 	if (!unit_is_busy(end->pool, unit)) {
-		unit->unit.next = NULL;
-		units_give(end->pool, unit);
+		unit->unit.next = UNIT_NONE;
+		units_give(end->pool, (uint32_t)(unit - end->pool->pages));
 		return;
 	}
 	end->busy = true;
 	if (!states_inline(end->pool))
-		free(unit->unit.state);
+		states_free(end->pool, unit->unit.state);
 	arena_hand_over(arena, unit, end->pool->place.orphans);
 }
 
@@ -310,9 +480,11 @@ bool units_end(struct dma_pool *pool)
 	struct end end = {.pool = pool};
 	uint8_t *states;
 
+	run_give(pool);
 	if (pool->unit_count)
 		arena_for_each_run(pool->place.arena, pool->place.limits, unit_end, &end);
+	depot_end(pool);
 	while ((states = spare_pop(pool)))
-		free(states);
+		states_free(pool, states);
 	return end.busy;
 }
