@@ -123,6 +123,10 @@ struct dmaland_range {
  * @memory_in_use: bytes of it that are handed out to pools or as coherent memory
  * @range_count:   how many usable ranges there are, also when more than fit
  * @ranges:        the first of them, ascending
+ * @numa_node:     NUMA node that the domain's memory is taken from as long as it has any: that of
+ *                 the domain's first device; NUMA_NO_NODE: memory lies where the kernel puts that
+ *                 of the thread, since the device has no node, the machine only one, or the kernel
+ *                 refuses (mbind(2))
  */
 struct dmaland_info {
 	const char *backend;
@@ -132,6 +136,7 @@ struct dmaland_info {
 	uint64_t memory_limit, memory, memory_in_use;
 	size_t range_count;
 	struct dmaland_range ranges[16];
+	int numa_node;
 };
 
 /** dmaland_get_info() - fill @info. */

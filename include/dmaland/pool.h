@@ -31,7 +31,20 @@ struct dma_pool;
 struct dma_pool *dma_pool_create(const char *name, struct dmaland_device *dev, size_t size,
 				 size_t align, size_t boundary);
 
-/** dma_pool_create_node() - the same; @node says where the pool's own bookkeeping should lie. */
+/**
+ * dma_pool_create_node() - dma_pool_create() with a wish where the pool's bookkeeping should lie
+ * @name:     as above
+ * @dev:      as above
+ * @size:     as above
+ * @align:    as above
+ * @boundary: as above
+ * @node:     a NUMA node; not acted on, and any value will do
+ *
+ * As in the kernel, @node is not about the blocks: they lie where the device's memory lies, see
+ * struct dmaland_info. The pool's own bookkeeping is a few KiB of the program's heap and goes where
+ * the heap of the thread that makes the pool goes: a thread that runs near the device, or has a
+ * policy of its own (set_mempolicy(2)), decides that.
+ */
 struct dma_pool *dma_pool_create_node(const char *name, struct dmaland_device *dev, size_t size,
 				      size_t align, size_t boundary, int node);
 

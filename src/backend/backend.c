@@ -67,6 +67,7 @@ int domain_init(struct domain *domain, const struct domain_ops *ops, uint64_t me
 		return error_set(err, "cannot make a lock for a domain: %s", strerror(err));
 	domain->ops = ops;
 	domain->memory_limit = memory_limit;
+	domain->numa_node = NUMA_NO_NODE;
 	iova_space_init(&domain->iova);
 	return 0;
 }

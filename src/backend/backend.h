@@ -96,6 +96,7 @@ struct domain {
 	uint32_t mappings;
 	uint64_t memory_limit; /* bytes, from the options; 0: none */
 	uint64_t memory;       /* bytes provided now */
+	int numa_node;	       /* its memory is taken from there if it can be, or NUMA_NO_NODE */
 	void *owner;	       /* floor 6 keeps the domain's arena here */
 };
 

@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <dmaland/types.h>
+
 #define PCI_DEVICES "/sys/bus/pci/devices/"
 
 bool sysfs_is_pci_address(const char *text)
@@ -65,20 +67,44 @@ int sysfs_iommu_group(const char *address)
 	return err ? err : atoi(name);
 }
 
+/* A file's first bytes as text; "" when it can't be read. */
+static void file_text(const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, text, size - 1);
+
+	text[n > 0 ? n : 0] = '\0';
+	if (fd >= 0)
+		close(fd);
+}
+
 /* Bridges are passed over: VFIO lets the kernel's port driver keep them. */
 bool sysfs_is_bridge(const char *address)
 {
-	char path[PATH_MAX], class[16] = "";
-	ssize_t n;
-	int fd;
+	char path[PATH_MAX], class[16];
 
 	snprintf(path, sizeof(path), PCI_DEVICES "%s/class", address);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	n = read(fd, class, sizeof(class) - 1);
-	close(fd);
-	return n > 4 && strncmp(class, "0x06", 4) == 0;
+	file_text(path, class, sizeof(class));
+	return strncmp(class, "0x06", 4) == 0;
+}
+
+int sysfs_numa_node(const char *address)
+{
+	char path[PATH_MAX], text[16];
+	int node;
+
+	snprintf(path, sizeof(path), PCI_DEVICES "%s/numa_node", address);
+	file_text(path, text, sizeof(text));
+	return sscanf(text, "%d", &node) == 1 ? node : NUMA_NO_NODE;
+}
+
+/* The file is a list: "0", "0-1", "0,2". */
+bool sysfs_has_several_nodes(void)
+{
+	char text[16];
+
+	file_text("/sys/devices/system/node/has_memory", text, sizeof(text));
+	return strpbrk(text, ",-") != NULL;
 }
 
 void sysfs_group_blockers(int group, char *text, size_t size)

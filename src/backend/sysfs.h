@@ -23,6 +23,12 @@ void sysfs_driver(const char *address, char *driver, size_t size);
 /* The device's IOMMU group; -ENOENT when it has none (no IOMMU), without an error text. */
 int sysfs_iommu_group(const char *address);
 
+/* The device's NUMA node; NUMA_NO_NODE when the kernel knows none. */
+int sysfs_numa_node(const char *address);
+
+/* Is there memory on more than one NUMA node? */
+bool sysfs_has_several_nodes(void);
+
 /*
  * Devices of the group that keep it from being given to user space, as text: "0000:00:06.0
  * (bound to snd_hda_intel)", several with commas. "" when there are none.

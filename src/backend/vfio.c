@@ -289,7 +289,7 @@ static int vfio_open(const struct spec *spec, struct pci_function *share, uint64
 	if (!vf)
 		return error_set(ENOMEM, "no memory for a device");
 	if (!vd)
-		vd = vfio_domain_create(memory_limit);
+		vd = vfio_domain_create(memory_limit, spec->address);
 	if (!vd) {
 		err = -errno;
 		goto free_function;

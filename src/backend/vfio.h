@@ -36,8 +36,8 @@ static inline struct vfio_domain *to_vfio_domain(struct domain *domain)
 	return (struct vfio_domain *)domain;
 }
 
-/* A container with no group yet; NULL with the error set. */
-struct vfio_domain *vfio_domain_create(uint64_t memory_limit);
+/* A container with no group yet, its memory near this device; NULL with the error set. */
+struct vfio_domain *vfio_domain_create(uint64_t memory_limit, const char *address);
 
 /* The domain of a device that was opened by this backend. 0 or -EINVAL in words. */
 int vfio_domain_of(struct pci_function *share, struct vfio_domain **vd);

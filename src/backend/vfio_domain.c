@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "backend/numa.h"
 #include "backend/sysfs.h"
 
 /* ---- memory ---- */
@@ -279,7 +280,7 @@ static int domain_learn_again(struct vfio_domain *vd)
 	return err;
 }
 
-struct vfio_domain *vfio_domain_create(uint64_t memory_limit)
+struct vfio_domain *vfio_domain_create(uint64_t memory_limit, const char *address)
 {
 	struct vfio_domain *vd = calloc(1, sizeof(*vd));
 
@@ -303,6 +304,8 @@ struct vfio_domain *vfio_domain_create(uint64_t memory_limit)
 	}
 	if (window_open(&vd->window))
 		goto close_container;
+	window_prefer_node(&vd->window, numa_node_of_device(address));
+	vd->domain.numa_node = vd->window.node;
 	vd->domain.window = vd->window.base;
 	vd->domain.window_size = vd->window.size;
 	return vd;

@@ -7,6 +7,10 @@
  *
  * Ordinary pages are the reservation made usable; hugepages are put over it. Both are replaced by a
  * fresh reservation when they go.
+ *
+ * Where a NUMA node is preferred, the reservation says so to the kernel, and ordinary pages come
+ * from there. Hugepages belong to a file, which knows of no node: they are faulted in beforehand
+ * through a mapping that does.
  */
 #include "backend/window.h"
 
@@ -17,7 +21,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <dmaland/types.h>
 #include "base/error.h"
+#include "base/log.h"
+#include "backend/numa.h"
 #include "backend/sysfs.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -44,6 +51,8 @@ int window_open(struct memory_window *window)
 	int err;
 
 	iova_space_init(&window->unused);
+	window->has_hole = false;
+	window->node = NUMA_NO_NODE;
 	do {
 		base = mmap(NULL, size, PROT_NONE, reserve_flags, -1, 0);
 	} while (base == MAP_FAILED && (size /= 2) >= WINDOW_ALIGN);
@@ -74,6 +83,17 @@ void window_close(struct memory_window *window)
 	iova_space_destroy(&window->unused);
 }
 
+void window_prefer_node(struct memory_window *window, int node)
+{
+	int err = node == NUMA_NO_NODE ? 0 : numa_prefer(window->base, window->size, node);
+
+	window->node = err ? NUMA_NO_NODE : node;
+	if (err)
+		log_line(DMALAND_LOG_INFO,
+			 "memory is not kept on the device's NUMA node %d: mbind: %s", node,
+			 strerror(-err));
+}
+
 size_t window_hugepage_size(void)
 {
 	return (size_t)sysfs_kib("/proc/meminfo", "Hugepagesize:") << 10;
@@ -93,16 +113,33 @@ int memory_populate(char *cpu, size_t size)
 }
 
 /*
+ * The file's hugepages, from the preferred node as far as it has any. What this does not bring is
+ * left to who allocates the file's pages next.
+ */
+static void hugepages_prefer(int fd, size_t size, int node)
+{
+	void *cpu = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (cpu == MAP_FAILED)
+		return;
+	if (numa_prefer(cpu, size, node) == 0)
+		madvise(cpu, size, MADV_POPULATE_WRITE);
+	munmap(cpu, size);
+}
+
+/*
  * Hugepages in place of a piece of the reservation. They are allocated first, so that putting them
  * there does not fail for lack of them. 0; -ENOMEM, the reservation as it was; -EFAULT when it may
  * be lost.
  */
-static int place_hugepages(char *cpu, size_t size)
+static int place_hugepages(char *cpu, size_t size, int node)
 {
 	int fd = memfd_create("dmaland", MFD_CLOEXEC | MFD_HUGETLB), err = -ENOMEM;
 
 	if (fd < 0)
 		return -ENOMEM;
+	if (node != NUMA_NO_NODE && ftruncate(fd, (off_t)size) == 0)
+		hugepages_prefer(fd, size, node);
 	if (fallocate(fd, 0, 0, (off_t)size) == 0)
 		err = mmap(cpu, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_POPULATE,
 			   fd, 0) == MAP_FAILED
@@ -145,7 +182,7 @@ int window_take(struct memory_window *window, size_t size, size_t align, char **
 	if (err)
 		return err;
 	if (huge && size % huge == 0 && (uintptr_t)*cpu % huge == 0)
-		placed = place_hugepages(*cpu, size);
+		placed = place_hugepages(*cpu, size, window->node);
 	if (placed == -EFAULT) {
 		/* Others may have mapped something there: never use this place again. */
 		window->has_hole = true;
@@ -165,11 +202,17 @@ int window_take(struct memory_window *window, size_t size, size_t align, char **
 	return 0;
 }
 
-/* Should the reservation fail, its addresses are not used again: leaked rather than overlaid. */
+/*
+ * Should the reservation fail, its addresses are not used again: leaked rather than overlaid. A
+ * fresh one prefers no node yet.
+ */
 void window_give(struct memory_window *window, char *cpu, size_t size)
 {
-	if (mmap(cpu, size, PROT_NONE, reserve_flags | MAP_FIXED, -1, 0) != MAP_FAILED)
-		iova_space_release(&window->unused, (uintptr_t)cpu, size);
-	else
+	if (mmap(cpu, size, PROT_NONE, reserve_flags | MAP_FIXED, -1, 0) == MAP_FAILED) {
 		window->has_hole = true;
+		return;
+	}
+	if (window->node != NUMA_NO_NODE)
+		numa_prefer(cpu, size, window->node);
+	iova_space_release(&window->unused, (uintptr_t)cpu, size);
 }

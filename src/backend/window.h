@@ -17,11 +17,19 @@ struct memory_window {
 	size_t size;
 	struct iova_space unused; /* CPU addresses */
 	bool has_hole;		  /* some addresses may be somebody else's by now */
+	int node;		  /* NUMA node that is preferred, or NUMA_NO_NODE */
 };
 
 /* Reserve addresses enough for twice the machine's memory, or as many as can be had. */
 int window_open(struct memory_window *window);
 void window_close(struct memory_window *window);
+
+/*
+ * Memory that is taken from now on lies on a NUMA node (or wherever the thread's lies, with
+ * NUMA_NO_NODE) as long as that has any. Where the kernel does not let us prefer one, that is a
+ * line in the log, and all goes on without.
+ */
+void window_prefer_node(struct memory_window *window, int node);
 
 /*
  * Zeroed, faulted-in memory that a forked child does not get; aligned to align, which also the

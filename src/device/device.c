@@ -240,6 +240,7 @@ void dmaland_get_info(struct dmaland_device *dev, struct dmaland_info *info)
 	info->vendor_id = dev->vendor;
 	info->device_id = dev->id;
 	info->granule = domain->granule;
+	info->numa_node = domain->numa_node;
 
 	pthread_mutex_lock(&domain->lock);
 	info->mapping_limit = domain->mapping_limit;

@@ -31,7 +31,10 @@ struct dma_pool *dma_pool_create(const char *name, struct dmaland_device *dev, s
 	return dma_pool_create_node(name, dev, size, align, boundary, NUMA_NO_NODE);
 }
 
-/* The bookkeeping of a pool is small, and stays where it is first touched. */
+/*
+ * The bookkeeping of a pool is small pieces of the heap, which share their pages with others: no
+ * node can be given to it alone. The number comes from who knows where, and is used for nothing.
+ */
 struct dma_pool *dma_pool_create_node(const char *name, struct dmaland_device *dev, size_t size,
 				      size_t align, size_t boundary, int node)
 {

@@ -5,6 +5,7 @@
 #include "suite.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/pci_regs.h>
 #include <stdlib.h>
 
@@ -34,6 +35,9 @@ static void what_the_domain_can_do_is_told(void **state)
 	assert_int_not_equal(info.vendor_id, 0xffff);
 	assert_int_equal(info.memory_in_use, 0);
 	assert_true(strlen(dmaland_name(dev)) > 0);
+	assert_true(info.numa_node >= NUMA_NO_NODE);
+	if (strncmp(device_spec, "qemu:", 5) == 0)
+		assert_int_equal(info.numa_node, NUMA_NO_NODE);
 	assert_true(dma_get_mask(dev) == DMA_BIT_MASK(32));
 	dmaland_close(dev);
 }
@@ -315,6 +319,28 @@ static void a_memory_limit_is_kept_and_named(void **state)
 	log_clear();
 }
 
+/* An unsigned one with NUMA_NO_NODE in it once made the kernel index out of bounds. */
+static void any_node_will_do_for_a_pools_bookkeeping(void **state)
+{
+	static const int nodes[] = {NUMA_NO_NODE, 0, 1, 1024, INT_MAX, -2, INT_MIN};
+	struct dmaland_device *dev = open_device(NULL);
+	dma_addr_t handle;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(nodes) / sizeof(nodes[0]); i++) {
+		struct dma_pool *pool = dma_pool_create_node("node", dev, 64, 0, 0, nodes[i]);
+		void *block;
+
+		assert_non_null(pool);
+		block = dma_pool_zalloc(pool, GFP_KERNEL, &handle);
+		assert_non_null(block);
+		assert_true(dmaland_virt_to_dma(dev, block, 64) == handle);
+		dma_pool_free(pool, block, handle);
+		dma_pool_destroy(pool);
+	}
+	dmaland_close(dev);
+}
+
 static void what_was_leaked_is_reported_at_close_and_freed(void **state)
 {
 	struct dmaland_device *dev = open_device(NULL);
@@ -388,6 +414,7 @@ int run_device_tests(void)
 		cmocka_unit_test(coherent_memory_from_a_byte_to_hundreds_of_mib),
 		cmocka_unit_test(dma_addresses_lie_in_the_usable_ranges_and_are_used_again),
 		cmocka_unit_test(a_memory_limit_is_kept_and_named),
+		cmocka_unit_test(any_node_will_do_for_a_pools_bookkeeping),
 		cmocka_unit_test(what_was_leaked_is_reported_at_close_and_freed),
 		cmocka_unit_test(pools_are_shown_in_the_kernels_format),
 		cmocka_unit_test(a_device_can_be_opened_again_and_again),

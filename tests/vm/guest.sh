@@ -6,6 +6,7 @@
 #               own nvme driver reading what ours wrote, and the other way round
 #   no-iommu    booted without an IOMMU
 #   shared      booted with two drives in one group
+#   numa        booted with --numa
 #   demo FILE   the demo's second act
 #
 # Prints TAP, the programs' own and its own; but for the demo.
@@ -14,7 +15,7 @@
 set -uo pipefail
 
 part=$1 build=$2
-nvme=0000:00:01.0 edu=0000:00:04.0 shared=0000:02:01.0
+nvme=0000:00:01.0 edu=0000:00:04.0 shared=0000:02:01.0 far=0000:81:00.0
 failed=0 count=0
 
 # bind ADDRESS DRIVER
@@ -99,6 +100,10 @@ no-iommu)
 shared)
 	bind "$shared" vfio-pci || exit 1
 	program "$build/tests/device/refusals" not-viable "$shared"
+	;;
+numa)
+	bind "$nvme" vfio-pci && bind "$far" vfio-pci || exit 1
+	program "$build/tests/device/numa" "vfio:$far" "vfio:$nvme"
 	;;
 demo)
 	bind "$nvme" vfio-pci || exit 1

@@ -12,12 +12,15 @@
 # with --shared-group also these two, which share one:
 #   0000:02:01.0   NVMe, serial dmaland1, 64 MiB
 #   0000:02:02.0   NVMe, serial dmaland2, 64 MiB
+# with --numa this one, on node 1:
+#   0000:81:00.0   edu
 #
 # Options:
 #   --drive FILE        the first NVMe drive's content, a raw image; else an empty one, thrown away afterwards
 #   --bind ADDRESS      bind a device to vfio-pci before COMMAND; may be repeated
 #   --no-iommu          without an IOMMU
 #   --shared-group      see above
+#   --numa              two NUMA nodes: CPU 0 and the memory on node 0, but for CPU 1 and 256 MiB on node 1
 #   --timeout SECONDS   end it then (300; a shell has no limit)
 #   --memory SIZE       as QEMU's -m (1G)
 #   --icount            one CPU whose clock counts instructions: CLOCK_MONOTONIC advances 1 ns for each
@@ -59,7 +62,7 @@ cleanup() {
 }
 
 options_parse() {
-	drive='' bind='' iommu=yes shared_group='' seconds='' memory=1G icount='' append='' extra=''
+	drive='' bind='' iommu=yes shared_group='' numa='' seconds='' memory=1G icount='' append='' extra=''
 	while [ $# -gt 0 ]; do
 		case $1 in
 		--drive | --bind | --timeout | --memory | --append | --qemu)
@@ -73,6 +76,7 @@ options_parse() {
 		--qemu) extra+=" $2" ;;
 		--no-iommu) iommu='' ;;
 		--shared-group) shared_group=yes ;;
+		--numa) numa=yes ;;
 		--icount) icount=yes ;;
 		--) shift && break ;;
 		-h | --help)
@@ -83,7 +87,7 @@ options_parse() {
 		*) break ;;
 		esac
 		case $1 in
-		--no-iommu | --shared-group | --icount) shift ;;
+		--no-iommu | --shared-group | --numa | --icount) shift ;;
 		*) shift 2 ;;
 		esac
 	done
@@ -93,6 +97,7 @@ options_parse() {
 	interactive=
 	[ $# -gt 0 ] || interactive=yes
 	[[ ${seconds:=300} =~ ^[0-9]+$ ]] || die 2 "--timeout $seconds: not a number of seconds"
+	[ -z "$numa" ] || [ -z "$icount" ] || die 2 "--numa wants two CPUs, and --icount has one"
 	[ -z "$drive" ] || { [ -f "$drive" ] && [ -w "$drive" ]; } || die 2 "--drive $drive: no file that can be written to"
 	[ -z "${DMALAND_VM_SHARE:-}" ] || [ -d "$DMALAND_VM_SHARE" ] || die 2 "DMALAND_VM_SHARE=$DMALAND_VM_SHARE: no directory"
 	[ -z "$interactive" ] || [ -t 0 ] || die 2 "a shell needs a terminal; or give a command"
@@ -130,6 +135,18 @@ job_write() {
 nvme_add() {
 	qemu+=(-drive "file=${2//,/,,},if=none,id=$1,format=raw,cache=unsafe,discard=unmap"
 		-device "nvme,drive=$1,serial=$1,$3")
+}
+
+# The nodes' memory is QEMU's -m in two pieces; a number alone is MiB there.
+nodes_add() {
+	local bytes size=${memory^^} far=$((256 << 20))
+	[[ $size =~ [A-Z]$ ]] || size+=M
+	bytes=$(numfmt --from=iec "$size") || die 2 "--memory $memory: not a size"
+	[ "$bytes" -gt $((2 * far)) ] || die 2 "--memory $memory: --numa wants more than 512M"
+	qemu+=(-object "memory-backend-ram,id=near,size=$((bytes - far))" -numa "node,nodeid=0,cpus=0,memdev=near"
+		-object "memory-backend-ram,id=far,size=$far" -numa "node,nodeid=1,cpus=1,memdev=far"
+		-device "pxb-pcie,id=host1,bus=pcie.0,addr=13.0,bus_nr=128,numa_node=1"
+		-device "pcie-root-port,id=port1,bus=host1,chassis=1,addr=00.0" -device "edu,bus=port1,addr=00.0")
 }
 
 image_make() {
@@ -189,6 +206,8 @@ qemu_assemble() {
 	port_add 3 status
 	# shellcheck disable=SC2206 # words, as documented
 	qemu+=($extra)
+	# Last: QEMU puts devices that name no bus on the newest.
+	[ -z "$numa" ] || nodes_add
 }
 
 # tail shows what arrives as it arrives, and a last time when QEMU has ended. setpriv: no QEMU outlives us, nor

@@ -15,6 +15,7 @@ enum {
 	COL_IDS,
 	COL_DRIVER,
 	COL_GROUP,
+	COL_NODE,
 	COL_USABLE,
 	COL_VFIO,
 	COL_REASON,
@@ -28,6 +29,7 @@ static const struct column device_columns[COLS] = {
 	[COL_IDS] = {NULL, "id", COLUMN_TEXT, FIT_NO},
 	[COL_DRIVER] = {"DRIVER", "driver", COLUMN_TEXT, FIT_NO},
 	[COL_GROUP] = {"GROUP", "group", COLUMN_NUMBER, FIT_NO},
+	[COL_NODE] = {"NODE", "numa_node", COLUMN_NUMBER, FIT_NO},
 	[COL_USABLE] = {"USABLE THROUGH", NULL, COLUMN_TEXT, FIT_FOLD},
 	[COL_VFIO] = {NULL, "vfio", COLUMN_BOOLEAN, FIT_NO},
 	[COL_REASON] = {NULL, "reason", COLUMN_TEXT, FIT_NO},
@@ -52,6 +54,10 @@ static void report_device(struct report *report, const struct pci_entry *entry)
 		report_number(report, COL_GROUP, (uint64_t)entry->group);
 	else
 		report_text(report, COL_GROUP, none);
+	if (entry->numa_node >= 0)
+		report_number(report, COL_NODE, (uint64_t)entry->numa_node);
+	else
+		report_text(report, COL_NODE, none);
 	report_text(report, COL_USABLE, usable ? "vfio" : words);
 	report_text(report, COL_VFIO, usable ? "1" : "0");
 	report_text(report, COL_REASON, usable ? NULL : entry->reason);
@@ -124,9 +130,13 @@ static int list_select(struct pci_list *list, char **asked, int count)
 static int info_run(const struct arguments *arguments)
 {
 	struct pci_list list = {0};
+	struct column columns[COLS];
 	struct report report;
 	int status = STATUS_OK;
 
+	memcpy(columns, device_columns, sizeof(columns));
+	if (!machine_has_several_nodes())
+		columns[COL_NODE].heading = NULL;
 	if (pci_bus_exists())
 		status = pci_list_read(&list);
 	if (!status)
@@ -137,7 +147,7 @@ static int info_run(const struct arguments *arguments)
 	}
 	report_begin(&report, arguments_have(arguments, 'J'));
 	if (list.count || report.json)
-		report_table(&report, "devices", device_columns, COLS);
+		report_table(&report, "devices", columns, COLS);
 	else
 		report_note(&report, pci_bus_exists() ? "no PCI device on this machine"
 						      : "no PCI bus on this machine");

@@ -21,11 +21,11 @@ enum obstacle {
 	OBSTACLES,
 };
 
-/* @group: -1 when it has none; @reason: the obstacle in words, "" when there is none */
+/* @group, @numa_node: -1 when it has none; @reason: the obstacle in words, "" when there is none */
 struct pci_entry {
 	char address[32], name[256], driver[64], reason[320];
 	uint16_t vendor, device, class;
-	int group;
+	int group, numa_node;
 	enum obstacle obstacle;
 };
 
@@ -44,6 +44,7 @@ int pci_link(const char *address, const char *link, char *name, size_t size);
 
 /* machine.c */
 bool machine_has_iommu(void);
+bool machine_has_several_nodes(void);
 void report_machine(struct report *report);
 
 #endif

@@ -104,6 +104,22 @@ static void report_iommu(struct report *report)
 		report_member_null(report, "iommu_bits");
 }
 
+/* ---- NUMA ---- */
+
+/* The kernel's list of nodes that have memory is "0" where there is nothing to choose. */
+bool machine_has_several_nodes(void)
+{
+	char text[16] = "";
+	FILE *file = fopen("/sys/devices/system/node/has_memory", "re");
+
+	if (!file)
+		return false;
+	if (!fgets(text, sizeof(text), file))
+		text[0] = '\0';
+	fclose(file);
+	return strpbrk(text, ",-");
+}
+
 /* ---- locked memory ---- */
 
 /* The kernel asks for CAP_IPC_LOCK where it would look at the limit (capabilities(7)). */

@@ -211,7 +211,7 @@ static void name_read(struct pci_access *access, struct pci_dev *dev, char *name
 
 static void entry_read(struct pci_entry *entry, struct pci_access *access, struct pci_dev *dev)
 {
-	pci_fill_info(dev, PCI_FILL_IDENT | PCI_FILL_CLASS);
+	pci_fill_info(dev, PCI_FILL_IDENT | PCI_FILL_CLASS | PCI_FILL_NUMA_NODE);
 	snprintf(entry->address, sizeof(entry->address), "%04x:%02x:%02x.%x", dev->domain, dev->bus,
 		 dev->dev, dev->func);
 	entry->vendor = dev->vendor_id;
@@ -221,6 +221,7 @@ static void entry_read(struct pci_entry *entry, struct pci_access *access, struc
 	if (pci_link(entry->address, "driver", entry->driver, sizeof(entry->driver)))
 		entry->driver[0] = '\0';
 	entry->group = group_read(entry->address);
+	entry->numa_node = dev->numa_node;
 	entry->obstacle = obstacle_find(entry);
 }
 
