@@ -65,7 +65,7 @@ static void config_init(struct soft_function *sf)
 {
 	bytes_put(sf->config + PCI_VENDOR_ID, 2, DMALAND_SOFT_VENDOR);
 	bytes_put(sf->config + PCI_DEVICE_ID, 2, DMALAND_SOFT_DEVICE);
-	bytes_put(sf->config + PCI_CLASS_REVISION, 4, DMALAND_SOFT_CLASS << 8 | 1);
+	bytes_put(sf->config + PCI_CLASS_REVISION, 4, (uint32_t)DMALAND_SOFT_CLASS << 8 | 1);
 	bytes_put(sf->config + PCI_BASE_ADDRESS_0, 4, BAR_ADDRESS);
 }
 

@@ -8,6 +8,8 @@
 #include <linux/pci_regs.h>
 #include <stdlib.h>
 
+#include <dmaland/soft.h>
+
 static struct dmaland_device *open_device(const struct dmaland_options *options)
 {
 	struct dmaland_device *dev = dmaland_open(device_spec, options);
@@ -377,6 +379,22 @@ static void a_device_can_be_opened_again_and_again(void **state)
 	assert_string_equal(log_text(), "");
 }
 
+static void only_soft_keeps_faults(void **state)
+{
+	struct dmaland_device *dev = open_device(NULL);
+
+	(void)state;
+	errno = 0;
+	assert_int_equal(dmaland_soft_faults(dev, NULL, 0), 0);
+	if (device_is_on("soft")) {
+		assert_int_equal(errno, 0);
+	} else {
+		assert_int_equal(errno, EOPNOTSUPP);
+		assert_error_says("only devices of the backend soft: do");
+	}
+	dmaland_close(dev);
+}
+
 int run_device_tests(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -393,6 +411,7 @@ int run_device_tests(void)
 		cmocka_unit_test(what_was_leaked_is_reported_at_close_and_freed),
 		cmocka_unit_test(pools_are_shown_in_the_kernels_format),
 		cmocka_unit_test(a_device_can_be_opened_again_and_again),
+		cmocka_unit_test(only_soft_keeps_faults),
 	};
 
 	const struct CMUnitTest of_a_drive[] = {
