@@ -161,7 +161,7 @@ static int soft_withdraw(struct domain *domain, const struct chunk *chunk)
 
 static bool is_usable(const struct domain *domain, dma_addr_t first, dma_addr_t last)
 {
-	for (size_t i = 0; i < domain->usable_count; i++)
+	for (size_t i = domain->usable_count; i-- > 0;) /* most are high */
 		if (first >= domain->usable[i].first && last <= domain->usable[i].last)
 			return true;
 	return false;
@@ -237,19 +237,26 @@ static int soft_map(struct domain *domain, dma_addr_t dma, void *cpu, size_t siz
 	return err;
 }
 
-/* Do n mappings, made by map, fill first..first + size? The domain's lock is held. */
-static bool mappings_fill(struct soft_domain *sd, dma_addr_t dma, size_t size, unsigned int n)
+/* The mapping, made by map, that begins at an address; the domain's lock is held. */
+static struct soft_range *mapping_at(struct soft_domain *sd, dma_addr_t dma)
 {
-	dma_addr_t at = dma;
+	struct soft_range *range = soft_ranges_at(&sd->ranges, dma);
 
-	for (unsigned int i = 0; i < n; i++) {
-		struct soft_range *range = soft_ranges_find(&sd->ranges, at);
+	return range && range->kind == DMALAND_SOFT_MAPPING ? range : NULL;
+}
 
-		if (!range || range->dma != at || range->kind != DMALAND_SOFT_MAPPING)
-			return false;
-		at += range->size;
+/* Do n mappings fill dma..dma + size, of which this is the first? */
+static bool mappings_fill(struct soft_domain *sd, const struct soft_range *range, size_t size,
+			  unsigned int n)
+{
+	size_t sum = 0;
+
+	for (; range && n; n--) {
+		sum += range->size;
+		if (n > 1)
+			range = mapping_at(sd, range->dma + range->size);
 	}
-	return at - dma == size;
+	return range && sum && sum == size;
 }
 
 static void range_unmap(struct soft_domain *sd, struct soft_range *range)
@@ -258,26 +265,28 @@ static void range_unmap(struct soft_domain *sd, struct soft_range *range)
 
 	soft_ranges_remove(&sd->ranges, range);
 	sd->domain.mappings--;
-	free(copy);
+	if (copy)
+		free(copy);
 }
 
 static int soft_unmap(struct domain *domain, dma_addr_t dma, size_t size, unsigned int n)
 {
 	struct soft_domain *sd = to_soft_domain(domain);
-	dma_addr_t at = dma;
+	struct soft_range *range;
 	int err = 0;
 
 	pthread_mutex_lock(&domain->lock);
-	if (!mappings_fill(sd, dma, size, n))
+	range = mapping_at(sd, dma);
+	if (!mappings_fill(sd, range, size, n))
 		err = error_set(EINVAL,
 				"%u mappings of %zu bytes together were to be unmapped at dma "
 				"address 0x%llx, and there are others: nothing was unmapped",
 				n, size, (unsigned long long)dma);
-	for (unsigned int i = 0; !err && i < n; i++) {
-		struct soft_range *range = soft_ranges_find(&sd->ranges, at);
-
-		at += range->size;
+	while (!err && n--) {
+		dma += range->size;
 		range_unmap(sd, range);
+		if (n)
+			range = mapping_at(sd, dma);
 	}
 	pthread_mutex_unlock(&domain->lock);
 	return err;

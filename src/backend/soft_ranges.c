@@ -5,11 +5,17 @@
  * A tree of nodes with 64 slots, as an IOMMU's page table is one, six bits of the address a level.
  * But a range hangs at the granule where it begins alone, so that a large one costs no more than a
  * small one; and each node has a bitmap of its slots, so that the range before any address is found
- * in one way down:
+ * in one way down, up to the nearest node with a lower slot in use, and down to the highest range
+ * there:
  *
- *   root   used .1..1...          the slot of the address is empty, or has only higher ranges:
- *              |  '-- x           the highest range under the nearest lower slot that was
- *              '--> used ..11..1  passed on the way down
+ *   root   used ..1..1...
+ *               |  '-- used .......1..       the address is below all of these
+ *               '----- used ..1.....1.
+ *                                   '-- the range before it
+ *
+ * The way to the leaf that was used last is kept, since what is mapped and unmapped next mostly lies
+ * there too. That leaf alone may be empty; it goes when the way is left, so that whoever comes down
+ * another way finds none.
  *
  * The places of ranges are made 64 at a time and never given back before the end.
  */
@@ -21,16 +27,11 @@
 #define SLOT_BITS  6
 #define SLAB_SIZE  64
 #define SPARES_MAX 256
-#define LEVELS_MAX 11 /* of 64 bits */
+#define NO_LEAF	   UINT64_MAX
 
 struct soft_slab {
 	struct soft_range ranges[SLAB_SIZE];
 };
-
-static unsigned int slot_of(uint64_t granule, unsigned int level)
-{
-	return (unsigned int)(granule >> (SLOT_BITS * level)) & 63;
-}
 
 static unsigned int highest_bit(uint64_t bits)
 {
@@ -42,6 +43,7 @@ void soft_ranges_init(struct soft_ranges *ranges, unsigned int shift, unsigned i
 	memset(ranges, 0, sizeof(*ranges));
 	ranges->shift = shift;
 	ranges->bits = bits;
+	ranges->way_leaf = NO_LEAF;
 	ranges->levels = (bits - shift + SLOT_BITS - 1) / SLOT_BITS;
 }
 
@@ -88,6 +90,7 @@ static struct soft_node *node_get(struct soft_ranges *ranges)
 	struct soft_node *node = ranges->spare;
 
 	ranges->spare = node->slot[0];
+	node->slot[0] = NULL;
 	ranges->spares--;
 	return node;
 }
@@ -133,30 +136,90 @@ static bool slab_add(struct soft_ranges *ranges)
 
 /* ---- the tree ---- */
 
+static unsigned int slot_of(uint64_t granule, unsigned int level)
+{
+	return (unsigned int)(granule >> (SLOT_BITS * level)) & 63;
+}
+
+static void slot_put(struct soft_node *node, unsigned int slot, void *what)
+{
+	node->slot[slot] = what;
+	node->used |= UINT64_C(1) << slot;
+}
+
+static void slot_clear(struct soft_node *node, unsigned int slot)
+{
+	node->slot[slot] = NULL;
+	node->used &= ~(UINT64_C(1) << slot);
+}
+
+/* Leave the way at hand: a leaf that has become empty goes, and what that makes empty above it. */
+static void way_leave(struct soft_ranges *ranges)
+{
+	if (ranges->way_leaf == NO_LEAF)
+		return;
+	for (unsigned int level = 1; level < ranges->levels; level++) {
+		if (ranges->way[level - 1]->used)
+			break;
+		node_put(ranges, ranges->way[level - 1]);
+		slot_clear(ranges->way[level], slot_of(ranges->way_leaf << SLOT_BITS, level));
+	}
+	ranges->way_leaf = NO_LEAF;
+}
+
+/* Down from the root: see way_take(). */
+static __attribute__((noinline)) unsigned int way_walk(struct soft_ranges *ranges, uint64_t granule)
+{
+	struct soft_node *node = &ranges->root;
+	unsigned int level = ranges->levels - 1;
+
+	way_leave(ranges);
+	for (;; level--) {
+		ranges->way[level] = node;
+		if (!level)
+			break;
+		node = node->slot[slot_of(granule, level)];
+		if (!node)
+			return level;
+	}
+	ranges->way_leaf = granule >> SLOT_BITS;
+	return 0;
+}
+
+/* Go to a granule as far as there are nodes: the lowest level; all above stand in way. */
+static inline unsigned int way_take(struct soft_ranges *ranges, uint64_t granule)
+{
+	return granule >> SLOT_BITS == ranges->way_leaf ? 0 : way_walk(ranges, granule);
+}
+
+/* Make what is missing on the way. */
+static bool way_make(struct soft_ranges *ranges, uint64_t granule, unsigned int level)
+{
+	if (!nodes_reserve(ranges))
+		return false;
+	for (; level; level--) {
+		struct soft_node *node = node_get(ranges);
+
+		slot_put(ranges->way[level], slot_of(granule, level), node);
+		ranges->way[level - 1] = node;
+	}
+	ranges->way_leaf = granule >> SLOT_BITS;
+	return true;
+}
+
 struct soft_range *soft_ranges_add(struct soft_ranges *ranges, dma_addr_t dma, uint64_t size)
 {
 	uint64_t granule = dma >> ranges->shift;
-	struct soft_node *node = &ranges->root;
+	unsigned int level = way_take(ranges, granule);
 	struct soft_range *range;
 
-	if (!nodes_reserve(ranges) || (!ranges->free && !slab_add(ranges)))
+	if (!ranges->free && !slab_add(ranges))
 		return NULL;
-	for (unsigned int level = ranges->levels - 1; level; level--) {
-		unsigned int slot = slot_of(granule, level);
-
-		if (!(node->used >> slot & 1)) {
-			struct soft_node *below = node_get(ranges);
-
-			below->used = 0;
-			node->slot[slot] = below;
-			node->used |= UINT64_C(1) << slot;
-		}
-		node = node->slot[slot];
-	}
+	if (level && !way_make(ranges, granule, level))
+		return NULL;
 	range = ranges->free;
 	ranges->free = range->next_free;
-	node->slot[slot_of(granule, 0)] = range;
-	node->used |= UINT64_C(1) << slot_of(granule, 0);
+	slot_put(ranges->way[0], slot_of(granule, 0), range);
 	range->dma = dma;
 	range->size = size;
 	return range;
@@ -164,64 +227,53 @@ struct soft_range *soft_ranges_add(struct soft_ranges *ranges, dma_addr_t dma, u
 
 void soft_ranges_remove(struct soft_ranges *ranges, struct soft_range *range)
 {
-	struct soft_node *way[LEVELS_MAX], *node = &ranges->root;
 	uint64_t granule = range->dma >> ranges->shift;
 
-	for (unsigned int level = ranges->levels - 1; level; level--) {
-		way[level] = node;
-		node = node->slot[slot_of(granule, level)];
-	}
-	node->used &= ~(UINT64_C(1) << slot_of(granule, 0));
-	for (unsigned int level = 1; level < ranges->levels && !node->used; level++) {
-		node_put(ranges, node);
-		node = way[level];
-		node->used &= ~(UINT64_C(1) << slot_of(granule, level));
-	}
+	way_take(ranges, granule);
+	slot_clear(ranges->way[0], slot_of(granule, 0));
 	ranges->notes[ranges->ended++ % SOFT_NOTES] = *range;
 	range->size = 0;
 	range->next_free = ranges->free;
 	ranges->free = range;
 }
 
-/* The highest range under a node. */
-static struct soft_range *highest(const struct soft_node *node, unsigned int level)
+struct soft_range *soft_ranges_at(struct soft_ranges *ranges, dma_addr_t dma)
 {
-	while (level--)
-		node = node->slot[highest_bit(node->used)];
-	return node->slot[highest_bit(node->used)];
+	uint64_t granule = dma >> ranges->shift;
+	struct soft_range *range;
+
+	if (dma >> ranges->bits || way_take(ranges, granule))
+		return NULL;
+	range = ranges->way[0]->slot[slot_of(granule, 0)];
+	return range && range->dma == dma ? range : NULL;
 }
 
-struct soft_range *soft_ranges_before(const struct soft_ranges *ranges, dma_addr_t dma)
+struct soft_range *soft_ranges_before(struct soft_ranges *ranges, dma_addr_t dma)
 {
-	const struct soft_node *node = &ranges->root, *lower_node = NULL;
-	unsigned int level = ranges->levels - 1, lower_level = 0;
-	uint64_t granule = dma >> ranges->shift;
+	uint64_t granule = dma >> ranges->shift, lower;
+	const struct soft_node *node;
+	unsigned int level;
 
 	if (dma >> ranges->bits) /* beyond all addresses: before it comes the last */
 		granule = (UINT64_C(1) << (ranges->bits - ranges->shift)) - 1;
-	for (;; level--) {
-		unsigned int slot = slot_of(granule, level);
-		uint64_t lower = node->used & ((UINT64_C(1) << slot) - 1);
-
-		if (level == 0) {
-			if (node->used >> slot & 1)
-				return node->slot[slot];
-			if (lower)
-				return node->slot[highest_bit(lower)];
-			break;
-		}
-		if (lower) {
-			lower_node = node->slot[highest_bit(lower)];
-			lower_level = level - 1;
-		}
-		if (!(node->used >> slot & 1))
-			break;
-		node = node->slot[slot];
+	level = way_take(ranges, granule);
+	node = ranges->way[level];
+	/* Where the way ends its slot is empty, or on the lowest level the range itself. */
+	lower = node->used & ((UINT64_C(2) << slot_of(granule, level)) - 1);
+	while (!lower) {
+		if (++level == ranges->levels)
+			return NULL;
+		node = ranges->way[level];
+		lower = node->used & ((UINT64_C(1) << slot_of(granule, level)) - 1);
 	}
-	return lower_node ? highest(lower_node, lower_level) : NULL;
+	for (; level; level--) {
+		node = node->slot[highest_bit(lower)];
+		lower = node->used;
+	}
+	return node->slot[highest_bit(lower)];
 }
 
-struct soft_range *soft_ranges_find(const struct soft_ranges *ranges, dma_addr_t dma)
+struct soft_range *soft_ranges_find(struct soft_ranges *ranges, dma_addr_t dma)
 {
 	struct soft_range *range = soft_ranges_before(ranges, dma);
 

@@ -2,8 +2,8 @@
 /*
  * soft_ranges.h - what is mapped at which dma address, and what was
  *
- * Adding, removing and finding take as many steps as the tree has levels: five for 39 bits of
- * addresses in pages of 4 KiB, however many ranges there are.
+ * Adding, removing and finding take at most as many steps as the tree has levels: five for 39 bits
+ * of addresses in pages of 4 KiB, however many ranges there are.
  *
  * Not locked: the domain's lock serialises.
  */
@@ -15,6 +15,9 @@
 #include <stdint.h>
 
 #include <dmaland/soft.h>
+
+/* Levels of a tree for 64 bits of granules. */
+#define SOFT_LEVELS 11
 
 /* How many ranges that ended are remembered. */
 #define SOFT_NOTES 1024
@@ -30,15 +33,17 @@ struct soft_range {
 };
 
 struct soft_node {
-	uint64_t used;	/* bit i: slot[i] holds something */
-	void *slot[64]; /* nodes; on the lowest level ranges */
+	uint64_t used;	/* bit i: slot[i] is not NULL */
+	void *slot[64]; /* nodes that hold something; on the lowest level ranges */
 };
 
 struct soft_ranges {
 	unsigned int shift, bits; /* log2 of the granule; width of addresses, below 64 */
 	unsigned int levels;
 	struct soft_node root;
-	struct soft_node *spare; /* nodes not in use, linked by slot[0] */
+	struct soft_node *way[SOFT_LEVELS]; /* to the leaf used last; way[0] is it */
+	uint64_t way_leaf;		    /* its granules, without their lowest six bits */
+	struct soft_node *spare;	    /* nodes not in use, linked by slot[0] */
 	size_t spares;
 	struct soft_slab **slabs; /* the places of ranges */
 	size_t slab_count;
@@ -59,11 +64,14 @@ struct soft_range *soft_ranges_add(struct soft_ranges *ranges, dma_addr_t dma, u
 /* Remove it and remember it. */
 void soft_ranges_remove(struct soft_ranges *ranges, struct soft_range *range);
 
+/* The range that begins at an address, or NULL. */
+struct soft_range *soft_ranges_at(struct soft_ranges *ranges, dma_addr_t dma);
+
 /* The range that begins last at or before an address, also when it ends before it; or NULL. */
-struct soft_range *soft_ranges_before(const struct soft_ranges *ranges, dma_addr_t dma);
+struct soft_range *soft_ranges_before(struct soft_ranges *ranges, dma_addr_t dma);
 
 /* The range that an address lies in, or NULL. */
-struct soft_range *soft_ranges_find(const struct soft_ranges *ranges, dma_addr_t dma);
+struct soft_range *soft_ranges_find(struct soft_ranges *ranges, dma_addr_t dma);
 
 /* The range that had an address and ended last, if it is remembered; or NULL. */
 const struct soft_range *soft_ranges_was(const struct soft_ranges *ranges, dma_addr_t dma);

@@ -30,6 +30,7 @@ static void check(uint64_t base, size_t g, uint64_t offset)
 	while (h && !model[h])
 		h--;
 	assert_ptr_equal(before, model[h]);
+	assert_ptr_equal(soft_ranges_at(&ranges, at), before && before->dma == at ? before : NULL);
 }
 
 /* Add a range where it fits, or remove the one that is there. */
