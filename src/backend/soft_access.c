@@ -9,7 +9,6 @@
  */
 #include "backend/soft.h"
 
-#include <errno.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>

@@ -17,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/bits.h"
 #include "base/error.h"
@@ -28,7 +27,10 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-/* As firmware and chipset of a PC have them: graphics memory, and where interrupts are sent. */
+/*
+ * As firmware and chipset of a PC have them: graphics memory, and where interrupts are sent. Each
+ * begins at a multiple of the largest granule.
+ */
 static const struct iova_range holes[] = {
 	{0x7c000000, 0x7fffffff},
 	{0xfee00000, 0xfeefffff},
@@ -365,7 +367,6 @@ static int domain_make_usable(struct domain *domain, unsigned int bits)
 	for (size_t i = 0; i <= HOLES && next < end; i++) {
 		uint64_t last = i < HOLES && holes[i].first < end ? holes[i].first : end;
 
-		last &= ~(uint64_t)(domain->granule - 1);
 		domain->usable[domain->usable_count++] = (struct iova_range){next, last - 1};
 		if (iova_space_add(&domain->iova, next, last - 1))
 			return no_bookkeeping();
