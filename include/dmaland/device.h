@@ -33,6 +33,9 @@ struct dmaland_options {
  *           `0000:01:00.0`           best backend that is there (or `01:00.0`)
  *           `vfio:0000:01:00.0`      through VFIO (type1)
  *           `qemu:nvme,drive=FILE`   a device model of QEMU, see dmaland(7)
+ *           `soft:`                  a DMA engine in software that finds what it may not do, see
+ *                                    <dmaland/soft.h>; `soft:engine,coherent=no`: and what was
+ *                                    not synced
  * @options: or NULL
  *
  * The device comes with 32-bit masks, as in the kernel; memory decoding and bus mastering are
@@ -66,7 +69,7 @@ const char *dmaland_last_error(void);
 /**
  * dmaland_name() - the device's name in messages
  *
- * Return: its PCI address, or for a device model of QEMU `qemu:MODEL@SLOT`.
+ * Return: its PCI address; `qemu:MODEL@SLOT` for a device model of QEMU; `soft:engine@N`.
  */
 const char *dmaland_name(const struct dmaland_device *dev);
 
@@ -112,7 +115,7 @@ struct dmaland_range {
 
 /**
  * struct dmaland_info - what is known of an open device and its domain
- * @backend:       "vfio", "qemu"
+ * @backend:       "vfio", "qemu", "soft"
  * @vendor_id:     PCI vendor id
  * @device_id:     PCI device id
  * @granule:       bytes of the smallest piece that the domain can map

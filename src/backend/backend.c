@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "backend/sysfs.h"
 
-const struct backend *const backends[] = {&vfio_backend, &qemu_backend, NULL};
+const struct backend *const backends[] = {&vfio_backend, &qemu_backend, &soft_backend, NULL};
 
 const char *spec_get(const struct spec *spec, const char *key)
 {
@@ -26,7 +26,7 @@ static const struct backend *backend_named(const char *name)
 	for (size_t i = 0; backends[i]; i++)
 		if (strcmp(backends[i]->name, name) == 0)
 			return backends[i];
-	error_set(EINVAL, "there is no backend '%s'; there are: vfio, qemu", name);
+	error_set(EINVAL, "there is no backend '%s'; there are: vfio, qemu, soft", name);
 	return NULL;
 }
 

@@ -168,7 +168,7 @@ struct backend {
 	int (*probe)(const char *address);
 };
 
-extern const struct backend vfio_backend, qemu_backend;
+extern const struct backend vfio_backend, qemu_backend, soft_backend;
 
 /* The backend that a spec asks for or that is best for its address; NULL with the error set. */
 const struct backend *backend_find(const struct spec *spec);

@@ -403,7 +403,7 @@ int run_failure_tests(void)
 	};
 	int failed = cmocka_run_group_tests_name("failure", everywhere, NULL, NULL);
 
-	if (spec_is_qemu())
+	if (device_is_on("qemu"))
 		failed += cmocka_run_group_tests_name("failure on qemu", on_qemu, NULL, NULL);
 	return failed;
 }

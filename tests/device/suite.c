@@ -7,9 +7,35 @@
 
 const char *device_spec;
 
-bool spec_is_qemu(void)
+static struct {
+	uint32_t class;
+	const char *backend;
+} device;
+
+/* What the tests go by. */
+static int device_learn(void)
 {
-	return strncmp(device_spec, "qemu:", 5) == 0;
+	struct dmaland_device *dev = dmaland_open(device_spec, NULL);
+	struct dmaland_info info;
+	int err;
+
+	if (!dev)
+		return -1;
+	dmaland_get_info(dev, &info);
+	device.backend = info.backend;
+	err = pci_read_config_dword(dev, 0x08, &device.class);
+	dmaland_close(dev);
+	return err;
+}
+
+bool device_is_on(const char *backend)
+{
+	return strcmp(device.backend, backend) == 0;
+}
+
+bool device_is_drive(void)
+{
+	return device.class >> 8 == 0x010802;
 }
 
 void drive_open(struct drive *d, const char *spec, unsigned int timeout_ms)
@@ -74,9 +100,12 @@ int only_child(void)
 
 int main(int argc, char **argv)
 {
+	int failed;
+
 	if (argc < 2) {
 		fprintf(stderr,
-			"usage: %s SPEC [PATTERN]   (an NVMe drive; its data are destroyed)\n",
+			"usage: %s SPEC [PATTERN]   (an NVMe drive, whose data are destroyed; or "
+			"any other device)\n",
 			argv[0]);
 		return 2;
 	}
@@ -84,5 +113,15 @@ int main(int argc, char **argv)
 		cmocka_set_test_filter(argv[2]);
 	device_spec = argv[1];
 	log_capture();
-	return run_device_tests() + run_transfer_tests() + run_failure_tests();
+	if (device_learn()) {
+		fprintf(stderr, "%s\n", dmaland_last_error());
+		return 1;
+	}
+	failed = run_device_tests();
+	if (device_is_drive())
+		failed += run_transfer_tests() + run_failure_tests();
+	if (device_is_on("soft"))
+		failed += run_engine_tests() + run_fault_tests() + run_soft_tests() +
+			  run_share_tests();
+	return failed;
 }

@@ -2,7 +2,8 @@
 /*
  * suite.h - the one suite that every backend must pass: ./suite SPEC
  *
- * SPEC names an NVMe drive whose data may be destroyed.
+ * SPEC names any device. On an NVMe drive, whose data may be destroyed, and on the engine of soft:
+ * there is more to test.
  */
 #ifndef TESTS_DEVICE_SUITE_H
 #define TESTS_DEVICE_SUITE_H
@@ -13,7 +14,8 @@
 
 extern const char *device_spec;
 
-bool spec_is_qemu(void);
+bool device_is_on(const char *backend);
+bool device_is_drive(void);
 
 /* The drive, enabled, with a queue; data lie in namespace 1. */
 struct drive {
@@ -37,5 +39,9 @@ int only_child(void);
 int run_device_tests(void);
 int run_transfer_tests(void);
 int run_failure_tests(void);
+int run_engine_tests(void);
+int run_fault_tests(void);
+int run_soft_tests(void);
+int run_share_tests(void);
 
 #endif

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * share_tests.c - several engines of soft: in one address space, and several threads
+ */
+#include "suite.h"
+#include "engine.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+static void
+engines_that_share_a_domain_see_the_same_memory_and_have_faults_of_their_own(void **state)
+{
+	struct dmaland_options options = {.size = sizeof(options)};
+	dma_addr_t from, to, mapped;
+	char *memory = pages_new(1), *mine, *theirs;
+	struct engine a, b;
+
+	(void)state;
+	engine_open(&a, device_spec, NULL);
+	engine_open(&b, "soft:", &a);
+	assert_string_equal(dmaland_name(a.dev), "soft:engine@0");
+	assert_string_equal(dmaland_name(b.dev), "soft:engine@1");
+	assert_ptr_equal(a.domain, b.domain);
+	mine = dma_alloc_coherent(a.dev, PAGE, &from, GFP_KERNEL);
+	theirs = dma_alloc_coherent(b.dev, PAGE, &to, GFP_KERNEL);
+	assert_true(mine && theirs && from != to);
+	strcpy(mine, "shared");
+	assert_int_equal(engine_copy(&b, from, to, 7), DMALAND_SOFT_OK);
+	assert_string_equal(theirs, "shared");
+	mapped = domain_map(a.domain, memory, PAGE, DOMAIN_READ);
+	assert_int_equal(engine_fill(&b, mapped, 7, 0), DMALAND_SOFT_FAULT);
+	assert_int_equal(engine_fault(&b, 1).reason, DMALAND_SOFT_DIRECTION);
+	engine_fault(&a, 0);
+	assert_logged("soft:engine@1: DMA fault");
+
+	options.share_with = a.dev;
+	assert_null(dmaland_open("soft:,bits=40", &options));
+	assert_int_equal(errno, EINVAL);
+	assert_error_says("bits is the domain's");
+	dma_free_coherent(a.dev, PAGE, mine, from);
+	log_clear();
+	engine_close(&a); /* the domain stays, with what is mapped */
+	assert_int_equal(engine_copy(&b, mapped, to, PAGE), DMALAND_SOFT_OK);
+	domain_unmap(b.domain, mapped, PAGE);
+	assert_int_equal(engine_copy(&b, mapped, to, PAGE), DMALAND_SOFT_FAULT);
+	dma_free_coherent(b.dev, PAGE, theirs, to);
+	engine_close(&b);
+	pages_free(memory, 1);
+	log_clear();
+}
+
+/* ---- threads ---- */
+
+enum { THREADS = 4, ROUNDS = 400 };
+
+struct worker {
+	pthread_t thread;
+	struct engine *engine; /* that all use */
+	uint64_t seed;
+	const char *failed;
+};
+
+/* Map memory, let the engine fill it by a list, see that all of it came and nothing else did. */
+static const char *worker_round(struct worker *w, struct dmaland_soft_descriptor *d,
+				dma_addr_t list, unsigned char *memory)
+{
+	struct domain *domain = w->engine->domain;
+	size_t size = (random_below(&w->seed, 4) + 1) * PAGE;
+	uint32_t offset = (uint32_t)random_below(&w->seed, size / 2);
+	uint32_t length = (uint32_t)random_below(&w->seed, size / 2) + 1;
+	uint8_t byte = (uint8_t)random_next(&w->seed);
+	dma_addr_t dma = domain_take(domain, size);
+
+	if (domain->ops->map(domain, dma, memory, size, BOTH_WAYS))
+		return "map fails";
+	if (domain->ops->sync)
+		domain->ops->sync(domain, dma, size, true);
+	*d = (struct dmaland_soft_descriptor){.source = byte,
+					      .destination = dma + offset,
+					      .length = length,
+					      .control = DMALAND_SOFT_FILL | DMALAND_SOFT_LAST |
+							 DMALAND_SOFT_WRITE_BACK};
+	writeq(list, w->engine->bar + DMALAND_SOFT_DOORBELL);
+	if (READ_ONCE(d->status) != DMALAND_SOFT_ENDED)
+		return "the list does not end well";
+	if (domain->ops->sync)
+		domain->ops->sync(domain, dma, size, false);
+	if (domain->ops->unmap(domain, dma, size, 1))
+		return "unmap fails";
+	/* Nobody gets these addresses before they are given back. */
+	writeq(list, w->engine->bar + DMALAND_SOFT_DOORBELL);
+	if (READ_ONCE(d->status) != (DMALAND_SOFT_ENDED | DMALAND_SOFT_FAULT))
+		return "the device reaches memory after unmap";
+	domain_give(domain, dma, size);
+	for (uint32_t i = 0; i < 4 * PAGE; i++) {
+		if (memory[i] != (i >= offset && i - offset < length ? byte : 0))
+			return "wrong data";
+		memory[i] = 0;
+	}
+	return NULL;
+}
+
+static void *worker_run(void *context)
+{
+	struct worker *w = context;
+	unsigned char *memory = (unsigned char *)pages_new(4);
+	struct dmaland_soft_descriptor *d;
+	dma_addr_t list;
+
+	d = dma_alloc_coherent(w->engine->dev, PAGE, &list, GFP_KERNEL);
+	for (int i = 0; i < ROUNDS && !w->failed; i++)
+		w->failed = worker_round(w, d, list, memory);
+	dma_free_coherent(w->engine->dev, PAGE, d, list);
+	pages_free((char *)memory, 4);
+	return NULL;
+}
+
+/* More than one device, more than one thread for each. */
+static void threads_may_map_unmap_and_ring_at_the_same_time(void **state)
+{
+	struct engine engines[2];
+	struct worker workers[THREADS] = {0};
+
+	(void)state;
+	engine_open(&engines[0], device_spec, NULL);
+	engine_open(&engines[1], "soft:", &engines[0]);
+	for (int i = 0; i < THREADS; i++) {
+		workers[i].engine = &engines[i % 2];
+		workers[i].seed = (uint64_t)i + 1;
+		assert_int_equal(pthread_create(&workers[i].thread, NULL, worker_run, &workers[i]),
+				 0);
+	}
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(workers[i].thread, NULL);
+	for (int i = 0; i < THREADS; i++)
+		if (workers[i].failed)
+			fail_msg("thread %d: %s", i, workers[i].failed);
+	for (int i = 0; i < 2; i++)
+		engine_fault(&engines[i], THREADS / 2 * ROUNDS);
+	engine_close(&engines[1]);
+	engine_close(&engines[0]);
+	log_clear();
+}
+
+static atomic_bool stop;
+
+static void *random_writes(void *context)
+{
+	struct engine *e = context;
+
+	engine_misbehave(e, DMALAND_SOFT_RANDOM, 20);
+	while (!atomic_load(&stop))
+		writel(DMALAND_SOFT_FILL, e->bar + DMALAND_SOFT_COMMAND);
+	return NULL;
+}
+
+static void random_writes_at_any_time_leave_the_pool_whole(void **state)
+{
+	struct engine e, attacker;
+	struct dma_pool *pool;
+	struct dmaland_pool_stats stats;
+	pthread_t thread;
+	dma_addr_t handle[64], page;
+	void *block[64];
+
+	(void)state;
+	engine_open(&e, device_spec, NULL);
+	engine_open(&attacker, "soft:", &e);
+	assert_non_null(dma_alloc_coherent(attacker.dev, PAGE, &page, GFP_KERNEL));
+	writeq(page, attacker.bar + DMALAND_SOFT_DESTINATION);
+	writel(1, attacker.bar + DMALAND_SOFT_LENGTH);
+	pool = dma_pool_create("attacked", e.dev, 128, 0, 0);
+	atomic_store(&stop, false);
+	assert_int_equal(pthread_create(&thread, NULL, random_writes, &attacker), 0);
+	for (int round = 0; round < 300; round++) {
+		for (int i = 0; i < 64; i++)
+			assert_non_null(block[i] = dma_pool_alloc(pool, GFP_KERNEL, &handle[i]));
+		for (int i = 0; i < 64; i++)
+			for (int j = 0; j < i; j++)
+				assert_true(block[i] != block[j]);
+		for (int i = 0; i < 64; i++)
+			dma_pool_free(pool, block[i], handle[i]);
+	}
+	atomic_store(&stop, true);
+	pthread_join(thread, NULL);
+	stats = pool_stats(e.dev, "attacked");
+	assert_int_equal(stats.in_use, 0);
+	assert_int_equal(stats.bad_frees, 0);
+	dma_pool_destroy(pool);
+	engine_close(&attacker);
+	engine_close(&e);
+	log_clear();
+}
+
+int run_share_tests(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			engines_that_share_a_domain_see_the_same_memory_and_have_faults_of_their_own),
+		cmocka_unit_test(threads_may_map_unmap_and_ring_at_the_same_time),
+		cmocka_unit_test(random_writes_at_any_time_leave_the_pool_whole),
+	};
+
+	return cmocka_run_group_tests_name("share", tests, NULL, NULL);
+}
