@@ -118,8 +118,10 @@ int dmaland_nvme_identify(struct dmaland_nvme *ctrl, unsigned int cns, uint32_t 
 		.prp = {htole64(ctrl->data_dma)},
 		.cdw10 = htole32(cns & 0xff),
 	};
-	int status;
+	int status = dmaland_check(ctrl->dev);
 
+	if (status != 0)
+		return status;
 	pthread_mutex_lock(&ctrl->lock);
 	memset(ctrl->data, 0, NVME_IDENTIFY_SIZE);
 	status = submit_locked(ctrl, &command, NULL);
@@ -403,7 +405,7 @@ void nvme_free_namespaces(struct dmaland_nvme *ctrl)
 int dmaland_nvme_get_namespace(struct dmaland_nvme *ctrl, uint32_t nsid,
 			       struct dmaland_nvme_namespace *info)
 {
-	const struct nvme_ns *ns = nvme_find_ns(ctrl, nsid);
+	const struct nvme_ns *ns = dmaland_check(ctrl->dev) == 0 ? nvme_find_ns(ctrl, nsid) : NULL;
 
 	if (!ns)
 		return -errno;

@@ -339,6 +339,8 @@ struct dmaland_nvme *dmaland_nvme_open(struct dmaland_device *dev,
 		dmaland_set_error(EINVAL, "dmaland_nvme_open: no device");
 		return NULL;
 	}
+	if (dmaland_check(dev) != 0)
+		return NULL;
 	if (options && options->size == 0) {
 		dmaland_set_error(
 			EINVAL, "options.size is 0; set it to sizeof(struct dmaland_nvme_options)");
@@ -374,7 +376,7 @@ void dmaland_nvme_close(struct dmaland_nvme *ctrl)
 	struct dmaland_nvme_queue *queue, *next;
 	uint64_t begin = nvme_now_ms();
 
-	if (!ctrl)
+	if (!ctrl || dmaland_check(ctrl->dev) != 0)
 		return;
 	for (queue = ctrl->queues; queue; queue = queue->next)
 		nvme_drain_queue(queue, begin);

@@ -261,6 +261,8 @@ struct dmaland_nvme_queue *dmaland_nvme_queue_create(struct dmaland_nvme *ctrl, 
 	struct dmaland_nvme_queue *queue;
 	uint32_t most = ctrl->info.max_queue_depth;
 
+	if (dmaland_check(ctrl->dev) != 0)
+		return NULL;
 	if (nvme_service(ctrl) != NVME_LIVE) {
 		nvme_refuse(ctrl);
 		return NULL;
@@ -296,7 +298,7 @@ void dmaland_nvme_queue_destroy(struct dmaland_nvme_queue *queue)
 {
 	struct dmaland_nvme *ctrl;
 
-	if (!queue)
+	if (!queue || dmaland_check(queue->ctrl->dev) != 0)
 		return;
 	ctrl = queue->ctrl;
 	nvme_drain_queue(queue, nvme_now_ms());

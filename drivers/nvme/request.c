@@ -211,8 +211,10 @@ static int submit_commands(struct dmaland_nvme_queue *queue, struct dmaland_nvme
 
 int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
 {
-	int code = begin_request(queue, request);
+	int code = dmaland_check(queue->ctrl->dev);
 
+	if (code == 0)
+		code = begin_request(queue, request);
 	if (code != 0)
 		return code;
 	if (queue->waiting) {
@@ -411,7 +413,7 @@ unsigned int dmaland_nvme_poll(struct dmaland_nvme_queue *queue)
 	enum { EMPTY = 16, LOOK = 256 }; /* the clock: every 16 empty polls, 256 at most */
 	unsigned int n;
 
-	if (queue->polling)
+	if (queue->polling || dmaland_check(queue->ctrl->dev))
 		return 0;
 	queue->polling = true;
 	queue->finished = 0;

@@ -59,6 +59,19 @@ struct dmaland_device *dmaland_open(const char *spec, const struct dmaland_optio
 void dmaland_close(struct dmaland_device *dev);
 
 /**
+ * dmaland_check() - may this process use the device?
+ * @dev: the device
+ *
+ * After fork() an open device is the parent's alone, as are its pools: in the child its files are
+ * closed, its memory is not there, and every call with it fails with EPERM; those that return
+ * nothing, dmaland_close() too, do nothing. Registers read all ones. The child may open devices
+ * of its own. For drivers, which must not touch DMA memory there either.
+ *
+ * Return: 0, or -EPERM in the child.
+ */
+int dmaland_check(const struct dmaland_device *dev);
+
+/**
  * dmaland_last_error() - this thread's last failure in words
  *
  * Return: a sentence that names the limit that was hit, its value, what was asked and what to do;

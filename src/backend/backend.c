@@ -59,6 +59,86 @@ const struct backend *backend_find(const struct spec *spec)
 	return spec->backend[0] ? backend_named(spec->backend) : backend_for_address(spec->address);
 }
 
+/* ---- after fork, in the child ---- */
+
+int error_forked(const char *name)
+{
+	return error_set(EPERM,
+			 "%s was opened before fork() and is the parent's: use it there, or open "
+			 "a device of the child's own",
+			 name);
+}
+
+static int forked_config_read(struct pci_function *f, unsigned int where, unsigned int width,
+			      uint32_t *value)
+{
+	(void)where, (void)width, (void)value;
+	return error_forked(f->name);
+}
+
+static int forked_config_write(struct pci_function *f, unsigned int where, unsigned int width,
+			       uint32_t value)
+{
+	(void)where, (void)width, (void)value;
+	return error_forked(f->name);
+}
+
+static int forked_bar(struct pci_function *f, unsigned int bar, uint64_t *size, void **direct)
+{
+	(void)bar, (void)size, (void)direct;
+	return error_forked(f->name);
+}
+
+/* As a device that does not answer. */
+static uint64_t forked_read(struct pci_function *f, unsigned int bar, uint64_t offset,
+			    unsigned int width)
+{
+	(void)f, (void)bar, (void)offset, (void)width;
+	return UINT64_MAX;
+}
+
+static void forked_write(struct pci_function *f, unsigned int bar, uint64_t offset,
+			 unsigned int width, uint64_t value)
+{
+	(void)f, (void)bar, (void)offset, (void)width, (void)value;
+}
+
+static int forked_reset(struct pci_function *f)
+{
+	return error_forked(f->name);
+}
+
+static bool forked_is_dead(struct pci_function *f)
+{
+	(void)f;
+	return false;
+}
+
+static void forked_close(struct pci_function *f)
+{
+	(void)f;
+}
+
+static const struct pci_function_ops forked_function_ops = {
+	.config_read = forked_config_read,
+	.config_write = forked_config_write,
+	.bar = forked_bar,
+	.read = forked_read,
+	.write = forked_write,
+	.reset = forked_reset,
+	.is_dead = forked_is_dead,
+	.close = forked_close,
+};
+
+void pci_function_disown(struct pci_function *f)
+{
+	if (f->ops->disown)
+		f->ops->disown(f);
+	f->ops = &forked_function_ops;
+}
+
+/* ---- domains ---- */
+
 int domain_init(struct domain *domain, const struct domain_ops *ops, uint64_t memory_limit)
 {
 	int err = pthread_mutex_init(&domain->lock, NULL);

@@ -128,6 +128,13 @@ struct pci_function_ops {
 
 	/* Let go of the device and leave its domain (which ends with its last device). */
 	void (*close)(struct pci_function *f);
+
+	/*
+	 * This process is the child of a fork: close the file descriptors that it inherited with
+	 * the function and its domain, if another function did not already; say nothing to the
+	 * device and take no lock. NULL where there are none.
+	 */
+	void (*disown)(struct pci_function *f);
 };
 
 /* Embedded by each backend in a struct of its own. */
@@ -167,6 +174,12 @@ struct backend {
 	 */
 	int (*probe)(const char *address);
 };
+
+/* What is left of a function in the child of a fork: everything fails with EPERM. */
+void pci_function_disown(struct pci_function *f);
+
+/* -EPERM in words: the device is the parent's. */
+int error_forked(const char *name);
 
 extern const struct backend vfio_backend, qemu_backend, soft_backend;
 

@@ -187,3 +187,21 @@ void mmio_close_all(struct pci_function *f)
 			window_close(w);
 	pthread_mutex_unlock(&table.lock);
 }
+
+void mmio_disown(struct pci_function *f)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	pthread_mutex_init(&table.lock, NULL);
+	for (struct window *w = table.first; w; w = w->next) {
+		uintptr_t base = w->base & ~(page - 1), end = w->base + w->size;
+		void *memory;
+
+		if (!w->base || !w->direct || w->function != f)
+			continue;
+		memory = mmap((void *)base, end - base, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+		if (memory != MAP_FAILED)
+			memset(memory, 0xff, end - base);
+	}
+}

@@ -20,4 +20,10 @@ void mmio_close(struct pci_function *f, void *cookie);
 /* Close all windows of a function that is about to go away. */
 void mmio_close_all(struct pci_function *f);
 
+/*
+ * In the child of a fork: the lock is nobody's, and where registers of this function were mapped
+ * into the parent, reads give all ones and writes are lost.
+ */
+void mmio_disown(struct pci_function *f);
+
 #endif

@@ -380,6 +380,11 @@ static void function_close(struct pci_function *f)
 	free(q);
 }
 
+static void function_disown(struct pci_function *f)
+{
+	qemu_machine_disown(qemu_of(f)->machine);
+}
+
 static const struct pci_function_ops qemu_function_ops = {
 	.config_read = function_config_read,
 	.config_write = function_config_write,
@@ -389,6 +394,7 @@ static const struct pci_function_ops qemu_function_ops = {
 	.reset = function_reset,
 	.is_dead = function_is_dead,
 	.close = function_close,
+	.disown = function_disown,
 };
 
 /* With the machine's lock held. */

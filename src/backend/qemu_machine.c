@@ -393,3 +393,18 @@ int qemu_config_write(struct qemu_machine *machine, unsigned int slot, unsigned 
 	pthread_mutex_unlock(&machine->config_lock);
 	return err;
 }
+
+/* Called for each function of the machine. */
+void qemu_machine_disown(struct qemu_machine *machine)
+{
+	struct qemu_process *p = &machine->process;
+	int *const files[] = {&p->qtest_fd, &p->qmp_fd, &p->errors, &machine->ram.fd};
+
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		if (*files[i] >= 0)
+			close(*files[i]);
+		*files[i] = -1;
+	}
+	pthread_mutex_init(&machines.lock, NULL);
+	machines.first = NULL;
+}

@@ -48,6 +48,9 @@ bool qemu_machine_is_last(struct qemu_machine *machine);
 /* Leave it; the last one out ends QEMU. */
 void qemu_machine_leave(struct qemu_machine *machine);
 
+/* Close its files, in the child of a fork, where no machine can be joined any more. */
+void qemu_machine_disown(struct qemu_machine *machine);
+
 /*
  * The configuration space of a slot; width 1, 2 or 4. timeout in ms, as for all that waits.
  */

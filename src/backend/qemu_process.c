@@ -155,7 +155,7 @@ static void *thread_run(void *argument)
 {
 	struct launch *l = argument;
 	struct qemu_process *p = l->process;
-	pid_t pid = fork();
+	pid_t pid = _Fork(); /* the child runs nothing of the program, nor what it has for fork() */
 
 	if (pid == 0)
 		child_run(l);

@@ -182,6 +182,14 @@ static bool vfio_is_dead(struct pci_function *f)
 	return false;
 }
 
+static void vfio_disown(struct pci_function *f)
+{
+	struct vfio_function *vf = to_vfio_function(f);
+
+	close(vf->fd);
+	vfio_domain_disown(to_vfio_domain(f->domain));
+}
+
 static void vfio_close(struct pci_function *f)
 {
 	struct vfio_function *vf = to_vfio_function(f);
@@ -203,6 +211,7 @@ static const struct pci_function_ops vfio_function_ops = {
 	.reset = vfio_reset,
 	.is_dead = vfio_is_dead,
 	.close = vfio_close,
+	.disown = vfio_disown,
 };
 
 /* ---- opening ---- */

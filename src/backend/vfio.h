@@ -50,6 +50,9 @@ int vfio_domain_of(struct pci_function *share, struct vfio_domain **vd);
 struct vfio_group *vfio_domain_join(struct vfio_domain *vd, int number, const char *address);
 void vfio_domain_leave(struct vfio_domain *vd, struct vfio_group *group);
 
+/* Close its files, in the child of a fork. */
+void vfio_domain_disown(struct vfio_domain *vd);
+
 /* A capability in a chain that starts at offset `at` of a structure of size bytes, or NULL. */
 const struct vfio_info_cap_header *vfio_find_cap(const void *info, uint32_t size, uint32_t at,
 						 unsigned int id);

@@ -469,3 +469,16 @@ void vfio_domain_leave(struct vfio_domain *vd, struct vfio_group *group)
 	if (!left)
 		vfio_domain_destroy(&vd->domain);
 }
+
+/* Called for each function of the domain. */
+void vfio_domain_disown(struct vfio_domain *vd)
+{
+	for (struct vfio_group *group = vd->groups; group; group = group->next)
+		if (group->fd >= 0) {
+			close(group->fd);
+			group->fd = -1;
+		}
+	if (vd->container >= 0)
+		close(vd->container);
+	vd->container = -1;
+}

@@ -102,13 +102,20 @@ static int device_init(struct dmaland_device *dev)
 				dev->function->name);
 	if (!err)
 		err = device_join_arena(dev);
-	if (err) {
-		pthread_mutex_destroy(&dev->pools.lock);
-		return err;
-	}
+	if (err)
+		goto destroy_lock;
+	err = device_announce(dev);
+	if (err)
+		goto leave_arena;
 	dev->vendor = vendor;
 	dev->id = id;
 	return 0;
+
+leave_arena:
+	device_leave_arena(dev);
+destroy_lock:
+	pthread_mutex_destroy(&dev->pools.lock);
+	return err;
 }
 
 struct dmaland_device *dmaland_open(const char *text, const struct dmaland_options *given)
@@ -118,7 +125,8 @@ struct dmaland_device *dmaland_open(const char *text, const struct dmaland_optio
 	struct dmaland_device *dev;
 	struct spec spec;
 
-	if (options_read(&options, given) || spec_parse(&spec, text))
+	if (options_read(&options, given) ||
+	    (options.share_with && dmaland_check(options.share_with)) || spec_parse(&spec, text))
 		return NULL;
 	dev = calloc(1, sizeof(*dev));
 	if (!dev) {
@@ -188,7 +196,7 @@ static void run_keep(struct arena *arena, struct page *first, void *context)
 
 void dmaland_close(struct dmaland_device *dev)
 {
-	if (!dev)
+	if (!dev || dmaland_check(dev))
 		return;
 	report_leaks(dev);
 	if (!pci_quiesce(dev)) {
@@ -203,6 +211,7 @@ void dmaland_close(struct dmaland_device *dev)
 		dma_pool_destroy(dev->pools.first);
 	arena_for_each_run(dev->arena, &dev->limits, run_free, NULL);
 	mmio_close_all(dev->function);
+	device_withdraw(dev);
 	device_leave_arena(dev);
 	dev->function->ops->close(dev->function);
 	pthread_mutex_destroy(&dev->pools.lock);
@@ -240,6 +249,8 @@ void dmaland_get_info(struct dmaland_device *dev, struct dmaland_info *info)
 	info->vendor_id = dev->vendor;
 	info->device_id = dev->id;
 	info->granule = domain->granule;
+	if (dmaland_check(dev))
+		return;
 	info->numa_node = domain->numa_node;
 
 	pthread_mutex_lock(&domain->lock);
@@ -265,7 +276,10 @@ static int mask_check(struct dmaland_device *dev, uint64_t mask)
 {
 	struct domain *domain = dev->function->domain;
 	uint64_t lowest;
+	int err = dmaland_check(dev);
 
+	if (err)
+		return err;
 	pthread_mutex_lock(&domain->lock);
 	lowest = domain->usable_count ? domain->usable[0].first : UINT64_MAX;
 	pthread_mutex_unlock(&domain->lock);

@@ -18,7 +18,12 @@ struct dmaland_device {
 	struct arena_tenant orphans;  /* has the pages of pools that were destroyed busy */
 	struct pool_list pools;
 	uint16_t vendor, id;
+	struct dmaland_device *next; /* in the list of those that are open: fork.c */
 };
+
+/* From now on, until it is withdrawn, the device is disowned in children. 0 or -errno in words. */
+int device_announce(struct dmaland_device *dev);
+void device_withdraw(struct dmaland_device *dev);
 
 /* Take a spec apart; spec_fini() frees it. 0 or -errno in words. */
 int spec_parse(struct spec *spec, const char *text);

@@ -16,12 +16,14 @@ void *dma_alloc_coherent(struct dmaland_device *dev, size_t size, dma_addr_t *ha
 		error_set(EINVAL, "dma_alloc_coherent: no device");
 		return NULL;
 	}
+	if (dmaland_check(dev))
+		return NULL;
 	return coherent_alloc(dev->arena, &dev->coherent, size, handle, gfp);
 }
 
 void dma_free_coherent(struct dmaland_device *dev, size_t size, void *vaddr, dma_addr_t handle)
 {
-	if (dev)
+	if (dev && !dmaland_check(dev))
 		coherent_free(dev->arena, &dev->coherent, dev->function->name, size, vaddr, handle);
 }
 
@@ -43,6 +45,8 @@ struct dma_pool *dma_pool_create_node(const char *name, struct dmaland_device *d
 		error_set(EINVAL, "dma_pool_create %s: no device", name ? name : "");
 		return NULL;
 	}
+	if (dmaland_check(dev))
+		return NULL;
 	const struct pool_place place = {
 		.arena = dev->arena,
 		.limits = &dev->limits,
@@ -55,10 +59,12 @@ struct dma_pool *dma_pool_create_node(const char *name, struct dmaland_device *d
 
 dma_addr_t dmaland_virt_to_dma(struct dmaland_device *dev, const void *vaddr, size_t size)
 {
+	if (dmaland_check(dev))
+		return DMA_MAPPING_ERROR;
 	return arena_translate(dev->arena, &dev->limits, vaddr, size);
 }
 
 size_t dmaland_get_pools(struct dmaland_device *dev, struct dmaland_pool_stats *stats, size_t n)
 {
-	return pool_list_stats(&dev->pools, stats, n);
+	return dmaland_check(dev) ? 0 : pool_list_stats(&dev->pools, stats, n);
 }

@@ -28,6 +28,8 @@ void *pci_iomap(struct dmaland_device *dev, int bar, unsigned long maxlen)
 		error_set(EINVAL, "pci_iomap: no device");
 		return NULL;
 	}
+	if (dmaland_check(dev))
+		return NULL;
 	if (bar < 0 || bar > 5) {
 		error_set(EINVAL, "%s: there is no BAR %d; they are 0 to 5", dev->function->name,
 			  bar);
@@ -40,7 +42,7 @@ void *pci_iomap(struct dmaland_device *dev, int bar, unsigned long maxlen)
 
 void pci_iounmap(struct dmaland_device *dev, void *window)
 {
-	if (window)
+	if (window && !dmaland_check(dev))
 		mmio_close(dev->function, window);
 }
 

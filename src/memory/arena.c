@@ -401,6 +401,8 @@ int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, si
 	size_t n = (size + ARENA_PAGE - 1) >> ARENA_PAGE_SHIFT;
 	size_t keep = gfp & __GFP_RECLAIM ? ARENA_RESERVE_PAGES : 0;
 
+	if (arena->disowned)
+		return error_forked("the memory of a device");
 	if (n > UINT32_MAX || size > arena->domain->window_size)
 		return error_set(ENOMEM, "%zu MiB were asked, and the window has %zu MiB in all",
 				 size >> 20, arena->domain->window_size >> 20);

@@ -36,6 +36,7 @@ struct arena_shrinker {
 struct arena {
 	struct domain *domain;
 	unsigned int devices; /* that use it; guarded by the domain's lock */
+	bool disowned;	      /* in the child of a fork: no lock of it may be taken */
 	struct pagemap pagemap;
 
 	/* One at a time adds or removes chunks; held across system calls. */

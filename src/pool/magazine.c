@@ -132,6 +132,17 @@ static void registry_begin(void)
 	registry.error = pthread_key_create(&registry.key, thread_end);
 }
 
+void magazines_disown(void)
+{
+	if (thread_magazines != &none)
+		pthread_setspecific(registry.key, NULL);
+	thread_magazines = &none;
+	pthread_spin_init(&registry.lock, PTHREAD_PROCESS_PRIVATE);
+	registry.halves = NULL;
+	registry.tables = NULL;
+	registry.half_count = registry.table_count = 0;
+}
+
 static struct thread_magazines *table_pop(void)
 {
 	struct thread_magazines *table;

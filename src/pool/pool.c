@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/backend.h"
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -87,8 +88,13 @@ static bool take_by_magazine(struct dma_pool *pool, struct magazine *m, struct b
 
 static bool take_slowly(struct dma_pool *pool, gfp_t gfp, struct block *block)
 {
-	struct magazine *m = magazine_get(pool, gfp);
+	struct magazine *m;
 
+	if (pool_is_disowned(pool)) {
+		error_forked(pool->place.name);
+		return false;
+	}
+	m = magazine_get(pool, gfp);
 	if (gfp & __GFP_RECLAIM)
 		units_reap(pool);
 	while (!(m ? take_by_magazine(pool, m, block) : take_one(pool, block)))
@@ -149,6 +155,7 @@ static size_t take_several(struct dma_pool *pool, struct magazine *m, size_t n, 
 	size_t have = (size_t)(top - m->begin), i;
 
 	n = n < have ? n : have;
+#pragma GCC unroll 4
 	for (i = 0; i < n; i++) {
 		struct block block = block_decode(pool, *--top);
 
@@ -193,8 +200,13 @@ size_t dmaland_pool_alloc_bulk(struct dma_pool *pool, gfp_t gfp, size_t n, void 
 static __attribute__((noinline)) void put_slowly(struct dma_pool *pool, block_code code,
 						 uint8_t *state)
 {
-	struct magazine *m = magazine_get(pool, GFP_ATOMIC);
+	struct magazine *m;
 
+	if (pool_is_disowned(pool)) {
+		error_forked(pool->place.name);
+		return;
+	}
+	m = magazine_get(pool, GFP_ATOMIC);
 	state_write(state, BLOCK_FREE);
 	if (!m) {
 		pthread_spin_lock(&pool->lock);
@@ -322,6 +334,7 @@ static size_t put_several(struct dma_pool *pool, struct magazine *m, size_t n, v
 	states = page->unit.state;
 	dma_offset = page->dma_offset;
 	n = n < room ? n : room;
+#pragma GCC unroll 4
 	for (i = 0; i < n; i++) {
 		uintptr_t vaddr = (uintptr_t)vaddrs[i];
 		uint64_t product = (vaddr - first) * reciprocal, number = product >> 32;
@@ -466,7 +479,7 @@ fail:
 
 void dma_pool_destroy(struct dma_pool *pool)
 {
-	if (!pool)
+	if (!pool || pool_is_disowned(pool))
 		return;
 	list_remove(pool->place.list, pool);
 	arena_remove_shrinker(pool->place.arena, &pool->shrinker);
@@ -482,6 +495,8 @@ void dmaland_pool_trim(struct dma_pool *pool)
 {
 	struct magazine *m = magazine_of(pool);
 
+	if (pool_is_disowned(pool))
+		return;
 	if (m->pool == pool)
 		magazine_flush(pool, m);
 	units_trim(pool, SIZE_MAX);
@@ -494,8 +509,11 @@ void dmaland_pool_get_stats(struct dma_pool *pool, struct dmaland_pool_stats *st
 {
 	size_t away;
 
+	memset(stats, 0, sizeof(*stats));
 	memcpy(stats->name, pool->name, sizeof(stats->name));
 	stats->block_size = pool->size;
+	if (pool_is_disowned(pool))
+		return;
 	pthread_spin_lock(&pool->lock);
 	stats->total = pool->unit_count * pool->per_unit;
 	stats->pages = pool->unit_count;

@@ -26,6 +26,9 @@ struct pool_place {
 struct dma_pool *pool_create(const char *name, const struct pool_place *place, size_t size,
 			     size_t align, size_t boundary);
 
+/* In the child of a fork: this thread has no magazines, and what others were at is left alone. */
+void magazines_disown(void);
+
 /* Fill in up to n; how many there are. */
 size_t pool_list_stats(struct pool_list *list, struct dmaland_pool_stats *stats, size_t n);
 

@@ -127,6 +127,12 @@ static inline block_code block_encode(size_t page_index, uint64_t number)
 	return (block_code)(page_index << CODE_NUMBER_BITS | number);
 }
 
+/* In the child of a fork a pool is the parent's: none of its locks may be taken. */
+static inline bool pool_is_disowned(const struct dma_pool *pool)
+{
+	return pool->place.arena->disowned;
+}
+
 /* Blocks that are out or in magazines of threads. Lock held. */
 static inline size_t pool_away(const struct dma_pool *pool)
 {

@@ -65,7 +65,7 @@ WRAP(int, ftruncate64, (int fd, off_t n), (fd, n), ENOSPC, -1)
 WRAP(int, fallocate64, (int fd, int mode, off_t at, off_t n), (fd, mode, at, n), ENOSPC, -1)
 WRAP(int, socketpair, (int domain, int type, int protocol, int *fds), (domain, type, protocol, fds),
      EMFILE, -1)
-WRAP(pid_t, fork, (void), (), EAGAIN, -1)
+WRAP(pid_t, _Fork, (void), (), EAGAIN, -1)
 WRAP(int, pthread_create,
      (pthread_t * thread, const pthread_attr_t *attributes, void *(*f)(void *), void *p),
      (thread, attributes, f, p), EAGAIN, EAGAIN)

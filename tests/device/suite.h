@@ -43,5 +43,6 @@ int run_engine_tests(void);
 int run_fault_tests(void);
 int run_soft_tests(void);
 int run_share_tests(void);
+int run_fork_tests(void);
 
 #endif

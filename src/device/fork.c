@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fork.c - what a child process inherits of devices: nothing
+ *
+ * The arena and the registers are not inherited (MADV_DONTFORK), and the child must not speak on the
+ * parent's file descriptors. So in the child each open device is disowned: its files are closed, its
+ * function answers everything with EPERM, its memory gives nothing, and no lock of it is taken any
+ * more, since a thread of the parent may hold it for good. The parent does not notice.
+ */
+#include <pthread.h>
+
+#include "backend/mmio.h"
+#include "base/error.h"
+#include "device/device.h"
+#include "pool/pool.h"
+
+static struct {
+	pthread_once_t once;
+	pthread_mutex_t lock;
+	struct dmaland_device *first;
+	int error; /* of setting up */
+} devices = {.once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* Another thread of the parent may have been at the list: each of its states can be read. */
+static void child_begins(void)
+{
+	pthread_mutex_init(&devices.lock, NULL);
+	magazines_disown();
+	for (struct dmaland_device *dev = __atomic_load_n(&devices.first, __ATOMIC_ACQUIRE); dev;
+	     dev = __atomic_load_n(&dev->next, __ATOMIC_ACQUIRE)) {
+		mmio_disown(dev->function);
+		pci_function_disown(dev->function);
+		dev->arena->disowned = true;
+	}
+	devices.first = NULL;
+}
+
+static void watch_forks(void)
+{
+	devices.error = pthread_atfork(NULL, NULL, child_begins);
+}
+
+int device_announce(struct dmaland_device *dev)
+{
+	pthread_once(&devices.once, watch_forks);
+	if (devices.error)
+		return error_set(devices.error, "no memory to watch for fork()");
+	pthread_mutex_lock(&devices.lock);
+	dev->next = devices.first;
+	__atomic_store_n(&devices.first, dev, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&devices.lock);
+	return 0;
+}
+
+void device_withdraw(struct dmaland_device *dev)
+{
+	struct dmaland_device **link = &devices.first;
+
+	pthread_mutex_lock(&devices.lock);
+	while (*link != dev)
+		link = &(*link)->next;
+	__atomic_store_n(link, dev->next, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&devices.lock);
+}
+
+int dmaland_check(const struct dmaland_device *dev)
+{
+	return dev->arena->disowned ? error_forked(dev->function->name) : 0;
+}
