@@ -67,11 +67,16 @@ static bool states_inline(const struct dma_pool *pool)
 	return pool->state_count <= sizeof(((struct page *)NULL)->unit.inline_state);
 }
 
-/* An array for a unit: its words of bits where there are several, then the states, where it points. */
+/*
+ * An array for a unit: its words of bits where there are several, then the states, where it points.
+ * A spare one has a pointer where the states will be.
+ */
 static uint8_t *states_make(const struct dma_pool *pool)
 {
 	size_t before = pool->words > 1 ? pool->words * sizeof(uint64_t) : 0;
-	uint8_t *array = calloc(1, before + pool->state_count);
+	size_t states =
+		pool->state_count > sizeof(uint8_t *) ? pool->state_count : sizeof(uint8_t *);
+	uint8_t *array = calloc(1, before + states);
 
 	return array ? array + before : NULL;
 }
