@@ -442,7 +442,7 @@ void units_reap(struct dma_pool *pool)
 	if (pool->fills >= REAP_FILLS && pool->fills >= 4 * a_pass) {
 		if (pool->recent_high < blocks)
 			surplus = (blocks - pool->recent_high) / pool->per_unit / 2;
-		pool->fills = 0;
+		pool_set_fills(pool, 0);
 		pool->recent_high = pool_away(pool);
 	}
 	pthread_spin_unlock(&pool->lock);
