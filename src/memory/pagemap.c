@@ -12,6 +12,13 @@
 #include "base/bits.h"
 #include "base/error.h"
 
+/*
+ * A program that is built with a leak checker has these. The map's entries point to bookkeeping on
+ * the heap, and the checker does not look into mapped memory by itself.
+ */
+__attribute__((weak)) void __lsan_register_root_region(const void *begin, size_t size);
+__attribute__((weak)) void __lsan_unregister_root_region(const void *begin, size_t size);
+
 int pagemap_open(struct pagemap *map, const char *window, size_t window_size)
 {
 	void *pages;
@@ -29,11 +36,15 @@ int pagemap_open(struct pagemap *map, const char *window, size_t window_size)
 		return error_system("cannot reserve %zu MiB of addresses for the page map",
 				    map->reserved >> 20);
 	map->pages = pages;
+	if (__lsan_register_root_region)
+		__lsan_register_root_region(map->pages, map->reserved);
 	return 0;
 }
 
 void pagemap_close(struct pagemap *map)
 {
+	if (__lsan_unregister_root_region)
+		__lsan_unregister_root_region(map->pages, map->reserved);
 	munmap(map->pages, map->reserved);
 }
 

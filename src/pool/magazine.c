@@ -86,7 +86,7 @@ static void magazine_close(struct magazine *magazine)
 /* A half's blocks go to their units; the pool's lock is held. */
 static void half_put(struct dma_pool *pool, struct half *half)
 {
-	pool->bad_frees += units_put(pool, half->codes, half->count);
+	pool_note_bad(pool, units_put(pool, half->codes, half->count));
 	half_set_count(half, 0);
 }
 
@@ -94,8 +94,8 @@ static void half_put(struct dma_pool *pool, struct half *half)
 static void put_both(struct dma_pool *pool, struct magazine *magazine)
 {
 	half_put(pool, magazine->other);
-	pool->bad_frees +=
-		units_put(pool, magazine->begin, (uint32_t)(magazine->top - magazine->begin));
+	pool_note_bad(pool, units_put(pool, magazine->begin,
+				      (uint32_t)(magazine->top - magazine->begin)));
 	magazine_set_top(magazine, magazine->begin);
 }
 

@@ -37,7 +37,7 @@
 static void pool_block_err(struct dma_pool *pool, const void *vaddr, dma_addr_t handle,
 			   const char *what)
 {
-	__atomic_fetch_add(&pool->bad_frees, 1, __ATOMIC_RELAXED);
+	pool_note_bad(pool, 1);
 	log_line(DMALAND_LOG_ERR, "%s: dma_pool_free %s, %p/%llx %s", pool->place.name, pool->name,
 		 vaddr, (unsigned long long)handle, what);
 }
@@ -155,6 +155,8 @@ static size_t take_several(struct dma_pool *pool, struct magazine *m, size_t n, 
 	size_t have = (size_t)(top - m->begin), i;
 
 	n = n < have ? n : have;
+	if (!n)
+		return 0; /* the magazine may be the one of all threads that have none */
 #pragma GCC unroll 4
 	for (i = 0; i < n; i++) {
 		struct block block = block_decode(pool, *--top);
@@ -210,7 +212,7 @@ static __attribute__((noinline)) void put_slowly(struct dma_pool *pool, block_co
 	state_write(state, BLOCK_FREE);
 	if (!m) {
 		pthread_spin_lock(&pool->lock);
-		pool->bad_frees += units_put(pool, &code, 1);
+		pool_note_bad(pool, units_put(pool, &code, 1));
 		pthread_spin_unlock(&pool->lock);
 		return;
 	}
@@ -334,6 +336,8 @@ static size_t put_several(struct dma_pool *pool, struct magazine *m, size_t n, v
 	states = page->unit.state;
 	dma_offset = page->dma_offset;
 	n = n < room ? n : room;
+	if (!n)
+		return 0;
 #pragma GCC unroll 4
 	for (i = 0; i < n; i++) {
 		uintptr_t vaddr = (uintptr_t)vaddrs[i];

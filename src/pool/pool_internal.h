@@ -139,12 +139,24 @@ static inline size_t pool_away(const struct dma_pool *pool)
 	return pool->unit_count * pool->per_unit - pool->unused - pool->depot;
 }
 
+/* Frees were found bad; any thread, with and without the lock. */
+static inline void pool_note_bad(struct dma_pool *pool, uint32_t n)
+{
+	__atomic_fetch_add(&pool->bad_frees, n, __ATOMIC_RELAXED);
+}
+
+/* Lock held; units_reap() peeks without it. */
+static inline void pool_set_fills(struct dma_pool *pool, size_t fills)
+{
+	__atomic_store_n(&pool->fills, fills, __ATOMIC_RELAXED);
+}
+
 /* Blocks were taken. Lock held. */
 static inline void pool_note_fill(struct dma_pool *pool)
 {
 	size_t away = pool_away(pool);
 
-	pool->fills++;
+	pool_set_fills(pool, pool->fills + 1);
 	if (away > pool->recent_high)
 		pool->recent_high = away;
 	if (away > pool->high_water)

@@ -67,11 +67,16 @@ static bool states_inline(const struct dma_pool *pool)
 	return pool->state_count <= sizeof(((struct page *)NULL)->unit.inline_state);
 }
 
-/* An array for a unit: its words of bits where there are several, then the states, where it points. */
+/*
+ * An array for a unit: its words of bits where there are several, then the states, where it points.
+ * A spare one has a pointer where the states will be.
+ */
 static uint8_t *states_make(const struct dma_pool *pool)
 {
 	size_t before = pool->words > 1 ? pool->words * sizeof(uint64_t) : 0;
-	uint8_t *array = calloc(1, before + pool->state_count);
+	size_t states =
+		pool->state_count > sizeof(uint8_t *) ? pool->state_count : sizeof(uint8_t *);
+	uint8_t *array = calloc(1, before + states);
 
 	return array ? array + before : NULL;
 }
@@ -437,7 +442,7 @@ void units_reap(struct dma_pool *pool)
 	if (pool->fills >= REAP_FILLS && pool->fills >= 4 * a_pass) {
 		if (pool->recent_high < blocks)
 			surplus = (blocks - pool->recent_high) / pool->per_unit / 2;
-		pool->fills = 0;
+		pool_set_fills(pool, 0);
 		pool->recent_high = pool_away(pool);
 	}
 	pthread_spin_unlock(&pool->lock);
