@@ -95,14 +95,15 @@ static struct dma_pool *pool_of(struct streaming *s, uint32_t class)
 static struct bounce_page *page_alloc(struct streaming_space *space, uint32_t class)
 {
 	size_t bytes = sizeof(struct bounce_page) + page_slots(class) * sizeof(struct bounce_slot);
-	struct bounce_page *page = calloc(1, bytes);
+	struct bounce_page *page = aligned_alloc(64, bytes);
 
 	if (!page)
 		return NULL;
+	memset(page, 0, bytes);
 	page->shift = BOUNCE_SHIFT_MIN + class;
 	page->mask = page_slots(class) > 1 ? FRAME_SIZE - 1 : 0;
 	for (size_t i = 0; i < page_slots(class); i++)
-		page->slots[i].class = (uint8_t)class;
+		page->slots[i].stack = class * (uint32_t)sizeof(struct slot_stack);
 	spin_lock(&space->lock);
 	page->next = space->pages;
 	space->pages = page;
@@ -158,7 +159,8 @@ static void page_begin(struct streaming *s, struct bounce_page *page, char *cpu,
 		page->slots[i].cpu = cpu + i * class_size(class);
 		page->slots[i].dma = dma + i * class_size(class);
 		page->slots[i].offset = 0;
-		slot_set_state(&page->slots[i], SLOT_NONE);
+		__atomic_store_n(&page->slots[i].owner, s, __ATOMIC_RELAXED);
+		slot_set_key(&page->slots[i], 0);
 	}
 	__atomic_store_n(&page->owner, s, __ATOMIC_RELEASE);
 }
@@ -223,13 +225,40 @@ static struct bounce_slot *slot_of_block(struct streaming *s, uint32_t class, ch
 	if (!page)
 		return NULL;
 	slot = bounce_page_slot(page, dma);
-	slot_set_state(slot, SLOT_PARKED);
+	slot_set_key(slot, SLOT_KEY_PARKED);
+	return slot;
+}
+
+static bool slot_push(struct streaming *s, struct bounce_slot *slot)
+{
+	struct shard *shard = shard_of(s);
+	bool exclusive = shard_is_exclusive(s, shard), pushed;
+
+	if (!exclusive)
+		spin_lock(&shard->lock);
+	pushed = stack_push(slot_stack(slot, shard), slot);
+	if (!exclusive)
+		spin_unlock(&shard->lock);
+	return pushed;
+}
+
+static struct bounce_slot *slot_pop(struct streaming *s, uint32_t class)
+{
+	struct shard *shard = shard_of(s);
+	bool exclusive = shard_is_exclusive(s, shard);
+	struct bounce_slot *slot;
+
+	if (!exclusive)
+		spin_lock(&shard->lock);
+	slot = stack_pop(&shard->stacks[class]);
+	if (!exclusive)
+		spin_unlock(&shard->lock);
 	return slot;
 }
 
 struct bounce_slot *bounce_slot_get(struct streaming *s, uint32_t class)
 {
-	uint32_t number = shard_number(), room = s->stack_room[class];
+	uint32_t room = s->shards->stacks[class].room;
 	uint32_t want = room > 1 ? room / 2 : 1, got;
 	struct dma_pool *pool = pool_of(s, class);
 	struct bounce_slot *slot, *best = NULL;
@@ -245,7 +274,7 @@ struct bounce_slot *bounce_slot_get(struct streaming *s, uint32_t class)
 			dma_pool_free(pool, blocks[i], handles[i]);
 		else if (!best)
 			best = slot;
-		else if (!slot_push(&s->shards[number], number, slot, room))
+		else if (!slot_push(s, slot))
 			bounce_slot_put(s, slot);
 	}
 	return best;
@@ -253,19 +282,18 @@ struct bounce_slot *bounce_slot_get(struct streaming *s, uint32_t class)
 
 void bounce_slot_put(struct streaming *s, struct bounce_slot *slot)
 {
-	slot_set_state(slot, SLOT_NONE);
-	dma_pool_free(s->pools[slot->class], slot->cpu, slot->dma);
+	slot_set_key(slot, 0);
+	dma_pool_free(s->pools[slot_class(slot)], slot->cpu, slot->dma);
 }
 
 /* A slot that is nobody else's. */
 static struct bounce_slot *slot_take(struct streaming *s, uint32_t class)
 {
-	uint32_t number = shard_number();
 	struct bounce_slot *slot;
 
 	/* What is not parked is the copy of a slot that was unmapped twice at a time. */
 	do {
-		slot = slot_pop(&s->shards[number], number, class);
+		slot = slot_pop(s, class);
 	} while (slot && slot_state(slot) != SLOT_PARKED);
 	return slot ? slot : bounce_slot_get(s, class);
 }
@@ -307,32 +335,29 @@ dma_addr_t bounce_map(struct streaming *s, const struct piece *piece, enum way w
 	if (!slot)
 		return DMA_MAPPING_ERROR;
 	slot->original = piece->ptr;
-	slot->size = (uint32_t)piece->size;
 	slot->offset = (uint32_t)offset;
 	slot->cpu += offset;
 	slot->dma += offset;
 	slot->nents = piece->nents;
 	slot->entries = piece->entries;
-	slot->direction = (uint8_t)piece->direction;
 	/* Always: what the device leaves alone is there again after the copy back. */
 	memcpy(slot->cpu, piece->ptr, piece->size);
-	slot_set_state(slot, SLOT_LIVE);
+	slot_set_key(slot, slot_live_key(piece->size, piece->direction) |
+				   (offset || piece->nents ? SLOT_KEY_SPECIAL : 0));
 	count_way(s, why);
 	return slot->dma;
 }
 
 void bounce_unmap(struct streaming *s, struct bounce_slot *slot, unsigned long attrs)
 {
-	uint32_t number = shard_number();
-
-	if (slot->direction != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC))
-		memcpy(slot->original, slot->cpu, slot->size);
+	if (slot_direction(slot) != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC))
+		memcpy(slot->original, slot->cpu, slot_size(slot));
 	slot->cpu -= slot->offset;
 	slot->dma -= slot->offset;
 	slot->offset = 0;
-	slot_set_state(slot, SLOT_PARKED);
+	slot_set_key(slot, SLOT_KEY_PARKED);
 	count_way(s, WAY_BOUNCE_END);
-	if (!slot_push(&s->shards[number], number, slot, s->stack_room[slot->class]))
+	if (!slot_push(s, slot))
 		bounce_slot_put(s, slot);
 }
 
@@ -402,8 +427,8 @@ static void page_end(struct streaming *s, struct bounce_page *page)
 
 		if (slot_state(slot) == SLOT_NONE)
 			continue;
-		slot_set_state(slot, SLOT_NONE);
-		dma_pool_free(s->pools[slot->class], slot->cpu - slot->offset,
+		slot_set_key(slot, 0);
+		dma_pool_free(s->pools[slot_class(slot)], slot->cpu - slot->offset,
 			      slot->dma - slot->offset);
 	}
 }

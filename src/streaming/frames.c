@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * frames.c - from a dma address to what lives there, in one step
+ * frames.c - from an address to what lives there, in one step
  *
- *   dma address  |  number of the table  |  frame: 18 bits  |  offset: 12 bits  |
+ *   address  |  number of the table  |  frame: 18 bits  |  offset: 12 bits  |
  *                    hash -> bucket -> table -> words[frame]
  *
  * A table is 2 MiB of addresses of ours, of which pages are used as frames are set: 8 bytes for

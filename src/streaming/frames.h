@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * frames.h - from a dma address to what lives there, in one step
+ * frames.h - from an address to what lives there, in one step
  *
- * The dma addresses of a domain in frames of 4 KiB, each with a word that says what lies there. The
+ * The dma addresses of a domain, or the CPU's, in frames of 4 KiB, each with a word that says what lies there. The
  * words lie in tables of one GiB each, made when something first lies in it; a hash leads to the
  * table. Looking up takes no lock. Two who write the same word take turns by other means.
  */
@@ -23,16 +23,18 @@ enum {
 	TABLE_BUCKETS = 256,
 };
 
-/* The two low bits of a word; the others are a pointer. */
+/*
+ * What a word says by its two low bits; the others are a pointer. Of kind FRAME_TRANSLATED there are
+ * 0: nothing is known; FRAME_ARENA: an address that is translated, and holds nothing; and, where the
+ * device has a copy of its own, a struct registration.
+ */
 enum frame_kind {
-	FRAME_NOTHING,	  /* nothing, or memory of the arena: the word is 0 or FRAME_ARENA */
-	FRAME_BOUNCE,	  /* struct bounce_page */
-	FRAME_MAPPED,	  /* struct mapping */
-	FRAME_REGISTERED, /* struct registration */
-	FRAME_KIND_MASK = 3,
+	FRAME_TRANSLATED,
+	FRAME_BOUNCE, /* struct bounce_page */
+	FRAME_MAPPED, /* struct mapping */
+	FRAME_KIND_MASK,
 };
 
-/* A word of kind FRAME_NOTHING: the arena has been found here before. */
 #define FRAME_ARENA ((uintptr_t)FRAME_KIND_MASK + 1)
 
 struct frame_table {

@@ -98,6 +98,9 @@ unlock:
 
 /* ---- the device's part ---- */
 
+/* For a device that is not trusted. */
+static struct registered nothing_registered;
+
 static int options_check(const struct streaming *s)
 {
 	const struct streaming_options *o = &s->options;
@@ -170,11 +173,22 @@ static void settings_fill(struct streaming *s)
 			: domain->copy_below  ? domain->copy_below
 					      : COPY_BELOW_DEFAULT;
 	bounce_limits_changed(s);
-	for (uint32_t class = 0; class < BOUNCE_CLASSES; class++) {
+}
+
+static int shards_make(struct streaming *s)
+{
+	s->shards = aligned_alloc(64, SHARDS * sizeof(*s->shards));
+	if (!s->shards)
+		return error_set(ENOMEM, "no memory for a device's mappings");
+	memset(s->shards, 0, SHARDS * sizeof(*s->shards));
+	for (uint32_t i = 0; i < SHARDS * BOUNCE_CLASSES; i++) {
+		uint32_t class = i % BOUNCE_CLASSES;
 		size_t room = STACK_BYTES >> (BOUNCE_SHIFT_MIN + class);
 
-		s->stack_room[class] = room < STACK_MAX ? (uint32_t)room : STACK_MAX;
+		s->shards[i / BOUNCE_CLASSES].stacks[class].room =
+			room < STACK_MAX ? (uint32_t)room : STACK_MAX;
 	}
+	return 0;
 }
 
 int streaming_init(struct streaming *s, struct streaming_space *space, struct dma_limits *limits,
@@ -187,9 +201,11 @@ int streaming_init(struct streaming *s, struct streaming_space *space, struct dm
 	memset(s, 0, sizeof(*s));
 	s->space = space;
 	s->limits = s->own_limits = limits;
-	s->pagemap = &space->arena->pagemap;
+	s->pages = space->arena->pagemap.pages;
+	s->window = (uintptr_t)domain->window;
+	s->window_bytes = options->untrusted ? 0 : domain->window_size;
 	s->frames = &space->frames;
-	s->registered = &space->registered;
+	s->registered = options->untrusted ? &nothing_registered : &space->registered;
 	s->orphans = orphans;
 	s->name = name;
 	s->options = *options;
@@ -199,10 +215,9 @@ int streaming_init(struct streaming *s, struct streaming_space *space, struct dm
 	if (err)
 		return err;
 	settings_fill(s);
-	s->shards = aligned_alloc(64, SHARDS * sizeof(*s->shards));
-	if (!s->shards)
-		return error_set(ENOMEM, "no memory for a device's mappings");
-	memset(s->shards, 0, SHARDS * sizeof(*s->shards));
+	err = shards_make(s);
+	if (err)
+		return err;
 	err = locks_make(s);
 	if (err) {
 		free(s->shards);
@@ -245,7 +260,7 @@ void streaming_fini(struct streaming *s)
 	struct registration *registration;
 
 	mapped_end(s);
-	while ((registration = registered_of(s->registered, s)))
+	while ((registration = registered_of(&s->space->registered, s)))
 		if (streaming_unregister(s, (void *)registration->begin))
 			break;
 	bounce_end(s);
@@ -310,7 +325,7 @@ int streaming_set_min_align(struct streaming *s, uint64_t mask)
 
 static int overlap_check(struct streaming *s, uintptr_t begin, uintptr_t end)
 {
-	const struct registration *other = registered_overlap(s->registered, begin, end);
+	const struct registration *other = registered_overlap(&s->space->registered, begin, end);
 	uintptr_t window = (uintptr_t)s->space->domain->window;
 
 	if (begin < window + s->space->domain->window_size && end > window)
@@ -322,19 +337,19 @@ static int overlap_check(struct streaming *s, uintptr_t begin, uintptr_t end)
 		return error_set(EEXIST,
 				 "%s: %zu bytes at %p overlap %zu bytes at %p, which are registered",
 				 s->name, (size_t)(end - begin), (void *)begin,
-				 (size_t)(other->end - other->begin), (void *)other->begin);
+				 other->length, (void *)other->begin);
 	return 0;
 }
 
-/* The registration's bytes are filled in; the lock is held. */
-static int registration_map(struct streaming *s, struct registration *r)
+/* The lock is held. */
+static int registration_map(struct streaming *s, struct registration *r, size_t length)
 {
 	uintptr_t granule = s->space->domain->granule;
 	uintptr_t begin = r->begin & ~(granule - 1);
 	int err;
 
 	r->owner = s;
-	r->size = align_up(r->end, granule) - begin;
+	r->size = align_up(r->begin + length, granule) - begin;
 	err = mapped_take_addresses(s, (void *)begin, r->size, true, &r->place, &r->dma);
 	if (err)
 		return err;
@@ -346,8 +361,8 @@ static int registration_map(struct streaming *s, struct registration *r)
 		mapped_give_addresses(s, &r->place);
 		return err;
 	}
-	frames_set(&s->space->frames, r->dma, r->size, (uintptr_t)r | FRAME_REGISTERED);
-	registered_insert(&s->space->registered, r, r->dma - begin);
+	frames_set(&s->space->frames, r->dma, r->size, s->shadow ? (uintptr_t)r : FRAME_ARENA);
+	registered_insert(&s->space->registered, r, length, r->dma - begin);
 	return 0;
 }
 
@@ -374,14 +389,12 @@ int streaming_register(struct streaming *s, void *ptr, size_t size)
 	err = overlap_check(s, begin, begin + size);
 	if (err)
 		goto unlock;
-	r = registered_prepare(registered);
+	r = registered_prepare(registered, begin, size);
 	if (!r) {
 		err = -ENOMEM;
 		goto unlock;
 	}
-	r->begin = begin;
-	r->end = begin + size;
-	err = registration_map(s, r);
+	err = registration_map(s, r, size);
 	if (err)
 		registered_recycle(registered, r);
 unlock:

@@ -28,10 +28,15 @@ uint32_t streaming_shard_choose(void)
 	static uint32_t threads;
 	uint32_t number = __atomic_fetch_add(&threads, 1, __ATOMIC_RELAXED);
 
-	streaming_shard = number < EXCLUSIVE_SHARDS
-				  ? number
-				  : EXCLUSIVE_SHARDS + number % (SHARDS - EXCLUSIVE_SHARDS);
+	if (number >= EXCLUSIVE_SHARDS)
+		number = EXCLUSIVE_SHARDS + number % (SHARDS - EXCLUSIVE_SHARDS);
+	streaming_shard = number * (uint32_t)sizeof(struct shard);
 	return streaming_shard;
+}
+
+__attribute__((noinline)) void count_way_shared(struct streaming *s, enum way way)
+{
+	count_in(s, shard_of(s), way);
 }
 
 /* ---- map ---- */
@@ -63,20 +68,26 @@ int request_check(struct streaming *s, const void *ptr, size_t size,
 	return 0;
 }
 
-/* The dma address of memory inside one chunk of the arena; DMA_MAPPING_ERROR when it is not. */
-static inline dma_addr_t arena_address(const struct streaming *s, const char *ptr, size_t size)
+/*
+ * The dma address of memory inside one chunk of the arena; DMA_MAPPING_ERROR when it is not. The
+ * first page must be somebody's; what lies between first and last is in the same chunk.
+ */
+static inline __attribute__((always_inline)) dma_addr_t arena_address(const struct streaming *s,
+								      const char *ptr, size_t size)
 {
-	const struct page *page = pagemap_find(s->pagemap, ptr);
-	const struct page *last = pagemap_find(s->pagemap, ptr + (size - 1));
+	size_t begin = (uintptr_t)ptr - s->window, end = begin + (size - 1);
+	const struct page *page = &s->pages[begin >> FRAME_SHIFT];
 	const struct arena_chunk *chunk;
 
-	if (!page || !last)
+	if (begin >= s->window_bytes)
 		return DMA_MAPPING_ERROR;
 	chunk = __atomic_load_n(&page->chunk, __ATOMIC_ACQUIRE);
-	/* The first and the last page are somebody's: what lies between is in the same chunk. */
-	if (!chunk || __atomic_load_n(&last->chunk, __ATOMIC_ACQUIRE) != chunk ||
-	    !__atomic_load_n(&page->tenant, __ATOMIC_ACQUIRE) ||
-	    !__atomic_load_n(&last->tenant, __ATOMIC_ACQUIRE))
+	if (unlikely(!chunk || !__atomic_load_n(&page->tenant, __ATOMIC_ACQUIRE)))
+		return DMA_MAPPING_ERROR;
+	if ((begin ^ end) >> FRAME_SHIFT &&
+	    unlikely(end >= s->window_bytes ||
+		     __atomic_load_n(&s->pages[end >> FRAME_SHIFT].chunk, __ATOMIC_ACQUIRE) !=
+			     chunk))
 		return DMA_MAPPING_ERROR;
 	return (uintptr_t)ptr + page->dma_offset;
 }
@@ -169,55 +180,71 @@ static __attribute__((noinline)) dma_addr_t map_otherwise(struct streaming *s, v
 }
 
 /* Copy to a slot of the thread's stack, where that is all there is to do. */
-static inline __attribute__((always_inline)) dma_addr_t
-map_small(struct streaming *s, void *ptr, size_t size, enum dma_data_direction direction)
+static __attribute__((noinline)) dma_addr_t map_small(struct streaming *s, void *ptr, size_t size,
+						      enum dma_data_direction direction,
+						      unsigned long attrs)
 {
-	uint32_t class = bounce_class(size), number = shard_number();
-	struct shard *shard = &s->shards[number];
-	struct bounce_slot *slot = slot_pop(shard, number, class);
+	uint32_t offset = streaming_shard;
+	struct shard *shard = (struct shard *)(void *)((char *)s->shards + offset);
+	struct slot_stack *stack = &shard->stacks[bounce_class(size)];
+	struct bounce_slot *slot;
 
-	if (unlikely(!slot || slot_state(slot) != SLOT_PARKED))
-		return DMA_MAPPING_ERROR;
+	if (unlikely(offset >= EXCLUSIVE_END || !ptr || !stack->count))
+		return map_otherwise(s, ptr, size, direction, attrs);
+	slot = stack_pop(stack);
+	if (unlikely(slot_key(slot) != SLOT_KEY_PARKED)) /* unmapped twice at a time: bounce.c */
+		return map_otherwise(s, ptr, size, direction, attrs);
 	slot->original = ptr;
-	slot->size = (uint32_t)size;
-	slot->nents = slot->entries = 0;
-	slot->direction = (uint8_t)direction;
-	slot_set_state(slot, SLOT_LIVE);
-	count_in(shard, number, WAY_SMALL);
+	slot_set_key(slot, slot_live_key(size, direction));
+	count_exclusive(shard, WAY_SMALL);
 	memcpy(slot->cpu, ptr, size);
 	return slot->dma;
 }
 
+static __attribute__((noinline)) dma_addr_t map_registered(struct streaming *s, void *ptr,
+							   size_t size,
+							   enum dma_data_direction direction,
+							   unsigned long attrs)
+{
+	uintptr_t word = frames_get(&s->registered->frames, (uintptr_t)ptr);
+	dma_addr_t dma;
+
+	if (!word && size < s->bounce_below)
+		return map_small(s, ptr, size, direction, attrs);
+	if (word <= FRAME_SHARED || s->shadow)
+		return map_otherwise(s, ptr, size, direction, attrs);
+	dma = registration_address((const struct registration *)word, ptr, size);
+	if (dma == DMA_MAPPING_ERROR || !limits_hold(s->limits, ptr, dma, size))
+		return map_otherwise(s, ptr, size, direction, attrs);
+	count_way(s, WAY_REGISTERED);
+	return dma;
+}
+
+static __attribute__((noinline)) dma_addr_t map_in_arena(struct streaming *s, void *ptr, size_t size,
+							 enum dma_data_direction direction,
+							 unsigned long attrs)
+{
+	dma_addr_t dma = arena_address(s, ptr, size);
+
+	if (unlikely(dma == DMA_MAPPING_ERROR || !limits_hold(s->limits, ptr, dma, size)))
+		return map_otherwise(s, ptr, size, direction, attrs);
+	count_way(s, WAY_ARENA);
+	return dma;
+}
+
+/* The short ways; what does not fit them goes the long one, where all is checked again. */
 dma_addr_t streaming_map(struct streaming *s, void *ptr, size_t size,
 			 enum dma_data_direction direction, unsigned long attrs)
 {
-	dma_addr_t dma;
-
-	if (unlikely(!is_direction(direction) || attrs & ~DMA_ATTR_SKIP_CPU_SYNC || !ptr ||
-		     size - 1 >= SIZE_MAX / 2 || !s->translates))
+	if (unlikely(!is_direction(direction) || attrs & ~DMA_ATTR_SKIP_CPU_SYNC ||
+		     size - 1 >= SIZE_MAX / 2))
 		return map_otherwise(s, ptr, size, direction, attrs);
-	dma = arena_address(s, ptr, size);
-	if (dma != DMA_MAPPING_ERROR && limits_hold(s->limits, ptr, dma, size)) {
-		count_way(s, WAY_ARENA);
-		return dma;
-	}
-	if (dma != DMA_MAPPING_ERROR)
-		return map_otherwise(s, ptr, size, direction, attrs);
-	if (registered_any(s->registered)) {
-		dma = registered_find(s->registered, ptr, size);
-		if (dma != DMA_MAPPING_ERROR && !s->shadow &&
-		    limits_hold(s->limits, ptr, dma, size)) {
-			count_way(s, WAY_REGISTERED);
-			return dma;
-		}
-		if (dma != DMA_MAPPING_ERROR)
-			return map_otherwise(s, ptr, size, direction, attrs);
-	}
-	if (size < s->bounce_below) {
-		dma = map_small(s, ptr, size, direction);
-		if (likely(dma != DMA_MAPPING_ERROR))
-			return dma;
-	}
+	if ((uintptr_t)ptr - s->window < s->window_bytes)
+		return map_in_arena(s, ptr, size, direction, attrs);
+	if (registered_any(s->registered))
+		return map_registered(s, ptr, size, direction, attrs);
+	if (size < s->bounce_below)
+		return map_small(s, ptr, size, direction, attrs);
 	return map_otherwise(s, ptr, size, direction, attrs);
 }
 
@@ -234,6 +261,12 @@ union place {
 static union place word_place(uintptr_t word)
 {
 	return (union place){.word = word & ~(uintptr_t)FRAME_KIND_MASK};
+}
+
+/* Registered memory of which the device has a copy of its own. */
+static bool is_registration(uintptr_t word)
+{
+	return (word & FRAME_KIND_MASK) == FRAME_TRANSLATED && word > FRAME_ARENA;
 }
 
 /* The live slot of this device that dma is in the copy of; or NULL. */
@@ -269,8 +302,12 @@ static bool holding_find(const struct streaming *s, uintptr_t word, dma_addr_t d
 		slot = live_slot(s, word, dma);
 		if (!slot)
 			return false;
-		*holding = (struct holding){slot->dma,	    slot->size,	   slot->original,
-					    slot->nents, slot->entries, slot->direction};
+		*holding = (struct holding){slot->dma,
+					    slot_size(slot),
+					    slot->original,
+					    slot_key(slot) & SLOT_KEY_SPECIAL ? slot->nents : 0,
+					    slot->entries,
+					    slot_direction(slot)};
 		return true;
 	case FRAME_MAPPED:
 		m = live_mapping(s, word);
@@ -314,9 +351,7 @@ static bool arena_holds(struct streaming *s, dma_addr_t dma)
 /* Is dma a translated address, holding nothing? */
 static bool is_translated(struct streaming *s, uintptr_t word, dma_addr_t dma)
 {
-	if (word == FRAME_ARENA)
-		return true;
-	if ((word & FRAME_KIND_MASK) == FRAME_REGISTERED)
+	if (word && (word & FRAME_KIND_MASK) == FRAME_TRANSLATED)
 		return s->translates;
 	return (word & FRAME_KIND_MASK) != FRAME_MAPPED && s->translates && arena_holds(s, dma);
 }
@@ -365,11 +400,9 @@ void piece_unmap(struct streaming *s, dma_addr_t dma, size_t size,
 		if (mapping)
 			mapped_unmap(s, mapping, attrs);
 		break;
-	case FRAME_REGISTERED:
-		if (s->shadow && direction != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC))
-			s->space->domain->ops->sync(s->space->domain, dma, size, false);
-		break;
 	default:
+		if (is_registration(word) && direction != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC))
+			s->space->domain->ops->sync(s->space->domain, dma, size, false);
 		break;
 	}
 }
@@ -385,38 +418,40 @@ static __attribute__((noinline)) void unmap_otherwise(struct streaming *s, dma_a
 		piece_unmap(s, dma, size, direction, attrs);
 }
 
+static __attribute__((noinline)) void unmap_bounced(struct streaming *s, dma_addr_t dma, size_t size,
+						    enum dma_data_direction direction,
+						    unsigned long attrs, uintptr_t word)
+{
+	struct bounce_page *page = (struct bounce_page *)(word - FRAME_BOUNCE);
+	struct bounce_slot *slot = bounce_page_slot(page, dma);
+	uint32_t offset = streaming_shard;
+	struct shard *shard;
+
+	if (unlikely(__atomic_load_n(&slot->owner, __ATOMIC_RELAXED) != s || slot->dma != dma ||
+		     slot_key(slot) != slot_live_key(size, direction) || offset >= EXCLUSIVE_END)) {
+		unmap_otherwise(s, dma, size, direction, attrs);
+		return;
+	}
+	slot_set_key(slot, SLOT_KEY_PARKED);
+	shard = (struct shard *)(void *)((char *)s->shards + offset);
+	count_exclusive(shard, WAY_BOUNCE_END);
+	if (direction != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC))
+		memcpy(slot->original, slot->cpu, size);
+	if (unlikely(!stack_push(slot_stack(slot, shard), slot)))
+		bounce_slot_put(slot->owner, slot);
+}
+
 void streaming_unmap(struct streaming *s, dma_addr_t dma, size_t size,
 		     enum dma_data_direction direction, unsigned long attrs)
 {
 	uintptr_t word = frames_get(s->frames, dma);
-	struct bounce_page *page;
-	struct bounce_slot *slot;
-	struct shard *shard;
-	uint32_t number;
 
 	if (likely(word == FRAME_ARENA))
 		return;
-	if ((word & FRAME_KIND_MASK) != FRAME_BOUNCE) {
-		if ((word & FRAME_KIND_MASK) != FRAME_REGISTERED || s->shadow)
-			unmap_otherwise(s, dma, size, direction, attrs);
-		return;
-	}
-	page = word_place(word).page;
-	slot = bounce_page_slot(page, dma);
-	if (unlikely(__atomic_load_n(&page->owner, __ATOMIC_RELAXED) != s ||
-		     slot_state(slot) != SLOT_LIVE || slot->dma != dma || slot->size != size ||
-		     slot->direction != direction || slot->nents || slot->offset)) {
+	if (word & FRAME_BOUNCE)
+		unmap_bounced(s, dma, size, direction, attrs, word);
+	else
 		unmap_otherwise(s, dma, size, direction, attrs);
-		return;
-	}
-	if (direction != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC))
-		memcpy(slot->original, slot->cpu, size);
-	slot_set_state(slot, SLOT_PARKED);
-	number = shard_number();
-	shard = &s->shards[number];
-	count_in(shard, number, WAY_BOUNCE_END);
-	if (unlikely(!slot_push(shard, number, slot, s->stack_room[slot->class])))
-		bounce_slot_put(s, slot);
 }
 
 /* ---- sync ---- */
@@ -448,7 +483,7 @@ static void sync_translated(struct streaming *s, uintptr_t word, dma_addr_t dma,
 	const struct registration *registration = word_place(word).registration;
 	struct domain *domain = s->space->domain;
 
-	if ((word & FRAME_KIND_MASK) != FRAME_REGISTERED || !s->shadow)
+	if (!is_registration(word))
 		return;
 	if (size <= registration->size - (dma - registration->dma))
 		domain->ops->sync(domain, dma, size, for_device);
@@ -489,9 +524,7 @@ bool streaming_need_sync(struct streaming *s, dma_addr_t dma)
 		return live_slot(s, word, dma) != NULL;
 	case FRAME_MAPPED:
 		return s->shadow || word_place(word).mapping->buffer;
-	case FRAME_REGISTERED:
-		return s->shadow;
 	default:
-		return false;
+		return is_registration(word);
 	}
 }

@@ -2,9 +2,8 @@
 /*
  * registered.c - memory of the application that is mapped for good
  *
- * The table is searched by halves. Who changes it makes the sequence odd, then even again; a reader
- * that sees it odd or changed begins anew. A table that became too small stays until the domain
- * ends, so that a reader never looks into memory that is gone.
+ *   frames       |   A   |   A   | shared |   B   |   C   |
+ *   registered      AAAAAAAAAAAAAAAA BBBBBBBBBBB    CC
  */
 #include "streaming/registered.h"
 
@@ -13,33 +12,19 @@
 #include <string.h>
 
 #include "base/error.h"
-
-enum { ROOM_MIN = 8 };
-
-static struct registered_table *table_make(size_t room, struct registered_table *older)
-{
-	struct registered_table *table = calloc(1, sizeof(*table) + room * sizeof(table->ranges[0]));
-
-	if (!table) {
-		error_set(ENOMEM, "no memory for the bookkeeping of registered memory");
-		return NULL;
-	}
-	table->room = room;
-	table->older = older;
-	return table;
-}
+#include "base/spin.h"
 
 int registered_init(struct registered *registered)
 {
 	int err;
 
 	memset(registered, 0, sizeof(*registered));
-	registered->table = table_make(ROOM_MIN, NULL);
-	if (!registered->table)
-		return -ENOMEM;
+	err = frames_init(&registered->frames);
+	if (err)
+		return err;
 	err = pthread_mutex_init(&registered->lock, NULL);
 	if (err) {
-		free(registered->table);
+		frames_fini(&registered->frames);
 		return error_set(err, "cannot make a lock for mappings: %s", strerror(err));
 	}
 	return 0;
@@ -47,138 +32,122 @@ int registered_init(struct registered *registered)
 
 void registered_fini(struct registered *registered)
 {
-	struct registered_table *table, *older;
 	struct registration *unused, *next;
 
-	for (table = registered->table; table; table = older) {
-		older = table->older;
-		free(table);
-	}
+	for (size_t i = 0; i < registered->count; i++)
+		free(registered->sorted[i]);
 	for (unused = registered->unused; unused; unused = next) {
 		next = unused->next;
 		free(unused);
 	}
+	free(registered->sorted);
 	pthread_mutex_destroy(&registered->lock);
+	frames_fini(&registered->frames);
 }
 
 /* ---- looking up ---- */
 
-/*
- * Index of the last range that begins at or below address, or -1. Each load orders those after it,
- * so that the sequence is read again last.
- */
-static ptrdiff_t range_below(const struct registered_table *table, uintptr_t address)
+/* How many begin at or below an address. */
+static size_t count_below(const struct registered *registered, uintptr_t address)
 {
-	size_t low = 0, high = __atomic_load_n(&table->count, __ATOMIC_ACQUIRE);
+	size_t low = 0, high = registered->count;
 
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
-		if (__atomic_load_n(&table->ranges[middle].begin, __ATOMIC_ACQUIRE) <= address)
+		if (registered->sorted[middle]->begin <= address)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	return (ptrdiff_t)low - 1;
+	return low;
 }
 
-dma_addr_t registered_find(const struct registered *registered, const void *ptr, size_t size)
+dma_addr_t registered_find(struct registered *registered, const void *ptr, size_t size)
 {
 	uintptr_t begin = (uintptr_t)ptr;
-	uint32_t sequence;
-	dma_addr_t dma;
+	dma_addr_t dma = DMA_MAPPING_ERROR;
+	size_t below;
 
-	do {
-		const struct registered_table *table;
-		const struct registered_range *range;
-		ptrdiff_t at;
+	if (!frames_get(&registered->frames, begin))
+		return dma;
+	spin_lock(&registered->spin);
+	below = count_below(registered, begin);
+	if (below) {
+		const struct registration *r = registered->sorted[below - 1];
 
-		sequence = __atomic_load_n(&registered->sequence, __ATOMIC_ACQUIRE);
-		table = __atomic_load_n(&registered->table, __ATOMIC_ACQUIRE);
-		at = range_below(table, begin);
-		dma = DMA_MAPPING_ERROR;
-		if (at < 0)
-			continue;
-		range = &table->ranges[at];
-		if (begin < __atomic_load_n(&range->end, __ATOMIC_ACQUIRE) &&
-		    size <= __atomic_load_n(&range->end, __ATOMIC_ACQUIRE) - begin)
-			dma = begin + __atomic_load_n(&range->dma_offset, __ATOMIC_ACQUIRE);
-	} while (__builtin_expect(
-		sequence & 1 ||
-			__atomic_load_n(&registered->sequence, __ATOMIC_ACQUIRE) != sequence,
-		0));
+		if (size <= r->length && begin - r->begin <= r->length - size)
+			dma = begin + r->dma_offset;
+	}
+	spin_unlock(&registered->spin);
 	return dma;
 }
 
 struct registration *registered_overlap(const struct registered *registered, uintptr_t begin,
 					uintptr_t end)
 {
-	const struct registered_table *table = registered->table;
-	ptrdiff_t at = range_below(table, end - 1);
+	size_t below = count_below(registered, end - 1);
+	struct registration *last = below ? registered->sorted[below - 1] : NULL;
 
-	return at >= 0 && table->ranges[at].end > begin ? table->ranges[at].registration : NULL;
+	return last && last->begin + last->length > begin ? last : NULL;
 }
 
 struct registration *registered_of(const struct registered *registered,
 				   const struct streaming *owner)
 {
-	const struct registered_table *table = registered->table;
-
-	for (size_t i = 0; i < table->count; i++)
-		if (table->ranges[i].registration->owner == owner)
-			return table->ranges[i].registration;
+	for (size_t i = 0; i < registered->count; i++)
+		if (registered->sorted[i]->owner == owner)
+			return registered->sorted[i];
 	return NULL;
 }
 
 /* ---- changing ---- */
 
-static void range_set(struct registered_range *range, const struct registered_range *value)
+static int array_widen(struct registered *registered)
 {
-	__atomic_store_n(&range->begin, value->begin, __ATOMIC_RELEASE);
-	__atomic_store_n(&range->end, value->end, __ATOMIC_RELEASE);
-	__atomic_store_n(&range->dma_offset, value->dma_offset, __ATOMIC_RELEASE);
-	range->registration = value->registration;
-}
+	size_t room = 2 * registered->room + 8;
+	struct registration **wider, **old = registered->sorted;
 
-static void change_begin(struct registered *registered)
-{
-	__atomic_store_n(&registered->sequence, registered->sequence + 1, __ATOMIC_RELAXED);
-}
-
-static void change_end(struct registered *registered)
-{
-	__atomic_store_n(&registered->sequence, registered->sequence + 1, __ATOMIC_RELEASE);
-}
-
-static int table_widen(struct registered *registered)
-{
-	struct registered_table *table = registered->table, *wider;
-
-	if (table->count < table->room)
+	if (registered->count < registered->room)
 		return 0;
-	wider = table_make(2 * table->room, table);
+	wider = malloc(room * sizeof(*wider));
 	if (!wider)
 		return -ENOMEM;
-	wider->count = table->count;
-	memcpy(wider->ranges, table->ranges, table->count * sizeof(table->ranges[0]));
-	__atomic_store_n(&registered->table, wider, __ATOMIC_RELEASE);
+	if (registered->count)
+		memcpy(wider, old, registered->count * sizeof(*wider));
+	spin_lock(&registered->spin);
+	registered->sorted = wider;
+	registered->room = room;
+	spin_unlock(&registered->spin);
+	free(old);
 	return 0;
 }
 
-struct registration *registered_prepare(struct registered *registered)
+static struct registration *registration_get(struct registered *registered)
 {
-	struct registration *registration = registered->unused;
+	struct registration *r = registered->unused;
 
-	if (table_widen(registered))
+	if (r)
+		registered->unused = r->next;
+	else
+		r = calloc(1, sizeof(*r));
+	return r;
+}
+
+struct registration *registered_prepare(struct registered *registered, uintptr_t begin,
+					size_t length)
+{
+	struct registration *r;
+
+	if (frames_reserve(&registered->frames, begin, length, true))
 		return NULL;
-	if (registration) {
-		registered->unused = registration->next;
-		return registration;
-	}
-	registration = calloc(1, sizeof(*registration));
-	if (!registration)
+	r = array_widen(registered) ? NULL : registration_get(registered);
+	if (!r) {
 		error_set(ENOMEM, "no memory for the bookkeeping of registered memory");
-	return registration;
+		return NULL;
+	}
+	__atomic_store_n(&r->begin, begin, __ATOMIC_RELEASE);
+	return r;
 }
 
 void registered_recycle(struct registered *registered, struct registration *registration)
@@ -187,30 +156,63 @@ void registered_recycle(struct registered *registered, struct registration *regi
 	registered->unused = registration;
 }
 
-void registered_insert(struct registered *registered, struct registration *registration,
-		       uint64_t dma_offset)
+/* What the word of a frame must be: whose it is, shared, or nobody's. */
+static uintptr_t word_of_frame(const struct registered *registered, uintptr_t frame)
 {
-	const struct registered_range range = {registration->begin, registration->end, dma_offset,
-					       registration};
-	struct registered_table *table = registered->table;
-	size_t at = (size_t)(range_below(table, range.begin) + 1);
+	size_t below = count_below(registered, frame + (FRAME_SIZE - 1));
+	const struct registration *last = below ? registered->sorted[below - 1] : NULL;
+	const struct registration *other = below > 1 ? registered->sorted[below - 2] : NULL;
 
-	change_begin(registered);
-	for (size_t i = table->count; i > at; i--)
-		range_set(&table->ranges[i], &table->ranges[i - 1]);
-	range_set(&table->ranges[at], &range);
-	__atomic_store_n(&table->count, table->count + 1, __ATOMIC_RELEASE);
-	change_end(registered);
+	if (!last || last->begin + last->length <= frame)
+		return 0;
+	if (other && other->begin + other->length > frame)
+		return FRAME_SHARED;
+	return (uintptr_t)last;
 }
 
-void registered_remove(struct registered *registered, struct registration *registration)
+/* The words of all frames that these bytes are in; only the outer ones may have others in them. */
+static void words_set(struct registered *registered, uintptr_t begin, size_t length,
+		      uintptr_t inner)
 {
-	struct registered_table *table = registered->table;
-	size_t at = (size_t)range_below(table, registration->begin);
+	uintptr_t first = begin & ~(uintptr_t)(FRAME_SIZE - 1);
+	uintptr_t last = (begin + length - 1) & ~(uintptr_t)(FRAME_SIZE - 1);
 
-	change_begin(registered);
-	for (size_t i = at; i + 1 < table->count; i++)
-		range_set(&table->ranges[i], &table->ranges[i + 1]);
-	__atomic_store_n(&table->count, table->count - 1, __ATOMIC_RELEASE);
-	change_end(registered);
+	if (last > first + FRAME_SIZE)
+		frames_set(&registered->frames, first + FRAME_SIZE, last - first - FRAME_SIZE,
+			   inner);
+	frames_set(&registered->frames, first, 1, word_of_frame(registered, first));
+	frames_set(&registered->frames, last, 1, word_of_frame(registered, last));
+}
+
+void registered_insert(struct registered *registered, struct registration *r, size_t length,
+		       uint64_t dma_offset)
+{
+	size_t at;
+
+	__atomic_store_n(&r->dma_offset, dma_offset, __ATOMIC_RELEASE);
+	__atomic_store_n(&r->length, length, __ATOMIC_RELEASE);
+	__atomic_store_n(&r->generation, r->generation + 1, __ATOMIC_RELEASE);
+	spin_lock(&registered->spin);
+	at = count_below(registered, r->begin);
+	memmove(&registered->sorted[at + 1], &registered->sorted[at],
+		(registered->count - at) * sizeof(registered->sorted[0]));
+	registered->sorted[at] = r;
+	__atomic_store_n(&registered->count, registered->count + 1, __ATOMIC_RELEASE);
+	spin_unlock(&registered->spin);
+	words_set(registered, r->begin, r->length, (uintptr_t)r);
+}
+
+void registered_remove(struct registered *registered, struct registration *r)
+{
+	size_t at;
+
+	spin_lock(&registered->spin);
+	at = count_below(registered, r->begin) - 1;
+	memmove(&registered->sorted[at], &registered->sorted[at + 1],
+		(registered->count - at - 1) * sizeof(registered->sorted[0]));
+	__atomic_store_n(&registered->count, registered->count - 1, __ATOMIC_RELEASE);
+	spin_unlock(&registered->spin);
+	words_set(registered, r->begin, r->length, 0);
+	__atomic_store_n(&r->length, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&r->generation, r->generation + 1, __ATOMIC_RELEASE);
 }

@@ -22,7 +22,7 @@ enum { BOUNCE_SHIFT_MIN = 6, BOUNCE_SHIFT_MAX = 20, BOUNCE_CLASSES = 15 };
 #define BOUNCE_MAX ((size_t)1 << BOUNCE_SHIFT_MAX)
 
 /* Threads have their own, up to EXCLUSIVE_SHARDS of them; the others share the rest. */
-enum { SHARDS = 16, EXCLUSIVE_SHARDS = 8, STACK_MAX = 32 };
+enum { SHARDS = 16, EXCLUSIVE_SHARDS = 8, STACK_MAX = 31 };
 
 /* Where nobody says from which size on mapping is cheaper than copying. */
 #define COPY_BELOW_DEFAULT ((size_t)4096)
@@ -49,14 +49,17 @@ struct bounce_page;
 struct mapping;
 struct mapping_slab;
 
+/* Free slots of one class; 256 bytes. */
+struct slot_stack {
+	uint32_t count, room;
+	struct bounce_slot *slots[STACK_MAX];
+};
+
 /* Free slots and counters, for one thread or a few. */
 struct shard {
-	uint32_t lock; /* base/spin.h: of the stacks, where several threads share the shard */
+	struct slot_stack stacks[BOUNCE_CLASSES];
 	uint64_t ways[WAYS];
-	struct {
-		uint32_t count;
-		struct bounce_slot *slots[STACK_MAX];
-	} stacks[BOUNCE_CLASSES];
+	uint32_t lock; /* base/spin.h: of the stacks, where several threads share the shard */
 } __attribute__((aligned(64)));
 
 /* What the mappings of a domain share. Floor 6 makes one with the domain's arena. */
@@ -86,11 +89,13 @@ struct streaming_options {
 /* A device's mappings; embedded in it. */
 struct streaming {
 	/* Read by every call, written when the device is set up. */
-	const struct pagemap *pagemap;
+	const struct page *pages; /* the arena's, of its window; 0 bytes when it is not translated */
+	uintptr_t window;
+	size_t window_bytes;
 	const struct dma_limits *limits;
 	const struct frames *frames;
 	struct shard *shards;
-	const struct registered *registered;
+	struct registered *registered;
 	size_t bounce_below; /* copy_below; 0 while limits make it more than that */
 	bool translates;     /* false: the device is not trusted */
 	bool shadow;	     /* the device has a copy of memory that is mapped: domain_ops.sync */
@@ -110,7 +115,6 @@ struct streaming {
 	struct pool_list pool_list;
 	struct arena_tenant *orphans;
 	struct dma_pool *pools[BOUNCE_CLASSES];
-	uint32_t stack_room[BOUNCE_CLASSES];
 
 	uint32_t granules_lock; /* base/spin.h */
 	struct granule_buffer *granules; /* of devices that are not trusted, not in use */

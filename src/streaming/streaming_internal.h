@@ -39,35 +39,64 @@ struct piece {
 
 /* ---- counting ---- */
 
+/* Where this thread's shard begins, in bytes; UINT32_MAX: it has none yet. */
 extern _Thread_local uint32_t streaming_shard __attribute__((tls_model("initial-exec")));
+
+enum { EXCLUSIVE_END = EXCLUSIVE_SHARDS * sizeof(struct shard) };
 
 /* A thread's first call. */
 uint32_t streaming_shard_choose(void);
 
+static inline struct shard *shard_of(const struct streaming *s)
+{
+	uint32_t offset = streaming_shard;
+
+	if (unlikely(offset == UINT32_MAX))
+		offset = streaming_shard_choose();
+	return (struct shard *)(void *)((char *)s->shards + offset);
+}
+
+/* Which of the shards is it? The first EXCLUSIVE_SHARDS are one thread's each. */
 static inline uint32_t shard_number(void)
 {
-	uint32_t number = streaming_shard;
+	uint32_t offset = streaming_shard;
 
-	return likely(number != UINT32_MAX) ? number : streaming_shard_choose();
+	if (unlikely(offset == UINT32_MAX))
+		offset = streaming_shard_choose();
+	return offset / (uint32_t)sizeof(struct shard);
+}
+
+static inline bool shard_is_exclusive(const struct streaming *s, const struct shard *shard)
+{
+	return (uintptr_t)shard - (uintptr_t)s->shards < EXCLUSIVE_END;
 }
 
 /* A shard that is one thread's is counted in without a locked instruction. */
-static inline void count_in(struct shard *shard, uint32_t number, enum way way)
+static inline void count_exclusive(struct shard *shard, enum way way)
 {
 	uint64_t *counter = &shard->ways[way];
 
-	if (likely(number < EXCLUSIVE_SHARDS))
-		__atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + 1,
-				 __ATOMIC_RELAXED);
-	else
-		__atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
+	__atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
 }
+
+static inline void count_in(const struct streaming *s, struct shard *shard, enum way way)
+{
+	if (likely(shard_is_exclusive(s, shard)))
+		count_exclusive(shard, way);
+	else
+		__atomic_fetch_add(&shard->ways[way], 1, __ATOMIC_RELAXED);
+}
+
+void count_way_shared(struct streaming *s, enum way way);
 
 static inline void count_way(struct streaming *s, enum way way)
 {
-	uint32_t number = shard_number();
+	uint32_t offset = streaming_shard;
 
-	count_in(&s->shards[number], number, way);
+	if (likely(offset < EXCLUSIVE_END))
+		count_exclusive((struct shard *)(void *)((char *)s->shards + offset), way);
+	else
+		count_way_shared(s, way);
 }
 
 uint64_t streaming_count(const struct streaming *s, enum way way);
@@ -88,19 +117,40 @@ static inline bool limits_hold(const struct dma_limits *limits, const void *ptr,
 
 enum slot_state { SLOT_NONE, SLOT_PARKED, SLOT_LIVE };
 
-/* A block that the pool has given to us: live, or parked in a stack; and who is copied through it. */
+/*
+ * A block that the pool has given to us: live, or parked in a stack; and who is copied through it.
+ * What a claim is compared with is one word: size, direction, state, and whether the slot is of a
+ * list or begins inside its block.
+ */
 struct bounce_slot {
-	char *original;
-	char *cpu;	/* where the copy is, at the block's offset */
+	uint64_t key;
 	dma_addr_t dma; /* of the copy */
-	uint32_t size;
+	char *cpu;	/* the same, for us; at the block's offset */
+	char *original;
+	struct streaming *owner;
+	uint32_t stack;	 /* where in a shard its stack is, in bytes */
 	uint32_t offset; /* in the block, for low bits to be as the original's */
 	uint32_t nents;	 /* as in struct piece */
 	uint32_t entries;
-	uint8_t state; /* enum slot_state */
-	uint8_t direction;
-	uint8_t class;
-};
+} __attribute__((aligned(64)));
+
+#define SLOT_KEY_PARKED	 ((uint64_t)SLOT_PARKED)
+#define SLOT_KEY_SPECIAL (UINT64_C(1) << 15) /* of a list, or at an offset */
+
+static inline uint32_t slot_class(const struct bounce_slot *slot)
+{
+	return slot->stack / (uint32_t)sizeof(struct slot_stack);
+}
+
+static inline struct slot_stack *slot_stack(const struct bounce_slot *slot, struct shard *shard)
+{
+	return (struct slot_stack *)(void *)((char *)shard + slot->stack);
+}
+
+static inline uint64_t slot_live_key(size_t size, enum dma_data_direction direction)
+{
+	return (uint64_t)size << 16 | (uint64_t)direction << 8 | SLOT_LIVE;
+}
 
 /* A page that has blocks of one of our pools, or the pages of one block. The slots are ours. */
 struct bounce_page {
@@ -115,60 +165,58 @@ struct bounce_page {
 
 static inline struct bounce_slot *bounce_page_slot(struct bounce_page *page, dma_addr_t dma)
 {
-	return &page->slots[(dma & page->mask) >> page->shift];
+	struct bounce_slot *slot = &page->slots[(dma & page->mask) >> page->shift];
+
+	__asm__("" : "+r"(slot)); /* gcc would compute it at each use */
+	return slot;
 }
 
-static inline uint8_t slot_state(const struct bounce_slot *slot)
+static inline uint64_t slot_key(const struct bounce_slot *slot)
 {
-	return __atomic_load_n(&slot->state, __ATOMIC_RELAXED);
+	return __atomic_load_n(&slot->key, __ATOMIC_RELAXED);
 }
 
-static inline void slot_set_state(struct bounce_slot *slot, enum slot_state state)
+static inline void slot_set_key(struct bounce_slot *slot, uint64_t key)
 {
-	__atomic_store_n(&slot->state, (uint8_t)state, __ATOMIC_RELAXED);
+	__atomic_store_n(&slot->key, key, __ATOMIC_RELAXED);
+}
+
+static inline enum slot_state slot_state(const struct bounce_slot *slot)
+{
+	return (enum slot_state)(slot_key(slot) & 255);
+}
+
+static inline size_t slot_size(const struct bounce_slot *slot)
+{
+	return slot_key(slot) >> 16;
+}
+
+static inline enum dma_data_direction slot_direction(const struct bounce_slot *slot)
+{
+	return (enum dma_data_direction)(slot_key(slot) >> 8 & 3);
 }
 
 static inline uint32_t bounce_class(size_t size)
 {
-	return size <= 1u << BOUNCE_SHIFT_MIN
-		       ? 0
-		       : 64 - BOUNCE_SHIFT_MIN - (uint32_t)__builtin_clzll(size - 1);
+	return (uint32_t)(63 ^ __builtin_clzll((size - 1) | ((1u << BOUNCE_SHIFT_MIN) - 1))) -
+	       (BOUNCE_SHIFT_MIN - 1);
 }
 
-/* The top slot of this thread's stack, or NULL. */
-static inline struct bounce_slot *slot_pop(struct shard *shard, uint32_t number, uint32_t class)
+/* The top slot of a stack, or NULL. The stack is the thread's, or its shard is locked. */
+static inline struct bounce_slot *stack_pop(struct slot_stack *stack)
 {
-	struct bounce_slot *slot = NULL;
-	uint32_t n;
-
-	if (unlikely(number >= EXCLUSIVE_SHARDS))
-		spin_lock(&shard->lock);
-	n = shard->stacks[class].count;
-	if (likely(n)) {
-		slot = shard->stacks[class].slots[n - 1];
-		shard->stacks[class].count = n - 1;
-	}
-	if (unlikely(number >= EXCLUSIVE_SHARDS))
-		spin_unlock(&shard->lock);
-	return slot;
+	if (unlikely(!stack->count))
+		return NULL;
+	return stack->slots[--stack->count];
 }
 
 /* False when there is no room. */
-static inline bool slot_push(struct shard *shard, uint32_t number, struct bounce_slot *slot,
-			     uint32_t room)
+static inline bool stack_push(struct slot_stack *stack, struct bounce_slot *slot)
 {
-	uint32_t class = slot->class, n;
-
-	if (unlikely(number >= EXCLUSIVE_SHARDS))
-		spin_lock(&shard->lock);
-	n = shard->stacks[class].count;
-	if (likely(n < room)) {
-		shard->stacks[class].slots[n] = slot;
-		shard->stacks[class].count = n + 1;
-	}
-	if (unlikely(number >= EXCLUSIVE_SHARDS))
-		spin_unlock(&shard->lock);
-	return n < room;
+	if (unlikely(stack->count == stack->room))
+		return false;
+	stack->slots[stack->count++] = slot;
+	return true;
 }
 
 /* A slot from the pool, the stack being empty; NULL with the error set. */
