@@ -160,7 +160,7 @@ static void page_begin(struct streaming *s, struct bounce_page *page, char *cpu,
 		page->slots[i].dma = dma + i * class_size(class);
 		page->slots[i].offset = 0;
 		__atomic_store_n(&page->slots[i].owner, s, __ATOMIC_RELAXED);
-		slot_set_key(&page->slots[i], 0);
+		slot_set(&page->slots[i], SLOT_NONE, 0);
 	}
 	__atomic_store_n(&page->owner, s, __ATOMIC_RELEASE);
 }
@@ -225,7 +225,7 @@ static struct bounce_slot *slot_of_block(struct streaming *s, uint32_t class, ch
 	if (!page)
 		return NULL;
 	slot = bounce_page_slot(page, dma);
-	slot_set_key(slot, SLOT_KEY_PARKED);
+	slot_set(slot, SLOT_PARKED, 0);
 	return slot;
 }
 
@@ -282,7 +282,7 @@ struct bounce_slot *bounce_slot_get(struct streaming *s, uint32_t class)
 
 void bounce_slot_put(struct streaming *s, struct bounce_slot *slot)
 {
-	slot_set_key(slot, 0);
+	slot_set(slot, SLOT_NONE, 0);
 	dma_pool_free(s->pools[slot_class(slot)], slot->cpu, slot->dma);
 }
 
@@ -335,15 +335,16 @@ dma_addr_t bounce_map(struct streaming *s, const struct piece *piece, enum way w
 	if (!slot)
 		return DMA_MAPPING_ERROR;
 	slot->original = piece->ptr;
-	slot->offset = (uint32_t)offset;
+	slot->size = piece->size;
+	slot->direction = (uint8_t)piece->direction;
+	slot->offset = (uint16_t)offset;
 	slot->cpu += offset;
 	slot->dma += offset;
 	slot->nents = piece->nents;
-	slot->entries = piece->entries;
 	/* Always: what the device leaves alone is there again after the copy back. */
 	memcpy(slot->cpu, piece->ptr, piece->size);
-	slot_set_key(slot, slot_live_key(piece->size, piece->direction) |
-				   (offset || piece->nents ? SLOT_KEY_SPECIAL : 0));
+	slot_set(slot, SLOT_LIVE,
+		 offset || piece->nents ? 0 : (uint32_t)piece->direction + 1);
 	count_way(s, why);
 	return slot->dma;
 }
@@ -351,11 +352,11 @@ dma_addr_t bounce_map(struct streaming *s, const struct piece *piece, enum way w
 void bounce_unmap(struct streaming *s, struct bounce_slot *slot, unsigned long attrs)
 {
 	if (slot_direction(slot) != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC))
-		memcpy(slot->original, slot->cpu, slot_size(slot));
+		memcpy(slot->original, slot->cpu, slot->size);
 	slot->cpu -= slot->offset;
 	slot->dma -= slot->offset;
 	slot->offset = 0;
-	slot_set_key(slot, SLOT_KEY_PARKED);
+	slot_set(slot, SLOT_PARKED, 0);
 	count_way(s, WAY_BOUNCE_END);
 	if (!slot_push(s, slot))
 		bounce_slot_put(s, slot);
@@ -427,7 +428,7 @@ static void page_end(struct streaming *s, struct bounce_page *page)
 
 		if (slot_state(slot) == SLOT_NONE)
 			continue;
-		slot_set_key(slot, 0);
+		slot_set(slot, SLOT_NONE, 0);
 		dma_pool_free(s->pools[slot_class(slot)], slot->cpu - slot->offset,
 			      slot->dma - slot->offset);
 	}

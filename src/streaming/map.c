@@ -192,10 +192,11 @@ static __attribute__((noinline)) dma_addr_t map_small(struct streaming *s, void 
 	if (unlikely(offset >= EXCLUSIVE_END || !ptr || !stack->count))
 		return map_otherwise(s, ptr, size, direction, attrs);
 	slot = stack_pop(stack);
-	if (unlikely(slot_key(slot) != SLOT_KEY_PARKED)) /* unmapped twice at a time: bounce.c */
+	if (unlikely(slot_state(slot) != SLOT_PARKED)) /* unmapped twice at a time: bounce.c */
 		return map_otherwise(s, ptr, size, direction, attrs);
 	slot->original = ptr;
-	slot_set_key(slot, slot_live_key(size, direction));
+	slot->size = size;
+	slot_set(slot, SLOT_LIVE, (uint32_t)direction + 1);
 	count_exclusive(shard, WAY_SMALL);
 	memcpy(slot->cpu, ptr, size);
 	return slot->dma;
@@ -303,10 +304,9 @@ static bool holding_find(const struct streaming *s, uintptr_t word, dma_addr_t d
 		if (!slot)
 			return false;
 		*holding = (struct holding){slot->dma,
-					    slot_size(slot),
+					    slot->size,
 					    slot->original,
-					    slot_key(slot) & SLOT_KEY_SPECIAL ? slot->nents : 0,
-					    slot->entries,
+					    slot->plain ? 0 : slot->nents,
 					    slot_direction(slot)};
 		return true;
 	case FRAME_MAPPED:
@@ -314,7 +314,7 @@ static bool holding_find(const struct streaming *s, uintptr_t word, dma_addr_t d
 		if (!m)
 			return false;
 		*holding = (struct holding){m->dma + m->offset, m->size,    m->original,
-					    m->nents,		m->entries, m->direction};
+					    m->nents, m->direction};
 		return true;
 	default:
 		return false;
@@ -428,11 +428,13 @@ static __attribute__((noinline)) void unmap_bounced(struct streaming *s, dma_add
 	struct shard *shard;
 
 	if (unlikely(__atomic_load_n(&slot->owner, __ATOMIC_RELAXED) != s || slot->dma != dma ||
-		     slot_key(slot) != slot_live_key(size, direction) || offset >= EXCLUSIVE_END)) {
+		     slot->size != size ||
+		     __atomic_load_n(&slot->plain, __ATOMIC_RELAXED) != (uint64_t)direction + 1 ||
+		     offset >= EXCLUSIVE_END)) {
 		unmap_otherwise(s, dma, size, direction, attrs);
 		return;
 	}
-	slot_set_key(slot, SLOT_KEY_PARKED);
+	slot_set(slot, SLOT_PARKED, 0);
 	shard = (struct shard *)(void *)((char *)s->shards + offset);
 	count_exclusive(shard, WAY_BOUNCE_END);
 	if (direction != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC))

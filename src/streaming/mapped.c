@@ -350,7 +350,6 @@ static struct mapping *mapping_new(struct streaming *s, const struct piece *piec
 	mapping->size = piece->size;
 	mapping->direction = (uint8_t)piece->direction;
 	mapping->nents = piece->nents;
-	mapping->entries = piece->entries;
 	mapping->buffer = NULL;
 	mapping->maps = 0;
 	return mapping;
@@ -411,7 +410,6 @@ dma_addr_t mapped_map_pieces(struct streaming *s, const struct piece *pieces, si
 		granules_around(s, &pieces[i], &bytes);
 		mapping->bytes += bytes;
 		mapping->size += pieces[i].size;
-		mapping->entries += pieces[i].entries;
 	}
 	err = mapping_place(s, mapping, cpu);
 	if (err)

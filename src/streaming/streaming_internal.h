@@ -117,25 +117,22 @@ static inline bool limits_hold(const struct dma_limits *limits, const void *ptr,
 
 enum slot_state { SLOT_NONE, SLOT_PARKED, SLOT_LIVE };
 
-/*
- * A block that the pool has given to us: live, or parked in a stack; and who is copied through it.
- * What a claim is compared with is one word: size, direction, state, and whether the slot is of a
- * list or begins inside its block.
- */
+/* A block that the pool has given to us: live, or parked in a stack; and who is copied through it. */
 struct bounce_slot {
-	uint64_t key;
+	uint32_t state; /* enum slot_state */
+	uint32_t plain; /* live, of a single mapping, at offset 0: its direction plus 1; otherwise 0 */
+	size_t size;
 	dma_addr_t dma; /* of the copy */
 	char *cpu;	/* the same, for us; at the block's offset */
 	char *original;
 	struct streaming *owner;
 	uint32_t stack;	 /* where in a shard its stack is, in bytes */
-	uint32_t offset; /* in the block, for low bits to be as the original's */
-	uint32_t nents;	 /* as in struct piece */
-	uint32_t entries;
+	uint16_t offset; /* in the block, for low bits to be as the original's */
+	uint8_t direction; /* unless it is plain */
+	uint32_t nents;	 /* as in struct piece; unless it is plain */
 } __attribute__((aligned(64)));
 
-#define SLOT_KEY_PARKED	 ((uint64_t)SLOT_PARKED)
-#define SLOT_KEY_SPECIAL (UINT64_C(1) << 15) /* of a list, or at an offset */
+_Static_assert(sizeof(struct bounce_slot) == 64, "a slot is a line of the cache");
 
 static inline uint32_t slot_class(const struct bounce_slot *slot)
 {
@@ -145,11 +142,6 @@ static inline uint32_t slot_class(const struct bounce_slot *slot)
 static inline struct slot_stack *slot_stack(const struct bounce_slot *slot, struct shard *shard)
 {
 	return (struct slot_stack *)(void *)((char *)shard + slot->stack);
-}
-
-static inline uint64_t slot_live_key(size_t size, enum dma_data_direction direction)
-{
-	return (uint64_t)size << 16 | (uint64_t)direction << 8 | SLOT_LIVE;
 }
 
 /* A page that has blocks of one of our pools, or the pages of one block. The slots are ours. */
@@ -171,29 +163,24 @@ static inline struct bounce_slot *bounce_page_slot(struct bounce_page *page, dma
 	return slot;
 }
 
-static inline uint64_t slot_key(const struct bounce_slot *slot)
-{
-	return __atomic_load_n(&slot->key, __ATOMIC_RELAXED);
-}
-
-static inline void slot_set_key(struct bounce_slot *slot, uint64_t key)
-{
-	__atomic_store_n(&slot->key, key, __ATOMIC_RELAXED);
-}
-
 static inline enum slot_state slot_state(const struct bounce_slot *slot)
 {
-	return (enum slot_state)(slot_key(slot) & 255);
+	return (enum slot_state)__atomic_load_n(&slot->state, __ATOMIC_RELAXED);
 }
 
-static inline size_t slot_size(const struct bounce_slot *slot)
+/* plain as in the structure. */
+static inline void slot_set(struct bounce_slot *slot, enum slot_state state, uint32_t plain)
 {
-	return slot_key(slot) >> 16;
+	__atomic_store_n(&slot->state, (uint32_t)state, __ATOMIC_RELAXED);
+	__atomic_store_n(&slot->plain, plain, __ATOMIC_RELAXED);
 }
 
+/* Of a live one. */
 static inline enum dma_data_direction slot_direction(const struct bounce_slot *slot)
 {
-	return (enum dma_data_direction)(slot_key(slot) >> 8 & 3);
+	uint32_t plain = __atomic_load_n(&slot->plain, __ATOMIC_RELAXED);
+
+	return (enum dma_data_direction)(plain ? plain - 1 : slot->direction);
 }
 
 static inline uint32_t bounce_class(size_t size)
@@ -250,7 +237,7 @@ struct mapping {
 	struct granule_buffer *buffer; /* NULL: mapped in place */
 	struct iova_place place;
 	struct streaming *owner;
-	uint32_t nents, entries; /* as in struct piece */
+	uint32_t nents;		 /* as in struct piece */
 	uint32_t maps;		 /* calls of the domain's map */
 	uint8_t state;		 /* enum mapping_state */
 	uint8_t direction;
@@ -323,7 +310,7 @@ struct holding {
 	dma_addr_t dma;
 	size_t size;
 	const char *original;
-	uint32_t nents, entries;
+	uint32_t nents;
 	enum dma_data_direction direction;
 };
 
