@@ -18,6 +18,19 @@ extern "C" {
  *                NULL: a domain of its own
  * @memory_limit: bytes of memory that the device's domain may hold at most; 0: no limit of ours.
  *                With @share_with the domain's limit stays as it is
+ * @copy_below:   streaming mappings smaller than this are copied rather than mapped; 0: as is best
+ *                for the backend; 1: never, at most 1 MiB
+ * @lazy_count:   with @lazy, so many mappings that are over may wait to be revoked; 0: 256
+ * @lazy_ms:      with @lazy, after this time the next call that maps or unmaps revokes; 0: 10
+ * @untrusted:    the device gets nothing translated, and nothing that is not its own: see
+ *                docs/design/streaming.md
+ * @lazy:         unmapping a mapping may leave it to be revoked later, with others in one system
+ *                call; false: it is revoked before dma_unmap_single() returns
+ * @no_syscalls:  dma_map_*() fails rather than enter the kernel
+ *
+ * The last six can be given in the spec too, where they win: `copy_below=N`, `unmap=lazy` or `unmap=strict`,
+ * `lazy_count=N`, `lazy_ms=N`, `trusted=no`, `no_syscalls=yes`. Of devices that share a domain, the
+ * first lazy one says how many wait and for how long.
  *
  * Fill it with zeroes and set what matters; a NULL pointer means all zeroes.
  */
@@ -25,6 +38,9 @@ struct dmaland_options {
 	size_t size;
 	struct dmaland_device *share_with;
 	uint64_t memory_limit;
+	size_t copy_below;
+	unsigned int lazy_count, lazy_ms;
+	bool untrusted, lazy, no_syscalls;
 };
 
 /**

@@ -9,6 +9,8 @@
 #include <dmaland/device.h>
 #include <dmaland/io.h>
 #include <dmaland/pool.h>
+#include <dmaland/scatterlist.h>
+#include <dmaland/streaming.h>
 #include <dmaland/types.h>
 
 #endif

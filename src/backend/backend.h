@@ -97,7 +97,9 @@ struct domain {
 	uint64_t memory_limit; /* bytes, from the options; 0: none */
 	uint64_t memory;       /* bytes provided now */
 	int numa_node;	       /* its memory is taken from there if it can be, or NUMA_NO_NODE */
-	void *owner;	       /* floor 6 keeps the domain's arena here */
+	size_t copy_below; /* bytes under which copying is cheaper than map and unmap; 0: unknown */
+	void *owner;	   /* floor 6 keeps the domain's arena here */
+	void *mappings_owner; /* and the space of its streaming mappings here */
 };
 
 struct pci_function_ops {

@@ -51,18 +51,105 @@ static int options_read(struct dmaland_options *known, const struct dmaland_opti
 	return 0;
 }
 
-/* The arena of the device's domain, made if it is the first. */
+/* ---- options of mappings: in the structure, or in the spec, which wins ---- */
+
+/* The value of key, taken out of the spec: it is not the backend's. NULL when there is none. */
+static const char *spec_take(struct spec *spec, const char *key)
+{
+	const char *value = NULL;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < spec->option_count; i++) {
+		if (strcmp(spec->options[i].key, key) == 0)
+			value = spec->options[i].value;
+		else
+			spec->options[kept++] = spec->options[i];
+	}
+	spec->option_count = kept;
+	return value;
+}
+
+static int read_choice(struct spec *spec, const char *key, const char *no, const char *yes,
+		       bool *chosen)
+{
+	const char *value = spec_take(spec, key);
+
+	if (value && strcmp(value, no) && strcmp(value, yes))
+		return error_set(EINVAL, "%s=%s: it is %s or %s", key, value, no, yes);
+	if (value)
+		*chosen = strcmp(value, yes) == 0;
+	return 0;
+}
+
+static int read_number(struct spec *spec, const char *key, unsigned long *number)
+{
+	const char *value = spec_take(spec, key);
+	char *end;
+
+	if (!value)
+		return 0;
+	errno = 0;
+	*number = strtoul(value, &end, 0);
+	if (errno || *end || value[0] < '0' || value[0] > '9' || *number > UINT32_MAX)
+		return error_set(EINVAL, "%s=%s is not a number up to %u", key, value, UINT32_MAX);
+	return 0;
+}
+
+static int options_streaming(struct streaming_options *streaming,
+			     const struct dmaland_options *options, struct spec *spec)
+{
+	unsigned long copy_below = options->copy_below, count = options->lazy_count;
+	unsigned long ms = options->lazy_ms;
+	bool untrusted = options->untrusted, lazy = options->lazy;
+	bool no_syscalls = options->no_syscalls;
+	int err = read_choice(spec, "trusted", "yes", "no", &untrusted);
+
+	if (!err)
+		err = read_choice(spec, "unmap", "strict", "lazy", &lazy);
+	if (!err)
+		err = read_choice(spec, "no_syscalls", "no", "yes", &no_syscalls);
+	if (!err)
+		err = read_number(spec, "lazy_count", &count);
+	if (!err)
+		err = read_number(spec, "lazy_ms", &ms);
+	if (!err)
+		err = read_number(spec, "copy_below", &copy_below);
+	*streaming = (struct streaming_options){.untrusted = untrusted,
+						.lazy = lazy,
+						.no_syscalls = no_syscalls,
+						.lazy_count = (unsigned int)count,
+						.lazy_ms = (unsigned int)ms,
+						.copy_below = copy_below};
+	return err;
+}
+
+/* The arena of the domain, and the space of its mappings, if they are not there; its lock is held. */
+static int domain_furnish(struct domain *domain)
+{
+	struct arena *arena;
+	int err;
+
+	if (domain->owner)
+		return 0;
+	err = arena_create(domain, &arena);
+	if (err)
+		return err;
+	domain->mappings_owner = streaming_space_create(domain, arena);
+	if (!domain->mappings_owner) {
+		arena_destroy(arena);
+		return -errno;
+	}
+	domain->owner = arena;
+	return 0;
+}
+
 static int device_join_arena(struct dmaland_device *dev)
 {
 	struct domain *domain = dev->function->domain;
-	struct arena *arena = NULL;
-	int err = 0;
+	int err;
 
 	pthread_mutex_lock(&domain->lock);
-	if (!domain->owner)
-		err = arena_create(domain, &arena);
-	if (!err && !domain->owner)
-		domain->owner = arena;
+	err = domain_furnish(domain);
 	dev->arena = domain->owner;
 	if (!err)
 		dev->arena->devices++;
@@ -74,43 +161,54 @@ static int device_join_arena(struct dmaland_device *dev)
 static void device_leave_arena(struct dmaland_device *dev)
 {
 	struct domain *domain = dev->function->domain;
+	struct streaming_space *space = domain->mappings_owner;
 	bool last;
 
 	pthread_mutex_lock(&domain->lock);
 	last = --dev->arena->devices == 0;
 	if (last)
-		domain->owner = NULL;
+		domain->owner = domain->mappings_owner = NULL;
 	pthread_mutex_unlock(&domain->lock);
-	if (last)
-		arena_destroy(dev->arena);
+	if (!last)
+		return;
+	streaming_space_destroy(space);
+	arena_destroy(dev->arena);
 }
 
-static int device_init(struct dmaland_device *dev)
+static int device_identify(struct dmaland_device *dev)
 {
-	uint16_t vendor, id;
+	int err = pci_read_config_word(dev, PCI_VENDOR_ID, &dev->vendor);
+
+	if (!err)
+		err = pci_read_config_word(dev, PCI_DEVICE_ID, &dev->id);
+	if (!err && dev->vendor == 0xffff)
+		err = error_set(ENODEV, "%s does not answer: its vendor id reads 0xffff",
+				dev->function->name);
+	return err;
+}
+
+static int device_init(struct dmaland_device *dev, const struct streaming_options *options)
+{
 	int err = pthread_mutex_init(&dev->pools.lock, NULL);
 
 	if (err)
 		return error_set(err, "cannot make a lock for a device: %s", strerror(err));
 	dev->limits.streaming_mask = dev->limits.coherent_mask = DMA_BIT_MASK(32);
 	dev->coherent.limits = dev->orphans.limits = &dev->limits;
-	err = pci_read_config_word(dev, PCI_VENDOR_ID, &vendor);
-	if (!err)
-		err = pci_read_config_word(dev, PCI_DEVICE_ID, &id);
-	if (!err && vendor == 0xffff)
-		err = error_set(ENODEV, "%s does not answer: its vendor id reads 0xffff",
-				dev->function->name);
-	if (!err)
-		err = device_join_arena(dev);
+	err = device_identify(dev);
 	if (err)
 		goto destroy_lock;
-	err = device_announce(dev);
+	err = device_join_arena(dev);
+	if (err)
+		goto destroy_lock;
+	err = streaming_init(&dev->streaming, dev->function->domain->mappings_owner, &dev->limits,
+			     &dev->orphans, dev->function->name, options);
 	if (err)
 		goto leave_arena;
-	dev->vendor = vendor;
-	dev->id = id;
-	return 0;
-
+	err = device_announce(dev);
+	if (!err)
+		return 0;
+	streaming_fini(&dev->streaming);
 leave_arena:
 	device_leave_arena(dev);
 destroy_lock:
@@ -121,6 +219,7 @@ destroy_lock:
 struct dmaland_device *dmaland_open(const char *text, const struct dmaland_options *given)
 {
 	struct dmaland_options options;
+	struct streaming_options streaming;
 	const struct backend *backend;
 	struct dmaland_device *dev;
 	struct spec spec;
@@ -128,6 +227,8 @@ struct dmaland_device *dmaland_open(const char *text, const struct dmaland_optio
 	if (options_read(&options, given) ||
 	    (options.share_with && dmaland_check(options.share_with)) || spec_parse(&spec, text))
 		return NULL;
+	if (options_streaming(&streaming, &options, &spec))
+		goto free_spec;
 	dev = calloc(1, sizeof(*dev));
 	if (!dev) {
 		error_set(ENOMEM, "no memory for a device");
@@ -139,7 +240,7 @@ struct dmaland_device *dmaland_open(const char *text, const struct dmaland_optio
 	if (backend->open(&spec, options.share_with ? options.share_with->function : NULL,
 			  options.memory_limit, &dev->function))
 		goto free_device;
-	if (device_init(dev))
+	if (device_init(dev, &streaming))
 		goto close_function;
 	spec_fini(&spec);
 	return dev;
@@ -173,13 +274,15 @@ static void report_leaks(struct dmaland_device *dev)
 {
 	struct leak leak = {.dev = dev};
 	size_t pools = pool_list_stats(&dev->pools, NULL, 0);
+	uint64_t mappings = streaming_live(&dev->streaming);
 
 	arena_for_each_run(dev->arena, &dev->limits, leak_count, &leak);
-	if (pools || leak.runs)
+	if (pools || leak.runs || mappings)
 		log_line(DMALAND_LOG_WARN,
 			 "%s: device driver has pending DMA allocations while released from device "
-			 "[pools=%zu] [coherent=%zu, %zu KiB]",
-			 dev->function->name, pools, leak.runs, leak.bytes >> 10);
+			 "[pools=%zu] [coherent=%zu, %zu KiB] [mappings=%llu]",
+			 dev->function->name, pools, leak.runs, leak.bytes >> 10,
+			 (unsigned long long)mappings);
 }
 
 static void run_free(struct arena *arena, struct page *first, void *context)
@@ -207,6 +310,7 @@ void dmaland_close(struct dmaland_device *dev)
 		arena_for_each_run(dev->arena, &dev->limits, run_keep, NULL);
 		return;
 	}
+	streaming_fini(&dev->streaming);
 	while (dev->pools.first)
 		dma_pool_destroy(dev->pools.first);
 	arena_for_each_run(dev->arena, &dev->limits, run_free, NULL);
@@ -298,9 +402,7 @@ int dma_set_mask(struct dmaland_device *dev, uint64_t mask)
 {
 	int err = mask_check(dev, mask);
 
-	if (!err)
-		dev->limits.streaming_mask = mask;
-	return err;
+	return err ? err : streaming_set_mask(&dev->streaming, mask);
 }
 
 int dma_set_coherent_mask(struct dmaland_device *dev, uint64_t mask)
@@ -312,9 +414,17 @@ int dma_set_coherent_mask(struct dmaland_device *dev, uint64_t mask)
 
 int dma_set_mask_and_coherent(struct dmaland_device *dev, uint64_t mask)
 {
+	uint64_t before = dev->limits.coherent_mask;
 	int err = dma_set_coherent_mask(dev, mask);
 
-	return err ? err : dma_set_mask(dev, mask);
+	if (err)
+		return err;
+	err = dma_set_mask(dev, mask);
+	if (!err)
+		return 0;
+	if (before > mask) /* widening never fails */
+		arena_set_mask(dev->arena, &dev->limits, before, dev->function->name);
+	return error_set(-err, "%s", dmaland_last_error());
 }
 
 uint64_t dma_get_mask(const struct dmaland_device *dev)

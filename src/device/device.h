@@ -9,6 +9,7 @@
 #include "backend/backend.h"
 #include "memory/arena.h"
 #include "pool/pool.h"
+#include "streaming/streaming.h"
 
 struct dmaland_device {
 	struct pci_function *function;
@@ -17,7 +18,9 @@ struct dmaland_device {
 	struct arena_tenant coherent; /* takes the runs of dma_alloc_coherent() */
 	struct arena_tenant orphans;  /* has the pages of pools that were destroyed busy */
 	struct pool_list pools;
+	struct streaming streaming;
 	uint16_t vendor, id;
+	bool disowned;		     /* this is the child of a fork: arena->disowned too */
 	struct dmaland_device *next; /* in the list of those that are open: fork.c */
 };
 

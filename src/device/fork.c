@@ -30,7 +30,7 @@ static void child_begins(void)
 	     dev = __atomic_load_n(&dev->next, __ATOMIC_ACQUIRE)) {
 		mmio_disown(dev->function);
 		pci_function_disown(dev->function);
-		dev->arena->disowned = true;
+		dev->arena->disowned = dev->disowned = true;
 	}
 	devices.first = NULL;
 }
@@ -65,5 +65,5 @@ void device_withdraw(struct dmaland_device *dev)
 
 int dmaland_check(const struct dmaland_device *dev)
 {
-	return dev->arena->disowned ? error_forked(dev->function->name) : 0;
+	return dev->disowned ? error_forked(dev->function->name) : 0;
 }

@@ -12,6 +12,11 @@
 struct dma_limits {
 	uint64_t streaming_mask; /* the highest address for mappings; DMA_BIT_MASK(n) */
 	uint64_t coherent_mask;	 /* the same for coherent memory and pools */
+
+	/* For mappings; floor 5 fills in the kernel's defaults. */
+	uint64_t seg_boundary;	 /* no segment crosses a multiple of this plus 1 */
+	uint64_t min_align_mask; /* these bits of an address are the original's */
+	uint32_t max_seg_size;	 /* bytes of an element of a scatterlist */
 };
 
 #endif

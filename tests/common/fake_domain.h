@@ -2,7 +2,8 @@
 /*
  * fake_domain.h - a domain without a device, for tests of the floors above it
  *
- * It gives real memory at dma addresses from ranges that the test chooses, and counts.
+ * It gives real memory at dma addresses from ranges that the test chooses, maps what exists, and
+ * counts. fake_device_read() and fake_device_write() are the device, behind an IOMMU.
  */
 #ifndef TESTS_COMMON_FAKE_DOMAIN_H
 #define TESTS_COMMON_FAKE_DOMAIN_H
@@ -11,6 +12,15 @@
 #include "backend/window.h"
 #include "memory/arena.h"
 #include "pool/pool.h"
+#include "streaming/streaming.h"
+
+struct fake_mapping {
+	dma_addr_t dma;
+	char *cpu;
+	char *copy; /* the device's own, where it has one */
+	size_t size;
+	unsigned int access;
+};
 
 struct fake_domain {
 	struct domain domain;
@@ -20,6 +30,19 @@ struct fake_domain {
 	bool refuse_withdraw;
 	void (*before_provide)(void *context); /* NULL: nothing happens */
 	void *context;
+
+	/* What was mapped; guarded by the domain's lock. */
+	struct fake_mapping *mapped;
+	size_t mapped_count, mapped_room;
+	unsigned int maps, unmaps; /* calls */
+	unsigned int maps_left;	   /* then map fails; UINT_MAX: never */
+	bool refuse_unmap;
+};
+
+enum fake_kind {
+	FAKE_PLAIN,  /* can't map what exists */
+	FAKE_MAPS,   /* can */
+	FAKE_SHADOW, /* can, and gives the device a copy of its own */
 };
 
 /* A domain, its arena, and what a device would hold. */
@@ -30,10 +53,21 @@ struct fake_place {
 	struct arena_tenant coherent, orphans;
 	struct pool_list pools;
 	struct pool_place place;
+	struct streaming_space *space; /* where streaming was begun */
+	struct streaming streaming;
 };
 
 void fake_place_open(struct fake_place *p, const struct iova_range *ranges, size_t n);
 void fake_place_close(struct fake_place *p);
+
+/* fake_place_open() on all addresses, and mappings on top of it. */
+void fake_streaming_open(struct fake_place *p, enum fake_kind kind,
+			 const struct streaming_options *options);
+void fake_streaming_close(struct fake_place *p);
+
+/* What the device does; false: the IOMMU stopped it. */
+bool fake_device_read(struct fake_place *p, dma_addr_t dma, void *to, size_t size);
+bool fake_device_write(struct fake_place *p, dma_addr_t dma, const void *from, size_t size);
 
 /* As fixtures of cmocka: *state is a struct fake_place; the log is captured. */
 int fake_place_setup(void **state);

@@ -32,7 +32,7 @@ struct inherited {
 	struct dmaland_device *dev;
 	struct dma_pool *pool;
 	void *coherent, *block, *window;
-	dma_addr_t coherent_dma, block_dma;
+	dma_addr_t coherent_dma, block_dma, bounced;
 	size_t files; /* open before the device was */
 	char *text;   /* the application's own */
 };
@@ -86,6 +86,12 @@ static int calls_fail(struct inherited *i)
 	dmaland_pool_get_stats(i->pool, &stats);
 	MUST(dmaland_get_pools(i->dev, &stats, 1) == 0);
 	dma_free_coherent(i->dev, 4096, i->coherent, i->coherent_dma);
+	MUST(dma_map_single(i->dev, i->text, 4, DMA_TO_DEVICE) == DMA_MAPPING_ERROR && says_why());
+	MUST(dma_map_single(i->dev, i->coherent, 4, DMA_TO_DEVICE) == DMA_MAPPING_ERROR);
+	dma_sync_single_for_cpu(i->dev, i->bounced, 4, DMA_BIDIRECTIONAL);
+	dma_unmap_single(i->dev, i->bounced, 4, DMA_BIDIRECTIONAL);
+	MUST(dmaland_register(i->dev, i->text, 4) == -EPERM);
+	dmaland_flush(i->dev);
 	MUST(dmaland_virt_to_dma(i->dev, i->coherent, 1) == DMA_MAPPING_ERROR);
 	MUST(dma_set_mask_and_coherent(i->dev, DMA_BIT_MASK(32)) == -EPERM);
 	MUST(pci_read_config_dword(i->dev, 0, &value) == -EPERM && value == UINT32_MAX);
@@ -162,6 +168,8 @@ static void inherited_open(struct inherited *i)
 	i->block = dma_pool_alloc(i->pool, GFP_KERNEL, &i->block_dma);
 	assert_true(i->coherent && i->block);
 	memset(i->coherent, 0x5a, 4096);
+	i->bounced = dma_map_single(i->dev, i->text, 4, DMA_BIDIRECTIONAL);
+	assert_int_equal(dma_mapping_error(i->dev, i->bounced), 0);
 	log_clear();
 }
 
@@ -181,6 +189,7 @@ static void inherited_close(struct inherited *i)
 	dma_pool_free(i->pool, i->block, i->block_dma);
 	dma_pool_destroy(i->pool);
 	dma_free_coherent(i->dev, 4096, i->coherent, i->coherent_dma);
+	dma_unmap_single(i->dev, i->bounced, 4, DMA_BIDIRECTIONAL);
 	if (i->window)
 		pci_iounmap(i->dev, i->window);
 	dmaland_close(i->dev);

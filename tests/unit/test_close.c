@@ -76,9 +76,13 @@ static const struct pci_function_ops ops = {
 
 static struct pci_function function = {.ops = &ops, .name = "fake"};
 
-/* A device that does DMA, with a page and a block in use; a second user keeps the arena. */
+/*
+ * A device that does DMA, with a page, a block and mappings of each kind in use; a second user keeps
+ * the arena.
+ */
 static struct dmaland_device *open_busy(void)
 {
+	static char memory[65536];
 	struct dmaland_device *dev = calloc(1, sizeof(*dev));
 	struct dma_pool *pool;
 	dma_addr_t handle;
@@ -86,7 +90,7 @@ static struct dmaland_device *open_busy(void)
 	assert_non_null(dev);
 	memset(&fake, 0, sizeof(fake));
 	fake.command = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
-	fake_place_open(&place, NULL, 0);
+	fake_streaming_open(&place, FAKE_MAPS, NULL);
 	function.domain = &place.fake.domain;
 	place.arena->devices = 2;
 	dev->function = &function;
@@ -97,6 +101,14 @@ static struct dmaland_device *open_busy(void)
 	pool = dma_pool_create("busy", dev, 64, 0, 0);
 	assert_non_null(dma_pool_alloc(pool, GFP_KERNEL, &handle));
 	assert_non_null(dma_alloc_coherent(dev, 4096, &handle, GFP_KERNEL));
+	dev->limits.streaming_mask = DMA_BIT_MASK(32);
+	assert_int_equal(streaming_init(&dev->streaming, place.space, &dev->limits, &dev->orphans,
+					"fake", &(struct streaming_options){0}),
+			 0);
+	assert_true(dma_map_single(dev, memory, 64, DMA_TO_DEVICE) != DMA_MAPPING_ERROR);
+	assert_true(dma_map_single(dev, memory, 16384, DMA_TO_DEVICE) != DMA_MAPPING_ERROR);
+	assert_int_equal(dmaland_register(dev, memory + 32768, 4096), 0);
+	assert_int_equal(device_announce(dev), 0);
 	return dev;
 }
 
@@ -104,7 +116,9 @@ static void expect_all_freed(void)
 {
 	assert_int_equal(fake.closes, 1);
 	assert_int_equal(place.arena->free_pages, place.arena->pages);
-	fake_place_close(&place);
+	assert_int_equal(place.fake.mapped_count, 0);
+	assert_logged("[mappings=2]");
+	fake_streaming_close(&place);
 	log_clear();
 }
 
@@ -114,7 +128,7 @@ static void bus_mastering_goes_off_before_the_reset_and_memory_after_it(void **s
 	dmaland_close(open_busy());
 	assert_int_equal(fake.resets, 1);
 	assert_false(fake.master_at_reset);
-	assert_int_equal(fake.in_use_at_reset, 2);
+	assert_int_equal(fake.in_use_at_reset, 3);
 	expect_all_freed();
 }
 
@@ -149,9 +163,10 @@ static void the_memory_of_a_device_that_cannot_be_stopped_stays_its_own(void **s
 	dmaland_close(dev);
 	assert_logged("cannot be stopped");
 	assert_int_equal(fake.closes, 0);
-	assert_int_equal(place.arena->pages - place.arena->free_pages, 2);
+	assert_int_equal(place.arena->pages - place.arena->free_pages, 3);
 	arena_trim(place.arena, 0);
 	assert_true(place.fake.domain.memory > 0);
+	assert_int_equal(place.fake.mapped_count, 2);
 	log_clear();
 }
 

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * spin.h - a lock for a few loads and stores, without a call
+ */
+#ifndef BASE_SPIN_H
+#define BASE_SPIN_H
+
+#include <stdint.h>
+
+static inline void spin_lock(uint32_t *lock)
+{
+	while (__builtin_expect(__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE), 0))
+		while (__atomic_load_n(lock, __ATOMIC_RELAXED))
+			__builtin_ia32_pause();
+}
+
+static inline void spin_unlock(uint32_t *lock)
+{
+	__atomic_store_n(lock, 0, __ATOMIC_RELEASE);
+}
+
+#endif

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cache.c - dma addresses for mappings that come and go
+ *
+ *   cache --> shard --> class of 1 granule   --> slab |xx..xxxx| --> slab |........|
+ *                  \--> class of 16 granules --> slab |xxx.....|
+ *
+ * The slots of a slab have one exact size and not the next power of two, so that neighbours leave no
+ * gap between them. A slab that gets a slot back goes to the end of its list: the one in front is
+ * used up first. Where no place for a slab is left, or its place would break a wish, single ranges
+ * are taken from the space.
+ */
+#include "iova/cache.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+
+/* Slabs with nothing but free slots that a class keeps. */
+enum { IDLE_MAX = 2 };
+
+struct iova_slab {
+	uint64_t first, slot_size;
+	uint64_t free; /* a bit a slot */
+	struct iova_shard *shard;
+	struct iova_slab *next, *previous; /* in its class; meaningless while nothing is free */
+};
+
+void iova_cache_init(struct iova_cache *cache, struct iova_space *space, pthread_mutex_t *lock,
+		     uint64_t granule)
+{
+	memset(cache, 0, sizeof(*cache));
+	cache->space = space;
+	cache->lock = lock;
+	cache->granule = granule;
+	for (size_t i = 0; i < IOVA_SHARDS; i++)
+		pthread_spin_init(&cache->shards[i].lock, PTHREAD_PROCESS_PRIVATE);
+}
+
+/* Of slabs with a slot that could not be revoked the addresses are never used again. */
+void iova_cache_fini(struct iova_cache *cache)
+{
+	struct iova_slab *slab, *next;
+
+	iova_cache_trim(cache);
+	for (size_t i = 0; i < IOVA_SHARDS; i++) {
+		for (size_t class = 0; class < IOVA_SLOT_GRANULES; class ++)
+			for (slab = cache->shards[i].classes[class].first; slab; slab = next) {
+				next = slab->next;
+				free(slab);
+			}
+		pthread_spin_destroy(&cache->shards[i].lock);
+	}
+}
+
+static uint64_t slab_size(const struct iova_slab *slab)
+{
+	return slab->slot_size * IOVA_SLAB_SLOTS;
+}
+
+/* ---- lists; the shard's lock is held ---- */
+
+static size_t class_of(const struct iova_cache *cache, const struct iova_slab *slab)
+{
+	return (size_t)(slab->slot_size / cache->granule) - 1;
+}
+
+static void slab_append(struct iova_cache *cache, struct iova_slab *slab)
+{
+	struct iova_shard *shard = slab->shard;
+	size_t class = class_of(cache, slab);
+
+	slab->next = NULL;
+	slab->previous = shard->classes[class].last;
+	if (slab->previous)
+		slab->previous->next = slab;
+	else
+		shard->classes[class].first = slab;
+	shard->classes[class].last = slab;
+}
+
+static void slab_unlink(struct iova_cache *cache, struct iova_slab *slab)
+{
+	struct iova_shard *shard = slab->shard;
+	size_t class = class_of(cache, slab);
+
+	if (slab->previous)
+		slab->previous->next = slab->next;
+	else
+		shard->classes[class].first = slab->next;
+	if (slab->next)
+		slab->next->previous = slab->previous;
+	else
+		shard->classes[class].last = slab->previous;
+}
+
+static uint64_t slot_take(struct iova_cache *cache, struct iova_slab *slab)
+{
+	unsigned int slot = (unsigned int)__builtin_ctzll(slab->free);
+
+	if (slab->free == UINT64_MAX)
+		slab->shard->classes[class_of(cache, slab)].idle--;
+	slab->free &= slab->free - 1;
+	if (!slab->free)
+		slab_unlink(cache, slab);
+	return slab->first + slot * slab->slot_size;
+}
+
+/* A slot of a slab that is there; NULL when none is low enough. */
+static struct iova_slab *find_slot(struct iova_cache *cache, struct iova_shard *shard, size_t class,
+				   uint64_t last, uint64_t *first)
+{
+	struct iova_slab *slab;
+
+	pthread_spin_lock(&shard->lock);
+	slab = shard->classes[class].first;
+	while (slab && slab->first + (slab_size(slab) - 1) > last)
+		slab = slab->next;
+	if (slab)
+		*first = slot_take(cache, slab);
+	pthread_spin_unlock(&shard->lock);
+	return slab;
+}
+
+/* ---- slabs ---- */
+
+static struct iova_slab *slab_make(struct iova_cache *cache, struct iova_shard *shard,
+				   uint64_t slot_size, uint64_t last)
+{
+	struct iova_slab *slab = malloc(sizeof(*slab));
+	int err;
+
+	if (!slab)
+		return NULL;
+	*slab = (struct iova_slab){.slot_size = slot_size, .free = UINT64_MAX, .shard = shard};
+	pthread_mutex_lock(cache->lock);
+	/* Aligned, so that no slot crosses a boundary that the slab fits into. */
+	err = iova_space_take(cache->space, slab_size(slab), power_of_two_covering(slab_size(slab)),
+			      last, &slab->first);
+	pthread_mutex_unlock(cache->lock);
+	if (err) {
+		free(slab);
+		return NULL;
+	}
+	return slab;
+}
+
+static void slab_end(struct iova_cache *cache, struct iova_slab *slab)
+{
+	pthread_mutex_lock(cache->lock);
+	iova_space_release(cache->space, slab->first, slab_size(slab));
+	pthread_mutex_unlock(cache->lock);
+	free(slab);
+}
+
+static bool take_slot(struct iova_cache *cache, const struct iova_wish *wish,
+		      struct iova_shard *shard, struct iova_place *place)
+{
+	size_t class = (size_t)(wish->size / cache->granule) - 1;
+	struct iova_slab *slab;
+
+	if (class >= IOVA_SLOT_GRANULES || wish->modulus > cache->granule ||
+	    wish->boundary < power_of_two_covering(wish->size * IOVA_SLAB_SLOTS) - 1)
+		return false;
+	place->size = wish->size;
+	place->slab = find_slot(cache, shard, class, wish->last, &place->first);
+	if (place->slab)
+		return true;
+	slab = slab_make(cache, shard, wish->size, wish->last);
+	if (!slab)
+		return false;
+	pthread_spin_lock(&shard->lock);
+	slab_append(cache, slab);
+	shard->classes[class].idle++;
+	place->first = slot_take(cache, slab);
+	pthread_spin_unlock(&shard->lock);
+	place->slab = slab;
+	return true;
+}
+
+static bool crosses(const struct iova_wish *wish, const struct iova_place *place)
+{
+	return (place->first ^ (place->first + (place->size - 1))) & ~wish->boundary;
+}
+
+/* A range of its own; a piece in front of it makes it congruent. The space's lock is held. */
+static int take_range(struct iova_cache *cache, const struct iova_wish *wish,
+		      struct iova_place *place)
+{
+	uint64_t align = wish->modulus > cache->granule ? wish->modulus : cache->granule;
+	int err;
+
+	place->size = wish->size + (wish->modulus ? wish->congruent & (wish->modulus - 1) : 0);
+	place->slab = NULL;
+	if (place->size - 1 > wish->boundary || place->size > UINT64_C(1) << 62)
+		return -ENOSPC;
+	err = iova_space_take(cache->space, place->size, align, wish->last, &place->first);
+	if (err || !crosses(wish, place))
+		return err;
+	iova_space_release(cache->space, place->first, place->size);
+	if (align < power_of_two_covering(place->size))
+		align = power_of_two_covering(place->size);
+	return iova_space_take(cache->space, place->size, align, wish->last, &place->first);
+}
+
+int iova_cache_take(struct iova_cache *cache, const struct iova_wish *wish, unsigned int shard,
+		    struct iova_place *place)
+{
+	int err;
+
+	if (take_slot(cache, wish, &cache->shards[shard % IOVA_SHARDS], place))
+		return 0;
+	pthread_mutex_lock(cache->lock);
+	err = take_range(cache, wish, place);
+	pthread_mutex_unlock(cache->lock);
+	return err;
+}
+
+void iova_cache_give(struct iova_cache *cache, const struct iova_place *place)
+{
+	struct iova_slab *slab = place->slab;
+	struct iova_shard *shard;
+	unsigned int *idle;
+	bool end = false;
+
+	if (!slab) {
+		pthread_mutex_lock(cache->lock);
+		iova_space_release(cache->space, place->first, place->size);
+		pthread_mutex_unlock(cache->lock);
+		return;
+	}
+	shard = slab->shard;
+	pthread_spin_lock(&shard->lock);
+	idle = &shard->classes[class_of(cache, slab)].idle;
+	if (!slab->free)
+		slab_append(cache, slab);
+	slab->free |= UINT64_C(1) << ((place->first - slab->first) / slab->slot_size);
+	if (slab->free == UINT64_MAX && *idle < IDLE_MAX) {
+		++*idle;
+	} else if (slab->free == UINT64_MAX) {
+		slab_unlink(cache, slab);
+		end = true;
+	}
+	pthread_spin_unlock(&shard->lock);
+	if (end)
+		slab_end(cache, slab);
+}
+
+static struct iova_slab *find_idle(struct iova_cache *cache, struct iova_shard *shard, size_t class)
+{
+	struct iova_slab *slab;
+
+	pthread_spin_lock(&shard->lock);
+	slab = shard->classes[class].first;
+	while (slab && slab->free != UINT64_MAX)
+		slab = slab->next;
+	if (slab) {
+		slab_unlink(cache, slab);
+		shard->classes[class].idle--;
+	}
+	pthread_spin_unlock(&shard->lock);
+	return slab;
+}
+
+void iova_cache_trim(struct iova_cache *cache)
+{
+	struct iova_slab *slab;
+
+	for (size_t i = 0; i < IOVA_SHARDS; i++)
+		for (size_t class = 0; class < IOVA_SLOT_GRANULES; class ++)
+			while ((slab = find_idle(cache, &cache->shards[i], class)))
+				slab_end(cache, slab);
+}

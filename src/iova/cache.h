@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cache.h - dma addresses for mappings that come and go
+ *
+ * A cache stands between one device's mappings and the free addresses of its domain. Mappings of up
+ * to IOVA_SLOT_GRANULES granules take slots of slabs; others take a range from the domain's space.
+ *
+ * A slab is 64 slots of one exact size, side by side. Slots are handed out in ascending order until
+ * the slab is used up: what is mapped one after the other, and unmapped in about that order, lies
+ * side by side, so that one system call can revoke it.
+ */
+#ifndef IOVA_CACHE_H
+#define IOVA_CACHE_H
+
+#include <pthread.h>
+
+#include "iova/iova.h"
+
+enum { IOVA_SLOT_GRANULES = 32, IOVA_SLAB_SLOTS = 64, IOVA_SHARDS = 4 };
+
+struct iova_slab;
+
+/* Addresses that were taken: where they begin, and where they go back to. */
+struct iova_place {
+	uint64_t first, size;
+	struct iova_slab *slab; /* NULL: straight from the space */
+};
+
+/* What is asked of addresses beside their number. */
+struct iova_wish {
+	uint64_t size;		     /* bytes, a multiple of the granule */
+	uint64_t last;		     /* no byte above this */
+	uint64_t boundary;	     /* none crosses a multiple of this plus 1 */
+	uint64_t congruent, modulus; /* first % modulus == congruent; a power of two, or 0 */
+};
+
+struct iova_shard {
+	pthread_spinlock_t lock;
+	struct {
+		struct iova_slab *first, *last; /* those with free slots */
+		unsigned int idle;		/* those with nothing but free slots */
+	} classes[IOVA_SLOT_GRANULES];
+} __attribute__((aligned(64)));
+
+struct iova_cache {
+	struct iova_space *space;
+	pthread_mutex_t *lock; /* guards the space */
+	uint64_t granule;
+	struct iova_shard shards[IOVA_SHARDS];
+};
+
+void iova_cache_init(struct iova_cache *cache, struct iova_space *space, pthread_mutex_t *lock,
+		     uint64_t granule);
+
+/* All places are back: give all slabs to the space. */
+void iova_cache_fini(struct iova_cache *cache);
+
+/*
+ * Take addresses; shard tells threads apart, so that they meet at different locks. 0, -ENOSPC or
+ * -ENOMEM, without the error text.
+ */
+int iova_cache_take(struct iova_cache *cache, const struct iova_wish *wish, unsigned int shard,
+		    struct iova_place *place);
+
+/* Give them back; nothing is mapped there any more. Never fails. */
+void iova_cache_give(struct iova_cache *cache, const struct iova_place *place);
+
+/* Give slabs that nobody uses back to the space. */
+void iova_cache_trim(struct iova_cache *cache);
+
+#endif

@@ -1,0 +1,470 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * life.c - making and ending a device's mappings, registering memory, limits
+ */
+#include "streaming/streaming_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/error.h"
+#include "base/log.h"
+
+/* Bytes that are parked in one stack of slots at most. */
+#define STACK_BYTES ((size_t)32 << 10)
+
+/* The kernel's defaults (include/linux/dma-mapping.h). */
+#define SEG_SIZE_DEFAULT     65536u
+#define SEG_BOUNDARY_DEFAULT DMA_BIT_MASK(32)
+
+#define LAZY_COUNT_MAX 32768u /* half of what type1 may map in all */
+
+/* ---- the domain's part ---- */
+
+struct streaming_space *streaming_space_create(struct domain *domain, struct arena *arena)
+{
+	struct streaming_space *space = calloc(1, sizeof(*space));
+	int err;
+
+	if (!space) {
+		error_set(ENOMEM, "no memory for a domain's mappings");
+		return NULL;
+	}
+	space->domain = domain;
+	space->arena = arena;
+	if (frames_init(&space->frames))
+		goto free_space;
+	if (registered_init(&space->registered))
+		goto free_frames;
+	err = pthread_mutex_init(&space->lazy_lock, NULL);
+	if (!err)
+		return space;
+	error_set(err, "cannot make a lock for mappings: %s", strerror(err));
+	registered_fini(&space->registered);
+free_frames:
+	frames_fini(&space->frames);
+free_space:
+	free(space);
+	return NULL;
+}
+
+void streaming_space_destroy(struct streaming_space *space)
+{
+	struct bounce_page *page, *next;
+
+	if (space->revoke) {
+		revoke_fini(space->revoke);
+		free(space->revoke);
+	}
+	for (page = space->pages; page; page = next) {
+		next = page->next;
+		free(page);
+	}
+	mapped_space_end(space);
+	registered_fini(&space->registered);
+	frames_fini(&space->frames);
+	pthread_mutex_destroy(&space->lazy_lock);
+	free(space);
+}
+
+/* The first lazy device of a domain says when its queue is emptied. */
+static int revoke_make(struct streaming *s)
+{
+	struct streaming_space *space = s->space;
+	unsigned int count = s->options.lazy_count ? s->options.lazy_count : LAZY_COUNT_DEFAULT;
+	uint64_t ms = s->options.lazy_ms ? s->options.lazy_ms : LAZY_MS_DEFAULT;
+	struct revoke_queue *queue;
+	int err = 0;
+
+	if (count > LAZY_COUNT_MAX)
+		return error_set(EINVAL, "%s: lazy_count is %u and may be %u", s->name, count,
+				 LAZY_COUNT_MAX);
+	pthread_mutex_lock(&space->lazy_lock);
+	if (space->revoke)
+		goto unlock;
+	queue = calloc(1, sizeof(*queue));
+	err = queue ? revoke_init(queue, space->domain, count, ms * 1000000, mapped_released)
+		    : error_set(ENOMEM, "no memory for a domain's mappings");
+	if (err)
+		free(queue);
+	else
+		__atomic_store_n(&space->revoke, queue, __ATOMIC_RELEASE);
+unlock:
+	pthread_mutex_unlock(&space->lazy_lock);
+	return err;
+}
+
+/* ---- the device's part ---- */
+
+/* For a device that is not trusted. */
+static struct registered nothing_registered;
+
+static int options_check(const struct streaming *s)
+{
+	const struct streaming_options *o = &s->options;
+
+	if (o->untrusted && !streaming_can_map(s))
+		return error_set(EOPNOTSUPP,
+				 "%s: trusted=no needs memory to be mapped and revoked for each "
+				 "transfer, and the backend %s can't",
+				 s->name, s->space->domain->ops->backend);
+	if (o->untrusted && o->lazy)
+		return error_set(EINVAL,
+				 "%s: a device that is not trusted can't keep what is unmapped: "
+				 "trusted=no goes with strict unmapping only",
+				 s->name);
+	if (o->untrusted && o->no_syscalls)
+		return error_set(EINVAL,
+				 "%s: with trusted=no each transfer is mapped by a system call, "
+				 "which no_syscalls forbids",
+				 s->name);
+	if (o->copy_below > BOUNCE_MAX)
+		return error_set(EINVAL,
+				 "%s: copy_below is %zu, and at most %zu bytes can be copied",
+				 s->name, o->copy_below, BOUNCE_MAX);
+	return 0;
+}
+
+/* Which sizes go the short way: not where a block's place must look like the original's. */
+static void bounce_limits_changed(struct streaming *s)
+{
+	const struct dma_limits *limits = s->limits;
+	bool plain = !limits->min_align_mask && limits->seg_boundary >= BOUNCE_MAX - 1;
+
+	s->bounce_below = plain && s->translates ? s->copy_below : 0;
+}
+
+/* The arena, or somebody else's mapping, can't be had: what is only kept for later goes. */
+static void streaming_shrink(struct arena_shrinker *shrinker)
+{
+	char *s = (char *)shrinker - offsetof(struct streaming, shrinker);
+	struct streaming *streaming = (struct streaming *)(void *)s;
+
+	streaming_flush(streaming);
+	iova_cache_trim(&streaming->iova);
+}
+
+static int locks_make(struct streaming *s)
+{
+	int err = pthread_mutex_init(&s->making, NULL);
+
+	if (err)
+		return error_set(err, "cannot make a lock for a device: %s", strerror(err));
+	err = pthread_mutex_init(&s->pool_list.lock, NULL);
+	if (!err)
+		return 0;
+	pthread_mutex_destroy(&s->making);
+	return error_set(err, "cannot make a lock for a device: %s", strerror(err));
+}
+
+static void settings_fill(struct streaming *s)
+{
+	struct dma_limits *limits = s->own_limits;
+	struct domain *domain = s->space->domain;
+
+	limits->max_seg_size = SEG_SIZE_DEFAULT;
+	limits->seg_boundary = SEG_BOUNDARY_DEFAULT;
+	limits->min_align_mask = 0;
+	s->bounce_limits.coherent_mask = s->bounce_limits.streaming_mask = limits->streaming_mask;
+	s->translates = !s->options.untrusted;
+	s->shadow = domain->ops->sync;
+	s->copy_below = s->options.copy_below ? s->options.copy_below
+			: domain->copy_below  ? domain->copy_below
+					      : COPY_BELOW_DEFAULT;
+	bounce_limits_changed(s);
+}
+
+static int shards_make(struct streaming *s)
+{
+	s->shards = aligned_alloc(64, SHARDS * sizeof(*s->shards));
+	if (!s->shards)
+		return error_set(ENOMEM, "no memory for a device's mappings");
+	memset(s->shards, 0, SHARDS * sizeof(*s->shards));
+	for (uint32_t i = 0; i < SHARDS * BOUNCE_CLASSES; i++) {
+		uint32_t class = i % BOUNCE_CLASSES;
+		size_t room = STACK_BYTES >> (BOUNCE_SHIFT_MIN + class);
+
+		s->shards[i / BOUNCE_CLASSES].stacks[class].room =
+			room < STACK_MAX ? (uint32_t)room : STACK_MAX;
+	}
+	return 0;
+}
+
+int streaming_init(struct streaming *s, struct streaming_space *space, struct dma_limits *limits,
+		   struct arena_tenant *orphans, const char *name,
+		   const struct streaming_options *options)
+{
+	struct domain *domain = space->domain;
+	int err;
+
+	memset(s, 0, sizeof(*s));
+	s->space = space;
+	s->limits = s->own_limits = limits;
+	s->pages = space->arena->pagemap.pages;
+	s->window = (uintptr_t)domain->window;
+	s->window_bytes = options->untrusted ? 0 : domain->window_size;
+	s->frames = &space->frames;
+	s->registered = options->untrusted ? &nothing_registered : &space->registered;
+	s->orphans = orphans;
+	s->name = name;
+	s->options = *options;
+	err = options_check(s);
+	if (!err && s->options.lazy)
+		err = revoke_make(s);
+	if (err)
+		return err;
+	settings_fill(s);
+	err = shards_make(s);
+	if (err)
+		return err;
+	err = locks_make(s);
+	if (err) {
+		free(s->shards);
+		return err;
+	}
+	iova_cache_init(&s->iova, &domain->iova, &domain->lock, domain->granule);
+	s->shrinker.shrink = streaming_shrink;
+	arena_add_shrinker(space->arena, &s->shrinker);
+	if (s->options.no_syscalls)
+		err = bounce_prepare(s);
+	if (err)
+		streaming_fini(s);
+	return err;
+}
+
+uint64_t streaming_count(const struct streaming *s, enum way way)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < SHARDS; i++)
+		sum += __atomic_load_n(&s->shards[i].ways[way], __ATOMIC_RELAXED);
+	return sum;
+}
+
+static uint64_t live_bounced(const struct streaming *s)
+{
+	uint64_t ended = streaming_count(s, WAY_BOUNCE_END);
+
+	return streaming_count(s, WAY_SMALL) + streaming_count(s, WAY_LIMIT) +
+	       streaming_count(s, WAY_UNMAPPABLE) - ended;
+}
+
+uint64_t streaming_live(struct streaming *s)
+{
+	return live_bounced(s) + __atomic_load_n(&s->live_mapped, __ATOMIC_RELAXED);
+}
+
+void streaming_fini(struct streaming *s)
+{
+	struct registration *registration;
+
+	mapped_end(s);
+	while ((registration = registered_of(&s->space->registered, s)))
+		if (streaming_unregister(s, (void *)registration->begin))
+			break;
+	bounce_end(s);
+	arena_remove_shrinker(s->space->arena, &s->shrinker);
+	iova_cache_fini(&s->iova);
+	pthread_mutex_destroy(&s->pool_list.lock);
+	pthread_mutex_destroy(&s->making);
+	free(s->shards);
+}
+
+/* ---- limits ---- */
+
+bool streaming_can_map(const struct streaming *s)
+{
+	return s->space->domain->ops->map;
+}
+
+size_t streaming_max_size(const struct streaming *s)
+{
+	if (s->translates && streaming_can_map(s))
+		return SIZE_MAX;
+	return BOUNCE_MAX - s->limits->min_align_mask;
+}
+
+int streaming_set_mask(struct streaming *s, uint64_t mask)
+{
+	int err;
+
+	if (mask < s->bounce_limits.coherent_mask && live_bounced(s) == 0)
+		bounce_end(s);
+	err = arena_set_mask(s->space->arena, &s->bounce_limits, mask, s->name);
+	if (err)
+		return err;
+	s->own_limits->streaming_mask = s->bounce_limits.streaming_mask = mask;
+	return s->options.no_syscalls && !s->pools[0] ? bounce_prepare(s) : 0;
+}
+
+int streaming_set_boundary(struct streaming *s, uint64_t mask)
+{
+	if (mask + 1 && !is_power_of_two(mask + 1))
+		return error_set(EINVAL, "%s: segment boundary 0x%llx is not a power of two less 1",
+				 s->name, (unsigned long long)mask);
+	s->own_limits->seg_boundary = mask;
+	bounce_limits_changed(s);
+	return 0;
+}
+
+int streaming_set_min_align(struct streaming *s, uint64_t mask)
+{
+	if (mask > 65535 || !is_power_of_two(mask + 1))
+		return error_set(EINVAL,
+				 "%s: minimum alignment mask 0x%llx is not a power of two, up to "
+				 "65536, less 1",
+				 s->name, (unsigned long long)mask);
+	s->own_limits->min_align_mask = mask;
+	bounce_limits_changed(s);
+	return 0;
+}
+
+/* ---- registering ---- */
+
+static int overlap_check(struct streaming *s, uintptr_t begin, uintptr_t end)
+{
+	const struct registration *other = registered_overlap(&s->space->registered, begin, end);
+	uintptr_t window = (uintptr_t)s->space->domain->window;
+
+	if (begin < window + s->space->domain->window_size && end > window)
+		return error_set(EEXIST,
+				 "%s: memory at %p lies in the arena's window, which the device "
+				 "reaches already",
+				 s->name, (void *)begin);
+	if (other)
+		return error_set(
+			EEXIST, "%s: %zu bytes at %p overlap %zu bytes at %p, which are registered",
+			s->name, (size_t)(end - begin), (void *)begin, other->length,
+			(void *)other->begin);
+	return 0;
+}
+
+/* The lock is held. */
+static int registration_map(struct streaming *s, struct registration *r, size_t length)
+{
+	uintptr_t granule = s->space->domain->granule;
+	uintptr_t begin = r->begin & ~(granule - 1);
+	int err;
+
+	r->owner = s;
+	r->size = align_up(r->begin + length, granule) - begin;
+	err = mapped_take_addresses(s, (void *)begin, r->size, true, &r->place, &r->dma);
+	if (err)
+		return err;
+	err = frames_reserve(&s->space->frames, r->dma, r->size, true);
+	if (!err)
+		err = mapped_domain_map(s, r->dma, (void *)begin, r->size,
+					DOMAIN_READ | DOMAIN_WRITE);
+	if (err) {
+		mapped_give_addresses(s, &r->place);
+		return err;
+	}
+	frames_set(&s->space->frames, r->dma, r->size, s->shadow ? (uintptr_t)r : FRAME_ARENA);
+	registered_insert(&s->space->registered, r, length, r->dma - begin);
+	return 0;
+}
+
+int streaming_register(struct streaming *s, void *ptr, size_t size)
+{
+	struct registered *registered = &s->space->registered;
+	uintptr_t begin = (uintptr_t)ptr;
+	struct registration *r;
+	int err = request_check(s, ptr, size, DMA_BIDIRECTIONAL, 0);
+
+	if (err)
+		return err;
+	if (!streaming_can_map(s))
+		return error_set(
+			EOPNOTSUPP,
+			"%s: memory that exists can't be mapped by the backend %s: take it "
+			"from dma_alloc_coherent() or a pool instead of registering it",
+			s->name, s->space->domain->ops->backend);
+	if (!s->translates)
+		return error_set(
+			EPERM,
+			"%s: the device is not trusted (trusted=no), and registered memory "
+			"would be open to it for good",
+			s->name);
+	pthread_mutex_lock(&registered->lock);
+	err = overlap_check(s, begin, begin + size);
+	if (err)
+		goto unlock;
+	r = registered_prepare(registered, begin, size);
+	if (!r) {
+		err = -ENOMEM;
+		goto unlock;
+	}
+	err = registration_map(s, r, size);
+	if (err)
+		registered_recycle(registered, r);
+unlock:
+	pthread_mutex_unlock(&registered->lock);
+	return err;
+}
+
+int streaming_unregister(struct streaming *s, void *ptr)
+{
+	struct registered *registered = &s->space->registered;
+	struct domain *domain = s->space->domain;
+	uintptr_t begin = (uintptr_t)ptr;
+	struct registration *r;
+	int err;
+
+	pthread_mutex_lock(&registered->lock);
+	r = registered_overlap(registered, begin, begin + 1);
+	if (!r || r->begin != begin || r->owner != s) {
+		err = error_set(ENOENT, "%s: nothing that this device has registered begins at %p",
+				s->name, ptr);
+		goto unlock;
+	}
+	err = domain->ops->unmap(domain, r->dma, r->size, 1);
+	if (err) {
+		err = error_prefix("%s: memory at %p stays registered", s->name, ptr);
+		goto unlock;
+	}
+	registered_remove(registered, r);
+	frames_set(&s->space->frames, r->dma, r->size, 0);
+	mapped_give_addresses(s, &r->place);
+	registered_recycle(registered, r);
+unlock:
+	pthread_mutex_unlock(&registered->lock);
+	return err;
+}
+
+/* ---- the rest ---- */
+
+void streaming_flush(struct streaming *s)
+{
+	struct revoke_queue *revoke = __atomic_load_n(&s->space->revoke, __ATOMIC_ACQUIRE);
+
+	if (revoke)
+		revoke_flush(revoke);
+}
+
+void streaming_get_stats(struct streaming *s, struct dmaland_streaming_stats *stats)
+{
+	struct revoke_queue *revoke = __atomic_load_n(&s->space->revoke, __ATOMIC_ACQUIRE);
+
+	memset(stats, 0, sizeof(*stats));
+	stats->translated_arena = streaming_count(s, WAY_ARENA);
+	stats->translated_registered = streaming_count(s, WAY_REGISTERED);
+	stats->bounced_small = streaming_count(s, WAY_SMALL);
+	stats->bounced_limit = streaming_count(s, WAY_LIMIT);
+	stats->bounced_unmappable = streaming_count(s, WAY_UNMAPPABLE);
+	stats->bounced_untrusted = streaming_count(s, WAY_UNTRUSTED);
+	stats->mapped = streaming_count(s, WAY_MAPPED);
+	stats->failed = streaming_count(s, WAY_FAILED);
+	stats->bad_calls = streaming_count(s, WAY_BAD_CALL);
+	stats->live_bounced = live_bounced(s);
+	stats->live_mapped = __atomic_load_n(&s->live_mapped, __ATOMIC_RELAXED);
+	stats->copy_below = s->copy_below;
+	if (!revoke)
+		return;
+	pthread_mutex_lock(&revoke->lock);
+	stats->waiting = revoke->count;
+	stats->revoke_calls = revoke->calls;
+	stats->revoked = revoke->revoked;
+	pthread_mutex_unlock(&revoke->lock);
+}

@@ -1,0 +1,531 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * map.c - map, unmap, sync: which way, and the checks at the end
+ *
+ *   map    ptr --> in the arena? registered? --yes, and the limits hold--> translated: arithmetic
+ *                    |no                |no, they don't
+ *                    v                  v
+ *                  not trusted:   whole granules -> mapped; others -> granules of their own
+ *                  small:         bounced
+ *                  large:         mapped, or bounced where the domain can't map
+ *
+ *   unmap  dma --> word of its frame --> slot, mapping, registration, or nothing: the arena
+ *
+ * What holds something is checked against what it holds; a translated address holds nothing.
+ */
+#include "streaming/streaming_internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/error.h"
+
+_Thread_local uint32_t streaming_shard __attribute__((tls_model("initial-exec"))) = UINT32_MAX;
+
+/* The first threads have shards of their own; the others share. */
+uint32_t streaming_shard_choose(void)
+{
+	static uint32_t threads;
+	uint32_t number = __atomic_fetch_add(&threads, 1, __ATOMIC_RELAXED);
+
+	if (number >= EXCLUSIVE_SHARDS)
+		number = EXCLUSIVE_SHARDS + number % (SHARDS - EXCLUSIVE_SHARDS);
+	streaming_shard = number * (uint32_t)sizeof(struct shard);
+	return streaming_shard;
+}
+
+__attribute__((noinline)) void count_way_shared(struct streaming *s, enum way way)
+{
+	count_in(s, shard_of(s), way);
+}
+
+/* ---- map ---- */
+
+static bool is_direction(unsigned int direction)
+{
+	return direction <= DMA_FROM_DEVICE;
+}
+
+int request_check(struct streaming *s, const void *ptr, size_t size,
+		  enum dma_data_direction direction, unsigned long attrs)
+{
+	if (!ptr)
+		return error_set(EINVAL, "%s: NULL can't be mapped for the device", s->name);
+	if (size == 0 || size > SIZE_MAX / 2 || (uintptr_t)ptr > UINTPTR_MAX - size)
+		return error_set(EINVAL,
+				 "%s: %zu bytes at %p can't be mapped for the device: 1 byte "
+				 "at least, and all inside the address space",
+				 s->name, size, ptr);
+	if (!is_direction(direction))
+		return error_set(EINVAL,
+				 "%s: direction %d is none: DMA_TO_DEVICE, DMA_FROM_DEVICE or "
+				 "DMA_BIDIRECTIONAL",
+				 s->name, (int)direction);
+	if (attrs & ~ATTRS_KNOWN)
+		return error_set(EINVAL,
+				 "%s: attributes 0x%lx are not for memory of a process, or not "
+				 "known to this dmaland",
+				 s->name, attrs & ~ATTRS_KNOWN);
+	return 0;
+}
+
+/*
+ * The dma address of memory inside one chunk of the arena; DMA_MAPPING_ERROR when it is not. The
+ * first page must be somebody's; what lies between first and last is in the same chunk.
+ */
+static inline __attribute__((always_inline)) dma_addr_t arena_address(const struct streaming *s,
+								      const char *ptr, size_t size)
+{
+	size_t begin = (uintptr_t)ptr - s->window, end = begin + (size - 1);
+	const struct page *page = &s->pages[begin >> FRAME_SHIFT];
+	const struct arena_chunk *chunk;
+
+	if (begin >= s->window_bytes)
+		return DMA_MAPPING_ERROR;
+	chunk = __atomic_load_n(&page->chunk, __ATOMIC_ACQUIRE);
+	if (unlikely(!chunk || !__atomic_load_n(&page->tenant, __ATOMIC_ACQUIRE)))
+		return DMA_MAPPING_ERROR;
+	if ((begin ^ end) >> FRAME_SHIFT &&
+	    unlikely(end >= s->window_bytes || __atomic_load_n(&s->pages[end >> FRAME_SHIFT].chunk,
+							       __ATOMIC_ACQUIRE) != chunk))
+		return DMA_MAPPING_ERROR;
+	return (uintptr_t)ptr + page->dma_offset;
+}
+
+/* The dma address of memory that the device reaches already. */
+static dma_addr_t known_address(struct streaming *s, const struct piece *piece, bool *registered)
+{
+	dma_addr_t dma;
+
+	*registered = false;
+	if (!s->translates)
+		return DMA_MAPPING_ERROR;
+	dma = arena_address(s, piece->ptr, piece->size);
+	if (dma != DMA_MAPPING_ERROR || !registered_any(s->registered))
+		return dma;
+	*registered = true;
+	return registered_find(s->registered, piece->ptr, piece->size);
+}
+
+bool piece_is_translated(struct streaming *s, const struct piece *piece)
+{
+	bool registered;
+	dma_addr_t dma = known_address(s, piece, &registered);
+
+	return dma != DMA_MAPPING_ERROR && limits_hold(s->limits, piece->ptr, dma, piece->size);
+}
+
+/* Small enough to be copied rather than mapped, and to be copied at all. */
+static bool piece_is_small(const struct streaming *s, const struct piece *piece)
+{
+	return piece->size < s->copy_below && piece->size <= BOUNCE_MAX - s->limits->min_align_mask;
+}
+
+bool piece_is_mapped(struct streaming *s, const struct piece *piece)
+{
+	if (!s->translates)
+		return mapped_is_whole(s, piece->ptr, piece->size);
+	return streaming_can_map(s) && !piece_is_small(s, piece) && !piece_is_translated(s, piece);
+}
+
+/* Memory that is not translated: limit, if a limit is why. */
+static dma_addr_t piece_map_untranslated(struct streaming *s, const struct piece *piece, bool limit)
+{
+	if (!s->translates)
+		return mapped_is_whole(s, piece->ptr, piece->size) ? mapped_map(s, piece)
+								   : mapped_bounce(s, piece);
+	if (piece_is_small(s, piece))
+		return bounce_map(s, piece, limit ? WAY_LIMIT : WAY_SMALL);
+	if (streaming_can_map(s))
+		return mapped_map(s, piece);
+	return bounce_map(s, piece, limit ? WAY_LIMIT : WAY_UNMAPPABLE);
+}
+
+static dma_addr_t register_map(struct streaming *s, const struct piece *piece, dma_addr_t dma)
+{
+	count_way(s, WAY_REGISTERED);
+	if (unlikely(s->shadow) && !(piece->attrs & DMA_ATTR_SKIP_CPU_SYNC))
+		s->space->domain->ops->sync(s->space->domain, dma, piece->size, true);
+	return dma;
+}
+
+dma_addr_t piece_map(struct streaming *s, const struct piece *piece)
+{
+	bool registered;
+	dma_addr_t dma = known_address(s, piece, &registered);
+
+	if (dma == DMA_MAPPING_ERROR)
+		return piece_map_untranslated(s, piece, false);
+	if (!limits_hold(s->limits, piece->ptr, dma, piece->size))
+		return piece_map_untranslated(s, piece, true);
+	if (registered)
+		return register_map(s, piece, dma);
+	count_way(s, WAY_ARENA);
+	return dma;
+}
+
+static __attribute__((noinline)) dma_addr_t map_otherwise(struct streaming *s, void *ptr,
+							  size_t size,
+							  enum dma_data_direction direction,
+							  unsigned long attrs)
+{
+	const struct piece piece = {ptr, size, direction, attrs, 0, 0};
+	dma_addr_t dma = DMA_MAPPING_ERROR;
+
+	if (!request_check(s, ptr, size, direction, attrs))
+		dma = piece_map(s, &piece);
+	if (dma == DMA_MAPPING_ERROR)
+		count_way(s, WAY_FAILED);
+	return dma;
+}
+
+/* Copy to a slot of the thread's stack, where that is all there is to do. */
+static __attribute__((noinline)) dma_addr_t map_small(struct streaming *s, void *ptr, size_t size,
+						      enum dma_data_direction direction,
+						      unsigned long attrs)
+{
+	uint32_t offset = streaming_shard;
+	struct shard *shard = (struct shard *)(void *)((char *)s->shards + offset);
+	struct slot_stack *stack = &shard->stacks[bounce_class(size)];
+	struct bounce_slot *slot;
+
+	if (unlikely(offset >= EXCLUSIVE_END || !ptr || !stack->count))
+		return map_otherwise(s, ptr, size, direction, attrs);
+	slot = stack_pop(stack);
+	if (unlikely(slot_state(slot) != SLOT_PARKED)) /* unmapped twice at a time: bounce.c */
+		return map_otherwise(s, ptr, size, direction, attrs);
+	slot->original = ptr;
+	slot->size = size;
+	slot_set(slot, SLOT_LIVE, (uint32_t)direction + 1);
+	count_exclusive(shard, WAY_SMALL);
+	memcpy(slot->cpu, ptr, size);
+	return slot->dma;
+}
+
+static __attribute__((noinline)) dma_addr_t map_registered(struct streaming *s, void *ptr,
+							   size_t size,
+							   enum dma_data_direction direction,
+							   unsigned long attrs)
+{
+	uintptr_t word = frames_get(&s->registered->frames, (uintptr_t)ptr);
+	dma_addr_t dma;
+
+	if (!word && size < s->bounce_below)
+		return map_small(s, ptr, size, direction, attrs);
+	if (word <= FRAME_SHARED || s->shadow)
+		return map_otherwise(s, ptr, size, direction, attrs);
+	dma = registration_address((const struct registration *)word, ptr, size);
+	if (dma == DMA_MAPPING_ERROR || !limits_hold(s->limits, ptr, dma, size))
+		return map_otherwise(s, ptr, size, direction, attrs);
+	count_way(s, WAY_REGISTERED);
+	return dma;
+}
+
+static __attribute__((noinline)) dma_addr_t map_in_arena(struct streaming *s, void *ptr,
+							 size_t size,
+							 enum dma_data_direction direction,
+							 unsigned long attrs)
+{
+	dma_addr_t dma = arena_address(s, ptr, size);
+
+	if (unlikely(dma == DMA_MAPPING_ERROR || !limits_hold(s->limits, ptr, dma, size)))
+		return map_otherwise(s, ptr, size, direction, attrs);
+	count_way(s, WAY_ARENA);
+	return dma;
+}
+
+/* The short ways; what does not fit them goes the long one, where all is checked again. */
+dma_addr_t streaming_map(struct streaming *s, void *ptr, size_t size,
+			 enum dma_data_direction direction, unsigned long attrs)
+{
+	if (unlikely(!is_direction(direction) || attrs & ~DMA_ATTR_SKIP_CPU_SYNC ||
+		     size - 1 >= SIZE_MAX / 2))
+		return map_otherwise(s, ptr, size, direction, attrs);
+	if ((uintptr_t)ptr - s->window < s->window_bytes)
+		return map_in_arena(s, ptr, size, direction, attrs);
+	if (registered_any(s->registered))
+		return map_registered(s, ptr, size, direction, attrs);
+	if (size < s->bounce_below)
+		return map_small(s, ptr, size, direction, attrs);
+	return map_otherwise(s, ptr, size, direction, attrs);
+}
+
+/* ---- what is at a dma address ---- */
+
+/* What a word leads to. */
+union place {
+	struct bounce_page *page;
+	struct mapping *mapping;
+	struct registration *registration;
+	uintptr_t word;
+};
+
+static union place word_place(uintptr_t word)
+{
+	return (union place){.word = word & ~(uintptr_t)FRAME_KIND_MASK};
+}
+
+/* Registered memory of which the device has a copy of its own. */
+static bool is_registration(uintptr_t word)
+{
+	return (word & FRAME_KIND_MASK) == FRAME_TRANSLATED && word > FRAME_ARENA;
+}
+
+/* The live slot of this device that dma is in the copy of; or NULL. */
+static struct bounce_slot *live_slot(const struct streaming *s, uintptr_t word, dma_addr_t dma)
+{
+	struct bounce_page *page = word_place(word).page;
+	struct bounce_slot *slot = bounce_page_slot(page, dma);
+
+	return __atomic_load_n(&page->owner, __ATOMIC_RELAXED) == s && slot_state(slot) == SLOT_LIVE
+		       ? slot
+		       : NULL;
+}
+
+static struct mapping *live_mapping(const struct streaming *s, uintptr_t word)
+{
+	struct mapping *mapping = word_place(word).mapping;
+
+	return __atomic_load_n(&mapping->state, __ATOMIC_ACQUIRE) == MAPPING_LIVE &&
+			       mapping->owner == s
+		       ? mapping
+		       : NULL;
+}
+
+/* What holds dma; false when nothing of this device does. */
+static bool holding_find(const struct streaming *s, uintptr_t word, dma_addr_t dma,
+			 struct holding *holding)
+{
+	const struct bounce_slot *slot;
+	const struct mapping *m;
+
+	switch (word & FRAME_KIND_MASK) {
+	case FRAME_BOUNCE:
+		slot = live_slot(s, word, dma);
+		if (!slot)
+			return false;
+		*holding = (struct holding){slot->dma, slot->size, slot->original,
+					    slot->plain ? 0 : slot->nents, slot_direction(slot)};
+		return true;
+	case FRAME_MAPPED:
+		m = live_mapping(s, word);
+		if (!m)
+			return false;
+		*holding = (struct holding){m->dma + m->offset, m->size, m->original, m->nents,
+					    m->direction};
+		return true;
+	default:
+		return false;
+	}
+}
+
+/*
+ * Memory of the arena, other than blocks to bounce through? Then the frame's word says so from now
+ * on: it stays when the memory goes, but memory that comes there later is found before.
+ */
+static bool arena_holds(struct streaming *s, dma_addr_t dma)
+{
+	struct arena *arena = s->space->arena;
+	const struct page *page;
+	bool found = false;
+
+	pthread_spin_lock(&arena->lock);
+	for (const struct arena_chunk *chunk = arena->chunks; chunk && !found;
+	     chunk = chunk->next) {
+		const struct arena_tenant *tenant;
+
+		if (dma - chunk->memory.dma >= chunk->memory.size)
+			continue;
+		page = pagemap_find(&arena->pagemap, chunk->memory.cpu + (dma - chunk->memory.dma));
+		tenant = page->tenant;
+		found = tenant && tenant->limits != &s->bounce_limits;
+	}
+	pthread_spin_unlock(&arena->lock);
+	if (found && !frames_reserve(&s->space->frames, dma, 1, !s->options.no_syscalls))
+		frames_set(&s->space->frames, dma, 1, FRAME_ARENA);
+	return found;
+}
+
+/* Is dma a translated address, holding nothing? */
+static bool is_translated(struct streaming *s, uintptr_t word, dma_addr_t dma)
+{
+	if (word && (word & FRAME_KIND_MASK) == FRAME_TRANSLATED)
+		return s->translates;
+	return (word & FRAME_KIND_MASK) != FRAME_MAPPED && s->translates && arena_holds(s, dma);
+}
+
+/* ---- unmap ---- */
+
+static bool claim_holds(const struct piece *claim, dma_addr_t dma, const struct holding *holding)
+{
+	return dma == holding->dma && claim->size == holding->size &&
+	       claim->direction == holding->direction && claim->nents == holding->nents &&
+	       (!claim->ptr || claim->ptr == holding->original);
+}
+
+bool piece_check(struct streaming *s, dma_addr_t dma, const struct piece *claim)
+{
+	uintptr_t word = frames_get(s->frames, dma);
+	struct holding holding;
+
+	if (!holding_find(s, word, dma, &holding)) {
+		if (dma != DMA_MAPPING_ERROR && is_translated(s, word, dma))
+			return true;
+		report_not_allocated(s, dma, claim->size, false);
+		return false;
+	}
+	if (claim_holds(claim, dma, &holding))
+		return true;
+	report_bad_unmap(s, dma, claim, &holding);
+	return false;
+}
+
+void piece_unmap(struct streaming *s, dma_addr_t dma, size_t size,
+		 enum dma_data_direction direction, unsigned long attrs)
+{
+	uintptr_t word = frames_get(s->frames, dma);
+	struct bounce_slot *slot;
+	struct mapping *mapping;
+
+	switch (word & FRAME_KIND_MASK) {
+	case FRAME_BOUNCE:
+		slot = live_slot(s, word, dma);
+		if (slot)
+			bounce_unmap(s, slot, attrs);
+		break;
+	case FRAME_MAPPED:
+		mapping = live_mapping(s, word);
+		if (mapping)
+			mapped_unmap(s, mapping, attrs);
+		break;
+	default:
+		if (is_registration(word) && direction != DMA_TO_DEVICE &&
+		    !(attrs & DMA_ATTR_SKIP_CPU_SYNC))
+			s->space->domain->ops->sync(s->space->domain, dma, size, false);
+		break;
+	}
+}
+
+static __attribute__((noinline)) void unmap_otherwise(struct streaming *s, dma_addr_t dma,
+						      size_t size,
+						      enum dma_data_direction direction,
+						      unsigned long attrs)
+{
+	const struct piece claim = {NULL, size, direction, attrs, 0, 0};
+
+	if (piece_check(s, dma, &claim))
+		piece_unmap(s, dma, size, direction, attrs);
+}
+
+static __attribute__((noinline)) void unmap_bounced(struct streaming *s, dma_addr_t dma,
+						    size_t size, enum dma_data_direction direction,
+						    unsigned long attrs, uintptr_t word)
+{
+	struct bounce_page *page = (struct bounce_page *)(word - FRAME_BOUNCE);
+	struct bounce_slot *slot = bounce_page_slot(page, dma);
+	uint32_t offset = streaming_shard;
+	struct shard *shard;
+
+	if (unlikely(__atomic_load_n(&slot->owner, __ATOMIC_RELAXED) != s || slot->dma != dma ||
+		     slot->size != size ||
+		     __atomic_load_n(&slot->plain, __ATOMIC_RELAXED) != (uint64_t)direction + 1 ||
+		     offset >= EXCLUSIVE_END)) {
+		unmap_otherwise(s, dma, size, direction, attrs);
+		return;
+	}
+	slot_set(slot, SLOT_PARKED, 0);
+	shard = (struct shard *)(void *)((char *)s->shards + offset);
+	count_exclusive(shard, WAY_BOUNCE_END);
+	if (direction != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC))
+		memcpy(slot->original, slot->cpu, size);
+	if (unlikely(!stack_push(slot_stack(slot, shard), slot)))
+		bounce_slot_put(slot->owner, slot);
+}
+
+void streaming_unmap(struct streaming *s, dma_addr_t dma, size_t size,
+		     enum dma_data_direction direction, unsigned long attrs)
+{
+	uintptr_t word = frames_get(s->frames, dma);
+
+	if (likely(word == FRAME_ARENA))
+		return;
+	if (word & FRAME_BOUNCE)
+		unmap_bounced(s, dma, size, direction, attrs, word);
+	else
+		unmap_otherwise(s, dma, size, direction, attrs);
+}
+
+/* ---- sync ---- */
+
+static void sync_holding(struct streaming *s, uintptr_t word, dma_addr_t dma, size_t size,
+			 bool for_device)
+{
+	struct bounce_slot *slot;
+	struct mapping *mapping;
+	size_t offset;
+
+	if ((word & FRAME_KIND_MASK) == FRAME_MAPPED) {
+		mapping = word_place(word).mapping;
+		mapped_copy(s, mapping, (size_t)(dma - mapping->dma) - mapping->offset, size,
+			    for_device);
+		return;
+	}
+	slot = bounce_page_slot(word_place(word).page, dma);
+	offset = (size_t)(dma - slot->dma);
+	if (for_device)
+		memcpy(slot->cpu + offset, slot->original + offset, size);
+	else
+		memcpy(slot->original + offset, slot->cpu + offset, size);
+}
+
+static void sync_translated(struct streaming *s, uintptr_t word, dma_addr_t dma, size_t size,
+			    bool for_device)
+{
+	const struct registration *registration = word_place(word).registration;
+	struct domain *domain = s->space->domain;
+
+	if (!is_registration(word))
+		return;
+	if (size <= registration->size - (dma - registration->dma))
+		domain->ops->sync(domain, dma, size, for_device);
+	else
+		report_not_allocated(s, dma, size, true);
+}
+
+void streaming_sync(struct streaming *s, dma_addr_t dma, size_t size,
+		    enum dma_data_direction direction, bool for_device)
+{
+	uintptr_t word = frames_get(s->frames, dma);
+	bool moves = direction == DMA_BIDIRECTIONAL ||
+		     direction == (for_device ? DMA_TO_DEVICE : DMA_FROM_DEVICE);
+	struct holding h;
+
+	if (!holding_find(s, word, dma, &h)) {
+		if (dma == DMA_MAPPING_ERROR || !is_translated(s, word, dma))
+			report_not_allocated(s, dma, size, true);
+		else if (moves)
+			sync_translated(s, word, dma, size, for_device);
+		return;
+	}
+	/* As in the kernel, what is mapped for both may be synced for one. */
+	if (dma < h.dma || dma - h.dma > h.size || size > h.size - (dma - h.dma) ||
+	    !is_direction(direction) ||
+	    (h.direction != DMA_BIDIRECTIONAL && h.direction != direction))
+		report_bad_sync(s, dma, size, direction, &h);
+	else if (moves)
+		sync_holding(s, word, dma, size, for_device);
+}
+
+bool streaming_need_sync(struct streaming *s, dma_addr_t dma)
+{
+	uintptr_t word = frames_get(s->frames, dma);
+
+	switch (word & FRAME_KIND_MASK) {
+	case FRAME_BOUNCE:
+		return live_slot(s, word, dma) != NULL;
+	case FRAME_MAPPED:
+		return s->shadow || word_place(word).mapping->buffer;
+	default:
+		return is_registration(word);
+	}
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * registered.h - memory of the application that is mapped for good
+ *
+ * Each frame of the CPU's addresses leads to the registration that it is part of; looking up takes
+ * no lock. A frame in which one registration ends and another begins has no single one: those are
+ * looked for in a sorted array, under a spinlock. Who registers holds a mutex, across system calls.
+ */
+#ifndef STREAMING_REGISTERED_H
+#define STREAMING_REGISTERED_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <dmaland/types.h>
+#include "iova/cache.h"
+#include "streaming/frames.h"
+
+struct streaming;
+
+/* Never freed while the domain lives, since a frame's word may have led somebody here; used again. */
+struct registration {
+	/*
+	 * Written in this order, each after those before it, and read in the opposite one: while the
+	 * generation stays the same, a length that is not 0 is that of begin and dma_offset.
+	 */
+	uintptr_t begin;     /* of the application's bytes */
+	uint64_t dma_offset; /* dma address less CPU address, modulo 2^64 */
+	size_t length;	     /* of them; 0: not in use */
+	uint32_t generation;
+	dma_addr_t dma;		 /* of the granules around them */
+	size_t size;		 /* of these */
+	struct iova_place place; /* of the owner's cache */
+	struct streaming *owner;
+	struct registration *next; /* to be used again */
+};
+
+/* The word of a frame that several registrations share. */
+#define FRAME_SHARED ((uintptr_t)1)
+
+struct registered {
+	size_t count;
+	struct frames frames;
+	pthread_mutex_t lock;	      /* of those who register; held across system calls */
+	uint32_t spin;		      /* of the array; never held across one */
+	struct registration **sorted; /* by where they begin */
+	size_t room;
+	struct registration *unused;
+};
+
+int registered_init(struct registered *registered);
+void registered_fini(struct registered *registered);
+
+/* One that overlaps these bytes, or NULL. The lock is held, here and below. */
+struct registration *registered_overlap(const struct registered *registered, uintptr_t begin,
+					uintptr_t end);
+
+/* A registration to fill in, and room for so many bytes in it; NULL with the error set. */
+struct registration *registered_prepare(struct registered *registered, uintptr_t begin,
+					size_t length);
+
+/* It was not inserted, or was removed: it may be used again. */
+void registered_recycle(struct registered *registered, struct registration *registration);
+
+/* From now on it is found, at dma_offset from the CPU's addresses. */
+void registered_insert(struct registered *registered, struct registration *registration,
+		       size_t length, uint64_t dma_offset);
+void registered_remove(struct registered *registered, struct registration *registration);
+
+/* The first that a device has registered, or NULL. */
+struct registration *registered_of(const struct registered *registered,
+				   const struct streaming *owner);
+
+/* ---- looking up ---- */
+
+static inline bool registered_any(const struct registered *registered)
+{
+	return __atomic_load_n(&registered->count, __ATOMIC_RELAXED);
+}
+
+/* The dma address of size bytes inside one registration; DMA_MAPPING_ERROR when there is none. */
+dma_addr_t registered_find(struct registered *registered, const void *ptr, size_t size);
+
+/*
+ * The same, for the registration that the frame's word leads to. DMA_MAPPING_ERROR also when it
+ * changes meanwhile.
+ */
+static inline dma_addr_t registration_address(const struct registration *r, const void *ptr,
+					      size_t size)
+{
+	uint32_t generation = __atomic_load_n(&r->generation, __ATOMIC_ACQUIRE);
+	size_t length = __atomic_load_n(&r->length, __ATOMIC_ACQUIRE);
+	uint64_t offset = __atomic_load_n(&r->dma_offset, __ATOMIC_ACQUIRE);
+	uintptr_t inside = (uintptr_t)ptr - __atomic_load_n(&r->begin, __ATOMIC_ACQUIRE);
+
+	if (size > length || inside > length - size ||
+	    __atomic_load_n(&r->generation, __ATOMIC_RELAXED) != generation)
+		return DMA_MAPPING_ERROR;
+	return (uintptr_t)ptr + offset;
+}
+
+#endif

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * report.c - what is said about bad calls
+ *
+ * The facts, and their order, are those that the kernel's dma-debug gives (kernel/dma/debug.c).
+ */
+#include "streaming/streaming_internal.h"
+
+#include "base/log.h"
+
+static const char *direction_name(enum dma_data_direction direction)
+{
+	switch (direction) {
+	case DMA_BIDIRECTIONAL:
+		return "DMA_BIDIRECTIONAL";
+	case DMA_TO_DEVICE:
+		return "DMA_TO_DEVICE";
+	case DMA_FROM_DEVICE:
+		return "DMA_FROM_DEVICE";
+	default:
+		return "DMA_NONE";
+	}
+}
+
+static const char *family_name(uint32_t nents)
+{
+	return nents ? "scatter-gather" : "single";
+}
+
+void report_not_allocated(struct streaming *s, dma_addr_t dma, size_t size, bool sync)
+{
+	count_way(s, WAY_BAD_CALL);
+	if (dma == DMA_MAPPING_ERROR)
+		log_line(DMALAND_LOG_ERR,
+			 "%s: device driver tries to %s an invalid DMA memory address", s->name,
+			 sync ? "sync" : "free");
+	else
+		log_line(DMALAND_LOG_ERR,
+			 "%s: device driver tries to %s DMA memory it has not allocated "
+			 "[device address=0x%016llx] [size=%zu bytes]",
+			 s->name, sync ? "sync" : "free", (unsigned long long)dma, size);
+}
+
+/* The first thing that is wrong, most telling first. */
+void report_bad_unmap(struct streaming *s, dma_addr_t dma, const struct piece *claim,
+		      const struct holding *holding)
+{
+	unsigned long long address = dma;
+
+	if (dma != holding->dma) {
+		report_not_allocated(s, dma, claim->size, false);
+		return;
+	}
+	count_way(s, WAY_BAD_CALL);
+	if (!claim->nents != !holding->nents)
+		log_line(DMALAND_LOG_ERR,
+			 "%s: device driver frees DMA memory with wrong function "
+			 "[device address=0x%016llx] [size=%zu bytes] [mapped as %s] "
+			 "[unmapped as %s]",
+			 s->name, address, claim->size, family_name(holding->nents),
+			 family_name(claim->nents));
+	else if (claim->nents != holding->nents)
+		log_line(DMALAND_LOG_ERR,
+			 "%s: device driver frees DMA sg list with different entry count "
+			 "[map count=%u] [unmap count=%u]",
+			 s->name, holding->nents, claim->nents);
+	else if (claim->size != holding->size)
+		log_line(DMALAND_LOG_ERR,
+			 "%s: device driver frees DMA memory with different size "
+			 "[device address=0x%016llx] [map size=%zu bytes] [unmap size=%zu bytes]",
+			 s->name, address, holding->size, claim->size);
+	else if (claim->direction != holding->direction)
+		log_line(DMALAND_LOG_ERR,
+			 "%s: device driver frees DMA memory with different direction "
+			 "[device address=0x%016llx] [size=%zu bytes] [mapped with %s] "
+			 "[unmapped with %s]",
+			 s->name, address, claim->size, direction_name(holding->direction),
+			 direction_name(claim->direction));
+	else
+		log_line(DMALAND_LOG_ERR,
+			 "%s: device driver frees DMA memory with different CPU address "
+			 "[device address=0x%016llx] [size=%zu bytes] [cpu mapped=%p] "
+			 "[cpu unmapped=%p]",
+			 s->name, address, claim->size, (const void *)holding->original,
+			 (const void *)claim->ptr);
+}
+
+void report_bad_sync(struct streaming *s, dma_addr_t dma, size_t size,
+		     enum dma_data_direction direction, const struct holding *holding)
+{
+	unsigned long long address = dma;
+
+	count_way(s, WAY_BAD_CALL);
+	if (dma < holding->dma || dma - holding->dma > holding->size ||
+	    size > holding->size - (dma - holding->dma))
+		log_line(DMALAND_LOG_ERR,
+			 "%s: device driver syncs DMA memory outside allocated range "
+			 "[device address=0x%016llx] [allocation size=%zu bytes] "
+			 "[sync offset+size=%llu]",
+			 s->name, address, holding->size, address - holding->dma + size);
+	else
+		log_line(DMALAND_LOG_ERR,
+			 "%s: device driver syncs DMA memory with different direction "
+			 "[device address=0x%016llx] [size=%zu bytes] [mapped with %s] "
+			 "[synced with %s]",
+			 s->name, address, holding->size, direction_name(holding->direction),
+			 direction_name(direction));
+}
+
+void report_bad_list(struct streaming *s, const char *what, int nents)
+{
+	count_way(s, WAY_BAD_CALL);
+	log_line(DMALAND_LOG_ERR, "%s: device driver %s [count=%d]", s->name, what, nents);
+}

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * streaming.h - mappings of one device, and what the mappings of a domain share
+ *
+ * What floor 6 needs; the structures are open since it embeds one.
+ */
+#ifndef STREAMING_STREAMING_H
+#define STREAMING_STREAMING_H
+
+#include <dmaland/scatterlist.h>
+#include <dmaland/streaming.h>
+#include "backend/revoke.h"
+#include "iova/cache.h"
+#include "memory/arena.h"
+#include "pool/pool.h"
+#include "streaming/frames.h"
+#include "streaming/registered.h"
+
+/* Blocks to bounce through: 64 bytes, 128, ... 1 MiB. */
+enum { BOUNCE_SHIFT_MIN = 6, BOUNCE_SHIFT_MAX = 20, BOUNCE_CLASSES = 15 };
+
+#define BOUNCE_MAX ((size_t)1 << BOUNCE_SHIFT_MAX)
+
+/* Threads have their own, up to EXCLUSIVE_SHARDS of them; the others share the rest. */
+enum { SHARDS = 16, EXCLUSIVE_SHARDS = 8, STACK_MAX = 31 };
+
+/* Where nobody says from which size on mapping is cheaper than copying. */
+#define COPY_BELOW_DEFAULT ((size_t)4096)
+
+/* Lazy mode, where the options leave it open: the kernel's queue holds 256 and waits 10 ms. */
+enum { LAZY_COUNT_DEFAULT = 256, LAZY_MS_DEFAULT = 10 };
+
+enum way {
+	WAY_ARENA,
+	WAY_REGISTERED,
+	WAY_SMALL, /* bounced, and why */
+	WAY_LIMIT,
+	WAY_UNMAPPABLE,
+	WAY_UNTRUSTED,
+	WAY_MAPPED,
+	WAY_FAILED,
+	WAY_BAD_CALL,
+	WAY_BOUNCE_END, /* a bounced mapping is over */
+	WAYS,
+};
+
+struct bounce_slot;
+struct bounce_page;
+struct mapping;
+struct mapping_slab;
+
+/* Free slots of one class; 256 bytes. */
+struct slot_stack {
+	uint32_t count, room;
+	struct bounce_slot *slots[STACK_MAX];
+};
+
+/* Free slots and counters, for one thread or a few. */
+struct shard {
+	struct slot_stack stacks[BOUNCE_CLASSES];
+	uint64_t ways[WAYS];
+	uint32_t lock; /* base/spin.h: of the stacks, where several threads share the shard */
+} __attribute__((aligned(64)));
+
+/* What the mappings of a domain share. Floor 6 makes one with the domain's arena. */
+struct streaming_space {
+	struct domain *domain;
+	struct arena *arena;
+	struct frames frames;
+	struct registered registered;
+	unsigned int devices; /* guarded by the domain's lock */
+
+	pthread_mutex_t lazy_lock;
+	struct revoke_queue *revoke; /* NULL: no device is lazy */
+
+	uint32_t lock; /* base/spin.h: all that follows */
+	struct mapping *free_mappings;
+	struct mapping_slab *mapping_slabs;
+	struct bounce_page *pages; /* all of them */
+	struct bounce_page *free_pages[BOUNCE_CLASSES];
+};
+
+struct streaming_options {
+	bool untrusted, lazy, no_syscalls;
+	unsigned int lazy_count, lazy_ms; /* 0: the default */
+	size_t copy_below;		  /* 0: the domain's */
+};
+
+/* A device's mappings; embedded in it. */
+struct streaming {
+	/* Read by every call, written when the device is set up. */
+	const struct page
+		*pages; /* the arena's, of its window; 0 bytes when it is not translated */
+	uintptr_t window;
+	size_t window_bytes;
+	const struct dma_limits *limits;
+	const struct frames *frames;
+	struct shard *shards;
+	struct registered *registered;
+	size_t bounce_below; /* copy_below; 0 while limits make it more than that */
+	bool translates;     /* false: the device is not trusted */
+	bool shadow;	     /* the device has a copy of memory that is mapped: domain_ops.sync */
+
+	struct streaming_options options;
+	size_t copy_below;
+	struct streaming_space *space;
+	struct dma_limits *own_limits; /* the same as limits */
+	const char *name;
+	struct iova_cache iova;
+	struct arena_shrinker shrinker;
+	uint64_t live_mapped;
+
+	/* Pools of blocks to bounce through, made when they are needed. */
+	pthread_mutex_t making;
+	struct dma_limits bounce_limits; /* its coherent mask is the streaming mask */
+	struct pool_list pool_list;
+	struct arena_tenant *orphans;
+	struct dma_pool *pools[BOUNCE_CLASSES];
+
+	uint32_t granules_lock;		 /* base/spin.h */
+	struct granule_buffer *granules; /* of devices that are not trusted, not in use */
+	size_t granules_bytes;
+};
+
+/* ---- life ---- */
+
+struct streaming_space *streaming_space_create(struct domain *domain, struct arena *arena);
+void streaming_space_destroy(struct streaming_space *space);
+
+/*
+ * Begin; fills in the limits' part that mappings have alone. The options are checked: 0, -EINVAL,
+ * -EOPNOTSUPP or -ENOMEM in words.
+ */
+int streaming_init(struct streaming *s, struct streaming_space *space, struct dma_limits *limits,
+		   struct arena_tenant *orphans, const char *name,
+		   const struct streaming_options *options);
+
+/* Mappings that are not unmapped. */
+uint64_t streaming_live(struct streaming *s);
+
+/* The device is quiet: end all that is left. */
+void streaming_fini(struct streaming *s);
+
+/* ---- limits ---- */
+
+/* -EBUSY in words when memory above the mask is in use to bounce. */
+int streaming_set_mask(struct streaming *s, uint64_t mask);
+int streaming_set_boundary(struct streaming *s, uint64_t mask);
+int streaming_set_min_align(struct streaming *s, uint64_t mask);
+size_t streaming_max_size(const struct streaming *s);
+bool streaming_can_map(const struct streaming *s);
+
+/* ---- mappings ---- */
+
+dma_addr_t streaming_map(struct streaming *s, void *ptr, size_t size, enum dma_data_direction dir,
+			 unsigned long attrs);
+void streaming_unmap(struct streaming *s, dma_addr_t dma, size_t size, enum dma_data_direction dir,
+		     unsigned long attrs);
+void streaming_sync(struct streaming *s, dma_addr_t dma, size_t size, enum dma_data_direction dir,
+		    bool for_device);
+bool streaming_need_sync(struct streaming *s, dma_addr_t dma);
+
+/* The segments' count, or -errno. */
+int streaming_map_sg(struct streaming *s, struct scatterlist *sg, int nents,
+		     enum dma_data_direction dir, unsigned long attrs);
+void streaming_unmap_sg(struct streaming *s, struct scatterlist *sg, int nents,
+			enum dma_data_direction dir, unsigned long attrs);
+void streaming_sync_sg(struct streaming *s, struct scatterlist *sg, int nents,
+		       enum dma_data_direction dir, bool for_device);
+
+int streaming_register(struct streaming *s, void *ptr, size_t size);
+int streaming_unregister(struct streaming *s, void *ptr);
+void streaming_flush(struct streaming *s);
+void streaming_get_stats(struct streaming *s, struct dmaland_streaming_stats *stats);
+
+#endif

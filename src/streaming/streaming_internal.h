@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * streaming_internal.h - what the files of this folder share
+ *
+ *   map.c          the calls: which way, and the checks at the end
+ *   bounce.c       slots: blocks of pools, with what is copied through them
+ *   mapped.c       mappings made by the domain, in place or through granules of their own
+ *   sg.c           lists
+ *   life.c         making, registering, ending
+ *   report.c       what is said about bad calls
+ *
+ * What is known of a mapping lies in slots and mappings, which no device can reach. They are used
+ * again, but never freed while the domain lives: a bad call may come too late, and find another
+ * mapping's, but never something else.
+ */
+#ifndef STREAMING_STREAMING_INTERNAL_H
+#define STREAMING_STREAMING_INTERNAL_H
+
+#include "base/spin.h"
+#include "streaming/streaming.h"
+
+#define likely(x)   __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+#define ATTRS_KNOWN                                                                                \
+	(DMA_ATTR_WEAK_ORDERING | DMA_ATTR_WRITE_COMBINE | DMA_ATTR_NO_KERNEL_MAPPING |            \
+	 DMA_ATTR_SKIP_CPU_SYNC | DMA_ATTR_FORCE_CONTIGUOUS | DMA_ATTR_ALLOC_SINGLE_PAGES |        \
+	 DMA_ATTR_NO_WARN | DMA_ATTR_PRIVILEGED | DMA_ATTR_REQUIRE_COHERENT)
+
+/* A piece of memory to be mapped, or what is claimed of one that is. */
+struct piece {
+	char *ptr; /* NULL in a claim: not told */
+	size_t size;
+	enum dma_data_direction direction;
+	unsigned long attrs;
+	uint32_t nents;	  /* of the list that it is of; 0: none */
+	uint32_t entries; /* how many of them it covers */
+};
+
+/* ---- counting ---- */
+
+/* Where this thread's shard begins, in bytes; UINT32_MAX: it has none yet. */
+extern _Thread_local uint32_t streaming_shard __attribute__((tls_model("initial-exec")));
+
+enum { EXCLUSIVE_END = EXCLUSIVE_SHARDS * sizeof(struct shard) };
+
+/* A thread's first call. */
+uint32_t streaming_shard_choose(void);
+
+static inline struct shard *shard_of(const struct streaming *s)
+{
+	uint32_t offset = streaming_shard;
+
+	if (unlikely(offset == UINT32_MAX))
+		offset = streaming_shard_choose();
+	return (struct shard *)(void *)((char *)s->shards + offset);
+}
+
+/* Which of the shards is it? The first EXCLUSIVE_SHARDS are one thread's each. */
+static inline uint32_t shard_number(void)
+{
+	uint32_t offset = streaming_shard;
+
+	if (unlikely(offset == UINT32_MAX))
+		offset = streaming_shard_choose();
+	return offset / (uint32_t)sizeof(struct shard);
+}
+
+static inline bool shard_is_exclusive(const struct streaming *s, const struct shard *shard)
+{
+	return (uintptr_t)shard - (uintptr_t)s->shards < EXCLUSIVE_END;
+}
+
+/* A shard that is one thread's is counted in without a locked instruction. */
+static inline void count_exclusive(struct shard *shard, enum way way)
+{
+	uint64_t *counter = &shard->ways[way];
+
+	__atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+}
+
+static inline void count_in(const struct streaming *s, struct shard *shard, enum way way)
+{
+	if (likely(shard_is_exclusive(s, shard)))
+		count_exclusive(shard, way);
+	else
+		__atomic_fetch_add(&shard->ways[way], 1, __ATOMIC_RELAXED);
+}
+
+void count_way_shared(struct streaming *s, enum way way);
+
+static inline void count_way(struct streaming *s, enum way way)
+{
+	uint32_t offset = streaming_shard;
+
+	if (likely(offset < EXCLUSIVE_END))
+		count_exclusive((struct shard *)(void *)((char *)s->shards + offset), way);
+	else
+		count_way_shared(s, way);
+}
+
+uint64_t streaming_count(const struct streaming *s, enum way way);
+
+/* ---- limits ---- */
+
+/* Does a dma address for this memory hold the device's limits? */
+static inline bool limits_hold(const struct dma_limits *limits, const void *ptr, dma_addr_t dma,
+			       size_t size)
+{
+	dma_addr_t end = dma + (size - 1);
+
+	return end <= limits->streaming_mask && !((dma ^ end) & ~limits->seg_boundary) &&
+	       !((dma ^ (uintptr_t)ptr) & limits->min_align_mask);
+}
+
+/* ---- bounce.c ---- */
+
+enum slot_state { SLOT_NONE, SLOT_PARKED, SLOT_LIVE };
+
+/* A block that the pool has given to us: live, or parked in a stack; and who is copied through it. */
+struct bounce_slot {
+	uint32_t state; /* enum slot_state */
+	uint32_t
+		plain; /* live, of a single mapping, at offset 0: its direction plus 1; otherwise 0 */
+	size_t size;
+	dma_addr_t dma; /* of the copy */
+	char *cpu;	/* the same, for us; at the block's offset */
+	char *original;
+	struct streaming *owner;
+	uint32_t stack;	   /* where in a shard its stack is, in bytes */
+	uint16_t offset;   /* in the block, for low bits to be as the original's */
+	uint8_t direction; /* unless it is plain */
+	uint32_t nents;	   /* as in struct piece; unless it is plain */
+} __attribute__((aligned(64)));
+
+_Static_assert(sizeof(struct bounce_slot) == 64, "a slot is a line of the cache");
+
+static inline uint32_t slot_class(const struct bounce_slot *slot)
+{
+	return slot->stack / (uint32_t)sizeof(struct slot_stack);
+}
+
+static inline struct slot_stack *slot_stack(const struct bounce_slot *slot, struct shard *shard)
+{
+	return (struct slot_stack *)(void *)((char *)shard + slot->stack);
+}
+
+/* A page that has blocks of one of our pools, or the pages of one block. The slots are ours. */
+struct bounce_page {
+	struct streaming *owner;
+	dma_addr_t dma;
+	uint32_t shift; /* log2 of a block's size; never changes */
+	uint32_t mask;	/* what of a dma address tells the block: offset in the page, or nothing */
+	struct bounce_page *next_free;
+	struct bounce_page *next; /* in the space's list of all */
+	struct bounce_slot slots[];
+};
+
+static inline struct bounce_slot *bounce_page_slot(struct bounce_page *page, dma_addr_t dma)
+{
+	struct bounce_slot *slot = &page->slots[(dma & page->mask) >> page->shift];
+
+	__asm__("" : "+r"(slot)); /* gcc would compute it at each use */
+	return slot;
+}
+
+static inline enum slot_state slot_state(const struct bounce_slot *slot)
+{
+	return (enum slot_state)__atomic_load_n(&slot->state, __ATOMIC_RELAXED);
+}
+
+/* plain as in the structure. */
+static inline void slot_set(struct bounce_slot *slot, enum slot_state state, uint32_t plain)
+{
+	__atomic_store_n(&slot->state, (uint32_t)state, __ATOMIC_RELAXED);
+	__atomic_store_n(&slot->plain, plain, __ATOMIC_RELAXED);
+}
+
+/* Of a live one. */
+static inline enum dma_data_direction slot_direction(const struct bounce_slot *slot)
+{
+	uint32_t plain = __atomic_load_n(&slot->plain, __ATOMIC_RELAXED);
+
+	return (enum dma_data_direction)(plain ? plain - 1 : slot->direction);
+}
+
+static inline uint32_t bounce_class(size_t size)
+{
+	return (uint32_t)(63 ^ __builtin_clzll((size - 1) | ((1u << BOUNCE_SHIFT_MIN) - 1))) -
+	       (BOUNCE_SHIFT_MIN - 1);
+}
+
+/* The top slot of a stack, or NULL. The stack is the thread's, or its shard is locked. */
+static inline struct bounce_slot *stack_pop(struct slot_stack *stack)
+{
+	if (unlikely(!stack->count))
+		return NULL;
+	return stack->slots[--stack->count];
+}
+
+/* False when there is no room. */
+static inline bool stack_push(struct slot_stack *stack, struct bounce_slot *slot)
+{
+	if (unlikely(stack->count == stack->room))
+		return false;
+	stack->slots[stack->count++] = slot;
+	return true;
+}
+
+/* A slot from the pool, the stack being empty; NULL with the error set. */
+struct bounce_slot *bounce_slot_get(struct streaming *s, uint32_t class);
+
+/* A slot whose state is SLOT_PARKED goes back to the pool, the stack being full. */
+void bounce_slot_put(struct streaming *s, struct bounce_slot *slot);
+
+/* Bounce a piece, whatever the limits. DMA_MAPPING_ERROR with the error set. */
+dma_addr_t bounce_map(struct streaming *s, const struct piece *piece, enum way why);
+
+/* It has ended; the checks have been made. */
+void bounce_unmap(struct streaming *s, struct bounce_slot *slot, unsigned long attrs);
+
+/* All slots and pools of a device go. */
+void bounce_end(struct streaming *s);
+
+/* Have pools and bookkeeping for a device that makes no system calls later. 0 or -ENOMEM. */
+int bounce_prepare(struct streaming *s);
+
+/* ---- mapped.c ---- */
+
+enum mapping_state { MAPPING_FREE, MAPPING_LIVE, MAPPING_ENDED };
+
+/* A mapping made by the domain. */
+struct mapping {
+	dma_addr_t dma; /* of the granules */
+	size_t bytes;
+	size_t offset, size; /* of the memory in them */
+	char *original;
+	struct granule_buffer *buffer; /* NULL: mapped in place */
+	struct iova_place place;
+	struct streaming *owner;
+	uint32_t nents; /* as in struct piece */
+	uint32_t maps;	/* calls of the domain's map */
+	uint8_t state;	/* enum mapping_state */
+	uint8_t direction;
+	struct mapping *next; /* free */
+};
+
+/* Map a piece where it lies, or through granules of its own. */
+dma_addr_t mapped_map(struct streaming *s, const struct piece *piece);
+dma_addr_t mapped_bounce(struct streaming *s, const struct piece *piece);
+
+/* Map pieces, each but the last ending and each but the first beginning on a granule, side by side. */
+dma_addr_t mapped_map_pieces(struct streaming *s, const struct piece *pieces, size_t n);
+
+/* It has ended; the checks have been made. */
+void mapped_unmap(struct streaming *s, struct mapping *mapping, unsigned long attrs);
+
+/* Part of a mapping to the device or from it, whatever the direction. */
+void mapped_copy(struct streaming *s, struct mapping *mapping, size_t offset, size_t size,
+		 bool for_device);
+
+/* Bytes that lie at ptr are whole granules. */
+bool mapped_is_whole(const struct streaming *s, const void *ptr, size_t size);
+
+/* End all mappings of a device. */
+void mapped_end(struct streaming *s);
+
+/* released() of the space's revoke queue. */
+void mapped_released(void *mapping, bool revoked);
+
+/*
+ * dma addresses for granules at cpu, with the device's limits, congruent for hugepages where it
+ * pays. many: they are for many mappings, and only those need not cross the segment boundary.
+ */
+int mapped_take_addresses(struct streaming *s, const void *cpu, size_t bytes, bool many,
+			  struct iova_place *place, dma_addr_t *dma);
+
+void mapped_give_addresses(struct streaming *s, const struct iova_place *place);
+
+/* The domain's map; what waits to be revoked counts against its limits, and goes if need be. */
+int mapped_domain_map(struct streaming *s, dma_addr_t dma, char *cpu, size_t size,
+		      unsigned int access);
+
+/* The bookkeeping of a domain that nobody uses any more. */
+void mapped_space_end(struct streaming_space *space);
+
+/* ---- map.c ---- */
+
+/* Choose a way for a piece of a list. */
+dma_addr_t piece_map(struct streaming *s, const struct piece *piece);
+
+/* Is there something of s at dma that is as claimed? Reported if not. */
+bool piece_check(struct streaming *s, dma_addr_t dma, const struct piece *claim);
+
+/* End it, after piece_check(). */
+void piece_unmap(struct streaming *s, dma_addr_t dma, size_t size,
+		 enum dma_data_direction direction, unsigned long attrs);
+
+/* Which way would it go? Neither: it would be bounced. */
+bool piece_is_translated(struct streaming *s, const struct piece *piece);
+bool piece_is_mapped(struct streaming *s, const struct piece *piece);
+
+/* 0, or -EINVAL in words. */
+int request_check(struct streaming *s, const void *ptr, size_t size,
+		  enum dma_data_direction direction, unsigned long attrs);
+
+/* ---- report.c ---- */
+
+/* What is at an address; also for what is not as it is claimed to be. */
+struct holding {
+	dma_addr_t dma;
+	size_t size;
+	const char *original;
+	uint32_t nents;
+	enum dma_data_direction direction;
+};
+
+void report_bad_unmap(struct streaming *s, dma_addr_t dma, const struct piece *claim,
+		      const struct holding *holding);
+void report_not_allocated(struct streaming *s, dma_addr_t dma, size_t size, bool sync);
+void report_bad_sync(struct streaming *s, dma_addr_t dma, size_t size,
+		     enum dma_data_direction direction, const struct holding *holding);
+void report_bad_list(struct streaming *s, const char *what, int nents);
+
+#endif

@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_streaming_bad.c - bad calls and full resources: said in words, and nothing changed
+ */
+#include "test.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "fake_domain.h"
+
+enum { PAGE = 4096 };
+
+static struct fake_place place;
+static struct streaming *const s = &place.streaming;
+static char memory[1 << 20] __attribute__((aligned(65536)));
+
+static void open_kind(enum fake_kind kind, struct streaming_options options)
+{
+	log_clear();
+	fake_streaming_open(&place, kind, &options);
+	memset(memory, 0x11, sizeof(memory));
+}
+
+static struct dmaland_streaming_stats stats(void)
+{
+	struct dmaland_streaming_stats now;
+
+	streaming_get_stats(s, &now);
+	return now;
+}
+
+static void close_place(void)
+{
+	assert_int_equal(streaming_live(s), 0);
+	fake_streaming_close(&place);
+	log_clear();
+}
+
+/* The log has just this, and the mapping works as before. */
+static void expect_dropped(const char *words, dma_addr_t dma, size_t size, size_t bad_calls)
+{
+	char byte = 0x33;
+
+	assert_logged(words);
+	log_clear();
+	assert_int_equal(streaming_live(s), 1);
+	assert_int_equal(stats().bad_calls, bad_calls);
+	assert_true(fake_device_write(&place, dma + size - 1, &byte, 1));
+}
+
+/* A bounced mapping and a mapped one, of sizes and ways that the checks are the same for. */
+struct subject {
+	enum fake_kind kind;
+	struct streaming_options options;
+	size_t offset, size;
+};
+
+static const struct subject subjects[] = {
+	{FAKE_PLAIN, {0}, 0, 100},
+	{FAKE_PLAIN, {0}, 5, 60000},
+	{FAKE_MAPS, {0}, 0, 100},
+	{FAKE_MAPS, {0}, 5, 60000},
+	{FAKE_MAPS, {.lazy = true}, 5, 60000},
+	{FAKE_MAPS, {.untrusted = true}, 5, 6000},
+	{FAKE_SHADOW, {0}, 5, 60000},
+};
+
+enum { SUBJECTS = sizeof(subjects) / sizeof(subjects[0]) };
+
+static void an_unmap_that_does_not_match_is_reported_and_dropped(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < SUBJECTS; i++) {
+		size_t size = subjects[i].size;
+		struct scatterlist sg;
+		dma_addr_t dma;
+
+		open_kind(subjects[i].kind, subjects[i].options);
+		dma = streaming_map(s, memory + subjects[i].offset, size, DMA_FROM_DEVICE, 0);
+		assert_true(dma != DMA_MAPPING_ERROR);
+
+		streaming_unmap(s, dma, size - 1, DMA_FROM_DEVICE, 0);
+		expect_dropped("frees DMA memory with different size", dma, size, 1);
+		streaming_unmap(s, dma, size + 1, DMA_FROM_DEVICE, 0);
+		expect_dropped("frees DMA memory with different size", dma, size, 2);
+		streaming_unmap(s, dma, size + ((size_t)1 << 48), DMA_FROM_DEVICE, 0);
+		expect_dropped("frees DMA memory with different size", dma, size, 3);
+		streaming_unmap(s, dma, size, DMA_BIDIRECTIONAL, 0);
+		expect_dropped("mapped with DMA_FROM_DEVICE] [unmapped with DMA_BIDIRECTIONAL", dma,
+			       size, 4);
+		streaming_unmap(s, dma, size, 7, 0);
+		expect_dropped("different direction", dma, size, 5);
+		streaming_unmap(s, dma + 1, size, DMA_FROM_DEVICE, 0);
+		expect_dropped("it has not allocated", dma, size, 6);
+		streaming_unmap(s, dma - PAGE, size, DMA_FROM_DEVICE, 0);
+		expect_dropped("it has not allocated", dma, size, 7);
+		streaming_unmap(s, DMA_MAPPING_ERROR, size, DMA_FROM_DEVICE, 0);
+		expect_dropped("an invalid DMA memory address", dma, size, 8);
+		streaming_unmap(s, 0, size, DMA_FROM_DEVICE, 0);
+		expect_dropped("it has not allocated", dma, size, 9);
+		sg_init_one(&sg, memory + subjects[i].offset, (unsigned int)size);
+		sg.dma_address = dma;
+		sg.dma_length = (unsigned int)size;
+		streaming_unmap_sg(s, &sg, 1, DMA_FROM_DEVICE, 0);
+		expect_dropped("[mapped as single] [unmapped as scatter-gather]", dma, size, 10);
+
+		streaming_unmap(s, dma, size, DMA_FROM_DEVICE, 0);
+		assert_int_equal(memory[subjects[i].offset + size - 1], 0x33);
+		assert_string_equal(log_text(), "");
+		streaming_unmap(s, dma, size, DMA_FROM_DEVICE, 0);
+		assert_logged("it has not allocated");
+		assert_int_equal(stats().bad_calls, 11);
+		close_place();
+	}
+}
+
+static void a_sync_that_does_not_match_is_reported_and_dropped(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < SUBJECTS; i++) {
+		size_t size = subjects[i].size;
+		dma_addr_t dma;
+
+		open_kind(subjects[i].kind, subjects[i].options);
+		dma = streaming_map(s, memory + subjects[i].offset, size, DMA_FROM_DEVICE, 0);
+		streaming_sync(s, dma, size + 1, DMA_FROM_DEVICE, false);
+		expect_dropped("outside allocated range", dma, size, 1);
+		streaming_sync(s, dma + 10, size - 9, DMA_FROM_DEVICE, false);
+		expect_dropped("outside allocated range", dma, size, 2);
+		streaming_sync(s, dma + 10, SIZE_MAX, DMA_FROM_DEVICE, false);
+		expect_dropped("outside allocated range", dma, size, 3);
+		streaming_sync(s, dma, 10, DMA_TO_DEVICE, true);
+		expect_dropped("mapped with DMA_FROM_DEVICE] [synced with DMA_TO_DEVICE", dma, size,
+			       4);
+		streaming_sync(s, dma, 10, DMA_NONE, true);
+		expect_dropped("different direction", dma, size, 5);
+		streaming_sync(s, DMA_MAPPING_ERROR, 10, DMA_FROM_DEVICE, false);
+		expect_dropped("sync an invalid", dma, size, 6);
+		streaming_sync(s, dma + 0x10000000, 10, DMA_FROM_DEVICE, false);
+		expect_dropped("tries to sync DMA memory it has not allocated", dma, size, 7);
+		streaming_unmap(s, dma, size, DMA_FROM_DEVICE, 0);
+		streaming_sync(s, dma, 10, DMA_FROM_DEVICE, false);
+		assert_logged("tries to sync DMA memory it has not allocated");
+		close_place();
+	}
+}
+
+static void what_cannot_be_mapped_is_refused_in_words(void **state)
+{
+	(void)state;
+	open_kind(FAKE_MAPS, (struct streaming_options){0});
+	assert_true(streaming_map(s, NULL, 100, DMA_TO_DEVICE, 0) == DMA_MAPPING_ERROR);
+	assert_error_says("NULL");
+	assert_true(streaming_map(s, NULL, 100000, DMA_TO_DEVICE, 0) == DMA_MAPPING_ERROR);
+	assert_true(streaming_map(s, memory, 0, DMA_TO_DEVICE, 0) == DMA_MAPPING_ERROR);
+	assert_error_says("0 bytes");
+	assert_true(streaming_map(s, memory, SIZE_MAX, DMA_TO_DEVICE, 0) == DMA_MAPPING_ERROR);
+	assert_true(streaming_map(s, memory, SIZE_MAX / 2, DMA_TO_DEVICE, 0) == DMA_MAPPING_ERROR);
+	assert_true(streaming_map(s, memory, 10, DMA_NONE, 0) == DMA_MAPPING_ERROR);
+	assert_error_says("direction 3");
+	assert_true(streaming_map(s, memory, 10, -1, 0) == DMA_MAPPING_ERROR);
+	assert_int_equal(stats().failed, 7);
+	assert_int_equal(place.fake.maps, 0);
+	/* And once there is a slot in the stack. */
+	streaming_unmap(s, streaming_map(s, memory, 100, 0, 0), 100, 0, 0);
+	for (int i = 0; i < 100; i++)
+		assert_true(streaming_map(s, NULL, 100, DMA_TO_DEVICE, 0) == DMA_MAPPING_ERROR);
+	assert_int_equal(place.arena->pages - place.arena->free_pages, 1);
+	close_place();
+}
+
+static void memory_that_is_not_there_or_read_only_is_refused_where_it_is_mapped(void **state)
+{
+	char *hole =
+		mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint64_t before;
+	dma_addr_t dma;
+
+	(void)state;
+	memset(hole, 1, 4 * PAGE);
+	open_kind(FAKE_MAPS, (struct streaming_options){0});
+	before = iova_space_free(&place.fake.domain.iova, UINT64_MAX);
+	assert_int_equal(mprotect(hole + 2 * PAGE, PAGE, PROT_READ), 0);
+	assert_true(streaming_map(s, hole, 4 * PAGE, DMA_FROM_DEVICE, 0) == DMA_MAPPING_ERROR);
+	assert_int_equal(errno, EFAULT);
+	dma = streaming_map(s, hole, 4 * PAGE, DMA_TO_DEVICE, 0);
+	assert_true(dma != DMA_MAPPING_ERROR);
+	streaming_unmap(s, dma, 4 * PAGE, DMA_TO_DEVICE, 0);
+	assert_int_equal(munmap(hole + PAGE, PAGE), 0);
+	assert_true(streaming_map(s, hole, 4 * PAGE, DMA_TO_DEVICE, 0) == DMA_MAPPING_ERROR);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(streaming_register(s, hole, 4 * PAGE), -EFAULT);
+	assert_int_equal(place.fake.mapped_count, 0);
+	iova_cache_trim(&s->iova);
+	assert_true(before - iova_space_free(&place.fake.domain.iova, UINT64_MAX) <= 64 * 4 * PAGE);
+	munmap(hole, 4 * PAGE);
+	close_place();
+}
+
+static void limits_of_the_domain_are_errors_and_not_the_end(void **state)
+{
+	dma_addr_t dmas[10];
+	int n = 0;
+
+	(void)state;
+	open_kind(FAKE_MAPS, (struct streaming_options){0});
+	place.fake.domain.mapping_limit = 3;
+	while (n < 10 &&
+	       (dmas[n] = streaming_map(s, memory + n * 65536, 8192, 0, 0)) != DMA_MAPPING_ERROR)
+		n++;
+	assert_int_equal(n, 3);
+	assert_int_equal(errno, ENOMEM);
+	streaming_unmap(s, dmas[--n], 8192, 0, 0);
+	dmas[n] = streaming_map(s, memory + 9 * 65536, 8192, 0, 0);
+	assert_true(dmas[n++] != DMA_MAPPING_ERROR);
+	while (n--)
+		streaming_unmap(s, dmas[n], 8192, 0, 0);
+	place.fake.domain.mapping_limit = 0;
+
+	place.fake.domain.memory_limit = place.fake.domain.memory + 65536;
+	assert_true(streaming_map(s, memory, 65536 + 1, 0, 0) == DMA_MAPPING_ERROR);
+	assert_error_says("memory_limit");
+	assert_int_equal(streaming_register(s, memory + 1, 65536), -ENOMEM);
+	dmas[0] = streaming_map(s, memory, 65536, 0, 0);
+	assert_true(dmas[0] != DMA_MAPPING_ERROR);
+	streaming_unmap(s, dmas[0], 65536, 0, 0);
+	assert_int_equal(streaming_register(s, memory, 65536), 0);
+	assert_int_equal(streaming_unregister(s, memory), 0);
+	close_place();
+}
+
+static void full_dma_addresses_are_an_error_and_come_back(void **state)
+{
+	enum { MANY = 200 };
+	static dma_addr_t dmas[MANY];
+	int n = 0, again = 0;
+
+	(void)state;
+	open_kind(FAKE_MAPS, (struct streaming_options){0});
+	assert_int_equal(streaming_set_mask(s, 0x80000),
+			 0); /* 508 KiB, less than a slab of 16 KiB */
+	while (n < MANY &&
+	       (dmas[n] = streaming_map(s, memory, 16384, DMA_TO_DEVICE, 0)) != DMA_MAPPING_ERROR)
+		n++;
+	assert_int_equal(n, (0x80001 - 0x1000) / 16384);
+	assert_int_equal(errno, ENOMEM);
+	assert_error_says("mask 0x80000");
+	for (int i = 0; i < n; i++)
+		streaming_unmap(s, dmas[i], 16384, DMA_TO_DEVICE, 0);
+	/* Idle slabs of one size go for another. */
+	dmas[0] = streaming_map(s, memory, 4096, DMA_TO_DEVICE, 0);
+	streaming_unmap(s, dmas[0], 4096, DMA_TO_DEVICE, 0);
+	while (again < MANY && (dmas[again] = streaming_map(s, memory, 16384, DMA_TO_DEVICE, 0)) !=
+				       DMA_MAPPING_ERROR)
+		again++;
+	assert_int_equal(again, n);
+	while (again--)
+		streaming_unmap(s, dmas[again], 16384, DMA_TO_DEVICE, 0);
+	close_place();
+}
+
+static void without_memory_to_bounce_through_mapping_fails(void **state)
+{
+	static dma_addr_t dmas[5000];
+	size_t n = 0;
+
+	(void)state;
+	open_kind(FAKE_PLAIN, (struct streaming_options){0});
+	place.fake.domain.memory_limit = 1 << 20;
+	while (n < 5000 &&
+	       (dmas[n] = streaming_map(s, memory, 4000, DMA_TO_DEVICE, 0)) != DMA_MAPPING_ERROR)
+		n++;
+	assert_int_equal(errno, ENOMEM);
+	assert_true(n >= 200 && n < 5000);
+	for (size_t i = 0; i < n; i++)
+		streaming_unmap(s, dmas[i], 4000, DMA_TO_DEVICE, 0);
+	dmas[0] = streaming_map(s, memory, 4000, DMA_TO_DEVICE, 0);
+	assert_true(dmas[0] != DMA_MAPPING_ERROR);
+	streaming_unmap(s, dmas[0], 4000, DMA_TO_DEVICE, 0);
+	close_place();
+}
+
+static void without_system_calls_what_is_ready_is_used_and_the_rest_refused(void **state)
+{
+	static dma_addr_t dmas[5000];
+	unsigned int provides;
+	size_t n = 0;
+
+	(void)state;
+	open_kind(FAKE_MAPS, (struct streaming_options){.no_syscalls = true});
+	provides = place.fake.provides;
+	for (size_t size = 1; size < 4096; size *= 2) {
+		dmas[0] = streaming_map(s, memory, size, DMA_TO_DEVICE, 0);
+		assert_true(dmas[0] != DMA_MAPPING_ERROR);
+		streaming_unmap(s, dmas[0], size, DMA_TO_DEVICE, 0);
+	}
+	assert_true(streaming_map(s, memory, 4096, DMA_TO_DEVICE, 0) == DMA_MAPPING_ERROR);
+	assert_int_equal(errno, EPERM);
+	assert_error_says("no_syscalls");
+	while (n < 5000 &&
+	       (dmas[n] = streaming_map(s, memory, 1000, DMA_TO_DEVICE, 0)) != DMA_MAPPING_ERROR)
+		n++;
+	assert_true(n >= 64 && n < 5000);
+	assert_int_equal(errno, ENOMEM);
+	while (n--)
+		streaming_unmap(s, dmas[n], 1000, DMA_TO_DEVICE, 0);
+	assert_int_equal(place.fake.provides, provides);
+	assert_int_equal(place.fake.maps, 0);
+	close_place();
+}
+
+static void registrations_that_overlap_are_refused_by_name(void **state)
+{
+	static const struct {
+		size_t offset, size;
+	} bad[] = {{1000, 500}, {999, 2}, {1999, 1}, {0, 5000}, {1500, 3000}, {1000, 1}};
+	char words[64];
+
+	(void)state;
+	open_kind(FAKE_MAPS, (struct streaming_options){0});
+	assert_int_equal(streaming_register(s, memory + 1000, 1000), 0);
+	snprintf(words, sizeof(words), "1000 bytes at %p", (void *)(memory + 1000));
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(streaming_register(s, memory + bad[i].offset, bad[i].size),
+				 -EEXIST);
+		assert_error_says(words);
+	}
+	assert_int_equal(streaming_register(s, memory + 2000, 1), 0);
+	assert_int_equal(streaming_register(s, memory, 1000), 0);
+	assert_int_equal(streaming_register(s, place.fake.domain.window, 4096), -EEXIST);
+	assert_error_says("arena");
+	assert_int_equal(streaming_register(s, NULL, 1), -EINVAL);
+	assert_int_equal(streaming_register(s, memory, 0), -EINVAL);
+	assert_int_equal(streaming_unregister(s, memory + 1001), -ENOENT);
+	assert_int_equal(streaming_unregister(s, memory + 3000), -ENOENT);
+	assert_int_equal(streaming_unregister(s, memory + 1000), 0);
+	assert_int_equal(streaming_unregister(s, memory + 1000), -ENOENT);
+	assert_int_equal(place.fake.mapped_count, 2);
+	close_place();
+}
+
+static void what_cannot_be_unmapped_is_never_used_again(void **state)
+{
+	dma_addr_t dma, other;
+
+	(void)state;
+	open_kind(FAKE_MAPS, (struct streaming_options){0});
+	dma = streaming_map(s, memory, 8192, DMA_TO_DEVICE, 0);
+	assert_int_equal(streaming_register(s, memory + 65536, 1), 0);
+	place.fake.refuse_unmap = true;
+	streaming_unmap(s, dma, 8192, DMA_TO_DEVICE, 0);
+	assert_logged("stay mapped");
+	assert_int_equal(streaming_unregister(s, memory + 65536), -EIO);
+	place.fake.refuse_unmap = false;
+	for (int i = 0; i < 1000; i++) {
+		other = streaming_map(s, memory, 8192, DMA_TO_DEVICE, 0);
+		assert_true(other != dma);
+		streaming_unmap(s, other, 8192, DMA_TO_DEVICE, 0);
+	}
+	assert_int_equal(streaming_unregister(s, memory + 65536), 0);
+	assert_int_equal(place.fake.mapped_count, 1);
+	assert_int_equal(place.fake.domain.ops->unmap(&place.fake.domain, dma, 8192, 1), 0);
+	close_place();
+}
+
+static void memory_that_the_application_took_away_can_be_unmapped(void **state)
+{
+	char *gone =
+		mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	dma_addr_t dma;
+
+	(void)state;
+	open_kind(FAKE_MAPS, (struct streaming_options){0});
+	dma = streaming_map(s, gone, 4 * PAGE, DMA_FROM_DEVICE, 0);
+	assert_true(dma != DMA_MAPPING_ERROR);
+	munmap(gone, 4 * PAGE);
+	streaming_unmap(s, dma, 4 * PAGE, DMA_FROM_DEVICE, 0);
+	assert_int_equal(place.fake.mapped_count, 0);
+	assert_string_equal(log_text(), "");
+	close_place();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_unmap_that_does_not_match_is_reported_and_dropped),
+		cmocka_unit_test(a_sync_that_does_not_match_is_reported_and_dropped),
+		cmocka_unit_test(what_cannot_be_mapped_is_refused_in_words),
+		cmocka_unit_test(
+			memory_that_is_not_there_or_read_only_is_refused_where_it_is_mapped),
+		cmocka_unit_test(limits_of_the_domain_are_errors_and_not_the_end),
+		cmocka_unit_test(full_dma_addresses_are_an_error_and_come_back),
+		cmocka_unit_test(without_memory_to_bounce_through_mapping_fails),
+		cmocka_unit_test(without_system_calls_what_is_ready_is_used_and_the_rest_refused),
+		cmocka_unit_test(registrations_that_overlap_are_refused_by_name),
+		cmocka_unit_test(what_cannot_be_unmapped_is_never_used_again),
+		cmocka_unit_test(memory_that_the_application_took_away_can_be_unmapped),
+	};
+
+	log_capture();
+	return cmocka_run_group_tests_name("streaming: bad calls", tests, NULL, NULL);
+}
