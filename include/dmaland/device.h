@@ -20,7 +20,7 @@ extern "C" {
  *                With @share_with the domain's limit stays as it is
  * @copy_below:   streaming mappings smaller than this are copied rather than mapped; 0: as is best
  *                for the backend; 1: never, at most 1 MiB
- * @lazy_count:   with @lazy, so many mappings that are over may wait to be revoked; 0: 256
+ * @lazy_count:   with @lazy, so many mappings that are over may wait to be revoked; 0: 1024
  * @lazy_ms:      with @lazy, after this time the next call that maps or unmaps revokes; 0: 10
  * @untrusted:    the device gets nothing translated, and nothing that is not its own: see
  *                docs/design/streaming.md

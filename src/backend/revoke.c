@@ -15,8 +15,8 @@
 #include "base/error.h"
 #include "base/log.h"
 
-/* A row of neighbours that is worth a call, as part of the limit. */
-enum { LONG_ROW_PART = 8 };
+/* A row of neighbours that is worth a call; less where the limit is lower than some of them. */
+enum { LONG_ROW = 32, LONG_ROW_PART = 8 };
 
 static uint64_t now_ns(void)
 {
@@ -111,12 +111,14 @@ static void rows_revoke(struct revoke_queue *queue, unsigned int at_least)
 
 void revoke_later(struct revoke_queue *queue, const struct revoke_entry *entry)
 {
+	unsigned int part = queue->limit / LONG_ROW_PART;
+
 	pthread_mutex_lock(&queue->lock);
 	if (queue->count == 0)
 		queue->since_ns = now_ns();
 	queue->entries[queue->count++] = *entry;
 	if (queue->count == queue->limit) {
-		rows_revoke(queue, queue->limit / LONG_ROW_PART);
+		rows_revoke(queue, part < LONG_ROW ? part : LONG_ROW);
 		if (queue->count > queue->limit / 2)
 			rows_revoke(queue, 1);
 	}

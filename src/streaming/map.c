@@ -185,13 +185,15 @@ static __attribute__((noinline)) dma_addr_t map_small(struct streaming *s, void 
 						      unsigned long attrs)
 {
 	uint32_t offset = streaming_shard;
-	struct shard *shard = (struct shard *)(void *)((char *)s->shards + offset);
-	struct slot_stack *stack = &shard->stacks[bounce_class(size)];
 	struct bounce_slot *slot;
+	struct shard *shard;
 
-	if (unlikely(offset >= EXCLUSIVE_END || !ptr || !stack->count))
+	if (unlikely(offset >= EXCLUSIVE_END || !ptr))
 		return map_otherwise(s, ptr, size, direction, attrs);
-	slot = stack_pop(stack);
+	shard = (struct shard *)(void *)((char *)s->shards + offset);
+	slot = stack_pop(&shard->stacks[bounce_class(size)]);
+	if (unlikely(!slot))
+		return map_otherwise(s, ptr, size, direction, attrs);
 	if (unlikely(slot_state(slot) != SLOT_PARKED)) /* unmapped twice at a time: bounce.c */
 		return map_otherwise(s, ptr, size, direction, attrs);
 	slot->original = ptr;

@@ -245,9 +245,9 @@ static bool device_access(struct fake_place *p, dma_addr_t dma, char *buffer, si
 		char *memory = NULL;
 		size_t n = device_piece(p, dma, size, access, &memory);
 
-		if (access == DOMAIN_READ)
+		if (n && access == DOMAIN_READ)
 			memcpy(buffer, memory, n);
-		else
+		else if (n)
 			memcpy(memory, buffer, n);
 		reached = n;
 		dma += n;

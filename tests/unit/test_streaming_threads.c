@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_streaming_threads.c - many threads map, sync, unmap, register and flush on one device
+ *
+ * What each does is checked by data: where the device has a copy, syncing for the CPU brings back
+ * what was there when the memory was mapped.
+ */
+#include "test.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "fake_domain.h"
+
+enum { THREADS = 12, STEPS = 4000, SLOTS = 8, AREA = 65536 }; /* more threads than shards of one */
+
+static struct fake_place place;
+static struct streaming *const s = &place.streaming;
+static char areas[THREADS][SLOTS][AREA] __attribute__((aligned(4096)));
+static char shared_area[8 * AREA] __attribute__((aligned(4096)));
+static unsigned int mistakes;
+
+struct held {
+	dma_addr_t dma;
+	size_t size;
+	enum dma_data_direction dir;
+};
+
+static void check(bool holds)
+{
+	if (!holds)
+		__atomic_fetch_add(&mistakes, 1, __ATOMIC_RELAXED);
+}
+
+static void map_one(struct held *held, char *area, uint64_t *seed)
+{
+	held->size = 1 + random_below(seed, random_below(seed, 2) ? 2000 : AREA - 1);
+	held->dir = (enum dma_data_direction)random_below(seed, 3);
+	area[0] = area[held->size - 1] = 'm';
+	held->dma = streaming_map(s, area, held->size, held->dir, 0);
+	check(held->dma != DMA_MAPPING_ERROR);
+}
+
+static void end_one(struct held *held, char *area)
+{
+	if (streaming_need_sync(s, held->dma) && held->dir != DMA_TO_DEVICE) {
+		area[held->size - 1] = 'x';
+		streaming_sync(s, held->dma + held->size - 1, 1, held->dir, false);
+		check(area[held->size - 1] == 'm');
+		area[0] = 'x';
+	}
+	streaming_unmap(s, held->dma, held->size, held->dir, 0);
+	check(area[0] == 'm' || held->dir == DMA_TO_DEVICE || held->size == 1);
+	held->size = 0;
+}
+
+static void *work(void *context)
+{
+	size_t me = (size_t)(uintptr_t)context;
+	struct held held[SLOTS] = {{0}};
+	uint64_t seed = me + 1;
+
+	for (int step = 0; step < STEPS; step++) {
+		size_t i = random_below(&seed, SLOTS);
+
+		if (held[i].size)
+			end_one(&held[i], areas[me][i]);
+		else
+			map_one(&held[i], areas[me][i], &seed);
+		if (step % 500 == 0)
+			streaming_flush(s);
+	}
+	for (size_t i = 0; i < SLOTS; i++)
+		if (held[i].size)
+			end_one(&held[i], areas[me][i]);
+	return NULL;
+}
+
+/* Registers and unregisters memory beside others that are being looked up. */
+static void *registrar(void *context)
+{
+	size_t me = (size_t)(uintptr_t)context;
+	char *mine = shared_area + me * (AREA / 2) + 100;
+
+	for (int i = 0; i < STEPS / 8; i++) {
+		dma_addr_t dma;
+
+		check(streaming_register(s, mine, AREA / 2) == 0);
+		dma = streaming_map(s, mine + 5, AREA / 2 - 5, DMA_BIDIRECTIONAL, 0);
+		check(dma != DMA_MAPPING_ERROR);
+		streaming_unmap(s, dma, AREA / 2 - 5, DMA_BIDIRECTIONAL, 0);
+		check(streaming_unregister(s, mine) == 0);
+	}
+	return NULL;
+}
+
+static void run_threads(enum fake_kind kind, struct streaming_options options)
+{
+	pthread_t threads[THREADS + 4];
+	struct dmaland_streaming_stats stats;
+
+	fake_streaming_open(&place, kind, &options);
+	for (size_t i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, work, (void *)i), 0);
+	for (size_t i = 0; i < 4 && kind != FAKE_PLAIN; i++)
+		assert_int_equal(pthread_create(&threads[THREADS + i], NULL, registrar, (void *)i),
+				 0);
+	for (size_t i = 0; i < THREADS + (kind != FAKE_PLAIN ? 4 : 0); i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(mistakes, 0);
+	assert_string_equal(log_text(), "");
+	assert_int_equal(streaming_live(s), 0);
+	streaming_get_stats(s, &stats);
+	assert_int_equal(stats.failed + stats.bad_calls, 0);
+	fake_streaming_close(&place);
+}
+
+static void threads_do_not_disturb_each_other(void **state)
+{
+	(void)state;
+	run_threads(FAKE_PLAIN, (struct streaming_options){0});
+	run_threads(FAKE_MAPS, (struct streaming_options){0});
+	run_threads(FAKE_MAPS, (struct streaming_options){.lazy = true, .lazy_count = 64});
+	run_threads(FAKE_SHADOW, (struct streaming_options){.lazy = true});
+}
+
+static dma_addr_t contested;
+
+static void *unmap_contested(void *context)
+{
+	(void)context;
+	streaming_unmap(s, contested, 8192, DMA_TO_DEVICE, 0);
+	return NULL;
+}
+
+static void of_unmaps_that_race_for_a_mapping_one_finds_it(void **state)
+{
+	(void)state;
+	fake_streaming_open(&place, FAKE_MAPS, NULL);
+	for (int round = 0; round < 200; round++) {
+		struct dmaland_streaming_stats stats;
+		pthread_t threads[3];
+
+		contested = streaming_map(s, areas, 8192, DMA_TO_DEVICE, 0);
+		for (int i = 0; i < 3; i++)
+			assert_int_equal(
+				pthread_create(&threads[i], NULL, unmap_contested, NULL), 0);
+		for (int i = 0; i < 3; i++)
+			pthread_join(threads[i], NULL);
+		streaming_get_stats(s, &stats);
+		assert_int_equal(stats.bad_calls, 2 * (round + 1));
+		assert_int_equal(stats.live_mapped, 0);
+		log_clear();
+	}
+	fake_streaming_close(&place);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(threads_do_not_disturb_each_other),
+		cmocka_unit_test(of_unmaps_that_race_for_a_mapping_one_finds_it),
+	};
+
+	log_capture();
+	return cmocka_run_group_tests_name("streaming: threads", tests, NULL, NULL);
+}
