@@ -296,19 +296,22 @@ static void run_give(struct dma_pool *pool)
 static struct page *run_take(struct dma_pool *pool, gfp_t gfp)
 {
 	size_t want = pool->unit_count / 4 < UNIT_RUN_MAX ? pool->unit_count / 4 : UNIT_RUN_MAX;
-	struct page *first;
-	size_t n;
+	struct page *first, *old;
+	size_t n, old_pages;
 
 	if (pool->unit_size != ARENA_PAGE)
 		return NULL;
 	n = arena_take_pages(pool->place.arena, &pool->uncarved, want, gfp, &first);
 	if (!n)
 		return NULL;
-	run_give(pool); /* another thread's, which came first */
 	pthread_spin_lock(&pool->lock);
+	old = pool->run; /* another thread's, which came first */
+	old_pages = pool->run_pages;
 	pool->run = first + 1;
 	pool->run_pages = n - 1;
 	pthread_spin_unlock(&pool->lock);
+	while (old_pages--)
+		arena_give(pool->place.arena, old++);
 	return first;
 }
 
