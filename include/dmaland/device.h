@@ -5,6 +5,8 @@
 #ifndef DMALAND_DEVICE_H
 #define DMALAND_DEVICE_H
 
+#include <stdbool.h>
+
 #include <dmaland/types.h>
 
 #ifdef __cplusplus
@@ -18,6 +20,7 @@ extern "C" {
  *                NULL: a domain of its own
  * @memory_limit: bytes of memory that the device's domain may hold at most; 0: no limit of ours.
  *                With @share_with the domain's limit stays as it is
+ * @pool_debug:   pools of this device are in debug mode: see dmaland_pool_check()
  *
  * Fill it with zeroes and set what matters; a NULL pointer means all zeroes.
  */
@@ -25,6 +28,7 @@ struct dmaland_options {
 	size_t size;
 	struct dmaland_device *share_with;
 	uint64_t memory_limit;
+	bool pool_debug;
 };
 
 /**

@@ -17,6 +17,7 @@ struct dmaland_device {
 	struct arena_tenant coherent; /* takes the runs of dma_alloc_coherent() */
 	struct arena_tenant orphans;  /* has the pages of pools that were destroyed busy */
 	struct pool_list pools;
+	bool pool_debug; /* from the options: all of them */
 	uint16_t vendor, id;
 	struct dmaland_device *next; /* in the list of those that are open: fork.c */
 };
