@@ -309,12 +309,14 @@ static void run_give(struct dma_pool *pool)
 /* Several pages at a time, the more the larger the pool; the first is for now, the others wait. */
 static struct page *run_take(struct dma_pool *pool, gfp_t gfp)
 {
-	size_t want = pool->unit_count / 4 < UNIT_RUN_MAX ? pool->unit_count / 4 : UNIT_RUN_MAX;
 	struct page *first;
-	size_t n;
+	size_t want, n;
 
 	if (pool->unit_size != ARENA_PAGE)
 		return NULL;
+	pthread_spin_lock(&pool->lock);
+	want = pool->unit_count / 4 < UNIT_RUN_MAX ? pool->unit_count / 4 : UNIT_RUN_MAX;
+	pthread_spin_unlock(&pool->lock);
 	n = arena_take_pages(pool->place.arena, &pool->uncarved, want, gfp, &first);
 	if (!n)
 		return NULL;
