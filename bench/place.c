@@ -61,7 +61,13 @@ void bench_place_open(struct bench_place *p, uint64_t memory_limit)
 	p->limits.coherent_mask = p->limits.streaming_mask = DMA_BIT_MASK(64);
 	p->orphans.limits = &p->limits;
 	pthread_mutex_init(&p->pools.lock, NULL);
-	p->place = (struct pool_place){p->arena, &p->limits, &p->pools, &p->orphans, "bench"};
+	p->place = (struct pool_place){
+		.arena = p->arena,
+		.limits = &p->limits,
+		.list = &p->pools,
+		.orphans = &p->orphans,
+		.name = "bench",
+	};
 }
 
 void bench_place_warm(struct bench_place *p, size_t size)

@@ -5,6 +5,8 @@
 #ifndef DMALAND_DEVICE_H
 #define DMALAND_DEVICE_H
 
+#include <stdbool.h>
+
 #include <dmaland/types.h>
 
 #ifdef __cplusplus
@@ -27,8 +29,9 @@ extern "C" {
  * @lazy:         unmapping a mapping may leave it to be revoked later, with others in one system
  *                call; false: it is revoked before dma_unmap_single() returns
  * @no_syscalls:  dma_map_*() fails rather than enter the kernel
+ * @pool_debug:   pools of this device are in debug mode: see dmaland_pool_check()
  *
- * The last six can be given in the spec too, where they win: `copy_below=N`, `unmap=lazy` or `unmap=strict`,
+ * Those from copy_below to no_syscalls can be given in the spec too, where they win: `copy_below=N`, `unmap=lazy` or `unmap=strict`,
  * `lazy_count=N`, `lazy_ms=N`, `trusted=no`, `no_syscalls=yes`. Of devices that share a domain, the
  * first lazy one says how many wait and for how long.
  *
@@ -40,7 +43,7 @@ struct dmaland_options {
 	uint64_t memory_limit;
 	size_t copy_below;
 	unsigned int lazy_count, lazy_ms;
-	bool untrusted, lazy, no_syscalls;
+	bool untrusted, lazy, no_syscalls, pool_debug;
 };
 
 /**

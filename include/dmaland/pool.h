@@ -131,6 +131,27 @@ void dmaland_pool_free_bulk(struct dma_pool *pool, size_t n, void **vaddrs,
 void dmaland_pool_trim(struct dma_pool *pool);
 
 /**
+ * dmaland_pool_check() - look for blocks that were written to while nobody had them, or beyond an end
+ * @pool: a pool in debug mode
+ *
+ * In debug mode free blocks are filled with 0xa7 and what is handed out with 0xa9; a red zone of at
+ * least 8 bytes lies behind each block, and before all but the first of a page. They are looked at
+ * by each allocation and free, by dma_pool_destroy(), and here. Messages name the call sites of the
+ * last allocation and free as PROGRAM+0x1234, which addr2line(1) takes; dma_pool_destroy() names
+ * those who have blocks yet. All frees that race are told apart.
+ *
+ * It is decided when a pool is made: by pool_debug in the device's struct dmaland_options, or by the
+ * environment variable DMALAND_POOL_DEBUG, which is 1, or names of pools with commas between them.
+ * The pool then works without magazines, under a lock, and takes up to twice the memory; from 4081
+ * bytes a block on, a page more for each.
+ *
+ * Context: any thread; what others do meanwhile with the pool is no corruption.
+ * Return: how many blocks are corrupted, each reported in the log; -EOPNOTSUPP when the pool is not
+ * in debug mode; -ENOMEM.
+ */
+int dmaland_pool_check(struct dma_pool *pool);
+
+/**
  * struct dmaland_pool_stats - figures of one pool
  * @name:       its name
  * @block_size: bytes of a block, rounded

@@ -234,6 +234,7 @@ struct dmaland_device *dmaland_open(const char *text, const struct dmaland_optio
 		error_set(ENOMEM, "no memory for a device");
 		goto free_spec;
 	}
+	dev->pool_debug = options.pool_debug;
 	backend = backend_find(&spec);
 	if (!backend)
 		goto free_device;

@@ -19,6 +19,7 @@ struct dmaland_device {
 	struct arena_tenant orphans;  /* has the pages of pools that were destroyed busy */
 	struct pool_list pools;
 	struct streaming streaming;
+	bool pool_debug; /* from the options: all of them */
 	uint16_t vendor, id;
 	bool disowned;		     /* this is the child of a fork: arena->disowned too */
 	struct dmaland_device *next; /* in the list of those that are open: fork.c */

@@ -53,6 +53,8 @@ struct dma_pool *dma_pool_create_node(const char *name, struct dmaland_device *d
 		.list = &dev->pools,
 		.orphans = &dev->orphans,
 		.name = dev->function->name,
+		.debug = dev->pool_debug || pool_debug_wanted(name),
+		.annotate = pool_annotate_wanted(),
 	};
 	return pool_create(name, &place, size, align, boundary);
 }

@@ -21,7 +21,6 @@
 #include "pool/pool_internal.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,16 +29,21 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "pool/debug.h"
 
-/* The kernel's smallest block: a pointer and a dma address (mm/dmapool.c). */
-#define POOL_BLOCK_MIN 16
+/* Where the public call came from, inside it; a function inlined into it may ask too. */
+#define CALL_SITE __builtin_return_address(0)
 
 static void pool_block_err(struct dma_pool *pool, const void *vaddr, dma_addr_t handle,
-			   const char *what)
+			   const char *what, const void *site)
 {
+	char more[256] = "";
+
 	pool_note_bad(pool, 1);
-	log_line(DMALAND_LOG_ERR, "%s: dma_pool_free %s, %p/%llx %s", pool->place.name, pool->name,
-		 vaddr, (unsigned long long)handle, what);
+	if (pool->debug)
+		debug_describe(pool, vaddr, site, more, sizeof(more));
+	log_line(DMALAND_LOG_ERR, "%s: dma_pool_free %s, %p/%llx %s%s", pool->place.name,
+		 pool->name, vaddr, (unsigned long long)handle, what, more);
 }
 
 /* ---- alloc ---- */
@@ -70,7 +74,7 @@ static bool take_one(struct dma_pool *pool, struct block *block)
 			*block = unit_block(pool, code);
 	} while (n && state_read(block->state) != BLOCK_FREE);
 	if (n)
-		state_write(block->state, BLOCK_OUT);
+		state_write(block->state, pool->debug ? BLOCK_MOVING : BLOCK_OUT);
 	pool_note_fill(pool);
 	pthread_spin_unlock(&pool->lock);
 	return n;
@@ -81,12 +85,12 @@ static bool take_by_magazine(struct dma_pool *pool, struct magazine *m, struct b
 	while (m->top != m->begin || magazine_fill(pool, m)) {
 		if (block_take(pool, m, block))
 			return true;
-		pool_block_err(pool, block->vaddr, block->handle, "already free");
+		pool_block_err(pool, block->vaddr, block->handle, "already free", NULL);
 	}
 	return false;
 }
 
-static bool take_slowly(struct dma_pool *pool, gfp_t gfp, struct block *block)
+static bool take_slowly(struct dma_pool *pool, gfp_t gfp, struct block *block, const void *site)
 {
 	struct magazine *m;
 
@@ -102,15 +106,17 @@ static bool take_slowly(struct dma_pool *pool, gfp_t gfp, struct block *block)
 			__atomic_fetch_add(&pool->refused, 1, __ATOMIC_RELAXED);
 			return false;
 		}
+	if (unlikely(pool->debug))
+		debug_alloc(pool, gfp, block, site);
 	return true;
 }
 
 static __attribute__((noinline)) void *alloc_slowly(struct dma_pool *pool, gfp_t gfp,
-						    dma_addr_t *handle)
+						    dma_addr_t *handle, const void *site)
 {
 	struct block block;
 
-	if (!take_slowly(pool, gfp, &block))
+	if (!take_slowly(pool, gfp, &block, site))
 		return NULL;
 	if (gfp & __GFP_ZERO)
 		memset(block.vaddr, 0, pool->size);
@@ -123,8 +129,15 @@ static __attribute__((noinline, cold)) void *alloc_after_copy(struct dma_pool *p
 							      dma_addr_t *handle, void *copy,
 							      dma_addr_t copy_handle)
 {
-	pool_block_err(pool, copy, copy_handle, "already free");
-	return alloc_slowly(pool, gfp, handle);
+	pool_block_err(pool, copy, copy_handle, "already free", NULL);
+	return alloc_slowly(pool, gfp, handle, NULL);
+}
+
+/* Apart, so that dma_pool_alloc() needs no stack frame. */
+static __attribute__((noinline, cold)) void *alloc_from_nothing(void)
+{
+	error_set(EINVAL, "dma_pool_alloc: no pool");
+	return NULL;
 }
 
 void *dma_pool_alloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle)
@@ -132,13 +145,11 @@ void *dma_pool_alloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle)
 	struct magazine *m;
 	struct block block;
 
-	if (unlikely(!pool)) {
-		error_set(EINVAL, "dma_pool_alloc: no pool");
-		return NULL;
-	}
+	if (unlikely(!pool))
+		return alloc_from_nothing();
 	m = magazine_of(pool);
 	if (unlikely(m->top == m->begin))
-		return alloc_slowly(pool, gfp, handle);
+		return alloc_slowly(pool, gfp, handle, CALL_SITE);
 	if (unlikely(!block_take(pool, m, &block)))
 		return alloc_after_copy(pool, gfp, handle, block.vaddr, block.handle);
 	*handle = block.handle;
@@ -162,7 +173,7 @@ static size_t take_several(struct dma_pool *pool, struct magazine *m, size_t n, 
 		struct block block = block_decode(pool, *--top);
 
 		if (unlikely(state_read(block.state) != BLOCK_FREE)) {
-			pool_block_err(pool, block.vaddr, block.handle, "already free");
+			pool_block_err(pool, block.vaddr, block.handle, "already free", NULL);
 			break;
 		}
 		state_write(block.state, BLOCK_OUT);
@@ -186,7 +197,7 @@ size_t dmaland_pool_alloc_bulk(struct dma_pool *pool, gfp_t gfp, size_t n, void 
 		struct block block;
 
 		got += take_several(pool, magazine_of(pool), n - got, vaddrs + got, handles + got);
-		if (got == n || !take_slowly(pool, gfp, &block))
+		if (got == n || !take_slowly(pool, gfp, &block, CALL_SITE))
 			break;
 		vaddrs[got] = block.vaddr;
 		handles[got++] = block.handle;
@@ -199,13 +210,25 @@ size_t dmaland_pool_alloc_bulk(struct dma_pool *pool, gfp_t gfp, size_t n, void 
 
 /* ---- free ---- */
 
+static void put_watched(struct dma_pool *pool, block_code code, const void *site)
+{
+	struct block block = unit_block(pool, code);
+
+	if (!debug_free(pool, code, site))
+		pool_block_err(pool, block.vaddr, block.handle, "already free", site);
+}
+
 static __attribute__((noinline)) void put_slowly(struct dma_pool *pool, block_code code,
-						 uint8_t *state)
+						 uint8_t *state, const void *site)
 {
 	struct magazine *m;
 
 	if (pool_is_disowned(pool)) {
 		error_forked(pool->place.name);
+		return;
+	}
+	if (unlikely(pool->debug)) {
+		put_watched(pool, code, site);
 		return;
 	}
 	m = magazine_get(pool, GFP_ATOMIC);
@@ -222,14 +245,15 @@ static __attribute__((noinline)) void put_slowly(struct dma_pool *pool, block_co
 	__atomic_store_n(&m->top, m->top + 1, __ATOMIC_RELAXED);
 }
 
-/* The block is out and now the thread's. */
-static inline void block_put(struct dma_pool *pool, block_code code, uint8_t *state)
+/* The block is out and now the thread's. Site: NULL means where the public call came from. */
+static inline __attribute__((always_inline)) void block_put(struct dma_pool *pool, block_code code,
+							    uint8_t *state, const void *site)
 {
 	struct magazine *m = magazine_of(pool);
 	block_code *top = m->top;
 
 	if (unlikely(top == m->end)) {
-		put_slowly(pool, code, state);
+		put_slowly(pool, code, state, site ? site : CALL_SITE);
 		return;
 	}
 	state_write(state, BLOCK_FREE);
@@ -238,44 +262,46 @@ static inline void block_put(struct dma_pool *pool, block_code code, uint8_t *st
 }
 
 static __attribute__((noinline, cold)) void bad_vaddr(struct dma_pool *pool, void *vaddr,
-						      dma_addr_t handle)
+						      dma_addr_t handle, const void *site)
 {
-	pool_block_err(pool, vaddr, handle, "(bad vaddr)");
+	pool_block_err(pool, vaddr, handle, "(bad vaddr)", site);
 }
 
 static __attribute__((noinline, cold)) void bad_dma(struct dma_pool *pool, void *vaddr,
-						    dma_addr_t handle)
+						    dma_addr_t handle, const void *site)
 {
-	pool_block_err(pool, vaddr, handle, "(bad dma)");
+	pool_block_err(pool, vaddr, handle, "(bad dma)", site);
 }
 
 /* Also for the waste behind the last block, whose state is never "out". */
 static __attribute__((noinline, cold)) void already_free(struct dma_pool *pool, void *vaddr,
-							 dma_addr_t handle, uint64_t number)
+							 dma_addr_t handle, uint64_t number,
+							 const void *site)
 {
 	pool_block_err(pool, vaddr, handle,
-		       number < pool->per_unit ? "already free" : "(bad vaddr)");
+		       number < pool->per_unit ? "already free" : "(bad vaddr)", site);
 }
 
 /* The checks that are left once the block's number is known, then the free. */
 static inline __attribute__((always_inline)) void block_free(struct dma_pool *pool, void *vaddr,
 							     dma_addr_t handle,
 							     const struct page *unit, size_t index,
-							     uint64_t number)
+							     uint64_t number, const void *site)
 {
 	uint8_t *state = unit->unit.state + number;
 
 	if (unlikely(handle != (uintptr_t)vaddr + unit->dma_offset))
-		bad_dma(pool, vaddr, handle);
+		bad_dma(pool, vaddr, handle, site ? site : CALL_SITE);
 	else if (unlikely(state_read(state) != BLOCK_OUT))
-		already_free(pool, vaddr, handle, number);
+		already_free(pool, vaddr, handle, number, site ? site : CALL_SITE);
 	else
-		block_put(pool, block_encode(index, number), state);
+		block_put(pool, block_encode(index, number), state, site);
 }
 
 /* Not the start of a block; or a unit of several pages, or with waste between its blocks. */
 static __attribute__((noinline)) void free_odd_block(struct dma_pool *pool, void *vaddr,
-						     dma_addr_t handle, size_t index)
+						     dma_addr_t handle, size_t index,
+						     const void *site)
 {
 	const struct page *page = &pool->pages[index];
 	size_t offset = ((size_t)page->run_offset << ARENA_PAGE_SHIFT) +
@@ -283,10 +309,10 @@ static __attribute__((noinline)) void free_odd_block(struct dma_pool *pool, void
 	uint32_t number = unit_block_number(pool, offset);
 
 	if (number == UINT32_MAX)
-		bad_vaddr(pool, vaddr, handle);
+		bad_vaddr(pool, vaddr, handle, site);
 	else
 		block_free(pool, vaddr, handle, page - page->run_offset, index - page->run_offset,
-			   number);
+			   number, site);
 }
 
 /*
@@ -303,11 +329,11 @@ static inline __attribute__((always_inline)) void pool_free(struct dma_pool *poo
 	uint64_t product = ((uintptr_t)vaddr & (ARENA_PAGE - 1)) * (uint64_t)pool->reciprocal;
 
 	if (unlikely(offset >= pool->window_size || page_tenant(page) != &pool->tenant))
-		bad_vaddr(pool, vaddr, handle);
+		bad_vaddr(pool, vaddr, handle, CALL_SITE);
 	else if (unlikely((uint32_t)product >= pool->reciprocal))
-		free_odd_block(pool, vaddr, handle, index);
+		free_odd_block(pool, vaddr, handle, index, CALL_SITE);
 	else
-		block_free(pool, vaddr, handle, page, index, product >> 32);
+		block_free(pool, vaddr, handle, page, index, product >> 32, NULL);
 }
 
 void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
@@ -372,50 +398,6 @@ void dmaland_pool_free_bulk(struct dma_pool *pool, size_t n, void **vaddrs,
 
 /* ---- create and destroy ---- */
 
-/* The checks of dma_pool_create() in the kernel's order (mm/dmapool.c); fills in the geometry. */
-static int pool_carve(struct dma_pool *pool, size_t size, size_t align, size_t boundary)
-{
-	size_t segment;
-
-	if (align == 0)
-		align = 1;
-	if (!is_power_of_two(align))
-		return error_set(EINVAL, "dma_pool_create %s: alignment %zu is not a power of two",
-				 pool->name, align);
-	if (size == 0 || size > INT_MAX)
-		return error_set(EINVAL, "dma_pool_create %s: size %zu is not from 1 to %d",
-				 pool->name, size, INT_MAX);
-	if (size < POOL_BLOCK_MIN)
-		size = POOL_BLOCK_MIN;
-	size = align_up(size, align);
-	if (size > INT_MAX)
-		return error_set(EINVAL, "dma_pool_create %s: alignment %zu makes the size %zu",
-				 pool->name, align, size);
-	pool->unit_size = size > ARENA_PAGE ? size : ARENA_PAGE;
-	if (boundary == 0)
-		boundary = pool->unit_size;
-	else if (boundary < size || !is_power_of_two(boundary))
-		return error_set(EINVAL,
-				 "dma_pool_create %s: boundary %zu must be a power of two and not "
-				 "below the size of a block, %zu rounded to its alignment",
-				 pool->name, boundary, size);
-
-	/* A unit with several blocks is one page, so that a boundary inside is a power of two. */
-	segment = boundary < pool->unit_size ? boundary : pool->unit_size;
-	if (segment % size == 0)
-		segment = pool->unit_size; /* blocks meet this boundary by themselves */
-	pool->size = (uint32_t)size;
-	pool->segment_log2 = (uint32_t)__builtin_ctzll(power_of_two_covering(segment));
-	pool->per_segment = (uint32_t)(segment / size);
-	pool->per_unit = pool->per_segment * (uint32_t)(pool->unit_size / segment);
-	pool->unit_align = power_of_two_covering(pool->unit_size);
-	pool->state_count = pool->per_unit + (pool->unit_size - pool->per_unit * size >= 1);
-	pool->words = (pool->per_unit + 63) / 64;
-	if (pool->unit_size == ARENA_PAGE && segment == ARENA_PAGE)
-		pool->reciprocal = (uint32_t)(((UINT64_C(1) << 32) + size - 1) / size);
-	return 0;
-}
-
 /* Another pool, or coherent memory, of the domain finds no page any more. */
 static void pool_shrink(struct arena_shrinker *shrinker)
 {
@@ -464,13 +446,16 @@ struct dma_pool *pool_create(const char *name, const struct pool_place *place, s
 	pool->window = (uintptr_t)map->window;
 	pool->window_size = map->count << ARENA_PAGE_SHIFT;
 	snprintf(pool->name, sizeof(pool->name), "%s", name ? name : "");
-	if (pool_carve(pool, size, align, boundary))
+	pool->debug = (place->debug ? POOL_CHECKED : 0) | (place->annotate ? POOL_ANNOTATED : 0);
+	if (pool_lay_out(pool, size, align, boundary))
 		goto fail;
 	pthread_spin_init(&pool->lock, PTHREAD_PROCESS_PRIVATE);
-	if (units_prepare(pool) || magazines_begin(pool)) {
+	if (units_prepare(pool) || (!pool->debug && magazines_begin(pool))) {
 		units_end(pool);
 		goto fail;
 	}
+	if (pool->debug)
+		debug_begin(pool);
 	pool->shrinker.shrink = pool_shrink;
 	arena_add_shrinker(place->arena, &pool->shrinker);
 	arena_prepare(place->arena, &pool->tenant);
@@ -488,6 +473,8 @@ void dma_pool_destroy(struct dma_pool *pool)
 	list_remove(pool->place.list, pool);
 	arena_remove_shrinker(pool->place.arena, &pool->shrinker);
 	magazines_end(pool);
+	if (pool->debug)
+		debug_end(pool);
 	if (units_end(pool))
 		log_line(DMALAND_LOG_ERR, "%s: dma_pool_destroy %s busy", pool->place.name,
 			 pool->name);

@@ -5,6 +5,8 @@
 #ifndef POOL_POOL_H
 #define POOL_POOL_H
 
+#include <stdbool.h>
+
 #include <dmaland/pool.h>
 #include "memory/arena.h"
 
@@ -21,6 +23,8 @@ struct pool_place {
 	struct pool_list *list;
 	struct arena_tenant *orphans; /* takes over pages of pools that are destroyed busy */
 	const char *name;	      /* the device's, for messages */
+	bool debug;		      /* poison, red zones, call sites */
+	bool annotate;		      /* AddressSanitizer or Valgrind is to know what is free */
 };
 
 struct dma_pool *pool_create(const char *name, const struct pool_place *place, size_t size,
@@ -28,6 +32,12 @@ struct dma_pool *pool_create(const char *name, const struct pool_place *place, s
 
 /* In the child of a fork: this thread has no magazines, and what others were at is left alone. */
 void magazines_disown(void);
+
+/* Does the environment want pools of this name to be debugged? */
+bool pool_debug_wanted(const char *name);
+
+/* Is AddressSanitizer or Valgrind there? */
+bool pool_annotate_wanted(void);
 
 /* Fill in up to n; how many there are. */
 size_t pool_list_stats(struct pool_list *list, struct dmaland_pool_stats *stats, size_t n);

@@ -3,8 +3,10 @@
  * pool_internal.h - what the files of this folder share
  *
  *   pool.c       the public calls; the fast paths
+ *   layout.c     where in a unit the blocks lie
  *   magazine.c   each thread's stacks of free blocks
  *   unit.c       units of memory, and the state of every block in them
+ *   debug.c      pools that are watched
  *
  * A block is out with the user or free; its state byte, outside of the device's reach, says which. A
  * free one is unused in its unit, where it has a bit, or parked in a thread's magazine.
@@ -18,7 +20,16 @@
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
-enum block_state { BLOCK_FREE, BLOCK_OUT };
+/* Moving: between the two, in a thread that looks at the block; only in pools with pool->debug. */
+enum block_state { BLOCK_FREE, BLOCK_OUT, BLOCK_MOVING };
+
+/* What a pool without magazines does beside: flags of pool->debug. */
+enum { POOL_CHECKED = 1, POOL_ANNOTATED = 2 };
+
+/* Who had a block last, where the pool is watched: return addresses, NULL for none. */
+struct block_record {
+	const void *allocated, *freed;
+};
 
 /*
  * A free block as magazines hold it: the index of its page in the page map, and its number in its
@@ -79,15 +90,17 @@ struct dma_pool {
 	struct page *pages;
 	uintptr_t window;
 	size_t window_size;
-	size_t slot;	       /* bytes to its magazines in the tables of threads; 0: it has none */
-	uint32_t size;	       /* bytes of a block */
-	uint32_t reciprocal;   /* 2^32 / size, rounded up; 0 where that does not lead to a block */
-	uint32_t per_unit;     /* blocks of a unit */
-	uint32_t state_count;  /* one more where there is waste behind the last block */
-	uint32_t words;	       /* of bits, that a unit has */
+	size_t slot;	      /* bytes to its magazines in the tables of threads; 0: it has none */
+	uint32_t stride;      /* bytes from one block to the next: layout.c */
+	uint32_t reciprocal;  /* 2^32 / stride, rounded up; 0 where that does not lead to a block */
+	uint32_t per_unit;    /* blocks of a unit */
+	uint32_t state_count; /* one more where there is waste behind the last block */
+	uint32_t words;	      /* of bits, that a unit has */
 	uint32_t segment_log2; /* log2 of the boundary inside a unit */
 	uint32_t per_segment;  /* blocks before each boundary */
 	uint32_t half_max;     /* blocks that half a magazine may hold; 0: no magazines */
+	uint32_t size;	       /* bytes of a block */
+	uint32_t debug;	       /* POOL_CHECKED, POOL_ANNOTATED */
 	size_t unit_size;      /* bytes */
 	size_t unit_align;
 	struct pool_place place;
@@ -163,6 +176,14 @@ static inline void pool_note_fill(struct dma_pool *pool)
 		pool->high_water = away;
 }
 
+/* ---- layout.c ---- */
+
+/*
+ * The checks of dma_pool_create() in the kernel's order (mm/dmapool.c); fills in the layout. 0 or
+ * -EINVAL in words.
+ */
+int pool_lay_out(struct dma_pool *pool, size_t size, size_t align, size_t boundary);
+
 /* ---- unit.c ---- */
 
 /* Units hang in lists by the index of their first page; this ends them. */
@@ -182,7 +203,7 @@ static inline struct block block_decode(const struct dma_pool *pool, block_code 
 	struct block block;
 
 	block.state = page->unit.state + number;
-	block.vaddr = page->unit.base + number * pool->size;
+	block.vaddr = page->unit.base + number * pool->stride;
 	block.handle = (uintptr_t)block.vaddr + page->dma_offset;
 	return block;
 }
@@ -195,6 +216,15 @@ struct block unit_block(const struct dma_pool *pool, block_code code);
  * reciprocal there is a shorter way, in pool.c.
  */
 uint32_t unit_block_number(const struct dma_pool *pool, size_t offset);
+
+/* Records of the unit's blocks, in pools that are watched. */
+struct block_record *unit_records(const struct dma_pool *pool, const struct page *unit);
+
+/*
+ * The indexes of the pool's units; how many. By the time that they are looked at, some may be units
+ * no more: then their page is not the pool's. NULL when there is no memory. The caller frees.
+ */
+uint32_t *units_list(struct dma_pool *pool, size_t *count);
 
 /* Take up to n unused blocks; codes[] has the lowest last. Lock held. How many. */
 uint32_t units_take(struct dma_pool *pool, block_code *codes, uint32_t n);

@@ -21,6 +21,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "pool/debug.h"
 
 /* State arrays kept ready for GFP_ATOMIC, where a unit has more blocks than its entry holds. */
 #define UNIT_SPARE_ARRAYS ARENA_RESERVE_PAGES
@@ -39,7 +40,7 @@ struct block unit_block(const struct dma_pool *pool, block_code code)
 	struct block block = block_decode(pool, code);
 	uint32_t number = code & CODE_NUMBER_MASK;
 	uint32_t segment = number / pool->per_segment;
-	uint32_t waste = (1u << pool->segment_log2) - pool->per_segment * pool->size;
+	uint32_t waste = (1u << pool->segment_log2) - pool->per_segment * pool->stride;
 
 	block.vaddr += (size_t)segment * waste;
 	block.handle += (size_t)segment * waste;
@@ -54,8 +55,8 @@ uint32_t unit_block_number(const struct dma_pool *pool, size_t offset)
 		return offset ? UINT32_MAX : 0;
 	segment = (uint32_t)offset >> pool->segment_log2;
 	in_segment = (uint32_t)offset & ((1u << pool->segment_log2) - 1);
-	number = in_segment / pool->size;
-	if (number >= pool->per_segment || number * pool->size != in_segment)
+	number = in_segment / pool->stride;
+	if (number >= pool->per_segment || number * pool->stride != in_segment)
 		return UINT32_MAX;
 	return segment * pool->per_segment + number;
 }
@@ -64,26 +65,39 @@ uint32_t unit_block_number(const struct dma_pool *pool, size_t offset)
 
 static bool states_inline(const struct dma_pool *pool)
 {
-	return pool->state_count <= sizeof(((struct page *)NULL)->unit.inline_state);
+	return pool->state_count <= sizeof(((struct page *)NULL)->unit.inline_state) &&
+	       !pool->debug;
 }
 
 /*
- * An array for a unit: its words of bits where there are several, then the states, where it points.
- * A spare one has a pointer where the states will be.
+ * An array for a unit: in pools that are watched, a record a block; its words of bits where there are
+ * several; then the states, where it points. A spare one has a pointer where the states will be.
  */
+static size_t states_begin(const struct dma_pool *pool)
+{
+	size_t records = pool->debug ? pool->per_unit * sizeof(struct block_record) : 0;
+
+	return records + (pool->words > 1 ? pool->words * sizeof(uint64_t) : 0);
+}
+
+struct block_record *unit_records(const struct dma_pool *pool, const struct page *unit)
+{
+	void *array = unit->unit.state - states_begin(pool);
+
+	return array;
+}
+
 static uint8_t *states_make(const struct dma_pool *pool)
 {
-	size_t before = pool->words > 1 ? pool->words * sizeof(uint64_t) : 0;
-	size_t states =
-		pool->state_count > sizeof(uint8_t *) ? pool->state_count : sizeof(uint8_t *);
-	uint8_t *array = calloc(1, before + states);
+	size_t size = pool->state_count > sizeof(uint8_t *) ? pool->state_count : sizeof(uint8_t *);
+	uint8_t *array = calloc(1, states_begin(pool) + size);
 
-	return array ? array + before : NULL;
+	return array ? array + states_begin(pool) : NULL;
 }
 
 static void states_free(const struct dma_pool *pool, uint8_t *states)
 {
-	free(pool->words > 1 ? states - pool->words * sizeof(uint64_t) : states);
+	free(states - states_begin(pool));
 }
 
 static uint8_t *spare_pop(struct dma_pool *pool)
@@ -295,12 +309,14 @@ static void run_give(struct dma_pool *pool)
 /* Several pages at a time, the more the larger the pool; the first is for now, the others wait. */
 static struct page *run_take(struct dma_pool *pool, gfp_t gfp)
 {
-	size_t want = pool->unit_count / 4 < UNIT_RUN_MAX ? pool->unit_count / 4 : UNIT_RUN_MAX;
 	struct page *first, *old;
-	size_t n, old_pages;
+	size_t want, n, old_pages;
 
 	if (pool->unit_size != ARENA_PAGE)
 		return NULL;
+	pthread_spin_lock(&pool->lock);
+	want = pool->unit_count / 4 < UNIT_RUN_MAX ? pool->unit_count / 4 : UNIT_RUN_MAX;
+	pthread_spin_unlock(&pool->lock);
 	n = arena_take_pages(pool->place.arena, &pool->uncarved, want, gfp, &first);
 	if (!n)
 		return NULL;
@@ -327,6 +343,12 @@ static int unit_get(struct dma_pool *pool, gfp_t gfp, struct page **unit)
 			  gfp, unit);
 }
 
+static void unit_set_tenant(struct page *unit, struct arena_tenant *tenant)
+{
+	for (uint32_t i = 0; i < unit->run_pages; i++)
+		page_set_tenant(&unit[i], tenant);
+}
+
 /* Make a unit of pages that `uncarved` has. */
 static void unit_carve(struct dma_pool *pool, struct page *unit, uint8_t *states)
 {
@@ -336,8 +358,9 @@ static void unit_carve(struct dma_pool *pool, struct page *unit, uint8_t *states
 	unit->unit.base = pagemap_address(&pool->place.arena->pagemap, unit);
 	unit->unit.state = states;
 	unit_fill(pool, unit);
-	for (uint32_t i = 0; i < unit->run_pages; i++) /* frees may look at it now */
-		page_set_tenant(&unit[i], &pool->tenant);
+	if (unlikely(pool->debug))
+		debug_unit_begin(pool, unit);
+	unit_set_tenant(unit, &pool->tenant); /* frees may look at it now */
 
 	pthread_spin_lock(&pool->lock);
 	unit_push(pool, &pool->units, unit);
@@ -399,6 +422,8 @@ static void units_give(struct dma_pool *pool, uint32_t list)
 
 		list = unit->unit.next;
 
+		if (unlikely(pool->debug))
+			debug_unit_end(pool, unit);
 		if (!states_inline(pool))
 			states_free(pool, unit->unit.state);
 		arena_give(pool->place.arena, unit);
@@ -421,6 +446,7 @@ size_t units_trim(struct dma_pool *pool, size_t max)
 			continue;
 		}
 		*link = unit->unit.next;
+		unit_set_tenant(unit, &pool->uncarved); /* nobody finds it any more */
 		unit_push(pool, &idle, unit);
 		pool->unit_count--;
 		pool->unused -= pool->per_unit;
@@ -478,6 +504,8 @@ static void unit_end(struct arena *arena, struct page *unit, void *context)
 		return;
 	}
 	end->busy = true;
+	if (unlikely(end->pool->debug))
+		debug_unit_end(end->pool, unit);
 	if (!states_inline(end->pool))
 		states_free(end->pool, unit->unit.state);
 	arena_hand_over(arena, unit, end->pool->place.orphans);
@@ -495,4 +523,33 @@ bool units_end(struct dma_pool *pool)
 	while ((states = spare_pop(pool)))
 		states_free(pool, states);
 	return end.busy;
+}
+
+struct list {
+	const struct dma_pool *pool;
+	uint32_t *units;
+	size_t count, max;
+};
+
+static void unit_list(struct arena *arena, struct page *unit, void *context)
+{
+	struct list *list = context;
+
+	(void)arena;
+	if (page_tenant(unit) == &list->pool->tenant && list->count < list->max)
+		list->units[list->count++] = (uint32_t)(unit - list->pool->pages);
+}
+
+uint32_t *units_list(struct dma_pool *pool, size_t *count)
+{
+	struct list list = {.pool = pool};
+
+	pthread_spin_lock(&pool->lock);
+	list.max = pool->unit_count;
+	pthread_spin_unlock(&pool->lock);
+	list.units = malloc((list.max + 1) * sizeof(*list.units));
+	if (list.units && list.max)
+		arena_for_each_run(pool->place.arena, pool->place.limits, unit_list, &list);
+	*count = list.count;
+	return list.units;
 }

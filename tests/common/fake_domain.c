@@ -292,7 +292,13 @@ void fake_place_open(struct fake_place *p, const struct iova_range *ranges, size
 	p->limits.coherent_mask = p->limits.streaming_mask = DMA_BIT_MASK(64);
 	p->coherent.limits = p->orphans.limits = &p->limits;
 	pthread_mutex_init(&p->pools.lock, NULL);
-	p->place = (struct pool_place){p->arena, &p->limits, &p->pools, &p->orphans, "fake"};
+	p->place = (struct pool_place){
+		.arena = p->arena,
+		.limits = &p->limits,
+		.list = &p->pools,
+		.orphans = &p->orphans,
+		.name = "fake",
+	};
 }
 
 void fake_place_close(struct fake_place *p)
