@@ -2,7 +2,8 @@
 /*
  * test_linux.c - lines of Linux 4.6 compile unchanged with <dmaland/linux.h>, and work
  *
- * The lines marked "4.6" stand in drivers/nvme/host/pci.c; the structs around them are ours.
+ * The lines marked "4.6" stand in drivers/nvme/host/pci.c and drivers/net/ethernet/realtek/r8169.c; the
+ * structs around them are ours.
  */
 #include "test.h"
 
@@ -67,6 +68,54 @@ static void lines_of_nvme_compile_unchanged_and_work(void **state)
 	fake_place_close(&place);
 }
 
+/* The descriptor's address is all that the driver keeps of a mapping. */
+struct RxDesc {
+	__le32 opts1, opts2;
+	__le64 addr;
+};
+
+static int rx_buf_sz = 16383;
+
+static void *rtl8169_align(void *data)
+{
+	return (void *)ALIGN((unsigned long)data, 16);
+}
+
+static void lines_of_r8169_compile_unchanged_and_work(void **state)
+{
+	struct dmaland_streaming_stats before, after;
+	struct device *d = dmaland_open("soft:", NULL);
+	struct RxDesc rx, *desc = &rx;
+	static char data[20000];
+	char packet[60] = "a packet", *addr = packet;
+	u32 len = sizeof(packet);
+	dma_addr_t mapping;
+
+	(void)state;
+	assert_non_null(d);
+	log_clear();
+	dmaland_get_streaming_stats(d, &before);
+	mapping = dma_map_single(d, rtl8169_align(data), rx_buf_sz, DMA_FROM_DEVICE); /* 4.6 */
+	if (dma_mapping_error(d, mapping))					      /* 4.6 */
+		fail_msg("%s", dmaland_last_error());
+	desc->addr = cpu_to_le64(mapping);
+	dma_sync_single_for_cpu(d, le64_to_cpu(desc->addr), len, DMA_FROM_DEVICE);
+	dma_sync_single_for_device(d, le64_to_cpu(desc->addr), len, DMA_FROM_DEVICE);
+	dma_unmap_single(d, le64_to_cpu(desc->addr), rx_buf_sz, DMA_FROM_DEVICE); /* 4.6 */
+
+	mapping = dma_map_single(d, addr, len, DMA_TO_DEVICE); /* 4.6 */
+	assert_int_equal(dma_mapping_error(d, mapping), 0);
+	desc->addr = cpu_to_le64(mapping);
+	dma_unmap_single(d, le64_to_cpu(desc->addr), len, DMA_TO_DEVICE); /* 4.6 */
+
+	dmaland_get_streaming_stats(d, &after);
+	assert_int_equal(after.mapped, before.mapped + 1);
+	assert_int_equal(after.bounced_small, before.bounced_small + 1);
+	assert_int_equal(after.live_mapped + after.live_bounced, 0);
+	assert_string_equal(log_text(), "");
+	dmaland_close(d);
+}
+
 static void helpers_agree_with_the_kernels(void **state)
 {
 	struct outer {
@@ -90,6 +139,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(lines_of_nvme_compile_unchanged_and_work),
+		cmocka_unit_test(lines_of_r8169_compile_unchanged_and_work),
 		cmocka_unit_test(helpers_agree_with_the_kernels),
 	};
 
