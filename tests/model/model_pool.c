@@ -86,10 +86,11 @@ struct held {
 };
 
 /* Blocks that are out never overlap, keep their content, and go back exactly once. */
-static void random_sequence(size_t size, size_t align, size_t boundary, uint64_t seed)
+static void random_sequence(const struct pool_place *where, size_t size, size_t align,
+			    size_t boundary, uint64_t seed)
 {
 	enum { MAX = 700 };
-	struct dma_pool *pool = pool_create("model", &place.place, size, align, boundary);
+	struct dma_pool *pool = pool_create("model", where, size, align, boundary);
 	static struct held held[MAX];
 	struct dmaland_pool_stats stats;
 	size_t count = 0, bad = 0;
@@ -121,6 +122,8 @@ static void random_sequence(size_t size, size_t align, size_t boundary, uint64_t
 	dmaland_pool_get_stats(pool, &stats);
 	assert_int_equal(stats.in_use, count);
 	assert_int_equal(stats.bad_frees, bad);
+	assert_int_equal(dmaland_pool_check(pool), where->debug ? 0 : -EOPNOTSUPP);
+	assert_null(strstr(log_text(), "from byte"));
 	while (count--)
 		dma_pool_free(pool, held[count].vaddr, held[count].handle);
 	dma_pool_destroy(pool);
@@ -130,10 +133,14 @@ static void random_sequence(size_t size, size_t align, size_t boundary, uint64_t
 static void random_sequences_keep_blocks_apart(void **state)
 {
 	static const size_t sizes[] = {16, 24, 64, 68, 256, 1000, 4096, 5000};
+	struct pool_place debug = place.place;
 
 	(void)state;
-	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
-		random_sequence(sizes[i], 8, 8192, 1 + i);
+	debug.debug = true;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		random_sequence(&place.place, sizes[i], 8, 8192, 1 + i);
+		random_sequence(&debug, sizes[i], 8, 8192, 101 + i);
+	}
 	assert_int_equal(place.arena->free_pages, place.arena->pages);
 }
 
