@@ -96,9 +96,9 @@ struct domain {
 	uint32_t mappings;
 	uint64_t memory_limit; /* bytes, from the options; 0: none */
 	uint64_t memory;       /* bytes provided now */
-	size_t copy_below;     /* bytes under which copying is cheaper than map and unmap; 0: unknown */
-	void *owner;	       /* floor 6 keeps the domain's arena here */
-	void *mappings_owner;  /* and the space of its streaming mappings here */
+	size_t copy_below; /* bytes under which copying is cheaper than map and unmap; 0: unknown */
+	void *owner;	   /* floor 6 keeps the domain's arena here */
+	void *mappings_owner; /* and the space of its streaming mappings here */
 };
 
 struct pci_function_ops {

@@ -28,7 +28,8 @@ struct revoke_queue {
 	unsigned int limit;  /* entries */
 	uint64_t timeout_ns; /* since the first of them began to wait */
 
-	pthread_mutex_t lock; /* held while the domain unmaps: who flushes waits for others' flushes */
+	pthread_mutex_t
+		lock; /* held while the domain unmaps: who flushes waits for others' flushes */
 	struct revoke_entry *entries; /* room for limit of them */
 	unsigned int count;
 	uint64_t since_ns;

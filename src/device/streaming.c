@@ -89,8 +89,9 @@ int sg_alloc_table(struct sg_table *table, unsigned int nents, gfp_t gfp)
 	if (nents == 0)
 		return error_set(EINVAL, "sg_alloc_table: a list has one element at least");
 	if (!(gfp & __GFP_RECLAIM))
-		return error_set(ENOMEM, "sg_alloc_table: lists come from malloc(), which may enter "
-					 "the kernel: allocate ahead with GFP_KERNEL");
+		return error_set(ENOMEM,
+				 "sg_alloc_table: lists come from malloc(), which may enter "
+				 "the kernel: allocate ahead with GFP_KERNEL");
 	table->sgl = calloc(nents, sizeof(*table->sgl));
 	if (!table->sgl)
 		return error_set(ENOMEM, "no memory for a list of %u elements", nents);

@@ -46,7 +46,7 @@ void iova_cache_fini(struct iova_cache *cache)
 
 	iova_cache_trim(cache);
 	for (size_t i = 0; i < IOVA_SHARDS; i++) {
-		for (size_t class = 0; class < IOVA_SLOT_GRANULES; class++)
+		for (size_t class = 0; class < IOVA_SLOT_GRANULES; class ++)
 			for (slab = cache->shards[i].classes[class].first; slab; slab = next) {
 				next = slab->next;
 				free(slab);
@@ -269,7 +269,7 @@ void iova_cache_trim(struct iova_cache *cache)
 	struct iova_slab *slab;
 
 	for (size_t i = 0; i < IOVA_SHARDS; i++)
-		for (size_t class = 0; class < IOVA_SLOT_GRANULES; class++)
+		for (size_t class = 0; class < IOVA_SLOT_GRANULES; class ++)
 			while ((slab = find_idle(cache, &cache->shards[i], class)))
 				slab_end(cache, slab);
 }

@@ -28,9 +28,9 @@ struct iova_place {
 
 /* What is asked of addresses beside their number. */
 struct iova_wish {
-	uint64_t size;	   /* bytes, a multiple of the granule */
-	uint64_t last;	   /* no byte above this */
-	uint64_t boundary; /* none crosses a multiple of this plus 1 */
+	uint64_t size;		     /* bytes, a multiple of the granule */
+	uint64_t last;		     /* no byte above this */
+	uint64_t boundary;	     /* none crosses a multiple of this plus 1 */
 	uint64_t congruent, modulus; /* first % modulus == congruent; a power of two, or 0 */
 };
 

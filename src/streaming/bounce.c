@@ -343,8 +343,7 @@ dma_addr_t bounce_map(struct streaming *s, const struct piece *piece, enum way w
 	slot->nents = piece->nents;
 	/* Always: what the device leaves alone is there again after the copy back. */
 	memcpy(slot->cpu, piece->ptr, piece->size);
-	slot_set(slot, SLOT_LIVE,
-		 offset || piece->nents ? 0 : (uint32_t)piece->direction + 1);
+	slot_set(slot, SLOT_LIVE, offset || piece->nents ? 0 : (uint32_t)piece->direction + 1);
 	count_way(s, why);
 	return slot->dma;
 }
@@ -394,7 +393,7 @@ int bounce_prepare(struct streaming *s)
 	int err = 0;
 
 	s->options.no_syscalls = false;
-	for (uint32_t class = 0; !err && class < BOUNCE_CLASSES && class <= last; class++)
+	for (uint32_t class = 0; !err && class < BOUNCE_CLASSES && class <= last; class ++)
 		err = class_prepare(s, class);
 	s->options.no_syscalls = no_syscalls;
 	return err;
@@ -411,7 +410,8 @@ static struct bounce_page *pages_detach(struct streaming *s)
 
 		if (page->owner != s)
 			continue;
-		for (size_t at = 0; at < page_bytes(page->shift - BOUNCE_SHIFT_MIN); at += FRAME_SIZE)
+		for (size_t at = 0; at < page_bytes(page->shift - BOUNCE_SHIFT_MIN);
+		     at += FRAME_SIZE)
 			if (frames_get(s->frames, page->dma + at) == word)
 				frames_set(&s->space->frames, page->dma + at, FRAME_SIZE, 0);
 		page->next_free = list;
@@ -439,7 +439,7 @@ void bounce_end(struct streaming *s)
 	struct bounce_page *page = pages_detach(s), *next;
 
 	for (size_t i = 0; i < SHARDS; i++)
-		for (uint32_t class = 0; class < BOUNCE_CLASSES; class++)
+		for (uint32_t class = 0; class < BOUNCE_CLASSES; class ++)
 			s->shards[i].stacks[class].count = 0;
 	for (; page; page = next) {
 		next = page->next_free;
@@ -448,7 +448,7 @@ void bounce_end(struct streaming *s)
 		page_free(s->space, page);
 		spin_unlock(&s->space->lock);
 	}
-	for (uint32_t class = 0; class < BOUNCE_CLASSES; class++) {
+	for (uint32_t class = 0; class < BOUNCE_CLASSES; class ++) {
 		dma_pool_destroy(s->pools[class]);
 		s->pools[class] = NULL;
 	}

@@ -66,8 +66,9 @@ int frames_reserve(struct frames *frames, dma_addr_t dma, size_t size, bool may_
 		if (frames_word(frames, number << TABLE_SHIFT))
 			continue;
 		if (!may_make)
-			return error_set(ENOMEM, "no bookkeeping is ready for mappings at dma "
-						 "address 0x%llx, and no_syscalls forbids to make it",
+			return error_set(ENOMEM,
+					 "no bookkeeping is ready for mappings at dma "
+					 "address 0x%llx, and no_syscalls forbids to make it",
 					 (unsigned long long)dma);
 		pthread_mutex_lock(&frames->lock);
 		if (!frames_word(frames, number << TABLE_SHIFT))

@@ -121,7 +121,8 @@ static int options_check(const struct streaming *s)
 				 "which no_syscalls forbids",
 				 s->name);
 	if (o->copy_below > BOUNCE_MAX)
-		return error_set(EINVAL, "%s: copy_below is %zu, and at most %zu bytes can be copied",
+		return error_set(EINVAL,
+				 "%s: copy_below is %zu, and at most %zu bytes can be copied",
 				 s->name, o->copy_below, BOUNCE_MAX);
 	return 0;
 }
@@ -301,9 +302,8 @@ int streaming_set_mask(struct streaming *s, uint64_t mask)
 int streaming_set_boundary(struct streaming *s, uint64_t mask)
 {
 	if (mask + 1 && !is_power_of_two(mask + 1))
-		return error_set(EINVAL,
-				 "%s: segment boundary 0x%llx is not a power of two less 1", s->name,
-				 (unsigned long long)mask);
+		return error_set(EINVAL, "%s: segment boundary 0x%llx is not a power of two less 1",
+				 s->name, (unsigned long long)mask);
 	s->own_limits->seg_boundary = mask;
 	bounce_limits_changed(s);
 	return 0;
@@ -334,10 +334,10 @@ static int overlap_check(struct streaming *s, uintptr_t begin, uintptr_t end)
 				 "reaches already",
 				 s->name, (void *)begin);
 	if (other)
-		return error_set(EEXIST,
-				 "%s: %zu bytes at %p overlap %zu bytes at %p, which are registered",
-				 s->name, (size_t)(end - begin), (void *)begin,
-				 other->length, (void *)other->begin);
+		return error_set(
+			EEXIST, "%s: %zu bytes at %p overlap %zu bytes at %p, which are registered",
+			s->name, (size_t)(end - begin), (void *)begin, other->length,
+			(void *)other->begin);
 	return 0;
 }
 
@@ -376,15 +376,17 @@ int streaming_register(struct streaming *s, void *ptr, size_t size)
 	if (err)
 		return err;
 	if (!streaming_can_map(s))
-		return error_set(EOPNOTSUPP,
-				 "%s: memory that exists can't be mapped by the backend %s: take it "
-				 "from dma_alloc_coherent() or a pool instead of registering it",
-				 s->name, s->space->domain->ops->backend);
+		return error_set(
+			EOPNOTSUPP,
+			"%s: memory that exists can't be mapped by the backend %s: take it "
+			"from dma_alloc_coherent() or a pool instead of registering it",
+			s->name, s->space->domain->ops->backend);
 	if (!s->translates)
-		return error_set(EPERM,
-				 "%s: the device is not trusted (trusted=no), and registered memory "
-				 "would be open to it for good",
-				 s->name);
+		return error_set(
+			EPERM,
+			"%s: the device is not trusted (trusted=no), and registered memory "
+			"would be open to it for good",
+			s->name);
 	pthread_mutex_lock(&registered->lock);
 	err = overlap_check(s, begin, begin + size);
 	if (err)

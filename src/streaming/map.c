@@ -52,8 +52,9 @@ int request_check(struct streaming *s, const void *ptr, size_t size,
 	if (!ptr)
 		return error_set(EINVAL, "%s: NULL can't be mapped for the device", s->name);
 	if (size == 0 || size > SIZE_MAX / 2 || (uintptr_t)ptr > UINTPTR_MAX - size)
-		return error_set(EINVAL, "%s: %zu bytes at %p can't be mapped for the device: 1 byte "
-					 "at least, and all inside the address space",
+		return error_set(EINVAL,
+				 "%s: %zu bytes at %p can't be mapped for the device: 1 byte "
+				 "at least, and all inside the address space",
 				 s->name, size, ptr);
 	if (!is_direction(direction))
 		return error_set(EINVAL,
@@ -85,9 +86,8 @@ static inline __attribute__((always_inline)) dma_addr_t arena_address(const stru
 	if (unlikely(!chunk || !__atomic_load_n(&page->tenant, __ATOMIC_ACQUIRE)))
 		return DMA_MAPPING_ERROR;
 	if ((begin ^ end) >> FRAME_SHIFT &&
-	    unlikely(end >= s->window_bytes ||
-		     __atomic_load_n(&s->pages[end >> FRAME_SHIFT].chunk, __ATOMIC_ACQUIRE) !=
-			     chunk))
+	    unlikely(end >= s->window_bytes || __atomic_load_n(&s->pages[end >> FRAME_SHIFT].chunk,
+							       __ATOMIC_ACQUIRE) != chunk))
 		return DMA_MAPPING_ERROR;
 	return (uintptr_t)ptr + page->dma_offset;
 }
@@ -223,7 +223,8 @@ static __attribute__((noinline)) dma_addr_t map_registered(struct streaming *s, 
 	return dma;
 }
 
-static __attribute__((noinline)) dma_addr_t map_in_arena(struct streaming *s, void *ptr, size_t size,
+static __attribute__((noinline)) dma_addr_t map_in_arena(struct streaming *s, void *ptr,
+							 size_t size,
 							 enum dma_data_direction direction,
 							 unsigned long attrs)
 {
@@ -272,6 +273,15 @@ static bool is_registration(uintptr_t word)
 	return (word & FRAME_KIND_MASK) == FRAME_TRANSLATED && word > FRAME_ARENA;
 }
 
+/* Do these bytes lie inside of it? */
+static bool registration_has(uintptr_t word, dma_addr_t dma, size_t size)
+{
+	const struct registration *r = word_place(word).registration;
+	size_t inside = (size_t)(dma - r->dma_offset - r->begin);
+
+	return size <= r->length && inside <= r->length - size;
+}
+
 /* The live slot of this device that dma is in the copy of; or NULL. */
 static struct bounce_slot *live_slot(const struct streaming *s, uintptr_t word, dma_addr_t dma)
 {
@@ -305,18 +315,15 @@ static bool holding_find(const struct streaming *s, uintptr_t word, dma_addr_t d
 		slot = live_slot(s, word, dma);
 		if (!slot)
 			return false;
-		*holding = (struct holding){slot->dma,
-					    slot->size,
-					    slot->original,
-					    slot->plain ? 0 : slot->nents,
-					    slot_direction(slot)};
+		*holding = (struct holding){slot->dma, slot->size, slot->original,
+					    slot->plain ? 0 : slot->nents, slot_direction(slot)};
 		return true;
 	case FRAME_MAPPED:
 		m = live_mapping(s, word);
 		if (!m)
 			return false;
-		*holding = (struct holding){m->dma + m->offset, m->size,    m->original,
-					    m->nents, m->direction};
+		*holding = (struct holding){m->dma + m->offset, m->size, m->original, m->nents,
+					    m->direction};
 		return true;
 	default:
 		return false;
@@ -334,13 +341,13 @@ static bool arena_holds(struct streaming *s, dma_addr_t dma)
 	bool found = false;
 
 	pthread_spin_lock(&arena->lock);
-	for (const struct arena_chunk *chunk = arena->chunks; chunk && !found; chunk = chunk->next) {
+	for (const struct arena_chunk *chunk = arena->chunks; chunk && !found;
+	     chunk = chunk->next) {
 		const struct arena_tenant *tenant;
 
 		if (dma - chunk->memory.dma >= chunk->memory.size)
 			continue;
-		page = pagemap_find(&arena->pagemap,
-				    chunk->memory.cpu + (dma - chunk->memory.dma));
+		page = pagemap_find(&arena->pagemap, chunk->memory.cpu + (dma - chunk->memory.dma));
 		tenant = page->tenant;
 		found = tenant && tenant->limits != &s->bounce_limits;
 	}
@@ -373,7 +380,8 @@ bool piece_check(struct streaming *s, dma_addr_t dma, const struct piece *claim)
 	struct holding holding;
 
 	if (!holding_find(s, word, dma, &holding)) {
-		if (dma != DMA_MAPPING_ERROR && is_translated(s, word, dma))
+		if (dma != DMA_MAPPING_ERROR && is_translated(s, word, dma) &&
+		    (!is_registration(word) || registration_has(word, dma, claim->size)))
 			return true;
 		report_not_allocated(s, dma, claim->size, false);
 		return false;
@@ -403,7 +411,8 @@ void piece_unmap(struct streaming *s, dma_addr_t dma, size_t size,
 			mapped_unmap(s, mapping, attrs);
 		break;
 	default:
-		if (is_registration(word) && direction != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC))
+		if (is_registration(word) && direction != DMA_TO_DEVICE &&
+		    !(attrs & DMA_ATTR_SKIP_CPU_SYNC))
 			s->space->domain->ops->sync(s->space->domain, dma, size, false);
 		break;
 	}
@@ -420,8 +429,8 @@ static __attribute__((noinline)) void unmap_otherwise(struct streaming *s, dma_a
 		piece_unmap(s, dma, size, direction, attrs);
 }
 
-static __attribute__((noinline)) void unmap_bounced(struct streaming *s, dma_addr_t dma, size_t size,
-						    enum dma_data_direction direction,
+static __attribute__((noinline)) void unmap_bounced(struct streaming *s, dma_addr_t dma,
+						    size_t size, enum dma_data_direction direction,
 						    unsigned long attrs, uintptr_t word)
 {
 	struct bounce_page *page = (struct bounce_page *)(word - FRAME_BOUNCE);
@@ -484,12 +493,11 @@ static void sync_holding(struct streaming *s, uintptr_t word, dma_addr_t dma, si
 static void sync_translated(struct streaming *s, uintptr_t word, dma_addr_t dma, size_t size,
 			    bool for_device)
 {
-	const struct registration *registration = word_place(word).registration;
 	struct domain *domain = s->space->domain;
 
 	if (!is_registration(word))
 		return;
-	if (size <= registration->size - (dma - registration->dma))
+	if (registration_has(word, dma, size))
 		domain->ops->sync(domain, dma, size, for_device);
 	else
 		report_not_allocated(s, dma, size, true);

@@ -263,10 +263,11 @@ static bool domain_unmap(struct mapping *mapping)
 	int err = domain->ops->unmap(domain, mapping->dma, mapping->bytes, mapping->maps);
 
 	if (err)
-		log_line(DMALAND_LOG_ERR,
-			 "%s: %zu KiB at dma address 0x%llx stay mapped, and are not used again: %s",
-			 s->name, mapping->bytes >> 10, (unsigned long long)mapping->dma,
-			 error_last());
+		log_line(
+			DMALAND_LOG_ERR,
+			"%s: %zu KiB at dma address 0x%llx stay mapped, and are not used again: %s",
+			s->name, mapping->bytes >> 10, (unsigned long long)mapping->dma,
+			error_last());
 	return !err;
 }
 
@@ -316,8 +317,7 @@ static int mapping_place(struct streaming *s, struct mapping *mapping, const voi
 	return err;
 }
 
-static dma_addr_t mapping_begin(struct streaming *s, struct mapping *mapping,
-				unsigned long attrs)
+static dma_addr_t mapping_begin(struct streaming *s, struct mapping *mapping, unsigned long attrs)
 {
 	dma_addr_t dma = mapping->dma + mapping->offset;
 
@@ -452,7 +452,7 @@ dma_addr_t mapped_bounce(struct streaming *s, const struct piece *piece)
 		goto free_buffer;
 	memcpy(mapping->buffer->cpu + mapping->offset, piece->ptr, piece->size);
 	if (mapped_domain_map(s, mapping->dma, mapping->buffer->cpu, mapping->bytes,
-		       access_of(piece->direction)))
+			      access_of(piece->direction)))
 		goto give;
 	mapping->maps = 1;
 	count_way(s, WAY_UNTRUSTED);

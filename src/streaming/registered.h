@@ -30,8 +30,8 @@ struct registration {
 	uint64_t dma_offset; /* dma address less CPU address, modulo 2^64 */
 	size_t length;	     /* of them; 0: not in use */
 	uint32_t generation;
-	dma_addr_t dma;	      /* of the granules around them */
-	size_t size;	      /* of these */
+	dma_addr_t dma;		 /* of the granules around them */
+	size_t size;		 /* of these */
 	struct iova_place place; /* of the owner's cache */
 	struct streaming *owner;
 	struct registration *next; /* to be used again */
@@ -43,9 +43,9 @@ struct registration {
 struct registered {
 	size_t count;
 	struct frames frames;
-	pthread_mutex_t lock;		/* of those who register; held across system calls */
-	uint32_t spin;			/* of the array; never held across one */
-	struct registration **sorted;	/* by where they begin */
+	pthread_mutex_t lock;	      /* of those who register; held across system calls */
+	uint32_t spin;		      /* of the array; never held across one */
+	struct registration **sorted; /* by where they begin */
 	size_t room;
 	struct registration *unused;
 };

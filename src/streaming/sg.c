@@ -185,8 +185,8 @@ static bool list_holds(struct streaming *s, const struct scatterlist *sg, int ne
 		return false;
 	}
 	for (int i = 0, segment = 0; i < nents; i += n, segment++) {
-		struct piece claim = {sg[i].address, sg[segment].dma_length, direction, 0,
-				      (uint32_t)nents, 0};
+		struct piece claim = {
+			sg[i].address, sg[segment].dma_length, direction, 0, (uint32_t)nents, 0};
 
 		n = segment_entries(&sg[segment], sg + i, nents - i);
 		if (!n) {

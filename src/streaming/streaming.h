@@ -93,7 +93,8 @@ struct streaming_options {
 /* A device's mappings; embedded in it. */
 struct streaming {
 	/* Read by every call, written when the device is set up. */
-	const struct page *pages; /* the arena's, of its window; 0 bytes when it is not translated */
+	const struct page
+		*pages; /* the arena's, of its window; 0 bytes when it is not translated */
 	uintptr_t window;
 	size_t window_bytes;
 	const struct dma_limits *limits;
@@ -120,7 +121,7 @@ struct streaming {
 	struct arena_tenant *orphans;
 	struct dma_pool *pools[BOUNCE_CLASSES];
 
-	uint32_t granules_lock; /* base/spin.h */
+	uint32_t granules_lock;		 /* base/spin.h */
 	struct granule_buffer *granules; /* of devices that are not trusted, not in use */
 	size_t granules_bytes;
 };

@@ -120,16 +120,17 @@ enum slot_state { SLOT_NONE, SLOT_PARKED, SLOT_LIVE };
 /* A block that the pool has given to us: live, or parked in a stack; and who is copied through it. */
 struct bounce_slot {
 	uint32_t state; /* enum slot_state */
-	uint32_t plain; /* live, of a single mapping, at offset 0: its direction plus 1; otherwise 0 */
+	uint32_t
+		plain; /* live, of a single mapping, at offset 0: its direction plus 1; otherwise 0 */
 	size_t size;
 	dma_addr_t dma; /* of the copy */
 	char *cpu;	/* the same, for us; at the block's offset */
 	char *original;
 	struct streaming *owner;
-	uint32_t stack;	 /* where in a shard its stack is, in bytes */
-	uint16_t offset; /* in the block, for low bits to be as the original's */
+	uint32_t stack;	   /* where in a shard its stack is, in bytes */
+	uint16_t offset;   /* in the block, for low bits to be as the original's */
 	uint8_t direction; /* unless it is plain */
-	uint32_t nents;	 /* as in struct piece; unless it is plain */
+	uint32_t nents;	   /* as in struct piece; unless it is plain */
 } __attribute__((aligned(64)));
 
 _Static_assert(sizeof(struct bounce_slot) == 64, "a slot is a line of the cache");
@@ -237,9 +238,9 @@ struct mapping {
 	struct granule_buffer *buffer; /* NULL: mapped in place */
 	struct iova_place place;
 	struct streaming *owner;
-	uint32_t nents;		 /* as in struct piece */
-	uint32_t maps;		 /* calls of the domain's map */
-	uint8_t state;		 /* enum mapping_state */
+	uint32_t nents; /* as in struct piece */
+	uint32_t maps;	/* calls of the domain's map */
+	uint8_t state;	/* enum mapping_state */
 	uint8_t direction;
 	struct mapping *next; /* free */
 };

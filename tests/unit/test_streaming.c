@@ -283,8 +283,7 @@ static void low_bits_are_the_originals(void **state)
 				assert_int_equal(streaming_set_min_align(s, mask), 0);
 				for (size_t i = 0; i < 8 * 5; i++) {
 					char *ptr = memory + offsets[i % 8];
-					dma_addr_t dma =
-						streaming_map(s, ptr, sizes[i / 8], 0, 0);
+					dma_addr_t dma = streaming_map(s, ptr, sizes[i / 8], 0, 0);
 
 					assert_true(dma != DMA_MAPPING_ERROR);
 					assert_int_equal(dma & mask, (uintptr_t)ptr & mask);
@@ -373,7 +372,8 @@ static void pages_that_change_hands_are_known_by_their_new_owner(void **state)
 		streaming_unmap(s, dma, size, DMA_TO_DEVICE, 0);
 		if (round % 3 == 0)
 			assert_int_equal(streaming_set_mask(s, DMA_BIT_MASK(63 - round % 2)), 0);
-		coherent = coherent_alloc(place.arena, &place.coherent, 262144, &handle, GFP_KERNEL);
+		coherent =
+			coherent_alloc(place.arena, &place.coherent, 262144, &handle, GFP_KERNEL);
 		dma = streaming_map(s, coherent + 4096, 70000, DMA_TO_DEVICE, 0);
 		streaming_sync(s, dma + 5000, 1, DMA_TO_DEVICE, true);
 		streaming_unmap(s, dma, 70000, DMA_TO_DEVICE, 0);

@@ -173,8 +173,8 @@ static void what_cannot_be_mapped_is_refused_in_words(void **state)
 
 static void memory_that_is_not_there_or_read_only_is_refused_where_it_is_mapped(void **state)
 {
-	char *hole = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			  0);
+	char *hole =
+		mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	uint64_t before;
 	dma_addr_t dma;
 
@@ -207,8 +207,8 @@ static void limits_of_the_domain_are_errors_and_not_the_end(void **state)
 	(void)state;
 	open_kind(FAKE_MAPS, (struct streaming_options){0});
 	place.fake.domain.mapping_limit = 3;
-	while (n < 10 && (dmas[n] = streaming_map(s, memory + n * 65536, 8192, 0, 0)) !=
-				 DMA_MAPPING_ERROR)
+	while (n < 10 &&
+	       (dmas[n] = streaming_map(s, memory + n * 65536, 8192, 0, 0)) != DMA_MAPPING_ERROR)
 		n++;
 	assert_int_equal(n, 3);
 	assert_int_equal(errno, ENOMEM);
@@ -239,7 +239,8 @@ static void full_dma_addresses_are_an_error_and_come_back(void **state)
 
 	(void)state;
 	open_kind(FAKE_MAPS, (struct streaming_options){0});
-	assert_int_equal(streaming_set_mask(s, 0x80000), 0); /* 508 KiB, less than a slab of 16 KiB */
+	assert_int_equal(streaming_set_mask(s, 0x80000),
+			 0); /* 508 KiB, less than a slab of 16 KiB */
 	while (n < MANY &&
 	       (dmas[n] = streaming_map(s, memory, 16384, DMA_TO_DEVICE, 0)) != DMA_MAPPING_ERROR)
 		n++;
@@ -268,8 +269,8 @@ static void without_memory_to_bounce_through_mapping_fails(void **state)
 	(void)state;
 	open_kind(FAKE_PLAIN, (struct streaming_options){0});
 	place.fake.domain.memory_limit = 1 << 20;
-	while (n < 5000 && (dmas[n] = streaming_map(s, memory, 4000, DMA_TO_DEVICE, 0)) !=
-				   DMA_MAPPING_ERROR)
+	while (n < 5000 &&
+	       (dmas[n] = streaming_map(s, memory, 4000, DMA_TO_DEVICE, 0)) != DMA_MAPPING_ERROR)
 		n++;
 	assert_int_equal(errno, ENOMEM);
 	assert_true(n >= 200 && n < 5000);
@@ -298,8 +299,8 @@ static void without_system_calls_what_is_ready_is_used_and_the_rest_refused(void
 	assert_true(streaming_map(s, memory, 4096, DMA_TO_DEVICE, 0) == DMA_MAPPING_ERROR);
 	assert_int_equal(errno, EPERM);
 	assert_error_says("no_syscalls");
-	while (n < 5000 && (dmas[n] = streaming_map(s, memory, 1000, DMA_TO_DEVICE, 0)) !=
-				   DMA_MAPPING_ERROR)
+	while (n < 5000 &&
+	       (dmas[n] = streaming_map(s, memory, 1000, DMA_TO_DEVICE, 0)) != DMA_MAPPING_ERROR)
 		n++;
 	assert_true(n >= 64 && n < 5000);
 	assert_int_equal(errno, ENOMEM);
@@ -364,11 +365,10 @@ static void what_cannot_be_unmapped_is_never_used_again(void **state)
 	close_place();
 }
 
-static void memory_that_the_application_took_away_can_be_unmapped(
-	void **state)
+static void memory_that_the_application_took_away_can_be_unmapped(void **state)
 {
-	char *gone = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			  0);
+	char *gone =
+		mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	dma_addr_t dma;
 
 	(void)state;
@@ -396,8 +396,7 @@ int main(void)
 		cmocka_unit_test(without_system_calls_what_is_ready_is_used_and_the_rest_refused),
 		cmocka_unit_test(registrations_that_overlap_are_refused_by_name),
 		cmocka_unit_test(what_cannot_be_unmapped_is_never_used_again),
-		cmocka_unit_test(
-			memory_that_the_application_took_away_can_be_unmapped),
+		cmocka_unit_test(memory_that_the_application_took_away_can_be_unmapped),
 	};
 
 	log_capture();
