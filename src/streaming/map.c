@@ -101,10 +101,10 @@ static dma_addr_t known_address(struct streaming *s, const struct piece *piece, 
 	if (!s->translates)
 		return DMA_MAPPING_ERROR;
 	dma = arena_address(s, piece->ptr, piece->size);
-	if (dma != DMA_MAPPING_ERROR || !registered_any(s->registered))
+	if (dma != DMA_MAPPING_ERROR || !registered_any(&s->space->registered))
 		return dma;
 	*registered = true;
-	return registered_find(s->registered, piece->ptr, piece->size);
+	return registered_find(&s->space->registered, piece->ptr, piece->size);
 }
 
 bool piece_is_translated(struct streaming *s, const struct piece *piece)
@@ -214,7 +214,7 @@ static __attribute__((noinline)) dma_addr_t map_registered(struct streaming *s, 
 
 	if (!word && size < s->bounce_below)
 		return map_small(s, ptr, size, direction, attrs);
-	if (word <= FRAME_SHARED || s->shadow)
+	if (word <= FRAME_SHARED)
 		return map_otherwise(s, ptr, size, direction, attrs);
 	dma = registration_address((const struct registration *)word, ptr, size);
 	if (dma == DMA_MAPPING_ERROR || !limits_hold(s->limits, ptr, dma, size))
