@@ -65,11 +65,12 @@ static int explain_map(struct domain *domain, const struct chunk *chunk)
 			"before the device is opened",
 			domain->mappings, domain->mapping_limit);
 	if (code == EFAULT)
-		return error_set(EFAULT,
-				 "%zu KiB at %p cannot be pinned: some of it is not there, may not be "
-				 "written though the device shall, or lies in a file whose pages the "
-				 "kernel does not pin: copy it to memory of its own first",
-				 chunk->size >> 10, (void *)chunk->cpu);
+		return error_set(
+			EFAULT,
+			"%zu KiB at %p cannot be pinned: some of it is not there, may not be "
+			"written though the device shall, or lies in a file whose pages the "
+			"kernel does not pin: copy it to memory of its own first",
+			chunk->size >> 10, (void *)chunk->cpu);
 	return error_set(code, "VFIO does not map %zu KiB at dma address 0x%llx: %s",
 			 chunk->size >> 10, (unsigned long long)chunk->dma, strerror(code));
 }

@@ -80,14 +80,15 @@ int frames_reserve(struct frames *frames, dma_addr_t dma, size_t size, bool may_
 
 void frames_set(struct frames *frames, dma_addr_t dma, size_t size, uintptr_t word)
 {
-	dma_addr_t end = dma + (size - 1);
+	uint64_t frame = dma >> FRAME_SHIFT, end = ((dma + (size - 1)) >> FRAME_SHIFT) + 1;
 
-	for (dma &= ~(dma_addr_t)(FRAME_SIZE - 1); dma <= end; dma += FRAME_SIZE) {
-		uintptr_t *place = frames_word(frames, dma);
+	while (frame < end) {
+		uint64_t next = (frame / TABLE_FRAMES + 1) * TABLE_FRAMES;
+		uintptr_t *place = frames_word(frames, frame << FRAME_SHIFT);
+		uint64_t stop = next < end ? next : end;
 
-		if (place)
-			__atomic_store_n(place, word, __ATOMIC_RELEASE);
-		if (dma > UINT64_MAX - FRAME_SIZE)
-			break;
+		for (; place && frame < stop; frame++)
+			__atomic_store_n(place++, word, __ATOMIC_RELEASE);
+		frame = stop;
 	}
 }

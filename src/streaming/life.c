@@ -98,7 +98,7 @@ unlock:
 
 /* ---- the device's part ---- */
 
-/* For a device that is not trusted. */
+/* Where registered memory is not translated the short way. */
 static struct registered nothing_registered;
 
 static int options_check(const struct streaming *s)
@@ -206,7 +206,8 @@ int streaming_init(struct streaming *s, struct streaming_space *space, struct dm
 	s->window = (uintptr_t)domain->window;
 	s->window_bytes = options->untrusted ? 0 : domain->window_size;
 	s->frames = &space->frames;
-	s->registered = options->untrusted ? &nothing_registered : &space->registered;
+	s->registered =
+		options->untrusted || domain->ops->sync ? &nothing_registered : &space->registered;
 	s->orphans = orphans;
 	s->name = name;
 	s->options = *options;

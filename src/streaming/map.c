@@ -101,10 +101,10 @@ static dma_addr_t known_address(struct streaming *s, const struct piece *piece, 
 	if (!s->translates)
 		return DMA_MAPPING_ERROR;
 	dma = arena_address(s, piece->ptr, piece->size);
-	if (dma != DMA_MAPPING_ERROR || !registered_any(s->registered))
+	if (dma != DMA_MAPPING_ERROR || !registered_any(&s->space->registered))
 		return dma;
 	*registered = true;
-	return registered_find(s->registered, piece->ptr, piece->size);
+	return registered_find(&s->space->registered, piece->ptr, piece->size);
 }
 
 bool piece_is_translated(struct streaming *s, const struct piece *piece)
@@ -214,7 +214,7 @@ static __attribute__((noinline)) dma_addr_t map_registered(struct streaming *s, 
 
 	if (!word && size < s->bounce_below)
 		return map_small(s, ptr, size, direction, attrs);
-	if (word <= FRAME_SHARED || s->shadow)
+	if (word <= FRAME_SHARED)
 		return map_otherwise(s, ptr, size, direction, attrs);
 	dma = registration_address((const struct registration *)word, ptr, size);
 	if (dma == DMA_MAPPING_ERROR || !limits_hold(s->limits, ptr, dma, size))
@@ -271,6 +271,15 @@ static union place word_place(uintptr_t word)
 static bool is_registration(uintptr_t word)
 {
 	return (word & FRAME_KIND_MASK) == FRAME_TRANSLATED && word > FRAME_ARENA;
+}
+
+/* Do these bytes lie inside of it? */
+static bool registration_has(uintptr_t word, dma_addr_t dma, size_t size)
+{
+	const struct registration *r = word_place(word).registration;
+	size_t inside = (size_t)(dma - r->dma_offset - r->begin);
+
+	return size <= r->length && inside <= r->length - size;
 }
 
 /* The live slot of this device that dma is in the copy of; or NULL. */
@@ -371,7 +380,8 @@ bool piece_check(struct streaming *s, dma_addr_t dma, const struct piece *claim)
 	struct holding holding;
 
 	if (!holding_find(s, word, dma, &holding)) {
-		if (dma != DMA_MAPPING_ERROR && is_translated(s, word, dma))
+		if (dma != DMA_MAPPING_ERROR && is_translated(s, word, dma) &&
+		    (!is_registration(word) || registration_has(word, dma, claim->size)))
 			return true;
 		report_not_allocated(s, dma, claim->size, false);
 		return false;
@@ -483,12 +493,11 @@ static void sync_holding(struct streaming *s, uintptr_t word, dma_addr_t dma, si
 static void sync_translated(struct streaming *s, uintptr_t word, dma_addr_t dma, size_t size,
 			    bool for_device)
 {
-	const struct registration *registration = word_place(word).registration;
 	struct domain *domain = s->space->domain;
 
 	if (!is_registration(word))
 		return;
-	if (size <= registration->size - (dma - registration->dma))
+	if (registration_has(word, dma, size))
 		domain->ops->sync(domain, dma, size, for_device);
 	else
 		report_not_allocated(s, dma, size, true);

@@ -100,10 +100,10 @@ struct streaming {
 	const struct dma_limits *limits;
 	const struct frames *frames;
 	struct shard *shards;
-	struct registered *registered;
-	size_t bounce_below; /* copy_below; 0 while limits make it more than that */
-	bool translates;     /* false: the device is not trusted */
-	bool shadow;	     /* the device has a copy of memory that is mapped: domain_ops.sync */
+	struct registered *registered; /* none where that is not the short way */
+	size_t bounce_below;	       /* copy_below; 0 while limits make it more than that */
+	bool translates;	       /* false: the device is not trusted */
+	bool shadow; /* the device has a copy of memory that is mapped: domain_ops.sync */
 
 	struct streaming_options options;
 	size_t copy_below;

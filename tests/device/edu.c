@@ -29,10 +29,9 @@ static const char *spec, *shared_spec;
 static struct dmaland_device *dev;
 static char *bar;
 
-static int open_edu(void **state)
+static int open_with(const struct dmaland_options *options)
 {
-	(void)state;
-	dev = dmaland_open(spec, NULL);
+	dev = dmaland_open(spec, options);
 	if (!dev)
 		fail_msg("%s", dmaland_last_error());
 	assert_int_equal(dma_set_mask_and_coherent(dev, DMA_BIT_MASK(28)), 0);
@@ -42,6 +41,12 @@ static int open_edu(void **state)
 	assert_non_null(bar);
 	assert_int_equal(readl(bar + EDU_ID) & 0xffff, 0x00ed);
 	return 0;
+}
+
+static int open_edu(void **state)
+{
+	(void)state;
+	return open_with(NULL);
 }
 
 static int close_edu(void **state)
@@ -162,6 +167,110 @@ static void devices_that_share_a_domain_see_each_others_memory(void **state)
 	dma_free_coherent(dev, 4096, mine, from);
 }
 
+/* Memory of the process, mapped to be read, arrives in memory mapped to be written. */
+static void streaming_carries(char *from, char *to, uint32_t size)
+{
+	dma_addr_t source = dma_map_single(dev, from, size, DMA_TO_DEVICE);
+	dma_addr_t target = dma_map_single(dev, to, size, DMA_FROM_DEVICE);
+
+	if (dma_mapping_error(dev, source) || dma_mapping_error(dev, target))
+		fail_msg("%u bytes: %s", size, dmaland_last_error());
+	assert_true(source + size - 1 <= DMA_BIT_MASK(28) && target + size - 1 <= DMA_BIT_MASK(28));
+	edu_move(source, target, size);
+	dma_unmap_single(dev, source, size, DMA_TO_DEVICE);
+	dma_unmap_single(dev, target, size, DMA_FROM_DEVICE);
+	assert_memory_equal(from, to, size);
+	assert_int_equal(to[size], 0);
+}
+
+/* Every way, strict, lazy and not trusted, as far as the backend can. */
+static void what_is_mapped_for_a_transfer_arrives(void **state)
+{
+	static char from[8192] __attribute__((aligned(4096)));
+	static char to[8193] __attribute__((aligned(4096)));
+	static const uint32_t sizes[] = {1, 100, 2048, 4000}; /* edu takes 4095 at most */
+	struct dmaland_options options[] = {
+		{.size = sizeof(options[0])},
+		{.size = sizeof(options[0]), .copy_below = 1},
+		{.size = sizeof(options[0]), .copy_below = 1, .lazy = true},
+		{.size = sizeof(options[0]), .untrusted = true},
+	};
+
+	log_clear();
+	for (size_t i = 0; i < 16; i++) {
+		uint32_t size = sizes[i % 4];
+
+		if (options[i / 4].untrusted && strncmp(spec, "qemu:", 5) == 0)
+			continue; /* refused: test_streaming.c */
+		open_with(&options[i / 4]);
+		memset(to, 0, sizeof(to));
+		for (size_t k = 0; k < sizeof(from); k++)
+			from[k] = (char)(k * 11 + i);
+		streaming_carries(from, to, size);
+		memset(to, 0, sizeof(to));
+		streaming_carries(from + 77, to + 4000, size);
+		close_edu(state);
+	}
+	assert_string_equal(log_text(), "");
+}
+
+static void registered_memory_is_reached_where_it_lies(void **state)
+{
+	static char memory[3 * 4096];
+	dma_addr_t dma;
+	int err;
+
+	(void)state;
+	err = dmaland_register(dev, memory + 5, sizeof(memory) - 10);
+	if (err == -EOPNOTSUPP) {
+		assert_error_says("dma_alloc_coherent");
+		return;
+	}
+	assert_int_equal(err, 0);
+	memcpy(memory + 100, "registered", 10);
+	dma = dma_map_single(dev, memory + 100, 8000, DMA_BIDIRECTIONAL);
+	edu_move(dma, dma + 5000, 10);
+	dma_unmap_single(dev, dma, 8000, DMA_BIDIRECTIONAL);
+	assert_memory_equal(memory + 5100, "registered", 10);
+	assert_int_equal(dmaland_unregister(dev, memory + 5), 0);
+	edu_copy(EDU_BUFFER, dma + 6000, 10, EDU_TO_MEMORY);
+	assert_int_equal(memory[6100], 0);
+}
+
+/* Where memory is mapped: what is only to be read is not written, and nothing is after unmapping. */
+static void the_iommu_stops_what_was_not_given(void **state)
+{
+	static char memory[4 * 4096] __attribute__((aligned(4096)));
+	struct dmaland_options options = {.size = sizeof(options), .copy_below = 1};
+	struct dmaland_streaming_stats stats;
+	dma_addr_t dma;
+
+	open_with(&options);
+	memset(memory, 'm', sizeof(memory));
+	dma = dma_map_single(dev, memory + 4096, 4096, DMA_TO_DEVICE);
+	dmaland_get_streaming_stats(dev, &stats);
+	if (stats.mapped) {
+		memset(memory + 4096, 'p', 64); /* what the device will try to write elsewhere */
+		dma_sync_single_for_device(dev, dma, 64, DMA_TO_DEVICE);
+		edu_copy(dma, EDU_BUFFER, 64, 0);
+		edu_copy(EDU_BUFFER, dma + 64, 64, EDU_TO_MEMORY);
+		edu_copy(EDU_BUFFER, dma - 64, 64, EDU_TO_MEMORY);
+		dma_unmap_single(dev, dma, 4096, DMA_TO_DEVICE);
+		edu_copy(EDU_BUFFER, dma + 64, 64, EDU_TO_MEMORY);
+		for (size_t i = 0; i < sizeof(memory); i++)
+			assert_int_equal(memory[i], i / 64 == 64 ? 'p' : 'm');
+		dma = dma_map_single(dev, memory + 4096, 4096, DMA_FROM_DEVICE);
+		memset(memory, 'M', sizeof(memory));
+		dma_unmap_single(dev, dma, 4096, DMA_FROM_DEVICE);
+		edu_copy(EDU_BUFFER, dma, 64, EDU_TO_MEMORY);
+		for (size_t i = 0; i < sizeof(memory); i++)
+			assert_int_equal(memory[i], 'M');
+	} else {
+		dma_unmap_single(dev, dma, 4096, DMA_TO_DEVICE);
+	}
+	close_edu(state);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -169,6 +278,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(dma_arrives_below_28_bits, open_edu, close_edu),
 		cmocka_unit_test_setup_teardown(nothing_is_ever_allocated_above_the_mask, open_edu,
 						close_edu),
+		cmocka_unit_test(what_is_mapped_for_a_transfer_arrives),
+		cmocka_unit_test_setup_teardown(registered_memory_is_reached_where_it_lies,
+						open_edu, close_edu),
+		cmocka_unit_test(the_iommu_stops_what_was_not_given),
 	};
 	const struct CMUnitTest shared[] = {
 		cmocka_unit_test_setup_teardown(devices_that_share_a_domain_see_each_others_memory,

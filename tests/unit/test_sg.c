@@ -101,8 +101,8 @@ static void elements_become_segments_by_the_rules(void **state)
 		open_kind(FAKE_MAPS, (struct streaming_options){0});
 		place.limits.max_seg_size = l->max_seg;
 		assert_int_equal(streaming_set_boundary(s, l->boundary), 0);
-		segments = streaming_map_sg(s, sg, list_of(sg, l->parts, l->n), DMA_BIDIRECTIONAL,
-					    0);
+		segments =
+			streaming_map_sg(s, sg, list_of(sg, l->parts, l->n), DMA_BIDIRECTIONAL, 0);
 		if (segments != l->segments)
 			fail_msg("case %zu: %d segments: %s", c, segments, dmaland_last_error());
 		for (int i = 0; i < segments; i++) {
@@ -270,7 +270,8 @@ static void helpers_walk_and_end_lists(void **state)
 	assert_int_equal(sg_alloc_table(&table, 0, GFP_KERNEL), -EINVAL);
 	assert_int_equal(sg_alloc_table(&table, 5, GFP_ATOMIC), -ENOMEM);
 	assert_int_equal(sg_alloc_table(&table, 5, GFP_KERNEL), 0);
-	for_each_sgtable_sg(&table, sg, i) {
+	for_each_sgtable_sg(&table, sg, i)
+	{
 		sg_set_buf(sg, memory + i, i + 1);
 		n += sg->length;
 	}

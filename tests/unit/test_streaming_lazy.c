@@ -200,8 +200,8 @@ static void an_arena_out_of_addresses_gets_those_that_wait_or_are_kept(void **st
 	open_lazy(1000, 100000);
 	place.limits.coherent_mask = 0x3fffff; /* 4 MiB */
 	assert_int_equal(streaming_set_mask(s, 0x3fffff), 0);
-	while (n < 300 && (dmas[n] = streaming_map(s, memory, 16384, DMA_TO_DEVICE, 0)) !=
-				  DMA_MAPPING_ERROR)
+	while (n < 300 &&
+	       (dmas[n] = streaming_map(s, memory, 16384, DMA_TO_DEVICE, 0)) != DMA_MAPPING_ERROR)
 		n++;
 	assert_true(n < 300);
 	while (n--)

@@ -143,8 +143,8 @@ static void of_unmaps_that_race_for_a_mapping_one_finds_it(void **state)
 
 		contested = streaming_map(s, areas, 8192, DMA_TO_DEVICE, 0);
 		for (int i = 0; i < 3; i++)
-			assert_int_equal(
-				pthread_create(&threads[i], NULL, unmap_contested, NULL), 0);
+			assert_int_equal(pthread_create(&threads[i], NULL, unmap_contested, NULL),
+					 0);
 		for (int i = 0; i < 3; i++)
 			pthread_join(threads[i], NULL);
 		streaming_get_stats(s, &stats);
