@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+#include "census.h"
+
+#include <string.h>
+
+#include "explore.h"
+
+enum { PAGES = 128, BLOCKS = ARENA_PAGE / 16 };
+
+static struct {
+	const struct dma_pool *pool;
+	size_t first_page;
+	unsigned char seen[PAGES][BLOCKS];
+	size_t units, unused, waiting;
+} all;
+
+static void see(block_code code, const char *where)
+{
+	size_t page = (code >> CODE_NUMBER_BITS) - all.first_page;
+	uint32_t number = code & CODE_NUMBER_MASK;
+
+	if (page >= PAGES || all.pool->pages[code >> CODE_NUMBER_BITS].tenant != &all.pool->tenant)
+		explore_fail("a block in %s is not the pool's", where);
+	else if (all.seen[page][number]++)
+		explore_fail("a block in %s is elsewhere too", where);
+	else if (*block_decode(all.pool, code).state != BLOCK_FREE)
+		explore_fail("a block in %s is out", where);
+}
+
+static void see_half(const block_code *codes, size_t n, const char *where)
+{
+	for (size_t i = 0; i < n; i++)
+		see(codes[i], where);
+}
+
+static size_t see_depot(const struct dma_pool *pool)
+{
+	size_t n = 0, halves = 0;
+
+	for (const struct half *half = pool->full; half && halves < PAGES;
+	     half = half->next, halves++) {
+		see_half(half->codes, half->count, "the depot");
+		n += half->count;
+	}
+	for (const struct half *half = pool->empty; half && halves < PAGES;
+	     half = half->next, halves++)
+		if (half->count)
+			explore_fail("an empty half is not empty");
+	if (halves != pool->half_count)
+		explore_fail("the depot has %zu halves and counts %zu", halves, pool->half_count);
+	return n;
+}
+
+static void see_bits(const struct dma_pool *pool, const struct page *unit)
+{
+	const uint64_t *words = pool->words == 1
+					? &unit->unit.unused
+					: (const uint64_t *)(void *)unit->unit.state - pool->words;
+	size_t index = (size_t)(unit - pool->pages), before = all.unused;
+
+	for (uint32_t number = 0; number < pool->per_unit; number++)
+		if (words[number / 64] >> number % 64 & 1) {
+			see(block_encode(index, number), "its unit");
+			all.unused++;
+		}
+	all.waiting += all.unused > before; /* it has to be in the list */
+	all.units++;
+}
+
+static void see_lost(const struct page *unit, bool (*is_out)(const void *vaddr))
+{
+	size_t index = (size_t)(unit - all.pool->pages);
+
+	for (uint32_t number = 0; number < all.pool->per_unit; number++) {
+		struct block block = unit_block(all.pool, block_encode(index, number));
+		bool out = is_out(block.vaddr);
+
+		if (!all.seen[index - all.first_page][number] != out)
+			explore_fail(out ? "a block is out and elsewhere" : "a block is lost");
+		if ((*block.state == BLOCK_OUT) != out)
+			explore_fail("a block's state is wrong");
+	}
+}
+
+static size_t list_length(const struct dma_pool *pool)
+{
+	size_t n = 0;
+
+	for (uint32_t at = pool->units; at != UNIT_NONE && n <= PAGES;
+	     at = pool->pages[at].unit.next)
+		n++;
+	return n;
+}
+
+/* Only one chunk of memory is there, which tests see to. */
+static void see_pages(struct dma_pool *pool, bool (*is_out)(const void *vaddr))
+{
+	const struct arena_chunk *chunk = pool->place.arena->chunks;
+	const struct page *page = pagemap_find(&pool->place.arena->pagemap, chunk->memory.cpu);
+	size_t uncarved = 0;
+
+	for (size_t i = 0; i < chunk->pages; i++) {
+		uncarved += page[i].tenant == &pool->uncarved;
+		if (page[i].tenant != &pool->tenant || page[i].run_offset)
+			continue;
+		see_bits(pool, &page[i]);
+		see_lost(&page[i], is_out);
+	}
+	if (uncarved != pool->run_pages)
+		explore_fail("%zu pages wait to be carved, and %zu are known", uncarved,
+			     pool->run_pages);
+}
+
+void census(struct dma_pool *pool, bool (*is_out)(const void *vaddr))
+{
+	const struct pagemap *map = &pool->place.arena->pagemap;
+	size_t depot, n = 0;
+
+	memset(&all, 0, sizeof(all));
+	all.pool = pool;
+	all.first_page =
+		(size_t)(pagemap_find(map, pool->place.arena->chunks->memory.cpu) - map->pages);
+	depot = see_depot(pool);
+	for (const struct magazine *m = pool->magazines; m && n <= THREADS_MAX; m = m->next, n++) {
+		see_half(m->begin, (size_t)(m->top - m->begin), "a magazine");
+		see_half(m->other->codes, m->other->count, "the other half of a magazine");
+	}
+	if (n > THREADS_MAX)
+		explore_fail("there are more magazines than threads");
+	see_pages(pool, is_out);
+	if (all.units != pool->unit_count || all.unused != pool->unused || depot != pool->depot)
+		explore_fail("%zu units, %zu unused, %zu in the depot; counted as %zu, %zu, %zu",
+			     all.units, all.unused, depot, pool->unit_count, pool->unused,
+			     pool->depot);
+	if (list_length(pool) != all.waiting)
+		explore_fail("%zu units have unused blocks, and %zu are in the list", all.waiting,
+			     list_length(pool));
+}

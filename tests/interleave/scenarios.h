@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * scenarios.h - what two or three threads do, a few calls each
+ */
+#ifndef TESTS_INTERLEAVE_SCENARIOS_H
+#define TESTS_INTERLEAVE_SCENARIOS_H
+
+#include "explore.h"
+
+enum { SCENARIOS = 21 };
+
+extern const struct scenario scenarios[SCENARIOS];
+
+/* The memory that they share. */
+void scenarios_begin(void);
+void scenarios_end(void);
+
+#endif
