@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/spin.h"
 
 /* Slabs with nothing but free slots that a class keeps. */
 enum { IDLE_MAX = 2 };
@@ -25,6 +26,7 @@ struct iova_slab {
 	uint64_t first, slot_size;
 	uint64_t free; /* a bit a slot */
 	struct iova_shard *shard;
+	struct iova_class *class;	   /* of the shard */
 	struct iova_slab *next, *previous; /* in its class; meaningless while nothing is free */
 };
 
@@ -35,8 +37,7 @@ void iova_cache_init(struct iova_cache *cache, struct iova_space *space, pthread
 	cache->space = space;
 	cache->lock = lock;
 	cache->granule = granule;
-	for (size_t i = 0; i < IOVA_SHARDS; i++)
-		pthread_spin_init(&cache->shards[i].lock, PTHREAD_PROCESS_PRIVATE);
+	cache->shift = (unsigned int)__builtin_ctzll(granule);
 }
 
 /* Of slabs with a slot that could not be revoked the addresses are never used again. */
@@ -51,7 +52,6 @@ void iova_cache_fini(struct iova_cache *cache)
 				next = slab->next;
 				free(slab);
 			}
-		pthread_spin_destroy(&cache->shards[i].lock);
 	}
 }
 
@@ -62,79 +62,78 @@ static uint64_t slab_size(const struct iova_slab *slab)
 
 /* ---- lists; the shard's lock is held ---- */
 
-static size_t class_of(const struct iova_cache *cache, const struct iova_slab *slab)
+static size_t class_of(const struct iova_cache *cache, uint64_t slot_size)
 {
-	return (size_t)(slab->slot_size / cache->granule) - 1;
+	return (size_t)(slot_size >> cache->shift) - 1;
 }
 
-static void slab_append(struct iova_cache *cache, struct iova_slab *slab)
+static void slab_append(struct iova_slab *slab)
 {
-	struct iova_shard *shard = slab->shard;
-	size_t class = class_of(cache, slab);
+	struct iova_class *class = slab->class;
 
 	slab->next = NULL;
-	slab->previous = shard->classes[class].last;
+	slab->previous = class->last;
 	if (slab->previous)
 		slab->previous->next = slab;
 	else
-		shard->classes[class].first = slab;
-	shard->classes[class].last = slab;
+		class->first = slab;
+	class->last = slab;
 }
 
-static void slab_unlink(struct iova_cache *cache, struct iova_slab *slab)
+static void slab_unlink(struct iova_slab *slab)
 {
-	struct iova_shard *shard = slab->shard;
-	size_t class = class_of(cache, slab);
+	struct iova_class *class = slab->class;
 
 	if (slab->previous)
 		slab->previous->next = slab->next;
 	else
-		shard->classes[class].first = slab->next;
+		class->first = slab->next;
 	if (slab->next)
 		slab->next->previous = slab->previous;
 	else
-		shard->classes[class].last = slab->previous;
+		class->last = slab->previous;
 }
 
-static uint64_t slot_take(struct iova_cache *cache, struct iova_slab *slab)
+static inline uint64_t slot_take(struct iova_slab *slab)
 {
 	unsigned int slot = (unsigned int)__builtin_ctzll(slab->free);
 
 	if (slab->free == UINT64_MAX)
-		slab->shard->classes[class_of(cache, slab)].idle--;
+		slab->class->idle--;
 	slab->free &= slab->free - 1;
 	if (!slab->free)
-		slab_unlink(cache, slab);
+		slab_unlink(slab);
 	return slab->first + slot * slab->slot_size;
 }
 
 /* A slot of a slab that is there; NULL when none is low enough. */
-static struct iova_slab *find_slot(struct iova_cache *cache, struct iova_shard *shard, size_t class,
-				   uint64_t last, uint64_t *first)
+static inline struct iova_slab *find_slot(struct iova_shard *shard, struct iova_class *class,
+					  uint64_t last, uint64_t *first)
 {
 	struct iova_slab *slab;
 
-	pthread_spin_lock(&shard->lock);
-	slab = shard->classes[class].first;
+	spin_lock(&shard->lock);
+	slab = class->first;
 	while (slab && slab->first + (slab_size(slab) - 1) > last)
 		slab = slab->next;
 	if (slab)
-		*first = slot_take(cache, slab);
-	pthread_spin_unlock(&shard->lock);
+		*first = slot_take(slab);
+	spin_unlock(&shard->lock);
 	return slab;
 }
 
 /* ---- slabs ---- */
 
 static struct iova_slab *slab_make(struct iova_cache *cache, struct iova_shard *shard,
-				   uint64_t slot_size, uint64_t last)
+				   struct iova_class *class, uint64_t slot_size, uint64_t last)
 {
 	struct iova_slab *slab = malloc(sizeof(*slab));
 	int err;
 
 	if (!slab)
 		return NULL;
-	*slab = (struct iova_slab){.slot_size = slot_size, .free = UINT64_MAX, .shard = shard};
+	*slab = (struct iova_slab){
+		.slot_size = slot_size, .free = UINT64_MAX, .shard = shard, .class = class};
 	pthread_mutex_lock(cache->lock);
 	/* Aligned, so that no slot crosses a boundary that the slab fits into. */
 	err = iova_space_take(cache->space, slab_size(slab), power_of_two_covering(slab_size(slab)),
@@ -155,29 +154,34 @@ static void slab_end(struct iova_cache *cache, struct iova_slab *slab)
 	free(slab);
 }
 
-static bool take_slot(struct iova_cache *cache, const struct iova_wish *wish,
-		      struct iova_shard *shard, struct iova_place *place)
+bool iova_cache_take_slot(struct iova_cache *cache, uint64_t size, uint64_t last,
+			  unsigned int number, struct iova_place *place)
 {
-	size_t class = (size_t)(wish->size / cache->granule) - 1;
+	struct iova_shard *shard = &cache->shards[number % IOVA_SHARDS];
+	struct iova_class *class = &shard->classes[class_of(cache, size)];
 	struct iova_slab *slab;
 
-	if (class >= IOVA_SLOT_GRANULES || wish->modulus > cache->granule ||
-	    wish->boundary < power_of_two_covering(wish->size * IOVA_SLAB_SLOTS) - 1)
-		return false;
-	place->size = wish->size;
-	place->slab = find_slot(cache, shard, class, wish->last, &place->first);
+	place->size = size;
+	place->slab = find_slot(shard, class, last, &place->first);
 	if (place->slab)
 		return true;
-	slab = slab_make(cache, shard, wish->size, wish->last);
+	slab = slab_make(cache, shard, class, size, last);
 	if (!slab)
 		return false;
-	pthread_spin_lock(&shard->lock);
-	slab_append(cache, slab);
-	shard->classes[class].idle++;
-	place->first = slot_take(cache, slab);
-	pthread_spin_unlock(&shard->lock);
+	spin_lock(&shard->lock);
+	slab_append(slab);
+	class->idle++;
+	place->first = slot_take(slab);
+	spin_unlock(&shard->lock);
 	place->slab = slab;
 	return true;
+}
+
+static bool fits_slot(const struct iova_cache *cache, const struct iova_wish *wish)
+{
+	return class_of(cache, wish->size) < IOVA_SLOT_GRANULES &&
+	       wish->modulus <= cache->granule &&
+	       wish->boundary >= power_of_two_covering(wish->size * IOVA_SLAB_SLOTS) - 1;
 }
 
 static bool crosses(const struct iova_wish *wish, const struct iova_place *place)
@@ -210,7 +214,8 @@ int iova_cache_take(struct iova_cache *cache, const struct iova_wish *wish, unsi
 {
 	int err;
 
-	if (take_slot(cache, wish, &cache->shards[shard % IOVA_SHARDS], place))
+	if (fits_slot(cache, wish) &&
+	    iova_cache_take_slot(cache, wish->size, wish->last, shard, place))
 		return 0;
 	pthread_mutex_lock(cache->lock);
 	err = take_range(cache, wish, place);
@@ -232,35 +237,35 @@ void iova_cache_give(struct iova_cache *cache, const struct iova_place *place)
 		return;
 	}
 	shard = slab->shard;
-	pthread_spin_lock(&shard->lock);
-	idle = &shard->classes[class_of(cache, slab)].idle;
+	spin_lock(&shard->lock);
+	idle = &slab->class->idle;
 	if (!slab->free)
-		slab_append(cache, slab);
+		slab_append(slab);
 	slab->free |= UINT64_C(1) << ((place->first - slab->first) / slab->slot_size);
 	if (slab->free == UINT64_MAX && *idle < IDLE_MAX) {
 		++*idle;
 	} else if (slab->free == UINT64_MAX) {
-		slab_unlink(cache, slab);
+		slab_unlink(slab);
 		end = true;
 	}
-	pthread_spin_unlock(&shard->lock);
+	spin_unlock(&shard->lock);
 	if (end)
 		slab_end(cache, slab);
 }
 
-static struct iova_slab *find_idle(struct iova_cache *cache, struct iova_shard *shard, size_t class)
+static struct iova_slab *find_idle(struct iova_shard *shard, struct iova_class *class)
 {
 	struct iova_slab *slab;
 
-	pthread_spin_lock(&shard->lock);
-	slab = shard->classes[class].first;
+	spin_lock(&shard->lock);
+	slab = class->first;
 	while (slab && slab->free != UINT64_MAX)
 		slab = slab->next;
 	if (slab) {
-		slab_unlink(cache, slab);
-		shard->classes[class].idle--;
+		slab_unlink(slab);
+		class->idle--;
 	}
-	pthread_spin_unlock(&shard->lock);
+	spin_unlock(&shard->lock);
 	return slab;
 }
 
@@ -270,6 +275,7 @@ void iova_cache_trim(struct iova_cache *cache)
 
 	for (size_t i = 0; i < IOVA_SHARDS; i++)
 		for (size_t class = 0; class < IOVA_SLOT_GRANULES; class ++)
-			while ((slab = find_idle(cache, &cache->shards[i], class)))
+			while ((slab = find_idle(&cache->shards[i],
+						 &cache->shards[i].classes[class])))
 				slab_end(cache, slab);
 }

@@ -34,18 +34,22 @@ struct iova_wish {
 	uint64_t congruent, modulus; /* first % modulus == congruent; a power of two, or 0 */
 };
 
+/* Slabs of one size. */
+struct iova_class {
+	struct iova_slab *first, *last; /* those with free slots */
+	unsigned int idle;		/* those with nothing but free slots */
+};
+
 struct iova_shard {
-	pthread_spinlock_t lock;
-	struct {
-		struct iova_slab *first, *last; /* those with free slots */
-		unsigned int idle;		/* those with nothing but free slots */
-	} classes[IOVA_SLOT_GRANULES];
+	uint32_t lock; /* base/spin.h */
+	struct iova_class classes[IOVA_SLOT_GRANULES];
 } __attribute__((aligned(64)));
 
 struct iova_cache {
 	struct iova_space *space;
 	pthread_mutex_t *lock; /* guards the space */
 	uint64_t granule;
+	unsigned int shift; /* log2 of it */
 	struct iova_shard shards[IOVA_SHARDS];
 };
 
@@ -61,6 +65,13 @@ void iova_cache_fini(struct iova_cache *cache);
  */
 int iova_cache_take(struct iova_cache *cache, const struct iova_wish *wish, unsigned int shard,
 		    struct iova_place *place);
+
+/*
+ * Only a slot: size is up to IOVA_SLOT_GRANULES granules, and the boundary is none that a slab could
+ * cross. False when there is none; the long way may find a place.
+ */
+bool iova_cache_take_slot(struct iova_cache *cache, uint64_t size, uint64_t last,
+			  unsigned int shard, struct iova_place *place);
 
 /* Give them back; nothing is mapped there any more. Never fails. */
 void iova_cache_give(struct iova_cache *cache, const struct iova_place *place);

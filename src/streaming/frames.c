@@ -87,8 +87,8 @@ void frames_set(struct frames *frames, dma_addr_t dma, size_t size, uintptr_t wo
 		uintptr_t *place = frames_word(frames, frame << FRAME_SHIFT);
 		uint64_t stop = next < end ? next : end;
 
-		for (; place && frame < stop; frame++)
-			__atomic_store_n(place++, word, __ATOMIC_RELEASE);
+		if (place)
+			frames_fill(place, (size_t)(stop - frame), word);
 		frame = stop;
 	}
 }

@@ -70,6 +70,24 @@ static inline uintptr_t frames_get(const struct frames *frames, dma_addr_t dma)
 	return __builtin_expect(word != NULL, 1) ? __atomic_load_n(word, __ATOMIC_ACQUIRE) : 0;
 }
 
+/* The words of a range, side by side; NULL where it has no table yet, or more than one. */
+static inline uintptr_t *frames_span(const struct frames *frames, dma_addr_t dma, size_t size)
+{
+	return (dma ^ (dma + (size - 1))) >> TABLE_SHIFT ? NULL : frames_word(frames, dma);
+}
+
+static inline void frames_fill(uintptr_t *words, size_t n, uintptr_t word)
+{
+	for (; n >= 4; n -= 4, words += 4) {
+		__atomic_store_n(&words[0], word, __ATOMIC_RELEASE);
+		__atomic_store_n(&words[1], word, __ATOMIC_RELEASE);
+		__atomic_store_n(&words[2], word, __ATOMIC_RELEASE);
+		__atomic_store_n(&words[3], word, __ATOMIC_RELEASE);
+	}
+	while (n--)
+		__atomic_store_n(words++, word, __ATOMIC_RELEASE);
+}
+
 /* Have the tables of a range, so that it can be set. 0; -ENOMEM in words, also for !may_make. */
 int frames_reserve(struct frames *frames, dma_addr_t dma, size_t size, bool may_make);
 

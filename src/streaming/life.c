@@ -127,13 +127,18 @@ static int options_check(const struct streaming *s)
 	return 0;
 }
 
-/* Which sizes go the short way: not where a block's place must look like the original's. */
-static void bounce_limits_changed(struct streaming *s)
+/* Which sizes go the short ways: not where an address must look like the original's. */
+static void limits_changed(struct streaming *s)
 {
 	const struct dma_limits *limits = s->limits;
+	size_t slots = IOVA_SLOT_GRANULES * s->granule;
 	bool plain = !limits->min_align_mask && limits->seg_boundary >= BOUNCE_MAX - 1;
 
-	s->bounce_below = plain && s->translates ? s->copy_below : 0;
+	s->bounce_below = plain && s->translates && !s->shadow ? s->copy_below : 0;
+	s->slot_bytes = limits->min_align_mask < s->granule &&
+					limits->seg_boundary >= 2 * IOVA_SLAB_SLOTS * slots - 1
+				? slots
+				: 0;
 }
 
 /* The arena, or somebody else's mapping, can't be had: what is only kept for later goes. */
@@ -173,7 +178,9 @@ static void settings_fill(struct streaming *s)
 	s->copy_below = s->options.copy_below ? s->options.copy_below
 			: domain->copy_below  ? domain->copy_below
 					      : COPY_BELOW_DEFAULT;
-	bounce_limits_changed(s);
+	s->granule = domain->granule;
+	s->map_from = s->translates && !s->shadow && domain->ops->map ? s->copy_below : SIZE_MAX;
+	limits_changed(s);
 }
 
 static int shards_make(struct streaming *s)
@@ -306,7 +313,7 @@ int streaming_set_boundary(struct streaming *s, uint64_t mask)
 		return error_set(EINVAL, "%s: segment boundary 0x%llx is not a power of two less 1",
 				 s->name, (unsigned long long)mask);
 	s->own_limits->seg_boundary = mask;
-	bounce_limits_changed(s);
+	limits_changed(s);
 	return 0;
 }
 
@@ -318,7 +325,7 @@ int streaming_set_min_align(struct streaming *s, uint64_t mask)
 				 "65536, less 1",
 				 s->name, (unsigned long long)mask);
 	s->own_limits->min_align_mask = mask;
-	bounce_limits_changed(s);
+	limits_changed(s);
 	return 0;
 }
 
@@ -345,7 +352,7 @@ static int overlap_check(struct streaming *s, uintptr_t begin, uintptr_t end)
 /* The lock is held. */
 static int registration_map(struct streaming *s, struct registration *r, size_t length)
 {
-	uintptr_t granule = s->space->domain->granule;
+	uintptr_t granule = s->granule;
 	uintptr_t begin = r->begin & ~(granule - 1);
 	int err;
 

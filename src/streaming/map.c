@@ -204,6 +204,22 @@ static __attribute__((noinline)) dma_addr_t map_small(struct streaming *s, void 
 	return slot->dma;
 }
 
+/* Known to be neither the arena's nor registered, and not small. */
+static __attribute__((noinline)) dma_addr_t map_large(struct streaming *s, void *ptr, size_t size,
+						      enum dma_data_direction direction,
+						      unsigned long attrs)
+{
+	const struct piece piece = {ptr, size, direction, attrs, 0, 0};
+	dma_addr_t dma;
+
+	if (unlikely(!ptr || (uintptr_t)ptr > UINTPTR_MAX - size))
+		return map_otherwise(s, ptr, size, direction, attrs);
+	dma = mapped_map(s, &piece);
+	if (unlikely(dma == DMA_MAPPING_ERROR))
+		count_way(s, WAY_FAILED);
+	return dma;
+}
+
 static __attribute__((noinline)) dma_addr_t map_registered(struct streaming *s, void *ptr,
 							   size_t size,
 							   enum dma_data_direction direction,
@@ -214,6 +230,8 @@ static __attribute__((noinline)) dma_addr_t map_registered(struct streaming *s, 
 
 	if (!word && size < s->bounce_below)
 		return map_small(s, ptr, size, direction, attrs);
+	if (!word && size >= s->map_from)
+		return map_large(s, ptr, size, direction, attrs);
 	if (word <= FRAME_SHARED)
 		return map_otherwise(s, ptr, size, direction, attrs);
 	dma = registration_address((const struct registration *)word, ptr, size);
@@ -236,7 +254,9 @@ static __attribute__((noinline)) dma_addr_t map_in_arena(struct streaming *s, vo
 	return dma;
 }
 
-/* The short ways; what does not fit them goes the long one, where all is checked again. */
+/*
+ * The short ways, which are none where the device has a copy of its own; what does not fit them goes the long one, where all is checked again.
+ */
 dma_addr_t streaming_map(struct streaming *s, void *ptr, size_t size,
 			 enum dma_data_direction direction, unsigned long attrs)
 {
@@ -249,6 +269,8 @@ dma_addr_t streaming_map(struct streaming *s, void *ptr, size_t size,
 		return map_registered(s, ptr, size, direction, attrs);
 	if (size < s->bounce_below)
 		return map_small(s, ptr, size, direction, attrs);
+	if (size >= s->map_from)
+		return map_large(s, ptr, size, direction, attrs);
 	return map_otherwise(s, ptr, size, direction, attrs);
 }
 
@@ -320,7 +342,7 @@ static bool holding_find(const struct streaming *s, uintptr_t word, dma_addr_t d
 		return true;
 	case FRAME_MAPPED:
 		m = live_mapping(s, word);
-		if (!m)
+		if (!m || dma - m->dma >= m->bytes)
 			return false;
 		*holding = (struct holding){m->dma + m->offset, m->size, m->original, m->nents,
 					    m->direction};
@@ -362,7 +384,7 @@ static bool is_translated(struct streaming *s, uintptr_t word, dma_addr_t dma)
 {
 	if (word && (word & FRAME_KIND_MASK) == FRAME_TRANSLATED)
 		return s->translates;
-	return (word & FRAME_KIND_MASK) != FRAME_MAPPED && s->translates && arena_holds(s, dma);
+	return s->translates && arena_holds(s, dma);
 }
 
 /* ---- unmap ---- */
@@ -454,6 +476,19 @@ static __attribute__((noinline)) void unmap_bounced(struct streaming *s, dma_add
 		bounce_slot_put(slot->owner, slot);
 }
 
+static __attribute__((noinline)) void unmap_mapped(struct streaming *s, dma_addr_t dma, size_t size,
+						   enum dma_data_direction direction,
+						   unsigned long attrs, uintptr_t word)
+{
+	struct mapping *m = live_mapping(s, word);
+
+	if (likely(m && dma == m->dma + m->offset && size == m->size && !m->nents &&
+		   direction == m->direction))
+		mapped_unmap(s, m, attrs);
+	else
+		unmap_otherwise(s, dma, size, direction, attrs);
+}
+
 void streaming_unmap(struct streaming *s, dma_addr_t dma, size_t size,
 		     enum dma_data_direction direction, unsigned long attrs)
 {
@@ -463,6 +498,8 @@ void streaming_unmap(struct streaming *s, dma_addr_t dma, size_t size,
 		return;
 	if (word & FRAME_BOUNCE)
 		unmap_bounced(s, dma, size, direction, attrs, word);
+	else if (word & FRAME_MAPPED)
+		unmap_mapped(s, dma, size, direction, attrs, word);
 	else
 		unmap_otherwise(s, dma, size, direction, attrs);
 }
@@ -530,12 +567,14 @@ void streaming_sync(struct streaming *s, dma_addr_t dma, size_t size,
 bool streaming_need_sync(struct streaming *s, dma_addr_t dma)
 {
 	uintptr_t word = frames_get(s->frames, dma);
+	struct mapping *mapping;
 
 	switch (word & FRAME_KIND_MASK) {
 	case FRAME_BOUNCE:
 		return live_slot(s, word, dma) != NULL;
 	case FRAME_MAPPED:
-		return s->shadow || word_place(word).mapping->buffer;
+		mapping = live_mapping(s, word);
+		return mapping && (s->shadow || mapping->buffer);
 	default:
 		return is_registration(word);
 	}

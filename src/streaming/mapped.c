@@ -18,27 +18,19 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/log.h"
 
-#define HUGEPAGE      ((uint64_t)2 << 20)
-#define GIANT_PAGE    ((uint64_t)1 << 30)
-#define GRANULES_KEPT ((size_t)4 << 20) /* bytes of buffers that are kept to be used again */
+#define HUGEPAGE   ((uint64_t)2 << 20)
+#define GIANT_PAGE ((uint64_t)1 << 30)
 
 enum { SLAB_MAPPINGS = 64 };
 
 struct mapping_slab {
 	struct mapping_slab *next;
 	struct mapping mappings[SLAB_MAPPINGS];
-};
-
-struct granule_buffer {
-	struct granule_buffer *next;
-	char *cpu;
-	size_t size;
 };
 
 /* ---- bookkeeping ---- */
@@ -60,7 +52,7 @@ static int slab_add(struct streaming_space *space)
 	return 0;
 }
 
-static struct mapping *mapping_get(struct streaming_space *space)
+static inline struct mapping *mapping_get(struct streaming_space *space)
 {
 	struct mapping *mapping;
 
@@ -74,7 +66,8 @@ static struct mapping *mapping_get(struct streaming_space *space)
 	return mapping;
 }
 
-static void mapping_put(struct streaming_space *space, struct mapping *mapping)
+static inline __attribute__((always_inline)) void mapping_put(struct streaming_space *space,
+							      struct mapping *mapping)
 {
 	__atomic_store_n(&mapping->state, MAPPING_FREE, __ATOMIC_RELAXED);
 	spin_lock(&space->lock);
@@ -108,14 +101,15 @@ static int take_congruent(struct streaming *s, struct iova_wish wish, uint64_t m
 {
 	int err;
 
-	wish.modulus = modulus > s->space->domain->granule ? modulus : 0;
+	wish.modulus = modulus > s->granule ? modulus : 0;
 	err = iova_cache_take(&s->iova, &wish, shard_number(), place);
 	if (!err)
 		*dma = place->first + (place->size - wish.size);
 	return err;
 }
 
-int mapped_take_addresses(struct streaming *s, const void *cpu, size_t bytes, bool many,
+/* The long way to addresses. */
+static int take_addresses(struct streaming *s, const void *cpu, size_t bytes, bool many,
 			  struct iova_place *place, dma_addr_t *dma)
 {
 	const struct dma_limits *limits = s->limits;
@@ -124,7 +118,7 @@ int mapped_take_addresses(struct streaming *s, const void *cpu, size_t bytes, bo
 		.last = limits->streaming_mask,
 		.boundary = many && bytes - 1 > limits->seg_boundary ? UINT64_MAX
 								     : limits->seg_boundary,
-		.congruent = (uintptr_t)cpu & ~(s->space->domain->granule - 1),
+		.congruent = (uintptr_t)cpu & ~(s->granule - 1),
 	};
 	uint64_t need = limits->min_align_mask + 1;
 	int err = -ENOSPC;
@@ -145,86 +139,27 @@ int mapped_take_addresses(struct streaming *s, const void *cpu, size_t bytes, bo
 	return err ? no_addresses(s, bytes) : 0;
 }
 
+int mapped_take_addresses(struct streaming *s, const void *cpu, size_t bytes, bool many,
+			  struct iova_place *place, dma_addr_t *dma)
+{
+	if (bytes > s->slot_bytes ||
+	    !iova_cache_take_slot(&s->iova, bytes, s->limits->streaming_mask, shard_number(),
+				  place))
+		return take_addresses(s, cpu, bytes, many, place, dma);
+	*dma = place->first;
+	return 0;
+}
+
 void mapped_give_addresses(struct streaming *s, const struct iova_place *place)
 {
 	iova_cache_give(&s->iova, place);
-}
-
-/* ---- granules of their own ---- */
-
-static struct granule_buffer *buffer_make(struct streaming *s, size_t size)
-{
-	struct granule_buffer *buffer = malloc(sizeof(*buffer));
-	void *cpu = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (buffer && cpu != MAP_FAILED && madvise(cpu, size, MADV_DONTFORK) == 0) {
-		*buffer = (struct granule_buffer){NULL, cpu, size};
-		return buffer;
-	}
-	if (cpu != MAP_FAILED)
-		munmap(cpu, size);
-	free(buffer);
-	error_set(ENOMEM, "%s: no memory for %zu KiB to copy through", s->name, size >> 10);
-	return NULL;
-}
-
-/* Zeroed, of a power of two of bytes that covers size. */
-static struct granule_buffer *buffer_get(struct streaming *s, size_t size)
-{
-	struct granule_buffer **link, *buffer;
-
-	size = power_of_two_covering(size);
-	spin_lock(&s->granules_lock);
-	link = &s->granules;
-	while (*link && (*link)->size != size)
-		link = &(*link)->next;
-	buffer = *link;
-	if (buffer) {
-		*link = buffer->next;
-		s->granules_bytes -= size;
-	}
-	spin_unlock(&s->granules_lock);
-	if (!buffer)
-		return buffer_make(s, size);
-	memset(buffer->cpu, 0, size);
-	return buffer;
-}
-
-static void buffer_put(struct streaming *s, struct granule_buffer *buffer)
-{
-	bool keep;
-
-	spin_lock(&s->granules_lock);
-	keep = s->granules_bytes + buffer->size <= GRANULES_KEPT;
-	if (keep) {
-		buffer->next = s->granules;
-		s->granules = buffer;
-		s->granules_bytes += buffer->size;
-	}
-	spin_unlock(&s->granules_lock);
-	if (keep)
-		return;
-	munmap(buffer->cpu, buffer->size);
-	free(buffer);
-}
-
-static void buffers_free(struct streaming *s)
-{
-	struct granule_buffer *buffer;
-
-	while ((buffer = s->granules)) {
-		s->granules = buffer->next;
-		munmap(buffer->cpu, buffer->size);
-		free(buffer);
-	}
-	s->granules_bytes = 0;
 }
 
 /* ---- making and ending ---- */
 
 bool mapped_is_whole(const struct streaming *s, const void *ptr, size_t size)
 {
-	return !(((uintptr_t)ptr | size) & (s->space->domain->granule - 1));
+	return !(((uintptr_t)ptr | size) & (s->granule - 1));
 }
 
 static unsigned int access_of(enum dma_data_direction direction)
@@ -233,18 +168,35 @@ static unsigned int access_of(enum dma_data_direction direction)
 	       (direction != DMA_TO_DEVICE ? DOMAIN_WRITE : 0u);
 }
 
-int mapped_domain_map(struct streaming *s, dma_addr_t dma, char *cpu, size_t size,
-		      unsigned int access)
+/*
+ * The map of the domain failed with err. What waits to be revoked counts against the limits that may
+ * have been hit; which it was is not told, and trying once more does no harm.
+ */
+static __attribute__((noinline)) int map_again(struct streaming *s, dma_addr_t dma, char *cpu,
+					       size_t size, unsigned int access, int err)
 {
-	struct domain *domain = s->space->domain;
 	struct revoke_queue *revoke = __atomic_load_n(&s->space->revoke, __ATOMIC_ACQUIRE);
-	int err = domain->ops->map(domain, dma, cpu, size, access);
+	struct domain *domain = s->space->domain;
 
-	/* What limit it was is not told; trying once more does no harm. */
 	if (err != -ENOMEM || !revoke || !revoke_waiting(revoke))
 		return err;
 	revoke_flush(revoke);
 	return domain->ops->map(domain, dma, cpu, size, access);
+}
+
+static inline int domain_map(struct streaming *s, dma_addr_t dma, char *cpu, size_t size,
+			     unsigned int access)
+{
+	struct domain *domain = s->space->domain;
+	int err = domain->ops->map(domain, dma, cpu, size, access);
+
+	return likely(!err) ? 0 : map_again(s, dma, cpu, size, access, err);
+}
+
+int mapped_domain_map(struct streaming *s, dma_addr_t dma, char *cpu, size_t size,
+		      unsigned int access)
+{
+	return domain_map(s, dma, cpu, size, access);
 }
 
 static void sync_shadow(struct streaming *s, dma_addr_t dma, size_t size, bool for_device)
@@ -256,7 +208,7 @@ static void sync_shadow(struct streaming *s, dma_addr_t dma, size_t size, bool f
 }
 
 /* End what the domain mapped at once; what can't be ended is never used again. True: it can. */
-static bool domain_unmap(struct mapping *mapping)
+static inline __attribute__((always_inline)) bool domain_unmap(struct mapping *mapping)
 {
 	struct streaming *s = mapping->owner;
 	struct domain *domain = s->space->domain;
@@ -279,20 +231,28 @@ static void revoke_what_is_due(struct streaming *s)
 		revoke_if_due(revoke);
 }
 
-/* Its frames tell nobody about it any more. */
-static void mapping_hide(struct mapping *mapping)
+/*
+ * Its frames lead to it. They go on doing so when it has ended: whoever comes there looks whether it
+ * is live, and has the address.
+ */
+static inline void mapping_mark(const struct mapping *mapping)
 {
-	frames_set(&mapping->owner->space->frames, mapping->dma, mapping->bytes, 0);
+	uintptr_t word = (uintptr_t)mapping | FRAME_MAPPED;
+
+	if (likely(mapping->words))
+		frames_fill(mapping->words, mapping->bytes >> FRAME_SHIFT, word);
+	else
+		frames_set(&mapping->owner->space->frames, mapping->dma, mapping->bytes, word);
 }
 
 /* The device reaches it no more: its addresses and itself can be used again. */
-static void mapping_release(struct mapping *mapping)
+static inline void mapping_release(struct mapping *mapping)
 {
 	struct streaming *s = mapping->owner;
 
 	mapped_give_addresses(s, &mapping->place);
 	if (mapping->buffer)
-		buffer_put(s, mapping->buffer);
+		granules_put(s, mapping->buffer);
 	mapping_put(s->space, mapping);
 }
 
@@ -304,25 +264,29 @@ void mapped_released(void *what, bool revoked)
 }
 
 /* Take addresses for a mapping whose bytes are filled in, and frames to find it by. */
-static int mapping_place(struct streaming *s, struct mapping *mapping, const void *cpu)
+static inline __attribute__((always_inline)) int
+mapping_place(struct streaming *s, struct mapping *mapping, const void *cpu)
 {
 	int err = mapped_take_addresses(s, cpu, mapping->bytes, false, &mapping->place,
 					&mapping->dma);
 
 	if (err)
 		return err;
+	mapping->words = frames_span(s->frames, mapping->dma, mapping->bytes);
+	if (likely(mapping->words))
+		return 0;
 	err = frames_reserve(&s->space->frames, mapping->dma, mapping->bytes, true);
 	if (err)
 		mapped_give_addresses(s, &mapping->place);
 	return err;
 }
 
-static dma_addr_t mapping_begin(struct streaming *s, struct mapping *mapping, unsigned long attrs)
+static inline __attribute__((always_inline)) dma_addr_t
+mapping_begin(struct streaming *s, struct mapping *mapping, unsigned long attrs)
 {
 	dma_addr_t dma = mapping->dma + mapping->offset;
 
-	frames_set(&s->space->frames, mapping->dma, mapping->bytes,
-		   (uintptr_t)mapping | FRAME_MAPPED);
+	mapping_mark(mapping);
 	if (!(attrs & DMA_ATTR_SKIP_CPU_SYNC) || mapping->buffer)
 		sync_shadow(s, dma, mapping->size, true);
 	__atomic_fetch_add(&s->live_mapped, 1, __ATOMIC_RELAXED);
@@ -330,7 +294,8 @@ static dma_addr_t mapping_begin(struct streaming *s, struct mapping *mapping, un
 	return dma;
 }
 
-static struct mapping *mapping_new(struct streaming *s, const struct piece *piece)
+static inline __attribute__((always_inline)) struct mapping *mapping_new(struct streaming *s,
+									 const struct piece *piece)
 {
 	struct mapping *mapping;
 
@@ -356,9 +321,10 @@ static struct mapping *mapping_new(struct streaming *s, const struct piece *piec
 }
 
 /* The granules around a piece. */
-static char *granules_around(const struct streaming *s, const struct piece *piece, size_t *bytes)
+static inline char *granules_around(const struct streaming *s, const struct piece *piece,
+				    size_t *bytes)
 {
-	uintptr_t granule = s->space->domain->granule;
+	uintptr_t granule = s->granule;
 	uintptr_t begin = (uintptr_t)piece->ptr & ~(granule - 1);
 
 	*bytes = align_up((uintptr_t)piece->ptr + piece->size, granule) - begin;
@@ -367,7 +333,26 @@ static char *granules_around(const struct streaming *s, const struct piece *piec
 
 dma_addr_t mapped_map(struct streaming *s, const struct piece *piece)
 {
-	return mapped_map_pieces(s, piece, 1);
+	struct mapping *mapping = mapping_new(s, piece);
+	char *cpu;
+
+	if (!mapping)
+		return DMA_MAPPING_ERROR;
+	cpu = granules_around(s, piece, &mapping->bytes);
+	mapping->offset = (size_t)(piece->ptr - cpu);
+	if (mapping_place(s, mapping, cpu))
+		goto put;
+	if (domain_map(s, mapping->dma, cpu, mapping->bytes, access_of(piece->direction)))
+		goto give;
+	mapping->maps = 1;
+	count_way(s, WAY_MAPPED);
+	return mapping_begin(s, mapping, piece->attrs);
+
+give:
+	mapped_give_addresses(s, &mapping->place);
+put:
+	mapping_put(s->space, mapping);
+	return DMA_MAPPING_ERROR;
 }
 
 /* Each piece by a call of its own. -errno: none is. */
@@ -381,7 +366,7 @@ static int pieces_map(struct streaming *s, struct mapping *mapping, const struct
 		size_t bytes;
 		char *cpu = granules_around(s, &pieces[i], &bytes);
 
-		err = mapped_domain_map(s, dma, cpu, bytes, access_of(pieces[i].direction));
+		err = domain_map(s, dma, cpu, bytes, access_of(pieces[i].direction));
 		if (err)
 			goto unmap;
 		dma += bytes;
@@ -430,7 +415,7 @@ put:
 
 dma_addr_t mapped_bounce(struct streaming *s, const struct piece *piece)
 {
-	size_t granule = s->space->domain->granule;
+	size_t granule = s->granule;
 	struct mapping *mapping;
 
 	if (piece->size > streaming_max_size(s)) {
@@ -445,14 +430,14 @@ dma_addr_t mapped_bounce(struct streaming *s, const struct piece *piece)
 		return DMA_MAPPING_ERROR;
 	mapping->offset = (uintptr_t)piece->ptr & s->limits->min_align_mask & (granule - 1);
 	mapping->bytes = align_up(mapping->offset + piece->size, granule);
-	mapping->buffer = buffer_get(s, mapping->bytes);
+	mapping->buffer = granules_get(s, mapping->bytes);
 	if (!mapping->buffer)
 		goto put;
 	if (mapping_place(s, mapping, piece->ptr))
 		goto free_buffer;
 	memcpy(mapping->buffer->cpu + mapping->offset, piece->ptr, piece->size);
-	if (mapped_domain_map(s, mapping->dma, mapping->buffer->cpu, mapping->bytes,
-			      access_of(piece->direction)))
+	if (domain_map(s, mapping->dma, mapping->buffer->cpu, mapping->bytes,
+		       access_of(piece->direction)))
 		goto give;
 	mapping->maps = 1;
 	count_way(s, WAY_UNTRUSTED);
@@ -461,7 +446,7 @@ dma_addr_t mapped_bounce(struct streaming *s, const struct piece *piece)
 give:
 	mapped_give_addresses(s, &mapping->place);
 free_buffer:
-	buffer_put(s, mapping->buffer);
+	granules_put(s, mapping->buffer);
 put:
 	mapping_put(s->space, mapping);
 	return DMA_MAPPING_ERROR;
@@ -480,11 +465,17 @@ void mapped_copy(struct streaming *s, struct mapping *mapping, size_t offset, si
 		memcpy(mapping->original + offset, copy, size);
 }
 
+static void wait_to_be_revoked(struct streaming *s, struct mapping *mapping)
+{
+	struct revoke_queue *revoke = s->space->revoke;
+	const struct revoke_entry entry = {mapping->dma, mapping->bytes, mapping->maps, mapping};
+
+	revoke_later(revoke, &entry);
+	revoke_if_due(revoke);
+}
+
 void mapped_unmap(struct streaming *s, struct mapping *mapping, unsigned long attrs)
 {
-	struct streaming_space *space = s->space;
-	struct revoke_queue *revoke = s->options.lazy ? space->revoke : NULL;
-	const struct revoke_entry entry = {mapping->dma, mapping->bytes, mapping->maps, mapping};
 	bool wanted = mapping->direction != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC);
 	uint8_t live = MAPPING_LIVE;
 
@@ -494,12 +485,10 @@ void mapped_unmap(struct streaming *s, struct mapping *mapping, unsigned long at
 		return;
 	}
 	__atomic_fetch_sub(&s->live_mapped, 1, __ATOMIC_RELAXED);
-	mapping_hide(mapping);
 	if (wanted)
 		sync_shadow(s, mapping->dma + mapping->offset, mapping->size, false);
-	if (revoke) {
-		revoke_later(revoke, &entry);
-		revoke_if_due(revoke);
+	if (s->options.lazy) {
+		wait_to_be_revoked(s, mapping);
 		return;
 	}
 	if (!domain_unmap(mapping))
@@ -532,7 +521,7 @@ void mapped_end(struct streaming *s)
 	while ((mapping = mapping_live(s)))
 		mapped_unmap(s, mapping, DMA_ATTR_SKIP_CPU_SYNC);
 	streaming_flush(s);
-	buffers_free(s);
+	granules_free(s);
 }
 
 void mapped_space_end(struct streaming_space *space)

@@ -100,10 +100,13 @@ struct streaming {
 	const struct dma_limits *limits;
 	const struct frames *frames;
 	struct shard *shards;
-	struct registered *registered; /* none where that is not the short way */
+	struct registered *registered; /* none: not translated, or not the short way */
 	size_t bounce_below;	       /* copy_below; 0 while limits make it more than that */
-	bool translates;	       /* false: the device is not trusted */
-	bool shadow; /* the device has a copy of memory that is mapped: domain_ops.sync */
+	size_t map_from;	       /* bytes from which on memory is mapped the short way */
+	size_t slot_bytes; /* up to so many take a slot of addresses; 0 while limits forbid it */
+	size_t granule;	   /* of the domain */
+	bool translates;   /* false: the device is not trusted */
+	bool shadow;	   /* the device has a copy of memory that is mapped: domain_ops.sync */
 
 	struct streaming_options options;
 	size_t copy_below;

@@ -5,6 +5,7 @@
  *   map.c          the calls: which way, and the checks at the end
  *   bounce.c       slots: blocks of pools, with what is copied through them
  *   mapped.c       mappings made by the domain, in place or through granules of their own
+ *   granules.c     memory to copy through for devices that are not trusted
  *   sg.c           lists
  *   life.c         making, registering, ending
  *   report.c       what is said about bad calls
@@ -236,6 +237,7 @@ struct mapping {
 	size_t offset, size; /* of the memory in them */
 	char *original;
 	struct granule_buffer *buffer; /* NULL: mapped in place */
+	uintptr_t *words;	       /* of its frames; NULL where they are not side by side */
 	struct iova_place place;
 	struct streaming *owner;
 	uint32_t nents; /* as in struct piece */
@@ -283,6 +285,21 @@ int mapped_domain_map(struct streaming *s, dma_addr_t dma, char *cpu, size_t siz
 
 /* The bookkeeping of a domain that nobody uses any more. */
 void mapped_space_end(struct streaming_space *space);
+
+/* ---- granules.c ---- */
+
+struct granule_buffer {
+	struct granule_buffer *next;
+	char *cpu;
+	size_t size;
+};
+
+/* Zeroed granules, a power of two of bytes that covers size; NULL with the error set. */
+struct granule_buffer *granules_get(struct streaming *s, size_t size);
+void granules_put(struct streaming *s, struct granule_buffer *buffer);
+
+/* Those that are kept go. */
+void granules_free(struct streaming *s);
 
 /* ---- map.c ---- */
 
