@@ -4,13 +4,14 @@
  *
  *   request.c   requests: checked, split into commands, answered; time-outs; synchronous calls
  *   queue.c     queue pairs: rings, slots, doorbells
- *   prp.c       from segments of memory to PRPs
+ *   map.c       from segments of memory to what the drive reaches: mapped, or copied
+ *   prp.c       from that to PRPs
  *   admin.c     commands of the admin queue, namespaces
  *   nvme.c      the controller: open, enable, stop, close
  *   status.c    results in words
  *
  * A command in flight has a slot in its queue, a struct nvme_iod. All that the driver trusts (which
- * slots are taken, the blocks of a PRP list, the bounced pages) lies there, in host memory; what
+ * slots are taken, the blocks of a PRP list, what is mapped) lies there, in host memory; what
  * lies in DMA memory is written for the drive and never read back. Completions are copied out and
  * checked before they are believed.
  *
@@ -155,33 +156,39 @@ struct nvme_block {
 	dma_addr_t dma;
 };
 
-/* A page of a command that is copied; page 0 holds its data from iod->first_offset on. */
+/* A page that PRPs can't express as it lies; page 0 holds its data from iod->first_offset on. */
 struct nvme_bounce {
 	struct nvme_block block;
 	size_t page;
 };
 
-enum { NVME_INLINE_BOUNCES = 4 };
+enum { NVME_INLINE_BOUNCES = 4, NVME_INLINE_SG = 4 };
 
 /*
- * A command in flight. The fields up to the list are what every command touches; a command whose
- * data are at most two contiguous pages of DMA memory touches nothing else.
+ * A command in flight. Its data are one piece (single), or elements of sg and bounced pages. The
+ * fields up to the list are what every command touches; a command whose data are one piece of at
+ * most two pages touches nothing else.
  */
 struct nvme_iod {
 	struct dmaland_nvme_request *request; /* NULL while the slot is free */
 	struct nvme_position start;	      /* of the data in request->iov */
 	size_t bytes;
+	dma_addr_t dma;		     /* of data in one piece */
 	uint32_t first_offset;	     /* of the data in the first controller page */
 	uint32_t list_count;	     /* lists[0..list_count) are this command's */
-	uint32_t bounce_count;	     /* bounces[0..bounce_count) too, their pages ascending */
+	uint32_t sg_count;	     /* sg[0..sg_count) are mapped */
+	uint32_t bounce_count;	     /* bounces[0..bounce_count) are taken, their pages ascending */
 	uint16_t cid;		     /* its low bits are the slot, see queue.c */
 	uint16_t age;		     /* in ticks, see nvme_watch() */
+	bool single;		     /* mapped in one piece, at dma */
 	bool write, small_list;	     /* small_list: lists[0] is of the small pool */
 	bool busy;		     /* between submission and completion */
 	bool late;		     /* it was this one that took too long */
 	struct nvme_block list;	     /* the first list */
 	struct nvme_block *lists;    /* &list, or an array when there are more */
+	struct scatterlist *sg;	     /* few_sg, or an array when there are more */
 	struct nvme_bounce *bounces; /* few, or an array when there are more */
+	struct scatterlist few_sg[NVME_INLINE_SG];
 	struct nvme_bounce few[NVME_INLINE_BOUNCES];
 };
 
@@ -190,6 +197,7 @@ struct nvme_prp_pools {
 	struct dmaland_device *dev;
 	size_t page_size;
 	unsigned int page_shift;
+	size_t max_run; /* bytes of whole pages that one mapping may cover; a power of two */
 	struct dma_pool *page, *small, *bounce;
 };
 
@@ -264,15 +272,38 @@ struct dmaland_nvme {
 	_Atomic(struct nvme_ns *) namespaces;
 };
 
-/* prp.c: 0, or -ENOMEM with the error set; *pools begins as zeroes */
+/* map.c: 0 or -errno with the error set */
+void nvme_init_iod(struct nvme_iod *iod);
+int nvme_map_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod, const struct iovec *iov,
+		  struct nvme_position *at);
+void nvme_unmap_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		     const struct iovec *iov, bool arrived);
+void nvme_leak_iod(struct nvme_iod *iod);
+
+/* Stream bytes in front of a page. */
+static inline size_t nvme_page_start(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
+				     size_t page)
+{
+	return page == 0 ? 0 : (page << pools->page_shift) - iod->first_offset;
+}
+
+/* Stream bytes in a page. */
+static inline size_t nvme_page_bytes(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
+				     size_t page)
+{
+	size_t start = nvme_page_start(pools, iod, page);
+	size_t end = nvme_page_start(pools, iod, page + 1);
+
+	return (end < iod->bytes ? end : iod->bytes) - start;
+}
+
+/* prp.c: 0 or -errno with the error set; *pools begins as zeroes */
 int nvme_setup_prp_pools(struct nvme_prp_pools *pools, struct dmaland_device *dev,
 			 size_t page_size);
 void nvme_release_prp_pools(struct nvme_prp_pools *pools);
 int nvme_setup_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 		    const struct iovec *iov, struct nvme_position *at, uint64_t prp[2]);
-void nvme_unmap_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
-		     const struct iovec *iov, bool arrived);
-void nvme_leak_iod(struct nvme_iod *iod);
+void nvme_free_iod(const struct nvme_prp_pools *pools, struct nvme_iod *iod);
 
 /* queue.c */
 struct dmaland_nvme_queue *nvme_alloc_queue(struct dmaland_nvme *ctrl, uint16_t qid,

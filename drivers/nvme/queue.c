@@ -48,8 +48,7 @@ static int alloc_slots(struct dmaland_nvme_queue *queue)
 					 queue->depth, queue->qid);
 	for (i = 0; i < queue->depth; i++) {
 		queue->iods[i].cid = i;
-		queue->iods[i].lists = &queue->iods[i].list;
-		queue->iods[i].bounces = queue->iods[i].few;
+		nvme_init_iod(&queue->iods[i]);
 		queue->free_slots[queue->free_count++] = queue->depth - 1 - i;
 	}
 	return 0;

@@ -157,11 +157,13 @@ static int nvme_setup_rw(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 	uint64_t blocks =
 		request->driver.left < ns->max_blocks ? request->driver.left : ns->max_blocks;
 	struct nvme_position at = {request->driver.segment, request->driver.offset};
+	int code;
 
 	iod->write = request->opcode == DMALAND_NVME_WRITE;
 	iod->bytes = blocks << ns->block_shift;
-	if (nvme_setup_prps(&queue->ctrl->pools, iod, request->iov, &at, command->prp) != 0)
-		return -ENOMEM;
+	code = nvme_setup_prps(&queue->ctrl->pools, iod, request->iov, &at, command->prp);
+	if (code != 0)
+		return code;
 	request->driver.segment = at.segment;
 	request->driver.offset = at.offset;
 	request->driver.left -= blocks;
@@ -171,7 +173,7 @@ static int nvme_setup_rw(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 	return 0;
 }
 
-/* Submit one command of a request. 0, -EAGAIN (no slot is free) or -ENOMEM. */
+/* Submit one command of a request. 0, -EAGAIN (no slot is free), -ENOMEM, or nvme_setup_prps()'s. */
 static int submit_command(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
 {
 	struct nvme_command command = {
@@ -179,14 +181,17 @@ static int submit_command(struct dmaland_nvme_queue *queue, struct dmaland_nvme_
 		.nsid = htole32(request->nsid),
 	};
 	struct nvme_iod *iod = nvme_take_slot(queue);
+	int code = 0;
 
 	if (!iod)
 		return -EAGAIN;
-	if (request->opcode == DMALAND_NVME_FLUSH) {
+	if (request->opcode == DMALAND_NVME_FLUSH)
 		request->driver.left = 0;
-	} else if (nvme_setup_rw(queue, iod, request, &command) != 0) {
+	else
+		code = nvme_setup_rw(queue, iod, request, &command);
+	if (code != 0) {
 		nvme_give_slot(queue, iod);
-		return -ENOMEM;
+		return code;
 	}
 	iod->request = request;
 	request->driver.commands++;
@@ -195,8 +200,10 @@ static int submit_command(struct dmaland_nvme_queue *queue, struct dmaland_nvme_
 }
 
 /*
- * Submit as much of a request as there are slots and memory for. 0 when all of it is; -EAGAIN when
- * it has to wait for completions; -ENOMEM when none is under way that could help.
+ * Submit as much of a request as there are slots and memory for. 0 when nothing is left to submit;
+ * -EAGAIN when it has to wait for completions; else it is over: -ENOMEM when none is under way that
+ * could help, or memory that can't be mapped. If that shows when commands are in flight already,
+ * their completions end it.
  */
 static int submit_commands(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
 {
@@ -206,7 +213,12 @@ static int submit_commands(struct dmaland_nvme_queue *queue, struct dmaland_nvme
 		code = submit_command(queue, request);
 	if (code == -ENOMEM && queue->free_count < queue->depth)
 		code = -EAGAIN;
-	return code;
+	if (code == 0 || code == -EAGAIN || request->driver.commands == 0)
+		return code;
+	request->driver.left = 0;
+	if (request->driver.status == 0)
+		request->driver.status = code;
+	return 0;
 }
 
 int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
@@ -222,10 +234,10 @@ int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_re
 		return 0;
 	}
 	code = submit_commands(queue, request);
-	if (code == -ENOMEM)
-		return code;
 	if (code == -EAGAIN)
 		push_waiting(queue, request);
+	else if (code != 0)
+		return code;
 	if (!queue->polling)
 		nvme_ring_sq(queue);
 	return 0;

@@ -2,10 +2,13 @@
 /*
  * nvme.h - an NVMe driver on top of dmaland: library libdmaland-nvme
  *
- * A controller is driven through an open struct dmaland_device. All that the drive touches lies
- * in dmaland's DMA memory: queues are coherent memory, PRP lists and bounced pages are blocks of
- * pools. Segments of a request that lie in DMA memory are handed to the drive as they are where
- * PRPs can express them; everything else is copied.
+ * A controller is driven through an open struct dmaland_device. Queues are coherent memory, PRP
+ * lists blocks of pools, and the data of requests are handed over by dma_map_sg(): memory of the
+ * arena and registered memory is translated, large memory of the application is mapped where it
+ * lies, small memory is copied, and all of it where the backend can't map
+ * (dmaland_get_streaming_stats() counts). Pages that PRPs can't express, since they lie in several
+ * pieces or at an address that is no multiple of 4, are copied by the driver, they alone, through
+ * its pool "bounce page".
  *
  * Numbers in comments refer to the NVM Express Base Specification 2.0.
  */
@@ -43,6 +46,9 @@ struct dmaland_nvme_options {
  * @dev:     the device; stays the caller's, and must outlive the controller
  * @options: or NULL
  *
+ * The device's masks are set, and the limits of its mappings: dma_set_min_align_mask() of a
+ * controller page, dma_set_max_seg_size() and dma_set_seg_boundary() as wide as can be.
+ *
  * Context: one thread a controller until it returns; makes system calls.
  * Return: the controller, or NULL with errno set and dmaland_last_error() in words.
  */
@@ -53,8 +59,10 @@ struct dmaland_nvme *dmaland_nvme_open(struct dmaland_device *dev,
  * dmaland_nvme_close() - shut the drive down and free all; NULL does nothing
  *
  * Requests under way get up to a second to complete; then they are answered with -ECANCELED, once
- * the drive can't reach their memory any more. Those that wait for a slot are not begun. Queues that were not destroyed are destroyed. Bus mastering and memory
- * decoding are turned off; the device can be opened again.
+ * the drive can't reach their memory any more. Those that wait for a slot are not begun. Queues that
+ * were not destroyed are destroyed. Bus mastering and memory decoding are turned off; the device can
+ * be opened again. Of a drive that can't be stopped, what it was given stays allocated, and what is
+ * mapped for it stays mapped, until the device is closed or longer.
  *
  * Context: no other thread may use the controller or its queues any more; not from done().
  */
@@ -139,8 +147,9 @@ enum dmaland_nvme_opcode {
  * @nsid:      namespace
  * @block:     first block
  * @blocks:    how many; any number: what is above the drive's limits is split
- * @iov:       the data, in blocks * block_size bytes in all; segments of any length at any address;
- *             must stay until the request is done
+ * @iov:       the data, in blocks * block_size bytes in all; segments of any length at any address.
+ *             They and their memory must stay until the request is done, and the memory is the
+ *             drive's until then: with commands in flight its content is not known
  * @iov_count: how many segments
  * @done:      called once by dmaland_nvme_poll() (or when the queue ends) with the result: 0, an
  *             NVMe status above 0 (SCT << 8 | SC), or -errno. The request is the caller's again;
@@ -178,7 +187,10 @@ struct dmaland_nvme_request {
  * Context: the queue's thread; done() too.
  * Return: 0, or -errno when the request is refused (it is not done() then): -EINVAL, -ERANGE (past
  * the end), -ENODEV (no such namespace, or the drive is gone), -EOPNOTSUPP (metadata), -ENOMEM,
- * -EIO (the controller is out of service), -ECANCELED (the queue is being destroyed).
+ * -EIO (the controller is out of service), -ECANCELED (the queue is being destroyed); or what
+ * dma_map_sg() has against the memory: -EFAULT (it is not there, or read-only and to be read into,
+ * or of a file that the kernel won't pin), -EPERM (no_syscalls). What shows when a part of the
+ * request is under way already, or when it waited, is what done() is told.
  */
 int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request);
 

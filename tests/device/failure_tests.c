@@ -26,7 +26,10 @@ static void on_done(struct dmaland_nvme_request *request, int status)
 	wait->done++;
 }
 
-/* Reads of one block each into DMA memory. */
+/*
+ * Reads, of one block each into DMA memory, and into the application's own: 64 KiB, which are
+ * mapped where that can be, and a block at an odd address.
+ */
 struct reads {
 	struct dmaland_nvme_request requests[4];
 	struct iovec iov[4];
@@ -35,17 +38,27 @@ struct reads {
 	char *memory;
 };
 
+enum { OWN = 65536, POISON = 0x5c };
+
+static char own[OWN + 8192] __attribute__((aligned(4096)));
+
 static void reads_submit(struct reads *r, struct drive *d)
 {
 	memset(r, 0, sizeof(*r));
 	r->memory = dma_alloc_coherent(d->dev, 65536, &r->handle, GFP_KERNEL);
 	assert_non_null(r->memory);
+	memset(own, POISON, sizeof(own));
 	for (int i = 0; i < 4; i++) {
 		r->iov[i] = (struct iovec){r->memory + i * 4096, d->ns.block_size};
+		if (i == 2)
+			r->iov[i] = (struct iovec){own, OWN};
+		if (i == 3)
+			r->iov[i] = (struct iovec){own + OWN + 1, d->ns.block_size};
 		r->requests[i] = (struct dmaland_nvme_request){.opcode = DMALAND_NVME_READ,
 							       .nsid = 1,
 							       .block = (uint64_t)i,
-							       .blocks = 1,
+							       .blocks = r->iov[i].iov_len /
+									 d->ns.block_size,
 							       .iov = &r->iov[i],
 							       .iov_count = 1,
 							       .done = on_done,
@@ -88,6 +101,39 @@ static void a_command_that_does_not_come_back_is_an_error(void **state)
 	assert_string_equal(log_text(), "");
 }
 
+/* The state that a drive is in when neither bus mastering nor a reset nor CC.EN obeys. */
+static void memory_of_a_drive_that_cannot_be_stopped_stays_mapped(void **state)
+{
+	struct dmaland_streaming_stats stats;
+	struct drive d;
+	struct reads r;
+	static char doorbell[8];
+	uint64_t live;
+
+	(void)state;
+	drive_open(&d, device_spec, 0);
+	d.queue->sq_doorbell = doorbell;
+	reads_submit(&r, &d);
+	stats = streaming_stats(d.dev);
+	live = stats.live_mapped + stats.live_bounced;
+	assert_int_equal(live, 1);
+	d.ctrl->refuse = d.ctrl->cancel = EIO;
+	atomic_store(&d.ctrl->service, NVME_RUNAWAY);
+	while (r.wait.done < 4)
+		dmaland_nvme_poll(d.queue);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(r.wait.status[i], -EIO);
+	dmaland_nvme_close(d.ctrl);
+	stats = streaming_stats(d.dev);
+	assert_int_equal(stats.live_mapped + stats.live_bounced, live);
+	dma_free_coherent(d.dev, 65536, r.memory, r.handle);
+	dmaland_close(d.dev);
+	assert_non_null(strstr(log_text(), "[mappings=1]"));
+	log_clear();
+	for (size_t i = 0; i < sizeof(own); i++)
+		assert_int_equal(own[i], POISON);
+}
+
 static void a_drive_that_may_not_do_dma_fails_its_commands(void **state)
 {
 	struct drive d;
@@ -115,6 +161,8 @@ static void requests_under_way_at_close_are_answered_once(void **state)
 	drive_open(&d, device_spec, 0);
 	reads_submit(&r, &d);
 	dmaland_nvme_close(d.ctrl);
+	assert_int_equal(streaming_stats(d.dev).live_mapped, 0);
+	assert_int_equal(streaming_stats(d.dev).live_bounced, 0);
 	assert_int_equal(r.wait.done, 4);
 	for (int i = 0; i < 4; i++)
 		assert_true(r.wait.status[i] == -ECANCELED || r.wait.status[i] == 0);
@@ -132,6 +180,8 @@ static void requests_under_way_when_a_queue_is_destroyed_are_answered_once(void 
 	drive_open(&d, device_spec, 0);
 	reads_submit(&r, &d);
 	dmaland_nvme_queue_destroy(d.queue);
+	assert_int_equal(streaming_stats(d.dev).live_mapped, 0);
+	assert_int_equal(streaming_stats(d.dev).live_bounced, 0);
 	assert_int_equal(r.wait.done, 4);
 	dma_free_coherent(d.dev, 65536, r.memory, r.handle);
 	drive_close(&d);
@@ -388,6 +438,7 @@ int run_failure_tests(void)
 {
 	const struct CMUnitTest everywhere[] = {
 		cmocka_unit_test(a_command_that_does_not_come_back_is_an_error),
+		cmocka_unit_test(memory_of_a_drive_that_cannot_be_stopped_stays_mapped),
 		cmocka_unit_test(a_drive_that_may_not_do_dma_fails_its_commands),
 		cmocka_unit_test(requests_under_way_at_close_are_answered_once),
 		cmocka_unit_test(requests_under_way_when_a_queue_is_destroyed_are_answered_once),

@@ -57,9 +57,22 @@ void drive_open(struct drive *d, const char *spec, unsigned int timeout_ms)
 		fail_msg("%s", dmaland_last_error());
 }
 
+struct dmaland_streaming_stats streaming_stats(struct dmaland_device *dev)
+{
+	struct dmaland_streaming_stats stats;
+
+	dmaland_get_streaming_stats(dev, &stats);
+	return stats;
+}
+
 void drive_close(struct drive *d)
 {
+	struct dmaland_streaming_stats stats;
+
 	dmaland_nvme_close(d->ctrl);
+	stats = streaming_stats(d->dev);
+	assert_int_equal(stats.live_mapped + stats.live_bounced, 0);
+	assert_int_equal(stats.bad_calls, 0);
 	dmaland_close(d->dev);
 }
 

@@ -27,7 +27,11 @@ struct drive {
 };
 
 void drive_open(struct drive *d, const char *spec, unsigned int timeout_ms);
+
+/* What the driver mapped is unmapped. */
 void drive_close(struct drive *d);
+
+struct dmaland_streaming_stats streaming_stats(struct dmaland_device *dev);
 
 /* Blocks of this pool that are in use. */
 struct dmaland_pool_stats pool_stats(struct dmaland_device *dev, const char *name);

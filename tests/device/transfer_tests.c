@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 enum { MODEL_BYTES = 24 << 20, ARENA_BYTES = 16 << 20 };
 
@@ -53,7 +54,10 @@ static void check_pools_idle(void)
 {
 	struct dmaland_pool_stats stats[8];
 	size_t n = dmaland_get_pools(drive.dev, stats, 8);
+	struct dmaland_streaming_stats streaming = streaming_stats(drive.dev);
 
+	assert_int_equal(streaming.live_mapped + streaming.live_bounced, 0);
+	assert_int_equal(streaming.bad_calls, 0);
 	assert_true(n >= 2);
 	for (size_t i = 0; i < n; i++) {
 		assert_int_equal(stats[i].in_use, 0);
@@ -225,6 +229,101 @@ static void random_segments_in_any_memory_keep_every_byte_in_place(void **state)
 	}
 	free(app);
 	free(flat);
+	check_pools_idle();
+}
+
+static uint64_t bounced(const struct dmaland_streaming_stats *stats)
+{
+	return stats->bounced_small + stats->bounced_limit + stats->bounced_unmappable +
+	       stats->bounced_untrusted;
+}
+
+/* A read and a write of whole model blocks, from and to a buffer. */
+static void write_and_read(unsigned char *buffer, size_t bytes, uint64_t seed)
+{
+	size_t blocks = bytes / drive.ns.block_size;
+
+	fill(model, bytes, &seed);
+	memcpy(buffer, model, bytes);
+	if (dmaland_nvme_write(drive.queue, 1, 0, blocks, buffer))
+		fail_msg("%s", dmaland_last_error());
+	memset(buffer, 0xdd, bytes);
+	if (dmaland_nvme_read(drive.queue, 1, 0, blocks, buffer))
+		fail_msg("%s", dmaland_last_error());
+	assert_memory_equal(buffer, model, bytes);
+}
+
+static void large_buffers_of_the_application_are_mapped_and_not_copied(void **state)
+{
+	enum { BYTES = 6 << 20 };
+	static const size_t offsets[] = {0, 512, 4, 4092};
+	bool maps = dma_max_mapping_size(drive.dev) == SIZE_MAX;
+	unsigned char *buffer = aligned_alloc(4096, BYTES + 4096);
+
+	(void)state;
+	if (device_is_on("vfio"))
+		assert_true(maps);
+	for (size_t i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++) {
+		struct dmaland_streaming_stats before = streaming_stats(drive.dev), after;
+
+		memset(buffer, 0xee, BYTES + 4096);
+		write_and_read(buffer + offsets[i], BYTES, i);
+		for (size_t at = 0; at < offsets[i]; at++)
+			assert_int_equal(buffer[at], 0xee);
+		for (size_t at = offsets[i]; at < 4096; at++)
+			assert_int_equal(buffer[BYTES + at], 0xee);
+		after = streaming_stats(drive.dev);
+		if (maps)
+			assert_int_equal(bounced(&after), bounced(&before));
+		else
+			assert_true(after.bounced_unmappable > before.bounced_unmappable);
+		assert_int_equal(after.mapped > before.mapped, maps);
+		assert_int_equal(pool_stats(drive.dev, "bounce page").in_use, 0);
+	}
+	free(buffer);
+	check_pools_idle();
+}
+
+static void registered_buffers_are_translated(void **state)
+{
+	enum { BYTES = 1 << 20 };
+	unsigned char *buffer = aligned_alloc(4096, BYTES);
+	struct dmaland_streaming_stats before = streaming_stats(drive.dev), after;
+	int err = dmaland_register(drive.dev, buffer, BYTES);
+
+	(void)state;
+	if (err == -EOPNOTSUPP && dma_max_mapping_size(drive.dev) != SIZE_MAX) {
+		free(buffer); /* refused where memory can't be mapped, as it should */
+		return;
+	}
+	if (err)
+		fail_msg("%s", dmaland_last_error());
+	write_and_read(buffer, BYTES, 9);
+	after = streaming_stats(drive.dev);
+	assert_int_equal(bounced(&after), bounced(&before));
+	assert_int_equal(after.mapped, before.mapped);
+	assert_true(after.translated_registered > before.translated_registered);
+	assert_int_equal(dmaland_unregister(drive.dev, buffer), 0);
+	free(buffer);
+}
+
+/* Where memory is mapped; where it is copied instead, the copy faults, as memcpy() would. */
+static void memory_that_is_not_there_or_read_only_is_refused(void **state)
+{
+	enum { BYTES = 4 << 20, HOLE = 3 << 20 };
+	size_t blocks = BYTES / drive.ns.block_size;
+	char *memory;
+
+	(void)state;
+	memory = mmap(NULL, BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(memory, MAP_FAILED);
+	assert_int_equal(dmaland_nvme_read(drive.queue, 1, 0, blocks, memory), -EFAULT);
+	assert_int_equal(munmap(memory + HOLE, BYTES - HOLE), 0);
+	/* the hole shows in the second command, when the first is under way */
+	assert_int_equal(dmaland_nvme_write(drive.queue, 1, 0, blocks, memory), -EFAULT);
+	munmap(memory, HOLE);
+	transfer(DMALAND_NVME_WRITE, 0, MODEL_BYTES / drive.ns.block_size,
+		 &(struct iovec){model, MODEL_BYTES}, 1);
 	check_pools_idle();
 }
 
@@ -442,6 +541,8 @@ int run_transfer_tests(void)
 		cmocka_unit_test(the_drive_says_who_it_is),
 		cmocka_unit_test(application_memory_of_any_alignment_is_read_and_written),
 		cmocka_unit_test(random_segments_in_any_memory_keep_every_byte_in_place),
+		cmocka_unit_test(large_buffers_of_the_application_are_mapped_and_not_copied),
+		cmocka_unit_test(registered_buffers_are_translated),
 		cmocka_unit_test(bytes_around_the_segments_of_a_read_stay_as_they_were),
 		cmocka_unit_test(large_requests_are_split_and_their_lists_chained),
 		cmocka_unit_test(lists_of_1024_requests_in_flight_share_pages),
@@ -450,6 +551,13 @@ int run_transfer_tests(void)
 		cmocka_unit_test(requests_that_cannot_be_right_are_refused_in_words),
 		cmocka_unit_test(statuses_come_in_words),
 	};
+	const struct CMUnitTest mapped[] = {
+		cmocka_unit_test(memory_that_is_not_there_or_read_only_is_refused),
+	};
+	int failed = cmocka_run_group_tests_name("transfer", tests, open_drive, close_drive);
 
-	return cmocka_run_group_tests_name("transfer", tests, open_drive, close_drive);
+	if (device_is_on("vfio"))
+		failed += cmocka_run_group_tests_name("transfer, mapped", mapped, open_drive,
+						      close_drive);
+	return failed;
 }

@@ -1,250 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test_nvme_prp.c - drivers/nvme/prp.c against a drive of a few lines
+ * test_nvme_prp.c - drivers/nvme/map.c and prp.c against a library and a drive of a few lines
  *
- * The library is replaced by a fake: DMA memory is one array, its second half CPU-adjacent to the
- * first but elsewhere for the drive; pools count what they hand out. The drive walks PRPs strictly
- * as NVMe 2.0, 4.1.1 says, and touches nothing that is not its own. The model of what should
- * happen is a plain copy between a stream and the segments.
- *
- * Link with -Wl,--wrap=malloc, so that the n-th malloc can fail.
+ * The model of what should happen is a plain copy between a stream and the segments.
  */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "nvme_internal.h"
-
-/* ---- the fake library ---- */
-
-enum {
-	HALF = 4 << 20, /* of the DMA memory that segments lie in */
-	BLOCKS = 2048,	/* that a pool can hand out */
-	LARGEST_PAGE = 16384,
-	POISON = 0xd7,
-};
-
-#define USER_DMA   0x100000000ull /* of the first half; the second lies 1 GiB above its place */
-#define SECOND_GAP (1ull << 30)
-#define POOL_DMA   0x900000000ull
-
-struct dma_pool {
-	const char *name;
-	size_t size;
-	char *memory;
-	dma_addr_t dma;
-	bool out[BLOCKS];
-	size_t in_use, peak, next;
-};
-
-static struct {
-	struct dma_pool pools[3];
-	size_t pool_count;
-	char *dma;	/* 2 * HALF bytes for segments */
-	char *app;	/* 2 * HALF bytes that the drive can't see */
-	int fail_after; /* allocations until one fails; below 0: never */
-	unsigned int lookups;
-} fake;
-
-static bool allocation_fails(void)
-{
-	return fake.fail_after >= 0 && fake.fail_after-- == 0;
-}
-
-void *__real_malloc(size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_malloc(size_t size)
-{
-	return allocation_fails() ? NULL : __real_malloc(size);
-}
-
-int dmaland_set_error(int code, const char *format, ...)
-{
-	(void)format;
-	errno = code;
-	return -code;
-}
-
-struct dma_pool *dma_pool_create(const char *name, struct dmaland_device *dev, size_t size,
-				 size_t align, size_t boundary)
-{
-	struct dma_pool *pool;
-
-	(void)dev;
-	assert_int_equal(align, size);
-	assert_int_equal(boundary, 0);
-	if (allocation_fails()) {
-		errno = ENOMEM;
-		return NULL;
-	}
-	pool = &fake.pools[fake.pool_count];
-	*pool = (struct dma_pool){.name = name, .size = size};
-	pool->dma = POOL_DMA + fake.pool_count * (1ull << 32);
-	pool->memory = aligned_alloc(LARGEST_PAGE, BLOCKS * size);
-	assert_non_null(pool->memory);
-	fake.pool_count++;
-	return pool;
-}
-
-void dma_pool_destroy(struct dma_pool *pool)
-{
-	if (!pool)
-		return;
-	assert_int_equal(pool->in_use, 0);
-	free(pool->memory);
-	pool->memory = NULL;
-	fake.pool_count--;
-}
-
-/* Not the block that was freed last: neighbours in a request are not neighbours in memory. */
-void *dma_pool_alloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle)
-{
-	size_t i;
-
-	assert_int_equal(gfp, GFP_KERNEL);
-	if (allocation_fails() || pool->in_use == BLOCKS) {
-		errno = ENOMEM;
-		return NULL;
-	}
-	pool->next = (pool->next + 7) % BLOCKS;
-	for (i = pool->next; pool->out[i]; i = (i + 1) % BLOCKS)
-		;
-	pool->out[i] = true;
-	if (++pool->in_use > pool->peak)
-		pool->peak = pool->in_use;
-	memset(pool->memory + i * pool->size, POISON, pool->size);
-	*handle = pool->dma + i * pool->size;
-	return pool->memory + i * pool->size;
-}
-
-void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
-{
-	size_t i = ((char *)vaddr - pool->memory) / pool->size;
-
-	assert_true((char *)vaddr == pool->memory + i * pool->size && i < BLOCKS);
-	assert_true(handle == pool->dma + i * pool->size);
-	assert_true(pool->out[i]);
-	memset(vaddr, ~POISON, pool->size);
-	pool->out[i] = false;
-	pool->in_use--;
-}
-
-dma_addr_t dmaland_virt_to_dma(struct dmaland_device *dev, const void *vaddr, size_t size)
-{
-	size_t at = (const char *)vaddr - fake.dma;
-
-	(void)dev;
-	fake.lookups++;
-	assert_true(size > 0);
-	if ((const char *)vaddr < fake.dma || at + size > 2 * HALF ||
-	    (at < HALF && at + size > HALF))
-		return DMA_MAPPING_ERROR;
-	return USER_DMA + at + (at < HALF ? 0 : SECOND_GAP);
-}
-
-/* ---- the drive ---- */
-
-struct drive {
-	size_t page_size;
-	char *stream; /* its side of the data */
-	bool write;   /* memory to drive */
-};
-
-/* Memory that the drive reaches at an address: a segment, or a block that a pool has handed out. */
-static char *reach(dma_addr_t dma, size_t size)
-{
-	dma_addr_t second = USER_DMA + HALF + SECOND_GAP;
-	size_t i;
-
-	if (dma >= USER_DMA && dma + size <= USER_DMA + HALF)
-		return fake.dma + (dma - USER_DMA);
-	if (dma >= second && dma + size <= second + HALF)
-		return fake.dma + HALF + (dma - second);
-	for (i = 0; i < fake.pool_count; i++) {
-		struct dma_pool *pool = &fake.pools[i];
-		size_t block = (dma - pool->dma) / pool->size;
-
-		if (dma < pool->dma || block >= BLOCKS)
-			continue;
-		assert_true(pool->out[block]);
-		assert_true(dma + size <= pool->dma + (block + 1) * pool->size);
-		return pool->memory + (dma - pool->dma);
-	}
-	fail_msg("the drive can't reach %zu bytes at %llx", size, (unsigned long long)dma);
-	return NULL;
-}
-
-static void move_data(const struct drive *drive, size_t done, dma_addr_t dma, size_t bytes)
-{
-	char *memory = reach(dma, bytes);
-
-	if (drive->write)
-		memcpy(drive->stream + done, memory, bytes);
-	else
-		memcpy(memory, drive->stream + done, bytes);
-}
-
-static dma_addr_t read_entry(dma_addr_t at)
-{
-	uint64_t entry;
-
-	memcpy(&entry, reach(at, sizeof(entry)), sizeof(entry));
-	return le64toh(entry);
-}
-
-/* The pages behind the first, by a list. Returns how many lists it has. */
-static size_t walk_list(const struct drive *drive, dma_addr_t at, size_t done, size_t bytes)
-{
-	size_t mask = drive->page_size - 1, lists = 1;
-
-	assert_int_equal(at & 7, 0);
-	while (done < bytes) {
-		size_t left = bytes - done;
-		size_t piece = left < drive->page_size ? left : drive->page_size;
-		dma_addr_t entry = read_entry(at);
-
-		assert_true(entry != 0);
-		assert_int_equal(entry & mask, 0);
-		/* the last place of a page is a chain exactly when more than one page is left */
-		if (((at + 8) & mask) == 0 && left > drive->page_size) {
-			at = entry;
-			lists++;
-			continue;
-		}
-		move_data(drive, done, entry, piece);
-		done += piece;
-		at += 8;
-	}
-	return lists;
-}
-
-/* Carry out the transfer of a command. Returns how many lists it has. */
-static size_t drive_transfer(const struct drive *drive, const uint64_t prp[2], size_t bytes)
-{
-	size_t mask = drive->page_size - 1;
-	dma_addr_t prp1 = le64toh(prp[0]), prp2 = le64toh(prp[1]);
-	size_t first = drive->page_size - (prp1 & mask);
-
-	assert_true(prp1 != 0);
-	assert_int_equal(prp1 & 3, 0);
-	if (bytes <= first) {
-		move_data(drive, 0, prp1, bytes);
-		assert_int_equal(prp2, 0);
-		return 0;
-	}
-	move_data(drive, 0, prp1, first);
-	assert_true(prp2 != 0);
-	if (bytes - first > drive->page_size)
-		return walk_list(drive, prp2, first, bytes);
-	assert_int_equal(prp2 & mask, 0);
-	move_data(drive, first, prp2, bytes - first);
-	return 0;
-}
+#include "nvme_fake.h"
 
 /* ---- what the tests share ---- */
 
@@ -255,6 +15,8 @@ static void begin(size_t page_size)
 	memset(&pools, 0, sizeof(pools));
 	fake.fail_after = -1;
 	assert_int_equal(nvme_setup_prp_pools(&pools, NULL, page_size), 0);
+	assert_int_equal(fake.min_align, page_size - 1);
+	assert_true(fake.max_seg <= fake.max_mapping && fake.max_seg % page_size == 0);
 	assert_string_equal(pools.page->name, "prp list page");
 	assert_string_equal(pools.small->name, "prp list 256");
 	assert_int_equal(pools.small->size, 256);
@@ -264,19 +26,26 @@ static void end(void)
 {
 	nvme_release_prp_pools(&pools);
 	assert_int_equal(fake.pool_count, 0);
+	assert_int_equal(fake.live, 0);
+}
+
+/* Nothing is held by any command. */
+static void assert_idle(void)
+{
+	assert_int_equal(pools.small->in_use + pools.page->in_use + pools.bounce->in_use, 0);
+	assert_int_equal(fake.live, 0);
 }
 
 static struct nvme_iod *new_iod(struct nvme_iod *iod, bool write, size_t bytes)
 {
 	*iod = (struct nvme_iod){.write = write, .bytes = bytes};
-	iod->lists = &iod->list;
-	iod->bounces = iod->few;
+	nvme_init_iod(iod);
 	return iod;
 }
 
 /* What one command of a write takes. */
 struct shape {
-	size_t lists, small, pages, bounced;
+	size_t lists, small, pages, bounced, mapped;
 };
 
 static struct shape shape_of(const struct iovec *iov, size_t bytes)
@@ -292,9 +61,10 @@ static struct shape shape_of(const struct iovec *iov, size_t bytes)
 	shape.small = pools.small->in_use;
 	shape.pages = pools.page->in_use;
 	shape.bounced = pools.bounce->in_use;
+	shape.mapped = fake.live;
 	shape.lists = drive_transfer(&drive, prp, bytes);
 	nvme_unmap_data(&pools, &iod, iov, true);
-	assert_int_equal(pools.small->in_use + pools.page->in_use + pools.bounce->in_use, 0);
+	assert_idle();
 	free(drive.stream);
 	return shape;
 }
@@ -386,7 +156,7 @@ static void transfer(const struct iovec *iov, char *stream, size_t bytes, size_t
 	}
 	for (i = n; i-- > 0;)
 		nvme_unmap_data(&pools, &iods[i], iov, true);
-	assert_int_equal(pools.small->in_use + pools.page->in_use + pools.bounce->in_use, 0);
+	assert_idle();
 }
 
 /* ---- the promises ---- */
@@ -436,10 +206,14 @@ static void every_byte_lands_where_it_belongs_for_random_segments(void **state)
 	(void)state;
 	for (i = 0; i < 3; i++) {
 		begin(page_sizes[i]);
-		for (round = 0; round < 60; round++)
+		for (round = 0; round < 60; round++) {
+			fake.copies = round & 1;
+			fake.joins = round & 2;
 			check_random_request((1 + random_below(round % 8 == 0 ? 4000 : 300)) * 512);
+		}
 		end();
 	}
+	fake.copies = fake.joins = false;
 }
 
 static void thousands_of_segments_of_one_byte_are_gathered_in_order(void **state)
@@ -494,25 +268,27 @@ static void lists_come_from_the_pool_that_fits_and_chain_only_when_more_remains(
 	end();
 }
 
-static void a_dword_aligned_segment_in_dma_memory_is_not_copied(void **state)
+static void a_dword_aligned_buffer_is_mapped_as_it_lies(void **state)
 {
+	char *memory[] = {fake.dma, fake.app};
 	size_t offset;
 
 	(void)state;
 	begin(4096);
-	for (offset = 0; offset < 4200; offset++) {
-		struct iovec iov = {fake.dma + offset, 64 << 10};
-		size_t copied = shape_of(&iov, iov.iov_len).bounced;
+	for (offset = 0; offset < 2 * 4200; offset++) {
+		struct iovec iov = {memory[offset & 1] + offset / 2, 64 << 10};
+		struct shape shape = shape_of(&iov, iov.iov_len);
 
-		assert_int_equal(copied, offset % 4 == 0 ? 0 : 16);
+		assert_int_equal(shape.bounced, offset / 2 % 4 == 0 ? 0 : 16);
+		assert_int_equal(shape.mapped, offset / 2 % 4 == 0 ? 1 : 0);
 	}
 	end();
 }
 
-static void the_longest_segment_in_dma_memory_is_spared_the_copy(void **state)
+static void the_longest_segment_is_spared_the_copy(void **state)
 {
 	struct iovec iov[3] = {
-		{fake.app, 512}, {fake.dma + 12800, 64 << 10}, {fake.dma + (1 << 20) + 20, 512}};
+		{fake.app, 512}, {fake.app + 12800, 64 << 10}, {fake.dma + (1 << 20) + 20, 512}};
 
 	(void)state;
 	begin(4096);
@@ -524,66 +300,149 @@ static void the_longest_segment_in_dma_memory_is_spared_the_copy(void **state)
 	end();
 }
 
-static void segments_that_meet_in_dma_memory_are_one(void **state)
+static void segments_that_meet_in_memory_are_one_mapping(void **state)
 {
 	static struct iovec iov[256];
+	struct shape shape;
 	int i;
 
 	(void)state;
 	begin(4096);
 	for (i = 0; i < 256; i++)
-		iov[i] = (struct iovec){fake.dma + 100 + i * 256, 256};
-	assert_int_equal(shape_of(iov, 256 * 256).bounced, 0);
+		iov[i] = (struct iovec){fake.app + 100 + i * 256, 256};
+	fake.calls = 0;
+	shape = shape_of(iov, 256 * 256);
+	assert_int_equal(shape.bounced, 0);
+	assert_int_equal(shape.mapped, 1);
+	assert_int_equal(fake.calls, 1);
 	end();
 }
 
-static void a_buffer_that_is_in_two_pieces_for_the_drive_is_cut_at_the_seam(void **state)
+static void scattered_pages_are_one_list_and_one_call(void **state)
 {
-	struct iovec iov = {fake.dma + HALF - (32 << 10), 64 << 10};
+	static struct iovec iov[100];
+	int i, joins;
 
 	(void)state;
 	begin(4096);
-	assert_int_equal(shape_of(&iov, iov.iov_len).bounced, 0);
-	iov.iov_base = fake.dma + HALF - (32 << 10) + 512;
-	assert_int_equal(shape_of(&iov, iov.iov_len).bounced, 0);
+	for (i = 0; i < 100; i++)
+		iov[i] = (struct iovec){fake.app + (3 * (size_t)i << 12), 8192};
+	for (joins = 0; joins < 2; joins++) {
+		struct shape shape;
+
+		fake.joins = joins;
+		fake.calls = 0;
+		shape = shape_of(iov, 100 * 8192);
+		assert_int_equal(shape.bounced, 0);
+		assert_int_equal(shape.mapped, 100);
+		assert_int_equal(fake.calls, 1);
+		assert_int_equal(fake.segments, joins ? 1 : 100);
+	}
+	fake.joins = false;
 	end();
 }
 
-static void memory_that_is_not_dma_memory_is_looked_up_twice_a_segment_at_most(void **state)
+static void a_page_in_the_middle_that_prps_cannot_express_is_bounced_alone(void **state)
 {
-	struct iovec iov = {fake.app, 1 << 20};
+	/* the second page of the stream lies in two places */
+	struct iovec iov[] = {{fake.app + 512, 3584 + 1000},
+			      {fake.app + (1 << 20) + 1000, 3096 + (60 << 10)},
+			      {fake.dma + 4096, 100}};
+	struct shape shape;
 
 	(void)state;
 	begin(4096);
-	fake.lookups = 0;
-	assert_int_equal(shape_of(&iov, iov.iov_len).bounced, 256);
-	assert_true(fake.lookups <= 2);
+	shape = shape_of(iov, 3584 + 4096 + (60 << 10) + 100);
+	assert_int_equal(shape.bounced, 1);
+	assert_int_equal(shape.mapped, 3);
 	end();
 }
 
-static void a_read_that_failed_leaves_bounced_memory_as_it_was(void **state)
+/* As where memory can't be mapped, and 1 MiB at most can be copied, less the alignment. */
+static void what_is_above_the_largest_mapping_is_cut_at_pages(void **state)
 {
-	struct iovec iov = {fake.app + 1, 8192};
-	struct nvme_position at = {0};
-	struct nvme_iod iod;
-	char before[8192];
-	uint64_t prp[2];
+	struct iovec iov = {fake.app + 16, 2 << 20};
+	struct shape shape;
+
+	(void)state;
+	fake.max_mapping = (1 << 20) - 4095;
+	fake.copies = true;
+	begin(4096);
+	assert_int_equal(fake.max_seg, 512 << 10);
+	shape = shape_of(&iov, iov.iov_len);
+	assert_int_equal(shape.bounced, 0);
+	assert_int_equal(shape.mapped, 5);
+	end();
+	fake.copies = false;
+	fake.max_mapping = SIZE_MAX;
+}
+
+/* Two pages, at odd places, and a gap between them. */
+static void refused_segments(struct iovec iov[2])
+{
+	iov[0] = (struct iovec){fake.app, 4096};
+	iov[1] = (struct iovec){fake.app + 3 * 4096 + 1, 4096};
+}
+
+static void memory_that_cannot_be_mapped_is_told_and_nothing_is_held(void **state)
+{
+	size_t bytes[] = {4096, 8192}, i;
+	struct iovec iov[2];
 
 	(void)state;
 	begin(4096);
-	memcpy(before, iov.iov_base, sizeof(before));
-	new_iod(&iod, false, sizeof(before));
-	assert_int_equal(nvme_setup_prps(&pools, &iod, &iov, &at, prp), 0);
-	assert_int_equal(pools.bounce->in_use, 2);
-	nvme_unmap_data(&pools, &iod, &iov, false);
-	assert_memory_equal(iov.iov_base, before, sizeof(before));
-	assert_int_equal(pools.bounce->in_use, 0);
+	refused_segments(iov);
+	for (i = 0; i < 2; i++) {
+		struct nvme_position at = {0};
+		struct nvme_iod iod;
+		uint64_t prp[2];
+
+		new_iod(&iod, true, bytes[i]);
+		fake.map_errno = EFAULT;
+		assert_int_equal(nvme_setup_prps(&pools, &iod, iov, &at, prp), -EFAULT);
+		fake.map_errno = 0;
+		assert_int_equal(at.segment + at.offset, 0);
+		assert_idle();
+		/* and the command's place can be used again */
+		assert_int_equal(nvme_setup_prps(&pools, &iod, iov, &at, prp), 0);
+		nvme_unmap_data(&pools, &iod, iov, true);
+		assert_idle();
+	}
 	end();
 }
 
-static void memory_of_a_drive_that_runs_away_stays_allocated(void **state)
+static void a_read_that_failed_leaves_copied_memory_as_it_was(void **state)
 {
-	struct iovec iov = {fake.app, 64 << 10};
+	size_t offset;
+
+	(void)state;
+	begin(4096);
+	fake.copies = true;
+	for (offset = 0; offset < 2; offset++) { /* copied by the library, and by the driver */
+		struct iovec iov = {fake.app + offset, 8192};
+		struct drive drive = {4096, calloc(1, 8192), false};
+		struct nvme_position at = {0};
+		struct nvme_iod iod;
+		char before[8192];
+		uint64_t prp[2];
+
+		memcpy(before, iov.iov_base, sizeof(before));
+		new_iod(&iod, false, sizeof(before));
+		assert_int_equal(nvme_setup_prps(&pools, &iod, &iov, &at, prp), 0);
+		assert_int_equal(pools.bounce->in_use, offset ? 2 : 0);
+		drive_transfer(&drive, prp, 8192);
+		nvme_unmap_data(&pools, &iod, &iov, false);
+		assert_memory_equal(iov.iov_base, before, sizeof(before));
+		assert_idle();
+		free(drive.stream);
+	}
+	fake.copies = false;
+	end();
+}
+
+static void memory_of_a_drive_that_runs_away_stays_its_own(void **state)
+{
+	struct iovec iov[2] = {{fake.app, 64 << 10}, {fake.dma + 1, 64 << 10}};
 	struct nvme_position at = {0};
 	struct nvme_iod iod, copy;
 	uint64_t prp[2];
@@ -591,20 +450,22 @@ static void memory_of_a_drive_that_runs_away_stays_allocated(void **state)
 
 	(void)state;
 	begin(4096);
-	new_iod(&iod, false, iov.iov_len);
-	assert_int_equal(nvme_setup_prps(&pools, &iod, &iov, &at, prp), 0);
+	new_iod(&iod, false, 128 << 10);
+	assert_int_equal(nvme_setup_prps(&pools, &iod, iov, &at, prp), 0);
 	copy = iod;
 	copy.bounces = malloc(iod.bounce_count * sizeof(*copy.bounces));
 	memcpy(copy.bounces, iod.bounces, iod.bounce_count * sizeof(*copy.bounces));
 	nvme_leak_iod(&iod);
-	nvme_unmap_data(&pools, &iod, &iov, true);
+	nvme_unmap_data(&pools, &iod, iov, true);
 	assert_int_equal(pools.bounce->in_use, 16);
 	assert_int_equal(pools.small->in_use, 1);
+	assert_int_equal(fake.live, 1);
 
 	dma_pool_free(pools.small, copy.list.vaddr, copy.list.dma);
 	for (i = 0; i < copy.bounce_count; i++)
 		dma_pool_free(pools.bounce, copy.bounces[i].block.vaddr, copy.bounces[i].block.dma);
 	free(copy.bounces);
+	fake.live = 0;
 	end();
 }
 
@@ -631,11 +492,11 @@ static void any_allocation_that_fails_is_unwound(void **state)
 			assert_int_equal(code, -ENOMEM);
 			assert_int_equal(at.segment + at.offset, 0);
 		}
-		assert_int_equal(iod.list_count + iod.bounce_count, 0);
-		assert_int_equal(pools.page->in_use + pools.bounce->in_use, 0);
+		assert_int_equal(iod.list_count + iod.bounce_count + iod.sg_count, 0);
+		assert_idle();
 	}
-	/* 768 pages bounced, two lists, an array for each */
-	assert_int_equal(n - 1, 768 + 2 + 2);
+	/* 384 pages bounced, two lists, an array for each, and the mapping */
+	assert_int_equal(n - 1, 384 + 2 + 2 + 1);
 	end();
 }
 
@@ -658,6 +519,8 @@ static int make_memory(void **state)
 {
 	(void)state;
 	fake.fail_after = -1;
+	fake.max_mapping = SIZE_MAX;
+	fake.next_dma = 0x4000000000;
 	fake.dma = aligned_alloc(LARGEST_PAGE, 2 * HALF);
 	fake.app = aligned_alloc(LARGEST_PAGE, 2 * HALF);
 	random_state = 20;
@@ -681,14 +544,15 @@ int main(void)
 		cmocka_unit_test(thousands_of_segments_of_one_byte_are_gathered_in_order),
 		cmocka_unit_test(
 			lists_come_from_the_pool_that_fits_and_chain_only_when_more_remains),
-		cmocka_unit_test(a_dword_aligned_segment_in_dma_memory_is_not_copied),
-		cmocka_unit_test(the_longest_segment_in_dma_memory_is_spared_the_copy),
-		cmocka_unit_test(segments_that_meet_in_dma_memory_are_one),
-		cmocka_unit_test(a_buffer_that_is_in_two_pieces_for_the_drive_is_cut_at_the_seam),
-		cmocka_unit_test(
-			memory_that_is_not_dma_memory_is_looked_up_twice_a_segment_at_most),
-		cmocka_unit_test(a_read_that_failed_leaves_bounced_memory_as_it_was),
-		cmocka_unit_test(memory_of_a_drive_that_runs_away_stays_allocated),
+		cmocka_unit_test(a_dword_aligned_buffer_is_mapped_as_it_lies),
+		cmocka_unit_test(the_longest_segment_is_spared_the_copy),
+		cmocka_unit_test(segments_that_meet_in_memory_are_one_mapping),
+		cmocka_unit_test(scattered_pages_are_one_list_and_one_call),
+		cmocka_unit_test(a_page_in_the_middle_that_prps_cannot_express_is_bounced_alone),
+		cmocka_unit_test(what_is_above_the_largest_mapping_is_cut_at_pages),
+		cmocka_unit_test(memory_that_cannot_be_mapped_is_told_and_nothing_is_held),
+		cmocka_unit_test(a_read_that_failed_leaves_copied_memory_as_it_was),
+		cmocka_unit_test(memory_of_a_drive_that_runs_away_stays_its_own),
 		cmocka_unit_test(any_allocation_that_fails_is_unwound),
 		cmocka_unit_test(any_pool_that_can_not_be_made_is_unwound),
 	};

@@ -74,6 +74,21 @@ we_read_what_the_kernel_wrote() {
 		dmaland nvme read "vfio:$nvme" -s 2048 -c 11719 - | cmp - "$TMPDIR/theirs"
 }
 
+# writes WAYS [OPTION]: the file "ours" from its second block on, as --verbose says; and reads it back
+writes() {
+	local file=$TMPDIR/ours
+	{
+		dd of=/dev/null bs=512 count=1 status=none
+		dmaland nvme write -v --pad "vfio:$nvme$2" -s 9 - 2>"$TMPDIR/said"
+	} <"$file" || { cat "$TMPDIR/said" && return 1; }
+	grep -q "^requests: $1$" "$TMPDIR/said" || { cat "$TMPDIR/said" && return 1; }
+	dmaland nvme read "vfio:$nvme" -s 9 -c 9765 | head -c $((5000000 - 512)) | cmp - <(tail -c +513 "$file")
+}
+
+a_file_goes_to_the_drive_as_it_lies() { writes "38 mapped where they lie, 1 in DMA memory, 0 copied" ""; }
+
+a_file_that_is_refused_is_read() { writes "0 mapped where they lie, 39 in DMA memory, 0 copied" ,no_syscalls=yes; }
+
 case $part in
 device)
 	bind "$nvme" vfio-pci && bind "$edu" vfio-pci || exit 1
@@ -83,11 +98,13 @@ device)
 	program "$build/tests/device/isolation" "$nvme"
 	;;
 machine)
-	echo "1..2"
+	echo "1..4"
 	program "$build/tests/device/refusals" bound "$nvme"
 	check kernel_reads_what_we_wrote kernel_reads_what_we_wrote
 	check we_read_what_the_kernel_wrote we_read_what_the_kernel_wrote
 	bind "$nvme" vfio-pci || exit 1
+	check a_file_goes_to_the_drive_as_it_lies a_file_goes_to_the_drive_as_it_lies
+	check a_file_that_is_refused_is_read a_file_that_is_refused_is_read
 	program as_nobody "$build/tests/device/refusals" no-permission "$nvme"
 	chown 65534 "$(group_file "$nvme")"
 	(ulimit -l 8192 && as_nobody "$build/tests/device/refusals" memlock "$nvme") || failed=1

@@ -73,6 +73,18 @@ int drive_range(const struct dmaland_nvme_namespace *ns, const struct arguments 
 	return STATUS_OK;
 }
 
+void drive_say_ways(const struct drive *drive)
+{
+	struct dmaland_streaming_stats stats;
+
+	dmaland_get_streaming_stats(drive->dev, &stats);
+	fprintf(stderr, "requests: %llu mapped where they lie, %llu in DMA memory, %llu copied\n",
+		(unsigned long long)stats.mapped,
+		(unsigned long long)(stats.translated_arena + stats.translated_registered),
+		(unsigned long long)(stats.bounced_small + stats.bounced_limit +
+				     stats.bounced_unmappable + stats.bounced_untrusted));
+}
+
 void drive_say_moved(const char *what, const struct dmaland_nvme_namespace *ns, uint64_t first,
 		     uint64_t blocks, double seconds)
 {

@@ -27,6 +27,9 @@ int drive_namespace(struct drive *drive, uint32_t nsid, struct dmaland_nvme_name
 int drive_range(const struct dmaland_nvme_namespace *ns, const struct arguments *arguments,
 		uint64_t *first, uint64_t *blocks);
 
+/* For --verbose: how memory was handed to the drive, on stderr. */
+void drive_say_ways(const struct drive *drive);
+
 /* For --verbose: what was moved, on stderr. */
 void drive_say_moved(const char *what, const struct dmaland_nvme_namespace *ns, uint64_t first,
 		     uint64_t blocks, double seconds);
@@ -70,6 +73,13 @@ void transfer_end(struct transfer *transfer);
 
 /* The buffer for the next request, or NULL while all are taken. */
 void *transfer_buffer(struct transfer *transfer);
+
+/*
+ * Submit a request that writes other memory than that buffer, which stays there until the request
+ * is waited for: 0, or -errno with nobody told.
+ */
+int transfer_submit_from(struct transfer *transfer, const void *data, uint64_t block,
+			 uint64_t blocks);
 
 /* Submit a request with that buffer: 0, or a status with the user told. */
 int transfer_submit(struct transfer *transfer, enum dmaland_nvme_opcode opcode, uint64_t block,

@@ -209,6 +209,8 @@ static int read_run(const struct arguments *arguments)
 		status = drive_range(&ns, arguments, &first, &blocks);
 	if (!status)
 		status = read_to(&drive, &ns, first, blocks, name);
+	if (!status && arguments_have(arguments, 'v'))
+		drive_say_ways(&drive);
 	drive_close(&drive);
 	if (!status && arguments_have(arguments, 'v'))
 		drive_say_moved("read", &ns, first, blocks, seconds_now() - begin);

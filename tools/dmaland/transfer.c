@@ -2,7 +2,8 @@
 /*
  * transfer.c - blocks of a namespace, many requests in flight, in bounded memory
  *
- * All buffers are one piece of coherent memory, so that the drive reads and writes them directly.
+ * All buffers are one piece of coherent memory, so that the drive reads and writes them directly,
+ * on any backend. Memory of the caller's can stand in for a buffer.
  */
 #include "drive.h"
 
@@ -70,14 +71,15 @@ static void slot_done(struct dmaland_nvme_request *request, int status)
 	slot->busy = false;
 }
 
-int transfer_submit(struct transfer *transfer, enum dmaland_nvme_opcode opcode, uint64_t block,
-		    uint64_t blocks)
+static int slot_submit(struct transfer *transfer, enum dmaland_nvme_opcode opcode, void *data,
+		       uint64_t block, uint64_t blocks)
 {
 	struct transfer_slot *slot = slot_next(transfer);
+	int code;
 
 	slot->block = block;
 	slot->blocks = blocks;
-	slot->iov = (struct iovec){slot->data, (size_t)blocks * transfer->ns.block_size};
+	slot->iov = (struct iovec){data, (size_t)blocks * transfer->ns.block_size};
 	slot->request = (struct dmaland_nvme_request){
 		.opcode = (uint8_t)opcode,
 		.nsid = transfer->ns.nsid,
@@ -89,12 +91,26 @@ int transfer_submit(struct transfer *transfer, enum dmaland_nvme_opcode opcode, 
 		.context = slot,
 	};
 	slot->busy = true;
-	if (dmaland_nvme_submit(transfer->queue, &slot->request)) {
+	code = dmaland_nvme_submit(transfer->queue, &slot->request);
+	if (code)
 		slot->busy = false;
-		return fail_library(NULL);
-	}
-	transfer->used++;
-	return STATUS_OK;
+	else
+		transfer->used++;
+	return code;
+}
+
+int transfer_submit_from(struct transfer *transfer, const void *data, uint64_t block,
+			 uint64_t blocks)
+{
+	return slot_submit(transfer, DMALAND_NVME_WRITE, (void *)(uintptr_t)data, block, blocks);
+}
+
+int transfer_submit(struct transfer *transfer, enum dmaland_nvme_opcode opcode, uint64_t block,
+		    uint64_t blocks)
+{
+	void *data = slot_next(transfer)->data;
+
+	return slot_submit(transfer, opcode, data, block, blocks) ? fail_library(NULL) : STATUS_OK;
 }
 
 /*

@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * map.c - from segments of memory to what the drive reaches
+ *
+ * The drive sees the data of a command as a stream that is cut into controller pages. Only the
+ * first page may begin at an offset (NVMe 2.0, 4.1.1); so all later cuts follow from that one:
+ *
+ *   stream    |-- page 0 --|---- page 1 ----|---- page 2 ----|-- page 3 --|
+ *             ^ first_offset, all others at offset 0
+ *
+ *   memory    |  A A A A A |A A A A A A A A | B B A A A A A A|A A A A A A |
+ *             |<-------- run of A --------->| page: bounced  |<-- run --->|
+ *
+ * A run is pages whose bytes lie side by side in memory, at the offset that the stream wants. Runs
+ * are elements of a scatterlist and mapped with dma_map_sg(), or dma_map_single() when there is but
+ * one. The minimum alignment mask makes dma addresses agree with memory in the offset in a page,
+ * so it can be seen in memory where PRPs can't express it. Such a page is bounced: a block of the
+ * pool "bounce page" stands in for it, filled before submission for a write, emptied at completion
+ * of a read. The offset is chosen such that the longest segment can be mapped as it lies.
+ */
+#include "nvme_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Pages that lie side by side, or (address NULL) a page to be bounced. */
+struct run {
+	char *address;
+	size_t bytes;
+};
+
+void nvme_init_iod(struct nvme_iod *iod)
+{
+	iod->lists = &iod->list;
+	iod->sg = iod->few_sg;
+	iod->bounces = iod->few;
+}
+
+/* ---- the segments as a stream ---- */
+
+static size_t smaller(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Step over segments that are used up or empty; there are bytes left behind them. */
+static size_t piece_at(const struct iovec *iov, struct nvme_position *at)
+{
+	while (at->offset == iov[at->segment].iov_len) {
+		at->segment++;
+		at->offset = 0;
+	}
+	return iov[at->segment].iov_len - at->offset;
+}
+
+static char *address_at(const struct iovec *iov, const struct nvme_position *at)
+{
+	return (char *)iov[at->segment].iov_base + at->offset;
+}
+
+static void skip(const struct iovec *iov, struct nvme_position *at, size_t bytes)
+{
+	while (bytes > 0) {
+		size_t piece = smaller(bytes, piece_at(iov, at));
+
+		at->offset += piece;
+		bytes -= piece;
+	}
+}
+
+static void copy_in(const struct iovec *iov, struct nvme_position *at, char *to, size_t bytes)
+{
+	while (bytes > 0) {
+		size_t piece = smaller(bytes, piece_at(iov, at));
+
+		memcpy(to, address_at(iov, at), piece);
+		at->offset += piece;
+		to += piece;
+		bytes -= piece;
+	}
+}
+
+static void copy_out(const struct iovec *iov, struct nvme_position *at, const char *from,
+		     size_t bytes)
+{
+	while (bytes > 0) {
+		size_t piece = smaller(bytes, piece_at(iov, at));
+
+		memcpy(address_at(iov, at), from, piece);
+		at->offset += piece;
+		from += piece;
+		bytes -= piece;
+	}
+}
+
+/* How many of so many bytes lie side by side in memory, over segment ends too. */
+static size_t contiguous(const struct iovec *iov, struct nvme_position at, size_t bytes)
+{
+	const char *next = NULL;
+	size_t done = 0;
+
+	while (done < bytes) {
+		size_t piece = smaller(bytes - done, piece_at(iov, &at));
+
+		if (done > 0 && address_at(iov, &at) != next)
+			break;
+		next = address_at(iov, &at) + piece;
+		at.offset += piece;
+		done += piece;
+	}
+	return done;
+}
+
+/* ---- runs ---- */
+
+static size_t offset_in_page(const struct nvme_prp_pools *pools, uintptr_t address)
+{
+	return address & (pools->page_size - 1);
+}
+
+/*
+ * The offset in the first page that spares the longest segment the copy. A PRP entry is dword
+ * aligned (NVMe 2.0, 4.1.1), so segments that aren't don't count.
+ */
+static uint32_t choose_first_offset(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
+				    const struct iovec *iov)
+{
+	struct nvme_position at = iod->start;
+	size_t longest = 0, done = 0;
+	uint32_t offset = 0;
+
+	while (done < iod->bytes) {
+		size_t piece = smaller(iod->bytes - done, piece_at(iov, &at));
+		uintptr_t begin = (uintptr_t)address_at(iov, &at) - done;
+
+		if (piece > longest && (begin & 3) == 0) {
+			longest = piece;
+			offset = offset_in_page(pools, begin);
+		}
+		at.offset += piece;
+		done += piece;
+	}
+	return offset;
+}
+
+/* What the stream goes on with at a page, whose first byte is at a position. */
+static struct run next_run(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
+			   const struct iovec *iov, struct nvme_position at, size_t page)
+{
+	size_t left = iod->bytes - nvme_page_start(pools, iod, page), offset, bytes;
+	struct run bounced = {NULL, nvme_page_bytes(pools, iod, page)};
+	char *address;
+
+	piece_at(iov, &at);
+	address = address_at(iov, &at);
+	offset = offset_in_page(pools, (uintptr_t)address);
+	if (offset != (page == 0 ? iod->first_offset : 0))
+		return bounced;
+	bytes = contiguous(iov, at, smaller(left, pools->max_run - offset));
+	if (bytes < left)
+		bytes -= smaller(bytes, offset_in_page(pools, (uintptr_t)address + bytes));
+	return bytes > 0 ? (struct run){address, bytes} : bounced;
+}
+
+/* The page behind a run that begins with a page. */
+static size_t page_behind(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
+			  size_t page, const struct run *run)
+{
+	size_t end = nvme_page_start(pools, iod, page) + run->bytes + iod->first_offset;
+
+	return (end + pools->page_size - 1) >> pools->page_shift;
+}
+
+static void free_arrays(struct nvme_iod *iod)
+{
+	if (iod->sg != iod->few_sg)
+		free(iod->sg);
+	if (iod->bounces != iod->few)
+		free(iod->bounces);
+	iod->sg = iod->few_sg;
+	iod->bounces = iod->few;
+	iod->sg_count = 0;
+	iod->bounce_count = 0;
+	iod->single = false;
+}
+
+/* Count the runs, and make the arrays large enough to note them. 0 or -ENOMEM. */
+static int make_arrays(struct nvme_iod *iod, const struct nvme_prp_pools *pools,
+		       const struct iovec *iov, size_t *elements)
+{
+	struct nvme_position at = iod->start;
+	size_t done = 0, page = 0, mapped = 0, bounced = 0;
+
+	while (done < iod->bytes) {
+		struct run run = next_run(pools, iod, iov, at, page);
+
+		*(run.address ? &mapped : &bounced) += 1;
+		page = page_behind(pools, iod, page, &run);
+		skip(iov, &at, run.bytes);
+		done += run.bytes;
+	}
+	*elements = mapped;
+	if (mapped > NVME_INLINE_SG)
+		iod->sg = malloc(mapped * sizeof(*iod->sg));
+	if (iod->sg && bounced > NVME_INLINE_BOUNCES)
+		iod->bounces = malloc(bounced * sizeof(*iod->bounces));
+	if (iod->sg && iod->bounces)
+		return 0;
+	free_arrays(iod);
+	return dmaland_set_error(ENOMEM, "no memory to note %zu pieces of a transfer",
+				 mapped + bounced);
+}
+
+/* ---- mapping ---- */
+
+static enum dma_data_direction direction_of(const struct nvme_iod *iod)
+{
+	return iod->write ? DMA_TO_DEVICE : DMA_FROM_DEVICE;
+}
+
+/* A block that stands in for a page. 0 or -ENOMEM. */
+static int bounce_page(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		       const struct iovec *iov, struct nvme_position at, size_t page)
+{
+	struct nvme_bounce *bounce = &iod->bounces[iod->bounce_count];
+	struct nvme_block *block = &bounce->block;
+
+	block->vaddr = dma_pool_alloc(pools->bounce, GFP_KERNEL, &block->dma);
+	if (!block->vaddr)
+		return -ENOMEM;
+	bounce->page = page;
+	iod->bounce_count++;
+	if (iod->write)
+		copy_in(iov, &at, (char *)block->vaddr + (page == 0 ? iod->first_offset : 0),
+			nvme_page_bytes(pools, iod, page));
+	return 0;
+}
+
+/* Note each run as an element, and bounce the other pages. 0 or -ENOMEM. */
+static int collect_runs(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+			const struct iovec *iov)
+{
+	struct nvme_position at = iod->start;
+	struct scatterlist *sg = iod->sg;
+	size_t done = 0, page = 0;
+
+	while (done < iod->bytes) {
+		struct run run = next_run(pools, iod, iov, at, page);
+
+		if (run.address)
+			sg_set_buf(sg++, run.address, (unsigned int)run.bytes);
+		else if (bounce_page(pools, iod, iov, at, page) != 0)
+			return -ENOMEM;
+		page = page_behind(pools, iod, page, &run);
+		skip(iov, &at, run.bytes);
+		done += run.bytes;
+	}
+	return 0;
+}
+
+static void free_bounces(const struct nvme_prp_pools *pools, struct nvme_iod *iod)
+{
+	uint32_t i;
+
+	for (i = 0; i < iod->bounce_count; i++)
+		dma_pool_free(pools->bounce, iod->bounces[i].block.vaddr,
+			      iod->bounces[i].block.dma);
+	free_arrays(iod);
+}
+
+static int map_scattered(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+			 const struct iovec *iov)
+{
+	size_t elements;
+	int code;
+
+	iod->first_offset = choose_first_offset(pools, iod, iov);
+	code = make_arrays(iod, pools, iov, &elements);
+	if (code != 0)
+		return code;
+	if (elements > 0)
+		sg_init_table(iod->sg, elements);
+	code = collect_runs(pools, iod, iov);
+	if (code == 0 && elements > 0 &&
+	    dma_map_sg(pools->dev, iod->sg, (int)elements, direction_of(iod)) == 0)
+		code = -errno;
+	if (code == 0)
+		iod->sg_count = elements;
+	else
+		free_bounces(pools, iod);
+	return code;
+}
+
+static int map_single(const struct nvme_prp_pools *pools, struct nvme_iod *iod, char *address)
+{
+	iod->first_offset = offset_in_page(pools, (uintptr_t)address);
+	iod->dma = dma_map_single(pools->dev, address, iod->bytes, direction_of(iod));
+	if (dma_mapping_error(pools->dev, iod->dma))
+		return -errno;
+	iod->single = true;
+	return 0;
+}
+
+/*
+ * Hand iod->bytes (at least 1) of the segments from *at on to the drive; iod->write says who reads
+ * them. *at moves behind them; on failure it stays, and nothing is held.
+ */
+int nvme_map_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod, const struct iovec *iov,
+		  struct nvme_position *at)
+{
+	struct nvme_position start = *at;
+	uintptr_t address;
+	int code;
+
+	piece_at(iov, &start);
+	address = (uintptr_t)address_at(iov, &start);
+	iod->start = start;
+	if ((address & 3) == 0 && iod->bytes <= pools->max_run - offset_in_page(pools, address) &&
+	    contiguous(iov, start, iod->bytes) == iod->bytes)
+		code = map_single(pools, iod, address_at(iov, &start));
+	else
+		code = map_scattered(pools, iod, iov);
+	if (code == 0)
+		skip(iov, at, iod->bytes);
+	return code;
+}
+
+/* Bounced pages of a read that has arrived. */
+static void empty_bounces(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
+			  const struct iovec *iov)
+{
+	struct nvme_position at = iod->start;
+	size_t done = 0;
+	uint32_t i;
+
+	for (i = 0; i < iod->bounce_count; i++) {
+		const struct nvme_bounce *bounce = &iod->bounces[i];
+		size_t start = nvme_page_start(pools, iod, bounce->page);
+		size_t bytes = nvme_page_bytes(pools, iod, bounce->page);
+		uint32_t offset = bounce->page == 0 ? iod->first_offset : 0;
+
+		skip(iov, &at, start - done);
+		copy_out(iov, &at, (const char *)bounce->block.vaddr + offset, bytes);
+		done = start + bytes;
+	}
+}
+
+/*
+ * The drive is through with a command: take its memory back, with what was read if that arrived,
+ * and free its lists and bounced pages. A command that holds none of these may be given too.
+ */
+void nvme_unmap_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		     const struct iovec *iov, bool arrived)
+{
+	unsigned long attrs = arrived ? 0 : DMA_ATTR_SKIP_CPU_SYNC;
+
+	if (iod->single) {
+		dma_unmap_single_attrs(pools->dev, iod->dma, iod->bytes, direction_of(iod), attrs);
+		iod->single = false;
+	} else if (iod->sg_count > 0) {
+		dma_unmap_sg_attrs(pools->dev, iod->sg, (int)iod->sg_count, direction_of(iod),
+				   attrs);
+	}
+	if (arrived && !iod->write && iod->bounce_count > 0)
+		empty_bounces(pools, iod, iov);
+	if (iod->sg_count > 0 || iod->bounce_count > 0)
+		free_bounces(pools, iod);
+	if (iod->list_count > 0)
+		nvme_free_iod(pools, iod);
+}
+
+/*
+ * Forget a command whose memory the drive may still use: its blocks are never freed, and what is
+ * mapped stays so until the device is closed.
+ */
+void nvme_leak_iod(struct nvme_iod *iod)
+{
+	if (iod->lists != &iod->list)
+		free(iod->lists);
+	iod->lists = &iod->list;
+	iod->list_count = 0;
+	free_arrays(iod);
+}
