@@ -2,11 +2,13 @@
 #include "pool_probe.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
+#include "callgrind.h"
 #include "workload.h"
 
 #define SHORT_ROUNDS	   4u
@@ -131,35 +133,19 @@ int probe_answer(int argc, char **argv)
 
 /* ---- the process that asks ---- */
 
-/* The number behind a word in the answer. */
-static double answer_number(const char *answer, const char *word)
-{
-	const char *at = strstr(answer, word);
-
-	if (!at)
-		bench_fail("a second run of this program did not answer:\n%s", answer);
-	return strtod(at + strlen(word), NULL);
-}
-
-/* Run under callgrind; instructions in all, and how many pairs they made. */
 static double instructions_count(const char *allocator, const char *workload, unsigned int rounds,
 				 double *pairs)
 {
-	static const char *const valgrind[] = {"valgrind", "--tool=callgrind",
-					       "--callgrind-out-file=/dev/null", NULL};
-	char text[16], answer[8192];
+	char text[16];
 	const char *arguments[] = {"--probe", "instructions", allocator, workload, text, NULL};
-	int status;
+	double count;
 
 	snprintf(text, sizeof(text), "%u", probe_rounds(workload, rounds));
-	status = bench_run_self(valgrind, arguments, answer, sizeof(answer));
-	if (status < 0)
+	count = callgrind_run(arguments, pairs);
+	if (isnan(count))
 		bench_fail("cannot run valgrind (%s): install it, or leave out --instructions",
 			   strerror(errno));
-	if (status)
-		bench_fail("valgrind failed:\n%s", answer);
-	*pairs = answer_number(answer, "pairs:");
-	return answer_number(answer, "Collected :");
+	return count;
 }
 
 double probe_instructions(const char *allocator, const char *workload)
