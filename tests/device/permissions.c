@@ -8,8 +8,8 @@
  *
  * Each promise stands beside its control: the same write, where it is allowed, does arrive.
  *
- * Memory that may be written and not read is the exception. soft: has it. Linux's driver for VT-d gives
- * no such mapping since 5.13, also where the tables could express it, because the first-level ones can't
+ * Memory that may be written and not read is the exception. soft: has it. Linux's driver for VT-d (6.12)
+ * gives no such mapping, also where the tables could express it, because the first-level ones can't
  * (__domain_mapping in drivers/iommu/intel/iommu.c sets the present bit, which is the read bit): there
  * the device may read what it was to write, and nothing but that.
  */
