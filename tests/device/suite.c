@@ -130,7 +130,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "%s\n", dmaland_last_error());
 		return 1;
 	}
-	failed = run_device_tests() + run_fork_tests();
+	failed = run_device_tests() + run_fork_tests() + run_streaming_tests();
 	if (device_is_drive())
 		failed += run_transfer_tests() + run_failure_tests();
 	if (device_is_on("soft"))

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs inside the VM, as root: guest.sh PART BUILD
 #
-#   device      the device suite on VFIO, edu and isolation
+#   device      the device suite on VFIO, edu, isolation and permissions
 #   machine     what needs states of the machine: other drivers, ordinary users, limits; and the kernel's
 #               own nvme driver reading what ours wrote, and the other way round
 #   no-iommu    booted without an IOMMU
@@ -96,6 +96,8 @@ device)
 	program "$build/tests/device/faults" "vfio:$nvme"
 	program "$build/tests/device/edu" "vfio:$edu" "vfio:$nvme"
 	program "$build/tests/device/isolation" "$nvme"
+	program "$build/tests/device/permissions" "vfio:$nvme"
+	program "$build/tests/device/permissions" "vfio:$edu"
 	;;
 machine)
 	echo "1..4"

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * streaming_tests.c - memory of the application, mapped for a device that reads and writes it
+ *
+ * The same on every backend: which way the library takes is its business, and where the bytes are is
+ * what counts. Where a backend differs it is by what it tells of itself: dma_max_mapping_size(),
+ * dma_need_sync(), the way it counted.
+ */
+#include "suite.h"
+#include "mover.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+enum { MOST = 96 << 10, GUARD = 4096, POISON = 0x6b };
+
+static struct mover m;
+static bool moves; /* the device can be told what to do */
+
+/* Application memory, POISON all over, with room around what is mapped. */
+static unsigned char *memory, *model;
+static uint32_t mappings;
+
+static struct dmaland_streaming_stats stats_now(void)
+{
+	struct dmaland_streaming_stats stats;
+
+	dmaland_get_streaming_stats(m.dev, &stats);
+	return stats;
+}
+
+static int begin(const struct dmaland_options *options)
+{
+	moves = mover_open(&m, device_spec, options);
+	if (!moves)
+		return 0;
+	memory = aligned_alloc(4096, MOST + 2 * GUARD);
+	model = malloc(MOST + 2 * GUARD);
+	assert_true(memory && model);
+	memset(memory, POISON, MOST + 2 * GUARD);
+	mappings = mappings_of(m.dev);
+	log_clear();
+	return 0;
+}
+
+static int open_device(void **state)
+{
+	(void)state;
+	return begin(NULL);
+}
+
+static int open_lazy(void **state)
+{
+	const struct dmaland_options options = {.size = sizeof(options), .lazy = true};
+
+	(void)state;
+	return begin(&options);
+}
+
+static int open_without_syscalls(void **state)
+{
+	const struct dmaland_options options = {.size = sizeof(options), .no_syscalls = true};
+
+	(void)state;
+	return begin(&options);
+}
+
+/* Nothing is left, and nobody complained. */
+static int close_device(void **state)
+{
+	struct dmaland_streaming_stats stats;
+
+	(void)state;
+	if (!moves)
+		return 0;
+	stats = stats_now();
+	assert_int_equal(stats.live_bounced, 0);
+	assert_int_equal(stats.live_mapped, 0);
+	assert_int_equal(stats.bad_calls, 0);
+	dmaland_flush(m.dev);
+	assert_int_equal(stats_now().waiting, 0);
+	assert_string_equal(log_text(), "");
+	mover_close(&m);
+	assert_string_equal(log_text(), "");
+	free(memory);
+	free(model);
+	return 0;
+}
+
+static void need_mover(void)
+{
+	if (moves)
+		return;
+	print_message("# %s: a device that moves what it is told to cannot be had here\n",
+		      device_spec);
+	skip();
+}
+
+static dma_addr_t map(void *ptr, size_t size, enum dma_data_direction direction)
+{
+	dma_addr_t dma = dma_map_single(m.dev, ptr, size, direction);
+
+	if (dma_mapping_error(m.dev, dma))
+		fail_msg("%zu bytes: %s", size, dmaland_last_error());
+	assert_true(dma && dma + (size - 1) <= dma_get_mask(m.dev));
+	return dma;
+}
+
+static void random_fill(unsigned char *bytes, size_t size, uint64_t seed)
+{
+	for (size_t i = 0; i < size; i++)
+		bytes[i] = (unsigned char)random_next(&seed);
+}
+
+/* Through the device into size bytes at ptr, and around them nothing. */
+static void check_write(unsigned char *ptr, size_t size, enum dma_data_direction direction)
+{
+	dma_addr_t dma;
+
+	random_fill(m.scratch, size, size);
+	memcpy(model, m.scratch, size);
+	dma = map(ptr, size, direction);
+	mover_move(&m, m.scratch_dma, dma, size);
+	dma_unmap_single(m.dev, dma, size, direction);
+	assert_memory_equal(ptr, model, size);
+	assert_true(all_are(ptr - GUARD / 2, GUARD / 2, POISON));
+	assert_true(all_are(ptr + size, GUARD / 2, POISON));
+	memset(ptr, POISON, size);
+}
+
+/* From them through the device into the scratch memory. */
+static void check_read(unsigned char *ptr, size_t size, enum dma_data_direction direction)
+{
+	dma_addr_t dma;
+
+	random_fill(ptr, size, size + 1);
+	memset(m.scratch, 0, size);
+	dma = map(ptr, size, direction);
+	mover_move(&m, dma, m.scratch_dma, size);
+	dma_unmap_single(m.dev, dma, size, direction);
+	assert_memory_equal(ptr, m.scratch, size);
+	memset(ptr, POISON, size);
+}
+
+/* Sizes on both sides of where copying ends. */
+static size_t size_number(int i)
+{
+	static const size_t sizes[] = {512, 1024, 4096, 12288, 16384, 20480, MOVER_SCRATCH};
+	size_t size = i < 7 ? sizes[i] : 0;
+
+	return size && size < m.unit ? m.unit : size;
+}
+
+static void what_is_mapped_arrives_both_ways(void **state)
+{
+	size_t size;
+
+	(void)state;
+	need_mover();
+	for (int i = 0; (size = size_number(i)); i++)
+		for (size_t offset = 0; offset <= 2048; offset = 4 * offset + 4) {
+			unsigned char *ptr = memory + GUARD + offset;
+
+			check_read(ptr, size, DMA_TO_DEVICE);
+			check_write(ptr, size, DMA_FROM_DEVICE);
+			check_read(ptr, size, DMA_BIDIRECTIONAL);
+			check_write(ptr, size, DMA_BIDIRECTIONAL);
+		}
+	dmaland_flush(m.dev);
+	/* The arena may have grown to copy through. */
+	assert_true(mappings_of(m.dev) <= mappings + 16);
+	assert_int_equal(stats_now().failed, 0);
+}
+
+static void every_way_is_counted(void **state)
+{
+	struct dmaland_streaming_stats before, after;
+	dma_addr_t handle, dma;
+	void *block;
+
+	(void)state;
+	need_mover();
+	block = dma_alloc_coherent(m.dev, 4096, &handle, GFP_KERNEL);
+	before = stats_now();
+	dma = map(block, 4096, DMA_TO_DEVICE);
+	assert_true(dma == handle);
+	assert_false(dma_need_sync(m.dev, dma));
+	dma_unmap_single(m.dev, dma, 4096, DMA_TO_DEVICE);
+	after = stats_now();
+	assert_int_equal(after.translated_arena, before.translated_arena + 1);
+
+	dma = map(memory, 64, DMA_TO_DEVICE);
+	assert_true(dma_need_sync(m.dev, dma));
+	assert_int_equal(stats_now().live_bounced, 1);
+	dma_unmap_single(m.dev, dma, 64, DMA_TO_DEVICE);
+	after = stats_now();
+	assert_int_equal(after.bounced_small, before.bounced_small + 1);
+	assert_int_equal(after.live_bounced, 0);
+
+	dma = map(memory, 65536, DMA_TO_DEVICE);
+	after = stats_now();
+	if (dma_max_mapping_size(m.dev) == SIZE_MAX) {
+		assert_int_equal(after.mapped, before.mapped + 1);
+		assert_int_equal(after.live_mapped, 1);
+	} else {
+		assert_int_equal(after.bounced_unmappable, before.bounced_unmappable + 1);
+		assert_int_equal(after.live_bounced, 1);
+	}
+	dma_unmap_single(m.dev, dma, 65536, DMA_TO_DEVICE);
+	assert_int_equal(dma_map_single(m.dev, NULL, 64, DMA_TO_DEVICE), DMA_MAPPING_ERROR);
+	assert_int_equal(stats_now().failed, before.failed + 1);
+	dma_free_coherent(m.dev, 4096, block, handle);
+}
+
+static void the_largest_mapping_is_as_large_as_told(void **state)
+{
+	size_t most;
+	unsigned char *large;
+	dma_addr_t dma;
+
+	(void)state;
+	need_mover();
+	most = dma_max_mapping_size(m.dev);
+	assert_true(dma_opt_mapping_size(m.dev) <= most);
+	if (most == SIZE_MAX)
+		most = 4 << 20;
+	large = malloc(most + 1);
+	assert_non_null(large);
+	memset(large, 1, most + 1);
+	large[most - m.unit] = 77;
+	dma = map(large, most, DMA_TO_DEVICE);
+	mover_reads(&m, dma + most - m.unit, m.unit);
+	assert_int_equal(mover_holds(&m, m.unit)[0], 77);
+	dma_unmap_single(m.dev, dma, most, DMA_TO_DEVICE);
+	if (dma_max_mapping_size(m.dev) != SIZE_MAX) {
+		errno = 0;
+		assert_true(dma_map_single(m.dev, large, most + 1, DMA_TO_DEVICE) ==
+			    DMA_MAPPING_ERROR);
+		assert_int_equal(errno, EINVAL);
+		assert_error_says("dma_max_mapping_size");
+	}
+	free(large);
+}
+
+static void lists_arrive_segment_by_segment(void **state)
+{
+	enum { N = 6 };
+	static const size_t at[N] = {8192, 20480, 24576, 49152, 65536, 4096};
+	struct scatterlist table[N], *sg;
+	size_t done = 0;
+	int n, i;
+
+	(void)state;
+	need_mover();
+	sg_init_table(table, N);
+	for (i = 0; i < N; i++)
+		sg_set_buf(&table[i], memory + at[i], 4096);
+	random_fill(m.scratch, N * 4096, 5);
+	memcpy(model, m.scratch, N * 4096);
+	n = dma_map_sg(m.dev, table, N, DMA_FROM_DEVICE);
+	if (!n)
+		fail_msg("%s", dmaland_last_error());
+	for_each_sg(table, sg, n, i)
+	{
+		mover_move(&m, m.scratch_dma + done, sg_dma_address(sg), sg_dma_len(sg));
+		done += sg_dma_len(sg);
+	}
+	assert_int_equal(done, N * 4096);
+	dma_sync_sg_for_cpu(m.dev, table, N, DMA_FROM_DEVICE);
+	for (i = 0; i < N; i++)
+		assert_memory_equal(memory + at[i], model + i * 4096, 4096);
+	dma_unmap_sg(m.dev, table, N, DMA_FROM_DEVICE);
+	for (i = 0; i < N; i++)
+		memset(memory + at[i], POISON, 4096);
+	assert_true(all_are(memory, MOST, POISON));
+}
+
+/* ---- sync ---- */
+
+static void a_part_that_is_synced_is_all_that_moves(void **state)
+{
+	const size_t whole = 16384, at = 4096, part = 4096;
+	unsigned char *ptr;
+	dma_addr_t dma;
+
+	(void)state;
+	need_mover();
+	ptr = memory + GUARD;
+	dma = map(ptr, whole, DMA_BIDIRECTIONAL);
+	mover_fill(&m, 0x21, whole);
+	mover_writes(&m, dma, whole);
+	dma_sync_single_for_cpu(m.dev, dma + at, part, DMA_BIDIRECTIONAL);
+	assert_true(all_are(ptr + at, part, 0x21));
+	if (dma_need_sync(m.dev, dma)) {
+		assert_true(all_are(ptr, at, POISON));
+		assert_true(all_are(ptr + at + part, whole - at - part, POISON));
+	}
+	memset(ptr + at, 0x42, part);
+	dma_sync_single_range_for_device(m.dev, dma, at, part, DMA_BIDIRECTIONAL);
+	mover_reads(&m, dma + at, part);
+	assert_true(all_are(mover_holds(&m, part), part, 0x42));
+	mover_reads(&m, dma, part);
+	assert_true(all_are(mover_holds(&m, part), part, 0x21));
+	dma_unmap_single(m.dev, dma, whole, DMA_BIDIRECTIONAL);
+	assert_true(all_are(ptr, at, 0x21));
+	assert_true(all_are(ptr + at, part, 0x42));
+	assert_true(all_are(ptr + at + part, whole - at - part, 0x21));
+}
+
+/* The same, with the calls left out: it shows where dma_need_sync() says that it would. */
+static void a_forgotten_sync_shows_where_one_is_needed(void **state)
+{
+	unsigned char *ptr;
+	bool needed;
+	dma_addr_t dma;
+	size_t size;
+
+	(void)state;
+	need_mover();
+	ptr = memory + GUARD;
+	for (int i = 0; (size = size_number(i)); i++) {
+		memset(ptr, 0x10, size);
+		dma = map(ptr, size, DMA_BIDIRECTIONAL);
+		needed = dma_need_sync(m.dev, dma);
+		memset(ptr, 0x20, size);
+		mover_reads(&m, dma, size);
+		assert_true(all_are(mover_holds(&m, size), size, needed ? 0x10 : 0x20));
+		mover_fill(&m, 0x30, size);
+		mover_writes(&m, dma, size);
+		assert_true(all_are(ptr, size, needed ? 0x20 : 0x30));
+		dma_sync_single_for_cpu(m.dev, dma, size, DMA_BIDIRECTIONAL);
+		assert_true(all_are(ptr, size, 0x30));
+		dma_unmap_single(m.dev, dma, size, DMA_BIDIRECTIONAL);
+		assert_true(all_are(ptr, size, 0x30));
+	}
+}
+
+/* Where the device has a copy of its own, large mappings too need sync; elsewhere only copies. */
+static void only_soft_without_coherence_needs_sync_of_what_is_mapped(void **state)
+{
+	bool incoherent = strstr(device_spec, "coherent=no");
+	bool bounces;
+	dma_addr_t dma;
+
+	(void)state;
+	need_mover();
+	bounces = dma_max_mapping_size(m.dev) != SIZE_MAX;
+	dma = map(memory, 65536, DMA_TO_DEVICE);
+	assert_int_equal(dma_need_sync(m.dev, dma), incoherent || bounces);
+	dma_unmap_single(m.dev, dma, 65536, DMA_TO_DEVICE);
+	if (bounces)
+		return;
+	assert_int_equal(dmaland_register(m.dev, memory, 65536), 0);
+	dma = map(memory + 8, 4096, DMA_TO_DEVICE);
+	assert_int_equal(dma_need_sync(m.dev, dma), incoherent);
+	dma_unmap_single(m.dev, dma, 4096, DMA_TO_DEVICE);
+	assert_int_equal(dmaland_unregister(m.dev, memory), 0);
+	assert_int_equal(mappings_of(m.dev), mappings);
+}
+
+/* ---- registered memory ---- */
+
+static void registered_memory_is_translated(void **state)
+{
+	struct dmaland_streaming_stats before;
+	unsigned char *ptr;
+	size_t size;
+
+	(void)state;
+	need_mover();
+	ptr = memory + GUARD;
+	errno = 0;
+	if (dma_max_mapping_size(m.dev) != SIZE_MAX) {
+		assert_int_equal(dmaland_register(m.dev, memory, MOST), -EOPNOTSUPP);
+		assert_int_equal(errno, EOPNOTSUPP);
+		return;
+	}
+	assert_int_equal(dmaland_register(m.dev, memory + 12, MOST + GUARD), 0);
+	assert_int_equal(mappings_of(m.dev), mappings + 1);
+	before = stats_now();
+	for (int i = 0; (size = size_number(i)); i++) {
+		check_read(ptr + 4, size, DMA_TO_DEVICE);
+		check_write(ptr + 4, size, DMA_FROM_DEVICE);
+	}
+	assert_int_equal(stats_now().translated_registered, before.translated_registered + 14);
+	assert_int_equal(stats_now().mapped, before.mapped);
+	assert_int_equal(mappings_of(m.dev), mappings + 1);
+	assert_int_equal(dmaland_unregister(m.dev, memory + 12), 0);
+	assert_int_equal(mappings_of(m.dev), mappings);
+	check_write(ptr, 65536, DMA_FROM_DEVICE);
+}
+
+/* ---- without system calls ---- */
+
+static void without_system_calls_copies_end_when_their_memory_does(void **state)
+{
+	enum { MANY = 100000, SIZE = 4096 - 64 };
+	static dma_addr_t dma[MANY];
+	size_t n = 0, again = 0, written;
+
+	(void)state;
+	need_mover();
+	errno = 0;
+	while (n < MANY &&
+	       (dma[n] = dma_map_single(m.dev, memory, SIZE, DMA_FROM_DEVICE)) != DMA_MAPPING_ERROR)
+		n++;
+	assert_true(n > 0 && n < MANY);
+	assert_int_equal(errno, ENOMEM);
+	assert_true(strlen(dmaland_last_error()) > 20);
+	assert_int_equal(stats_now().live_bounced, n);
+	assert_int_equal(stats_now().failed, 1);
+
+	/* Each is its own; and when they end, as many can be had. */
+	written = m.unit < SIZE ? m.unit : 0;
+	if (written) {
+		mover_fill(&m, 0x77, written);
+		mover_writes(&m, dma[n - 1], written);
+	}
+	dma_unmap_single(m.dev, dma[0], SIZE, DMA_FROM_DEVICE);
+	assert_true(all_are(memory, SIZE, POISON));
+	dma_unmap_single(m.dev, dma[n - 1], SIZE, DMA_FROM_DEVICE);
+	assert_true(all_are(memory, written, 0x77));
+	assert_true(all_are(memory + written, SIZE - written, POISON));
+	for (size_t i = 1; i < n - 1; i++)
+		dma_unmap_single(m.dev, dma[i], SIZE, DMA_FROM_DEVICE);
+	while (again < n && (dma[again] = dma_map_single(m.dev, memory, SIZE, DMA_TO_DEVICE)) !=
+				    DMA_MAPPING_ERROR)
+		again++;
+	assert_int_equal(again, n);
+	while (again--)
+		dma_unmap_single(m.dev, dma[again], SIZE, DMA_TO_DEVICE);
+	assert_int_equal(mappings_of(m.dev), mappings);
+}
+
+static void without_system_calls_nothing_large_is_mapped(void **state)
+{
+	(void)state;
+	need_mover();
+	if (dma_max_mapping_size(m.dev) != SIZE_MAX)
+		return;
+	errno = 0;
+	assert_true(dma_map_single(m.dev, memory, 65536, DMA_TO_DEVICE) == DMA_MAPPING_ERROR);
+	assert_int_equal(errno, EPERM);
+	assert_error_says("no_syscalls");
+	assert_int_equal(mappings_of(m.dev), mappings);
+}
+
+#define with(open, f) cmocka_unit_test_setup_teardown(f, open, close_device)
+
+int run_streaming_tests(void)
+{
+	const struct CMUnitTest tests[] = {
+		with(open_device, what_is_mapped_arrives_both_ways),
+		with(open_lazy, what_is_mapped_arrives_both_ways),
+		with(open_device, every_way_is_counted),
+		with(open_lazy, every_way_is_counted),
+		with(open_device, the_largest_mapping_is_as_large_as_told),
+		with(open_device, lists_arrive_segment_by_segment),
+		with(open_device, a_part_that_is_synced_is_all_that_moves),
+		with(open_device, a_forgotten_sync_shows_where_one_is_needed),
+		with(open_device, only_soft_without_coherence_needs_sync_of_what_is_mapped),
+		with(open_device, registered_memory_is_translated),
+		with(open_without_syscalls, without_system_calls_copies_end_when_their_memory_does),
+		with(open_without_syscalls, without_system_calls_nothing_large_is_mapped),
+	};
+
+	return cmocka_run_group_tests_name("streaming", tests, NULL, NULL);
+}
