@@ -30,6 +30,7 @@ static void child_begins(void)
 	     dev = __atomic_load_n(&dev->next, __ATOMIC_ACQUIRE)) {
 		mmio_disown(dev->function);
 		pci_function_disown(dev->function);
+		streaming_disown(&dev->streaming);
 		dev->arena->disowned = dev->disowned = true;
 	}
 	devices.first = NULL;

@@ -12,7 +12,10 @@
 /* Where the IOVA cache of a mapping ends is the largest that is cheap to map. */
 #define OPT_MAPPING_GRANULES IOVA_SLOT_GRANULES
 
-/* In the child of a fork: errno and the sentence are set. */
+/*
+ * In the child of a fork: errno and the sentence are set. Single mappings, which are to be fast, find
+ * out by themselves: streaming_disown().
+ */
 static inline bool is_parents(const struct dmaland_device *dev)
 {
 	return __builtin_expect(dev->disowned, 0) && dmaland_check(dev);
@@ -21,32 +24,24 @@ static inline bool is_parents(const struct dmaland_device *dev)
 dma_addr_t dma_map_single_attrs(struct dmaland_device *dev, void *ptr, size_t size,
 				enum dma_data_direction dir, unsigned long attrs)
 {
-	if (is_parents(dev))
-		return DMA_MAPPING_ERROR;
 	return streaming_map(&dev->streaming, ptr, size, dir, attrs);
 }
 
 void dma_unmap_single_attrs(struct dmaland_device *dev, dma_addr_t addr, size_t size,
 			    enum dma_data_direction dir, unsigned long attrs)
 {
-	if (is_parents(dev))
-		return;
 	streaming_unmap(&dev->streaming, addr, size, dir, attrs);
 }
 
 void dma_sync_single_for_cpu(struct dmaland_device *dev, dma_addr_t addr, size_t size,
 			     enum dma_data_direction dir)
 {
-	if (is_parents(dev))
-		return;
 	streaming_sync(&dev->streaming, addr, size, dir, false);
 }
 
 void dma_sync_single_for_device(struct dmaland_device *dev, dma_addr_t addr, size_t size,
 				enum dma_data_direction dir)
 {
-	if (is_parents(dev))
-		return;
 	streaming_sync(&dev->streaming, addr, size, dir, true);
 }
 

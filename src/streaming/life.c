@@ -264,6 +264,19 @@ uint64_t streaming_live(struct streaming *s)
 	return live_bounced(s) + __atomic_load_n(&s->live_mapped, __ATOMIC_RELAXED);
 }
 
+/* The short ways lead to the long ones, which say why nothing is done. */
+void streaming_disown(struct streaming *s)
+{
+	static const struct frames nothing_mapped;
+
+	s->disowned = true;
+	s->window_bytes = 0;
+	s->frames = &nothing_mapped;
+	s->registered = &nothing_registered;
+	s->bounce_below = 0;
+	s->map_from = SIZE_MAX;
+}
+
 void streaming_fini(struct streaming *s)
 {
 	struct registration *registration;

@@ -69,6 +69,12 @@ int request_check(struct streaming *s, const void *ptr, size_t size,
 	return 0;
 }
 
+/* With errno and the sentence set. */
+static bool streaming_is_disowned(const struct streaming *s)
+{
+	return s->disowned && error_forked(s->name);
+}
+
 /*
  * The dma address of memory inside one chunk of the arena; DMA_MAPPING_ERROR when it is not. The
  * first page must be somebody's; what lies between first and last is in the same chunk.
@@ -172,6 +178,8 @@ static __attribute__((noinline)) dma_addr_t map_otherwise(struct streaming *s, v
 	const struct piece piece = {ptr, size, direction, attrs, 0, 0};
 	dma_addr_t dma = DMA_MAPPING_ERROR;
 
+	if (streaming_is_disowned(s))
+		return DMA_MAPPING_ERROR;
 	if (!request_check(s, ptr, size, direction, attrs))
 		dma = piece_map(s, &piece);
 	if (dma == DMA_MAPPING_ERROR)
@@ -447,7 +455,7 @@ static __attribute__((noinline)) void unmap_otherwise(struct streaming *s, dma_a
 {
 	const struct piece claim = {NULL, size, direction, attrs, 0, 0};
 
-	if (piece_check(s, dma, &claim))
+	if (!streaming_is_disowned(s) && piece_check(s, dma, &claim))
 		piece_unmap(s, dma, size, direction, attrs);
 }
 
@@ -549,6 +557,8 @@ void streaming_sync(struct streaming *s, dma_addr_t dma, size_t size,
 	struct holding h;
 
 	if (!holding_find(s, word, dma, &h)) {
+		if (streaming_is_disowned(s))
+			return;
 		if (dma == DMA_MAPPING_ERROR || !is_translated(s, word, dma))
 			report_not_allocated(s, dma, size, true);
 		else if (moves)

@@ -106,6 +106,7 @@ struct streaming {
 	size_t slot_bytes; /* up to so many take a slot of addresses; 0 while limits forbid it */
 	size_t granule;	   /* of the domain */
 	bool translates;   /* false: the device is not trusted */
+	bool disowned;	   /* this is the child of a fork: nothing is done */
 	bool shadow;	   /* the device has a copy of memory that is mapped: domain_ops.sync */
 
 	struct streaming_options options;
@@ -147,6 +148,9 @@ uint64_t streaming_live(struct streaming *s);
 
 /* The device is quiet: end all that is left. */
 void streaming_fini(struct streaming *s);
+
+/* In the child of a fork: from now on every call fails with EPERM. Takes no lock. */
+void streaming_disown(struct streaming *s);
 
 /* ---- limits ---- */
 
