@@ -202,6 +202,7 @@ int nvme_setup_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 		return code;
 	pages = (iod->first_offset + iod->bytes + pools->page_size - 1) >> pools->page_shift;
 	if (pages > 2 && take_lists(pools, iod, pages - 1) != 0) {
+		nvme_free_iod(pools, iod);
 		nvme_unmap_data(pools, iod, iov, false);
 		*at = begin;
 		return -ENOMEM;

@@ -253,15 +253,22 @@ static void write_and_read(unsigned char *buffer, size_t bytes, uint64_t seed)
 	assert_memory_equal(buffer, model, bytes);
 }
 
+/* As the backend has it, and the options in the spec. */
+static bool large_memory_is_mapped(void)
+{
+	return dma_max_mapping_size(drive.dev) == SIZE_MAX &&
+	       streaming_stats(drive.dev).copy_below <= 65536;
+}
+
 static void large_buffers_of_the_application_are_mapped_and_not_copied(void **state)
 {
 	enum { BYTES = 6 << 20 };
 	static const size_t offsets[] = {0, 512, 4, 4092};
-	bool maps = dma_max_mapping_size(drive.dev) == SIZE_MAX;
+	bool maps = large_memory_is_mapped();
 	unsigned char *buffer = aligned_alloc(4096, BYTES + 4096);
 
 	(void)state;
-	if (device_is_on("vfio"))
+	if (device_is_on("vfio") && !strchr(device_spec, ','))
 		assert_true(maps);
 	for (size_t i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++) {
 		struct dmaland_streaming_stats before = streaming_stats(drive.dev), after;
@@ -276,8 +283,10 @@ static void large_buffers_of_the_application_are_mapped_and_not_copied(void **st
 		if (maps)
 			assert_int_equal(bounced(&after), bounced(&before));
 		else
-			assert_true(after.bounced_unmappable > before.bounced_unmappable);
-		assert_int_equal(after.mapped > before.mapped, maps);
+			assert_true(after.mapped + bounced(&after) >
+				    before.mapped + bounced(&before));
+		if (maps || device_is_on("qemu"))
+			assert_int_equal(after.mapped > before.mapped, maps);
 		assert_int_equal(pool_stats(drive.dev, "bounce page").in_use, 0);
 	}
 	free(buffer);
@@ -292,8 +301,10 @@ static void registered_buffers_are_translated(void **state)
 	int err = dmaland_register(drive.dev, buffer, BYTES);
 
 	(void)state;
-	if (err == -EOPNOTSUPP && dma_max_mapping_size(drive.dev) != SIZE_MAX) {
-		free(buffer); /* refused where memory can't be mapped, as it should */
+	if (dma_max_mapping_size(drive.dev) != SIZE_MAX) {
+		/* memory can't be mapped, or the device is not trusted */
+		assert_true(err == -EOPNOTSUPP || err == -EPERM);
+		free(buffer);
 		return;
 	}
 	if (err)
@@ -556,7 +567,7 @@ int run_transfer_tests(void)
 	};
 	int failed = cmocka_run_group_tests_name("transfer", tests, open_drive, close_drive);
 
-	if (device_is_on("vfio"))
+	if (device_is_on("vfio") && !strstr(device_spec, "copy_below"))
 		failed += cmocka_run_group_tests_name("transfer, mapped", mapped, open_drive,
 						      close_drive);
 	return failed;
