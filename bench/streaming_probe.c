@@ -102,8 +102,8 @@ static void flight_map(struct transfer_place *place, dma_addr_t *dma, size_t i, 
 		bench_fail("%s", dmaland_last_error());
 }
 
-/* As with a device's queue: what is in flight ends in any order, and the next takes its place. */
-static void flight_run(struct transfer_place *place, size_t size)
+/* As with a device's queue: what is in flight ends, in order or at random; the next takes its place. */
+static void flight_run(struct transfer_place *place, size_t size, bool in_order)
 {
 	uint64_t random = 0x9e3779b97f4a7c15u;
 	dma_addr_t dma[IN_FLIGHT];
@@ -111,7 +111,7 @@ static void flight_run(struct transfer_place *place, size_t size)
 	for (size_t i = 0; i < IN_FLIGHT; i++)
 		flight_map(place, dma, i, size);
 	for (size_t i = 0; i < ENDED - IN_FLIGHT; i++) {
-		size_t at = random % IN_FLIGHT;
+		size_t at = (in_order ? i : random) % IN_FLIGHT;
 
 		random ^= random << 13; /* Marsaglia's xorshift64 */
 		random ^= random >> 7;
@@ -124,36 +124,36 @@ static void flight_run(struct transfer_place *place, size_t size)
 	dmaland_flush(place->dev);
 }
 
-static void vm_unmap_syscalls(const char *spec, bool lazy, size_t size)
+static void vm_unmap_syscalls(const char *spec, const char *mode, const char *options,
+			      bool in_order, size_t size)
 {
 	char mapped[128];
 	struct transfer_place place;
 	struct syscalls syscalls;
 	uint64_t others, maps;
 
-	snprintf(mapped, sizeof(mapped), "%s,copy_below=1,unmap=%s", spec,
-		 lazy ? "lazy" : "strict");
+	snprintf(mapped, sizeof(mapped), "%s,copy_below=1,%s", spec, options);
 	transfer_open(&place, mapped, NULL);
-	flight_run(&place, size);
+	flight_run(&place, size, in_order);
 	syscalls_open(&syscalls);
 	syscalls_begin(&syscalls);
-	flight_run(&place, size);
+	flight_run(&place, size, in_order);
 	others = syscalls_end(&syscalls, &maps);
 	syscalls_close(&syscalls);
 	transfer_close(&place);
 	if (maps != ENDED)
 		bench_fail("%d mappings made %llu calls to map", ENDED, (unsigned long long)maps);
-	printf("row unmap_syscalls_per_mapping.%s.%zu %.6f\n", lazy ? "lazy" : "strict", size,
-	       (double)others / ENDED);
+	printf("row unmap_syscalls_per_mapping.%s.%zu %.6f\n", mode, size, (double)others / ENDED);
 }
 
 static int answer_vm(const char *spec, const char *address)
 {
 	clock_check();
 	vm_instructions(spec, address);
-	for (int lazy = 0; lazy < 2; lazy++) {
-		vm_unmap_syscalls(spec, lazy, 4096);
-		vm_unmap_syscalls(spec, lazy, 65536);
+	for (size_t size = 4096; size <= 65536; size *= 16) {
+		vm_unmap_syscalls(spec, "strict", "unmap=strict", false, size);
+		vm_unmap_syscalls(spec, "lazy", "unmap=lazy", true, size);
+		vm_unmap_syscalls(spec, "lazy_any_order", "unmap=lazy", false, size);
 	}
 	return 0;
 }

@@ -194,14 +194,16 @@ static __attribute__((noinline)) dma_addr_t map_small(struct streaming *s, void 
 {
 	uint32_t offset = streaming_shard;
 	struct bounce_slot *slot;
+	struct slot_stack *stack;
 	struct shard *shard;
 
 	if (unlikely(offset >= EXCLUSIVE_END || !ptr))
 		return map_otherwise(s, ptr, size, direction, attrs);
 	shard = (struct shard *)(void *)((char *)s->shards + offset);
-	slot = stack_pop(&shard->stacks[bounce_class(size)]);
-	if (unlikely(!slot))
+	stack = &shard->stacks[bounce_class(size)];
+	if (unlikely(!stack->count))
 		return map_otherwise(s, ptr, size, direction, attrs);
+	slot = stack->slots[--stack->count];
 	if (unlikely(slot_state(slot) != SLOT_PARKED)) /* unmapped twice at a time: bounce.c */
 		return map_otherwise(s, ptr, size, direction, attrs);
 	slot->original = ptr;
@@ -228,6 +230,24 @@ static __attribute__((noinline)) dma_addr_t map_large(struct streaming *s, void 
 	return dma;
 }
 
+static __attribute__((noinline)) dma_addr_t counted_shared(struct streaming *s, enum way way,
+							   dma_addr_t dma)
+{
+	count_way_shared(s, way);
+	return dma;
+}
+
+/* count_way() as the last thing that is done: what is rare is a jump, and nothing is saved for it. */
+static inline dma_addr_t counted(struct streaming *s, enum way way, dma_addr_t dma)
+{
+	uint32_t offset = streaming_shard;
+
+	if (unlikely(offset >= EXCLUSIVE_END))
+		return counted_shared(s, way, dma);
+	count_exclusive((struct shard *)(void *)((char *)s->shards + offset), way);
+	return dma;
+}
+
 static __attribute__((noinline)) dma_addr_t map_registered(struct streaming *s, void *ptr,
 							   size_t size,
 							   enum dma_data_direction direction,
@@ -242,11 +262,10 @@ static __attribute__((noinline)) dma_addr_t map_registered(struct streaming *s, 
 		return map_large(s, ptr, size, direction, attrs);
 	if (word <= FRAME_SHARED)
 		return map_otherwise(s, ptr, size, direction, attrs);
-	dma = registration_address((const struct registration *)word, ptr, size);
-	if (dma == DMA_MAPPING_ERROR || !limits_hold(s->limits, ptr, dma, size))
+	if (unlikely(!registration_address((const struct registration *)word, ptr, size, &dma) ||
+		     !limits_hold(s->limits, ptr, dma, size)))
 		return map_otherwise(s, ptr, size, direction, attrs);
-	count_way(s, WAY_REGISTERED);
-	return dma;
+	return counted(s, WAY_REGISTERED, dma);
 }
 
 static __attribute__((noinline)) dma_addr_t map_in_arena(struct streaming *s, void *ptr,
@@ -258,8 +277,7 @@ static __attribute__((noinline)) dma_addr_t map_in_arena(struct streaming *s, vo
 
 	if (unlikely(dma == DMA_MAPPING_ERROR || !limits_hold(s->limits, ptr, dma, size)))
 		return map_otherwise(s, ptr, size, direction, attrs);
-	count_way(s, WAY_ARENA);
-	return dma;
+	return counted(s, WAY_ARENA, dma);
 }
 
 /*
@@ -459,6 +477,14 @@ static __attribute__((noinline)) void unmap_otherwise(struct streaming *s, dma_a
 		piece_unmap(s, dma, size, direction, attrs);
 }
 
+/* The last bytes of a slot that no stack has room for. */
+static __attribute__((noinline)) void slot_empty(struct bounce_slot *slot, bool wanted, size_t size)
+{
+	if (wanted)
+		memcpy(slot->original, slot->cpu, size);
+	bounce_slot_put(slot->owner, slot);
+}
+
 static __attribute__((noinline)) void unmap_bounced(struct streaming *s, dma_addr_t dma,
 						    size_t size, enum dma_data_direction direction,
 						    unsigned long attrs, uintptr_t word)
@@ -467,6 +493,7 @@ static __attribute__((noinline)) void unmap_bounced(struct streaming *s, dma_add
 	struct bounce_slot *slot = bounce_page_slot(page, dma);
 	uint32_t offset = streaming_shard;
 	struct shard *shard;
+	bool wanted;
 
 	if (unlikely(__atomic_load_n(&slot->owner, __ATOMIC_RELAXED) != s || slot->dma != dma ||
 		     slot->size != size ||
@@ -478,10 +505,11 @@ static __attribute__((noinline)) void unmap_bounced(struct streaming *s, dma_add
 	slot_set(slot, SLOT_PARKED, 0);
 	shard = (struct shard *)(void *)((char *)s->shards + offset);
 	count_exclusive(shard, WAY_BOUNCE_END);
-	if (direction != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC))
-		memcpy(slot->original, slot->cpu, size);
+	wanted = direction != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC);
 	if (unlikely(!stack_push(slot_stack(slot, shard), slot)))
-		bounce_slot_put(slot->owner, slot);
+		slot_empty(slot, wanted, size);
+	else if (wanted) /* only this thread takes from the stack: nobody has the slot before */
+		memcpy(slot->original, slot->cpu, size);
 }
 
 static __attribute__((noinline)) void unmap_mapped(struct streaming *s, dma_addr_t dma, size_t size,

@@ -41,8 +41,8 @@ struct registration {
 #define FRAME_SHARED ((uintptr_t)1)
 
 struct registered {
-	size_t count;
 	struct frames frames;
+	size_t count;
 	pthread_mutex_t lock;	      /* of those who register; held across system calls */
 	uint32_t spin;		      /* of the array; never held across one */
 	struct registration **sorted; /* by where they begin */
@@ -84,21 +84,20 @@ static inline bool registered_any(const struct registered *registered)
 dma_addr_t registered_find(struct registered *registered, const void *ptr, size_t size);
 
 /*
- * The same, for the registration that the frame's word leads to. DMA_MAPPING_ERROR also when it
- * changes meanwhile.
+ * The same, for the registration that the frame's word leads to. False also when it changes
+ * meanwhile.
  */
-static inline dma_addr_t registration_address(const struct registration *r, const void *ptr,
-					      size_t size)
+static inline bool registration_address(const struct registration *r, const void *ptr, size_t size,
+					dma_addr_t *dma)
 {
 	uint32_t generation = __atomic_load_n(&r->generation, __ATOMIC_ACQUIRE);
 	size_t length = __atomic_load_n(&r->length, __ATOMIC_ACQUIRE);
 	uint64_t offset = __atomic_load_n(&r->dma_offset, __ATOMIC_ACQUIRE);
 	uintptr_t inside = (uintptr_t)ptr - __atomic_load_n(&r->begin, __ATOMIC_ACQUIRE);
 
-	if (size > length || inside > length - size ||
-	    __atomic_load_n(&r->generation, __ATOMIC_RELAXED) != generation)
-		return DMA_MAPPING_ERROR;
-	return (uintptr_t)ptr + offset;
+	*dma = (uintptr_t)ptr + offset;
+	return size <= length && inside <= length - size &&
+	       __atomic_load_n(&r->generation, __ATOMIC_RELAXED) == generation;
 }
 
 #endif
