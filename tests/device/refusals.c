@@ -9,6 +9,7 @@
 #include "test.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -28,13 +29,57 @@ static void expect_refusal(int code, const char *const *says)
 	}
 }
 
-static struct dmaland_device *open_device(void)
+static struct dmaland_device *open_with(const struct dmaland_options *options)
 {
-	struct dmaland_device *dev = dmaland_open(address, NULL);
+	struct dmaland_device *dev = dmaland_open(address, options);
 
 	if (!dev)
 		fail_msg("%s", dmaland_last_error());
 	return dev;
+}
+
+static struct dmaland_device *open_device(void)
+{
+	return open_with(NULL);
+}
+
+static uint32_t mappings_of(struct dmaland_device *dev)
+{
+	struct dmaland_info info;
+
+	dmaland_get_info(dev, &info);
+	return info.mappings;
+}
+
+static void *pages_new(size_t size)
+{
+	void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	assert_ptr_not_equal(pages, MAP_FAILED);
+	return pages;
+}
+
+static dma_addr_t map(struct dmaland_device *dev, void *ptr, size_t size)
+{
+	dma_addr_t dma = dma_map_single(dev, ptr, size, DMA_FROM_DEVICE);
+
+	if (dma_mapping_error(dev, dma))
+		fail_msg("%s", dmaland_last_error());
+	return dma;
+}
+
+static void expect_no_memory(struct dmaland_device *dev, void *ptr, size_t size, const char *says)
+{
+	uint32_t before = mappings_of(dev);
+
+	errno = 0;
+	assert_true(dma_map_single(dev, ptr, size, DMA_FROM_DEVICE) == DMA_MAPPING_ERROR);
+	assert_int_equal(errno, ENOMEM);
+	assert_error_says(says);
+	errno = 0;
+	assert_int_equal(dmaland_register(dev, ptr, size), -ENOMEM);
+	assert_error_says(says);
+	assert_int_equal(mappings_of(dev), before);
 }
 
 static void a_device_bound_to_another_driver_is_named_with_it(void **state)
@@ -121,6 +166,84 @@ static void the_limit_of_mappings_is_named(void **state)
 	dmaland_close(dev);
 }
 
+static void a_mapping_over_the_locked_memory_is_refused_and_leaves_all_of_it(void **state)
+{
+	const size_t large = 64 << 20, small = 5 << 20;
+	struct dmaland_device *dev = open_device();
+	char *pages = pages_new(large);
+	dma_addr_t dma;
+
+	(void)state;
+	expect_no_memory(dev, pages, large, "RLIMIT_MEMLOCK is");
+	assert_error_says("cannot pin 65536 KiB");
+	for (int i = 0; i < 10; i++) { /* nothing of it stays locked */
+		dma = map(dev, pages, small);
+		expect_no_memory(dev, pages + small, small, "RLIMIT_MEMLOCK is");
+		dma_unmap_single(dev, dma, small, DMA_FROM_DEVICE);
+	}
+	dmaland_close(dev);
+	munmap(pages, large);
+}
+
+static void what_waits_to_be_revoked_makes_room_for_what_is_mapped(void **state)
+{
+	const struct dmaland_options options = {
+		.size = sizeof(options), .lazy = true, .lazy_ms = 3600000, .copy_below = 1};
+	struct dmaland_device *dev = open_with(&options);
+	const size_t size = 3 << 20; /* half of the locked memory, and a third of the mappings */
+	char *pages = pages_new(size);
+	struct dmaland_streaming_stats stats;
+
+	(void)state;
+	for (int i = 0; i < 20; i++)
+		dma_unmap_single(dev, map(dev, pages, size), size, DMA_FROM_DEVICE);
+	dmaland_get_streaming_stats(dev, &stats);
+	assert_int_equal(stats.mapped, 20);
+	assert_int_equal(stats.failed, 0);
+	assert_true(stats.waiting > 0 && stats.revoked > 0);
+	assert_int_equal(mappings_of(dev), stats.waiting);
+	dmaland_flush(dev);
+	assert_int_equal(mappings_of(dev), 0);
+	dmaland_close(dev);
+	munmap(pages, size);
+}
+
+static void a_mapping_over_the_limit_of_mappings_is_refused_until_one_ends(void **state)
+{
+	const struct dmaland_options options = {.size = sizeof(options), .copy_below = 1};
+	struct dmaland_device *dev = open_with(&options);
+	char *pages = pages_new(64 * 4096);
+	struct scatterlist sg[2];
+	struct dmaland_info info;
+	dma_addr_t dma[64];
+	uint32_t n;
+
+	(void)state;
+	dmaland_get_info(dev, &info);
+	n = info.mapping_limit;
+	assert_true(n > 1 && n < 60);
+	for (uint32_t i = 0; i < n; i++)
+		dma[i] = map(dev, pages + i * 4096, 4096);
+	expect_no_memory(dev, pages + n * 4096, 4096, "dma_entry_limit");
+	dma_unmap_single(dev, dma[0], 4096, DMA_FROM_DEVICE);
+
+	/* There is room for one, and two are asked: then there is still room for one. */
+	sg_init_table(sg, 2);
+	sg_set_buf(&sg[0], pages + 100, 4096);
+	sg_set_buf(&sg[1], pages + 32 * 4096 + 100, 4096);
+	errno = 0;
+	assert_int_equal(dma_map_sg(dev, sg, 2, DMA_FROM_DEVICE), 0);
+	assert_int_equal(errno, ENOMEM);
+	assert_error_says("dma_entry_limit");
+	assert_int_equal(mappings_of(dev), n - 1);
+	dma[0] = map(dev, pages, 4096);
+	for (uint32_t i = 0; i < n; i++)
+		dma_unmap_single(dev, dma[i], 4096, DMA_FROM_DEVICE);
+	assert_int_equal(mappings_of(dev), 0);
+	dmaland_close(dev);
+	munmap(pages, 64 * 4096);
+}
+
 static const struct {
 	const char *name;
 	struct CMUnitTest test;
@@ -130,19 +253,30 @@ static const struct {
 	{"not-viable", cmocka_unit_test(a_group_that_is_not_viable_names_who_is_in_the_way)},
 	{"no-permission", cmocka_unit_test(no_permission_names_the_file)},
 	{"memlock", cmocka_unit_test(too_little_locked_memory_is_named_with_its_limit)},
+	{"memlock",
+	 cmocka_unit_test(a_mapping_over_the_locked_memory_is_refused_and_leaves_all_of_it)},
+	{"memlock", cmocka_unit_test(what_waits_to_be_revoked_makes_room_for_what_is_mapped)},
 	{"mappings", cmocka_unit_test(the_limit_of_mappings_is_named)},
+	{"mappings",
+	 cmocka_unit_test(a_mapping_over_the_limit_of_mappings_is_refused_until_one_ends)},
+	{"mappings", cmocka_unit_test(what_waits_to_be_revoked_makes_room_for_what_is_mapped)},
 };
 
 int main(int argc, char **argv)
 {
+	int failed = 0, known = 0;
+
 	log_capture();
 	for (size_t i = 0; argc == 3 && i < sizeof(conditions) / sizeof(conditions[0]); i++)
 		if (strcmp(argv[1], conditions[i].name) == 0) {
 			const struct CMUnitTest tests[] = {conditions[i].test};
 
 			address = argv[2];
-			return cmocka_run_group_tests_name(argv[1], tests, NULL, NULL);
+			failed += cmocka_run_group_tests_name(argv[1], tests, NULL, NULL);
+			known++;
 		}
+	if (known)
+		return failed;
 	fprintf(stderr, "usage: %s CONDITION ADDRESS\n", argv[0]);
 	return 2;
 }

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs inside the VM, as root: guest.sh PART BUILD
 #
-#   device      the device suite on VFIO, edu, isolation and permissions
+#   device      the device suite on VFIO, edu, isolation, permissions, and what VFIO does to mappings
 #   machine     what needs states of the machine: other drivers, ordinary users, limits; and the kernel's
 #               own nvme driver reading what ours wrote, and the other way round
 #   no-iommu    booted without an IOMMU
@@ -89,6 +89,12 @@ a_file_goes_to_the_drive_as_it_lies() { writes "38 mapped where they lie, 1 in D
 
 a_file_that_is_refused_is_read() { writes "0 mapped where they lie, 39 in DMA memory, 0 copied" ,no_syscalls=yes; }
 
+# A filesystem on the kernel's drive, at $TMPDIR/disk.
+disk_mount() {
+	modprobe -d "$DMALAND_MODULES" ext4 && bind "$nvme" nvme && mkdir "$TMPDIR/disk" &&
+		mkfs.ext4 -q "$(kernel_drive)" && mount -t ext4 "$(kernel_drive)" "$TMPDIR/disk"
+}
+
 case $part in
 device)
 	bind "$nvme" vfio-pci && bind "$edu" vfio-pci || exit 1
@@ -98,6 +104,8 @@ device)
 	program "$build/tests/device/isolation" "$nvme"
 	program "$build/tests/device/permissions" "vfio:$nvme"
 	program "$build/tests/device/permissions" "vfio:$edu"
+	echo 8 >/proc/sys/vm/nr_hugepages
+	program "$build/tests/device/vfio_mappings" "vfio:$nvme" "vfio:$edu"
 	;;
 machine)
 	echo "1..4"
@@ -107,6 +115,9 @@ machine)
 	bind "$nvme" vfio-pci || exit 1
 	check a_file_goes_to_the_drive_as_it_lies a_file_goes_to_the_drive_as_it_lies
 	check a_file_that_is_refused_is_read a_file_that_is_refused_is_read
+	disk_mount && bind "$edu" vfio-pci || exit 1
+	program "$build/tests/device/vfio_mappings" "vfio:$edu" "vfio:$edu" "$TMPDIR/disk/file"
+	umount "$TMPDIR/disk" && bind "$nvme" vfio-pci || exit 1
 	program as_nobody "$build/tests/device/refusals" no-permission "$nvme"
 	chown 65534 "$(group_file "$nvme")"
 	(ulimit -l 8192 && as_nobody "$build/tests/device/refusals" memlock "$nvme") || failed=1
