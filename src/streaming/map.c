@@ -281,7 +281,8 @@ static __attribute__((noinline)) dma_addr_t map_in_arena(struct streaming *s, vo
 }
 
 /*
- * The short ways, which are none where the device has a copy of its own; what does not fit them goes the long one, where all is checked again.
+ * The short ways, which are none where the device has a copy of its own; what does not fit them goes
+ * the long one, where all is checked again.
  */
 dma_addr_t streaming_map(struct streaming *s, void *ptr, size_t size,
 			 enum dma_data_direction direction, unsigned long attrs)

@@ -28,8 +28,8 @@ enum { SHARDS = 16, EXCLUSIVE_SHARDS = 8, STACK_MAX = 31 };
 #define COPY_BELOW_DEFAULT ((size_t)4096)
 
 /*
- * Lazy mode, where the options leave it open. The kernel waits 10 ms too (drivers/iommu/dma-iommu.c); its
- * queues hold 256 for each CPU. 1,024 leave room for rows to become long when 64 mappings are in
+ * Lazy mode, where the options leave it open. The kernel waits 10 ms too (drivers/iommu/dma-iommu.c);
+ * its queues hold 256 for each CPU. 1,024 leave room for rows to become long when 64 mappings are in
  * flight and end in any order.
  */
 enum { LAZY_COUNT_DEFAULT = 1024, LAZY_MS_DEFAULT = 10 };

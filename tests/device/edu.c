@@ -214,6 +214,42 @@ static void what_is_mapped_for_a_transfer_arrives(void **state)
 	assert_string_equal(log_text(), "");
 }
 
+/* The spec's options are told apart from the backend's, and win over those of the structure. */
+static void options_of_mappings_can_stand_in_the_spec(void **state)
+{
+	static const struct {
+		const char *options, *error;
+	} cases[] = {
+		{",copy_below=1234,unmap=lazy,lazy_count=8,lazy_ms=1,trusted=yes", NULL},
+		{",copy_below=1234,unmap=strict,no_syscalls=yes", NULL},
+		{",trusted=maybe", "it is yes or no"},
+		{",unmap=later", "it is strict or lazy"},
+		{",copy_below=2000000", "at most 1048576"},
+		{",copy_below=-1", "not a number"},
+		{",lazy_count=x", "not a number"},
+		{",trusted=no,unmap=lazy", "trusted=no"},
+	};
+	const struct dmaland_options options = {.size = sizeof(options), .copy_below = 77};
+	struct dmaland_streaming_stats stats;
+	char text[256];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		snprintf(text, sizeof(text), "%s%s", spec, cases[i].options);
+		dev = dmaland_open(text, &options);
+		if (!dev && !cases[i].error)
+			fail_msg("%s: %s", text, dmaland_last_error());
+		if (!dev) {
+			assert_error_says(cases[i].error);
+			continue;
+		}
+		assert_null(cases[i].error);
+		dmaland_get_streaming_stats(dev, &stats);
+		assert_int_equal(stats.copy_below, 1234);
+		dmaland_close(dev);
+	}
+}
+
 static void registered_memory_is_reached_where_it_lies(void **state)
 {
 	static char memory[3 * 4096];
@@ -279,6 +315,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(nothing_is_ever_allocated_above_the_mask, open_edu,
 						close_edu),
 		cmocka_unit_test(what_is_mapped_for_a_transfer_arrives),
+		cmocka_unit_test(options_of_mappings_can_stand_in_the_spec),
 		cmocka_unit_test_setup_teardown(registered_memory_is_reached_where_it_lies,
 						open_edu, close_edu),
 		cmocka_unit_test(the_iommu_stops_what_was_not_given),

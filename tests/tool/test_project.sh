@@ -36,7 +36,7 @@ symbols_match() {
 	nm -D --defined-only "$build/$library" | awk '$2 == "T" {sub("@.*", "", $3); print $3}' | sort >"$work/exported"
 	# shellcheck disable=SC2086 # several headers
 	(cd "$root/include/dmaland" && cat $headers) | gcc -fpreprocessed -dD -E -P - 2>/dev/null |
-		grep -oE '\b(dma_|dmaland_|pci_)[a-z0-9_]+ ?\(' | tr -d ' (' | sort -u >"$work/declared"
+		grep -oE '\b(dma_|dmaland_|pci_|sg_)[a-z0-9_]+ ?\(' | tr -d ' (' | sort -u >"$work/declared"
 	comm -23 "$work/exported" "$work/declared" | sed 's/^/exported, not declared: /' | tee "$work/difference"
 	[ -s "$work/exported" ] && [ ! -s "$work/difference" ]
 }
@@ -76,7 +76,7 @@ check "every public header compiles alone as C11" header c -std=c11
 check "every public header compiles alone as GNU C" header c -std=gnu11 -Wshadow -Wstrict-prototypes
 check "every public header compiles alone as C++" header c++ -std=c++17
 check "libdmaland exports what its headers declare" symbols_match src/libdmaland.so \
-	"coherent.h device.h io.h pool.h soft.h types.h"
+	"coherent.h device.h io.h pool.h scatterlist.h soft.h streaming.h types.h"
 check "libdmaland-nvme exports what its header declares" symbols_match drivers/nvme/libdmaland-nvme.so nvme.h
 check "a program builds against the installed library" installed_program_builds
 check "nothing in the libraries aborts or exits" nothing_aborts
