@@ -311,6 +311,17 @@ static int read_ranges(struct domain *domain, const struct vfio_iommu_type1_info
 	return 0;
 }
 
+/*
+ * The topmost granule of 64-bit addresses is left alone: address plus size is 0 there, and type1 of
+ * many kernels does not find such a mapping when it is to be unmapped.
+ */
+static uint64_t unmappable_cut(const struct domain *domain, uint64_t last)
+{
+	uint64_t highest = UINT64_MAX - domain->granule;
+
+	return last < highest ? last : highest;
+}
+
 /* What the kernel says of the container's IOMMU, after the first group joined. */
 static int domain_learn(struct vfio_domain *vd)
 {
@@ -334,7 +345,8 @@ static int domain_learn(struct vfio_domain *vd)
 	err = read_ranges(domain, info);
 	free(info);
 	for (size_t i = 0; !err && i < domain->usable_count; i++)
-		if (iova_space_add(&domain->iova, domain->usable[i].first, domain->usable[i].last))
+		if (iova_space_add(&domain->iova, domain->usable[i].first,
+				   unmappable_cut(domain, domain->usable[i].last)))
 			err = error_set(ENOMEM, "no memory for the IOMMU's ranges");
 	return err;
 }

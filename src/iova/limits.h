@@ -7,6 +7,7 @@
 #ifndef IOVA_LIMITS_H
 #define IOVA_LIMITS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct dma_limits {
@@ -17,6 +18,7 @@ struct dma_limits {
 	uint64_t seg_boundary;	 /* no segment crosses a multiple of this plus 1 */
 	uint64_t min_align_mask; /* these bits of an address are the original's */
 	uint32_t max_seg_size;	 /* bytes of an element of a scatterlist */
+	bool bouncing;		 /* of memory to bounce through, which is never translated */
 };
 
 #endif

@@ -28,6 +28,9 @@
 
 enum { READY_TABLES = 2, READY_HALVES = 8 };
 
+/* So many keys have their place in each thread's descriptor; glibc allocates for those above. */
+enum { KEYS_AT_HAND = 32 };
+
 /* Of threads that have none: read, and never written. */
 static struct thread_magazines none;
 
@@ -196,12 +199,14 @@ static void registry_fill(void)
 }
 
 /* This thread's own table, if it can have one. */
-static bool thread_begin(void)
+static bool thread_begin(gfp_t gfp)
 {
 	struct thread_magazines *table;
 
 	if (thread_magazines != &none)
 		return true;
+	if (!(gfp & __GFP_RECLAIM) && registry.key >= KEYS_AT_HAND)
+		return false;
 	table = table_pop();
 	if (!table)
 		return false;
@@ -239,7 +244,7 @@ struct magazine *magazine_get(struct dma_pool *pool, gfp_t gfp)
 		return NULL;
 	if (gfp & __GFP_RECLAIM)
 		registry_fill();
-	if (!thread_begin())
+	if (!thread_begin(gfp))
 		return NULL;
 	magazine = magazine_of(pool);
 	if (!magazine_equip(magazine))

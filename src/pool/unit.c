@@ -87,9 +87,15 @@ struct block_record *unit_records(const struct dma_pool *pool, const struct page
 	return array;
 }
 
+/* Behind the states: where spare arrays hang together. */
+static size_t states_link(const struct dma_pool *pool)
+{
+	return align_up(pool->state_count, sizeof(uint8_t *));
+}
+
 static uint8_t *states_make(const struct dma_pool *pool)
 {
-	size_t size = pool->state_count > sizeof(uint8_t *) ? pool->state_count : sizeof(uint8_t *);
+	size_t size = states_link(pool) + sizeof(uint8_t *);
 	uint8_t *array = calloc(1, states_begin(pool) + size);
 
 	return array ? array + states_begin(pool) : NULL;
@@ -107,7 +113,7 @@ static uint8_t *spare_pop(struct dma_pool *pool)
 	pthread_spin_lock(&pool->lock);
 	states = pool->spare;
 	if (states) {
-		memcpy(&pool->spare, states, sizeof(pool->spare));
+		memcpy(&pool->spare, states + states_link(pool), sizeof(pool->spare));
 		pool->spare_count--;
 	}
 	pthread_spin_unlock(&pool->lock);
@@ -117,7 +123,7 @@ static uint8_t *spare_pop(struct dma_pool *pool)
 static void spare_push(struct dma_pool *pool, uint8_t *states)
 {
 	pthread_spin_lock(&pool->lock);
-	memcpy(states, &pool->spare, sizeof(pool->spare));
+	memcpy(states + states_link(pool), &pool->spare, sizeof(pool->spare));
 	pool->spare = states;
 	pool->spare_count++;
 	pthread_spin_unlock(&pool->lock);
@@ -248,7 +254,8 @@ uint32_t units_put(struct dma_pool *pool, const block_code *codes, uint32_t n)
 /* A state array for a unit to come; NULL when gfp does not let it be had. */
 static uint8_t *states_get(struct dma_pool *pool, gfp_t gfp)
 {
-	uint8_t *states = gfp & __GFP_RECLAIM ? states_make(pool) : NULL;
+	bool make = gfp & __GFP_RECLAIM && racy_load(&pool->spare_count) <= UNIT_SPARE_ARRAYS;
+	uint8_t *states = make ? states_make(pool) : NULL;
 
 	if (!states)
 		states = spare_pop(pool);
@@ -424,8 +431,11 @@ static void units_give(struct dma_pool *pool, uint32_t list)
 
 		if (unlikely(pool->debug))
 			debug_unit_end(pool, unit);
-		if (!states_inline(pool))
-			states_free(pool, unit->unit.state);
+		if (!states_inline(pool)) {
+			/* Not freed before the pool ends: a bad free may be looking at it. */
+			memset(unit->unit.state, BLOCK_FREE, pool->state_count);
+			spare_push(pool, unit->unit.state);
+		}
 		arena_give(pool->place.arena, unit);
 	}
 }

@@ -172,6 +172,7 @@ static void settings_fill(struct streaming *s)
 	limits->max_seg_size = SEG_SIZE_DEFAULT;
 	limits->seg_boundary = SEG_BOUNDARY_DEFAULT;
 	limits->min_align_mask = 0;
+	s->bounce_limits.bouncing = true;
 	s->bounce_limits.coherent_mask = s->bounce_limits.streaming_mask = limits->streaming_mask;
 	s->translates = !s->options.untrusted;
 	s->shadow = domain->ops->sync;
@@ -197,6 +198,25 @@ static int shards_make(struct streaming *s)
 			room < STACK_MAX ? (uint32_t)room : STACK_MAX;
 	}
 	return 0;
+}
+
+/* Devices of one domain see the same memory: they are trusted all, or none. */
+static int trust_check(struct streaming *s)
+{
+	bool untrusted = s->options.untrusted, mixed;
+
+	spin_lock(&s->space->lock);
+	mixed = s->space->users[!untrusted];
+	if (!mixed)
+		s->space->users[untrusted]++;
+	spin_unlock(&s->space->lock);
+	if (!mixed)
+		return 0;
+	return error_set(
+		EINVAL,
+		"%s is %s trusted, and another device of its domain is%s: they would see the "
+		"same memory; open it without share_with, or both alike",
+		s->name, untrusted ? "not" : "", untrusted ? "" : " not");
 }
 
 int streaming_init(struct streaming *s, struct streaming_space *space, struct dma_limits *limits,
@@ -229,6 +249,13 @@ int streaming_init(struct streaming *s, struct streaming_space *space, struct dm
 		return err;
 	err = locks_make(s);
 	if (err) {
+		free(s->shards);
+		return err;
+	}
+	err = trust_check(s);
+	if (err) {
+		pthread_mutex_destroy(&s->pool_list.lock);
+		pthread_mutex_destroy(&s->making);
 		free(s->shards);
 		return err;
 	}
@@ -280,14 +307,21 @@ void streaming_disown(struct streaming *s)
 void streaming_fini(struct streaming *s)
 {
 	struct registration *registration;
+	bool stuck = false;
 
 	mapped_end(s);
 	while ((registration = registered_of(&s->space->registered, s)))
-		if (streaming_unregister(s, (void *)registration->begin))
-			break;
+		if (streaming_unregister(s, (void *)registration->begin)) {
+			registration->owner = NULL; /* it stays, and so do its addresses */
+			stuck = true;
+		}
 	bounce_end(s);
 	arena_remove_shrinker(s->space->arena, &s->shrinker);
-	iova_cache_fini(&s->iova);
+	if (!stuck)
+		iova_cache_fini(&s->iova);
+	spin_lock(&s->space->lock);
+	s->space->users[s->options.untrusted]--;
+	spin_unlock(&s->space->lock);
 	pthread_mutex_destroy(&s->pool_list.lock);
 	pthread_mutex_destroy(&s->making);
 	free(s->shards);

@@ -398,7 +398,7 @@ static bool arena_holds(struct streaming *s, dma_addr_t dma)
 			continue;
 		page = pagemap_find(&arena->pagemap, chunk->memory.cpu + (dma - chunk->memory.dma));
 		tenant = page->tenant;
-		found = tenant && tenant->limits != &s->bounce_limits;
+		found = tenant && !tenant->limits->bouncing;
 	}
 	pthread_spin_unlock(&arena->lock);
 	if (found && !frames_reserve(&s->space->frames, dma, 1, !s->options.no_syscalls))

@@ -72,7 +72,7 @@ struct streaming_space {
 	struct arena *arena;
 	struct frames frames;
 	struct registered registered;
-	unsigned int devices; /* guarded by the domain's lock */
+	unsigned int users[2]; /* devices that are trusted, and that are not; guarded by lock */
 
 	pthread_mutex_t lazy_lock;
 	struct revoke_queue *revoke; /* NULL: no device is lazy */
