@@ -21,6 +21,27 @@
 
 #define LAZY_COUNT_MAX 32768u /* half of what type1 may map in all */
 
+/* ---- threads ---- */
+
+_Thread_local uint32_t streaming_shard __attribute__((tls_model("initial-exec"))) = UINT32_MAX;
+
+/* The first threads have shards of their own; the others share. */
+uint32_t streaming_shard_choose(void)
+{
+	static uint32_t threads;
+	uint32_t number = __atomic_fetch_add(&threads, 1, __ATOMIC_RELAXED);
+
+	if (number >= EXCLUSIVE_SHARDS)
+		number = EXCLUSIVE_SHARDS + number % (SHARDS - EXCLUSIVE_SHARDS);
+	streaming_shard = number * (uint32_t)sizeof(struct shard);
+	return streaming_shard;
+}
+
+__attribute__((noinline)) void count_way_shared(struct streaming *s, enum way way)
+{
+	count_in(s, shard_of(s), way);
+}
+
 /* ---- the domain's part ---- */
 
 struct streaming_space *streaming_space_create(struct domain *domain, struct arena *arena)
