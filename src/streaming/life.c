@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * life.c - making and ending a device's mappings, registering memory, limits
+ * life.c - making and ending a device's mappings, registering memory, limits, threads
  */
 #include "streaming/streaming_internal.h"
 
