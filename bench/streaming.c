@@ -203,7 +203,10 @@ static void line_print(const struct streaming_bench *b, const struct table *tabl
 		return;
 	snprintf(text[0], sizeof(text[0]), "%.0f", ours);
 	if (!isnan(beside)) {
-		snprintf(text[1], sizeof(text[1]), "%.0f %6.1fx", beside, beside / ours);
+		if (memcpy_beside)
+			snprintf(text[1], sizeof(text[1]), "%.0f", beside);
+		else
+			snprintf(text[1], sizeof(text[1]), "%.0f %6.1fx", beside, beside / ours);
 		cells[memcpy_beside ? 2 : 1] = text[1];
 		snprintf(text[3], sizeof(text[3]), "%+.0f", ours - beside);
 	}

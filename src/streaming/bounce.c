@@ -286,6 +286,13 @@ void bounce_slot_put(struct streaming *s, struct bounce_slot *slot)
 	dma_pool_free(s->pools[slot_class(slot)], slot->cpu, slot->dma);
 }
 
+void bounce_slot_end(struct bounce_slot *slot, bool wanted)
+{
+	if (wanted)
+		memcpy(slot->original, slot->cpu, slot->size);
+	bounce_slot_put(slot->owner, slot);
+}
+
 /* A slot that is nobody else's. */
 static struct bounce_slot *slot_take(struct streaming *s, uint32_t class)
 {

@@ -20,25 +20,6 @@
 
 #include "base/error.h"
 
-_Thread_local uint32_t streaming_shard __attribute__((tls_model("initial-exec"))) = UINT32_MAX;
-
-/* The first threads have shards of their own; the others share. */
-uint32_t streaming_shard_choose(void)
-{
-	static uint32_t threads;
-	uint32_t number = __atomic_fetch_add(&threads, 1, __ATOMIC_RELAXED);
-
-	if (number >= EXCLUSIVE_SHARDS)
-		number = EXCLUSIVE_SHARDS + number % (SHARDS - EXCLUSIVE_SHARDS);
-	streaming_shard = number * (uint32_t)sizeof(struct shard);
-	return streaming_shard;
-}
-
-__attribute__((noinline)) void count_way_shared(struct streaming *s, enum way way)
-{
-	count_in(s, shard_of(s), way);
-}
-
 /* ---- map ---- */
 
 static bool is_direction(unsigned int direction)
@@ -478,14 +459,6 @@ static __attribute__((noinline)) void unmap_otherwise(struct streaming *s, dma_a
 		piece_unmap(s, dma, size, direction, attrs);
 }
 
-/* The last bytes of a slot that no stack has room for. */
-static __attribute__((noinline)) void slot_empty(struct bounce_slot *slot, bool wanted, size_t size)
-{
-	if (wanted)
-		memcpy(slot->original, slot->cpu, size);
-	bounce_slot_put(slot->owner, slot);
-}
-
 static __attribute__((noinline)) void unmap_bounced(struct streaming *s, dma_addr_t dma,
 						    size_t size, enum dma_data_direction direction,
 						    unsigned long attrs, uintptr_t word)
@@ -508,7 +481,7 @@ static __attribute__((noinline)) void unmap_bounced(struct streaming *s, dma_add
 	count_exclusive(shard, WAY_BOUNCE_END);
 	wanted = direction != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC);
 	if (unlikely(!stack_push(slot_stack(slot, shard), slot)))
-		slot_empty(slot, wanted, size);
+		bounce_slot_end(slot, wanted);
 	else if (wanted) /* only this thread takes from the stack: nobody has the slot before */
 		memcpy(slot->original, slot->cpu, size);
 }

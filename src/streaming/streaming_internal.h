@@ -214,6 +214,9 @@ struct bounce_slot *bounce_slot_get(struct streaming *s, uint32_t class);
 /* A slot whose state is SLOT_PARKED goes back to the pool, the stack being full. */
 void bounce_slot_put(struct streaming *s, struct bounce_slot *slot);
 
+/* The same for one whose copy may be wanted still. */
+void bounce_slot_end(struct bounce_slot *slot, bool wanted);
+
 /* Bounce a piece, whatever the limits. DMA_MAPPING_ERROR with the error set. */
 dma_addr_t bounce_map(struct streaming *s, const struct piece *piece, enum way why);
 
