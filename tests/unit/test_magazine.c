@@ -40,6 +40,36 @@ static void bulk_gives_and_takes_what_single_calls_do(void **state)
 	dma_pool_destroy(pool);
 }
 
+static void bulk_refuses_what_single_frees_refuse(void **state)
+{
+	struct dma_pool *pool = create(*state, 64, 0, 0), *other = create(*state, 64, 0, 0);
+	dma_addr_t handles[3], bad_handles[3];
+	void *blocks[3], *bad[3];
+	struct dmaland_pool_stats stats;
+
+	assert_int_equal(dmaland_pool_alloc_bulk(pool, GFP_KERNEL, 2, blocks, handles), 2);
+	blocks[2] = dma_pool_alloc(other, GFP_KERNEL, &handles[2]);
+	memcpy(bad, blocks, sizeof(bad));
+	memcpy(bad_handles, handles, sizeof(bad_handles));
+	bad_handles[0] += 64;
+	bad[1] = (char *)bad[1] + 16;
+	bad_handles[1] += 16;
+	/* By themselves, so that each is what a page's run of frees begins with. */
+	for (int i = 0; i < 3; i++)
+		dmaland_pool_free_bulk(pool, 1, &bad[i], &bad_handles[i]);
+	dmaland_pool_get_stats(pool, &stats);
+	assert_int_equal(stats.bad_frees, 3);
+	assert_int_equal(stats.in_use, 2);
+	dmaland_pool_free_bulk(pool, 2, blocks, handles);
+	dma_pool_free(other, blocks[2], handles[2]);
+	dmaland_pool_get_stats(pool, &stats);
+	assert_int_equal(stats.bad_frees, 3);
+	dma_pool_destroy(pool);
+	dma_pool_destroy(other);
+	assert_logged("(bad dma)");
+	assert_logged("(bad vaddr)");
+}
+
 static void bulk_stops_where_memory_ends(void **state)
 {
 	struct fake_place *p = *state;
@@ -393,6 +423,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		place_test(bulk_gives_and_takes_what_single_calls_do),
+		place_test(bulk_refuses_what_single_frees_refuse),
 		place_test(bulk_stops_where_memory_ends),
 		place_test(trimming_gives_idle_pages_back),
 		place_test(allocation_that_may_sleep_gives_back_what_is_not_needed_any_more),
