@@ -61,23 +61,36 @@ static inline bool block_take(const struct dma_pool *pool, struct magazine *m, s
 	return true;
 }
 
-/* One block, without a magazine. */
-static bool take_one(struct dma_pool *pool, struct block *block)
+/* One block from its unit; false when there is none. */
+static bool unit_take_one(struct dma_pool *pool, struct block *block, bool *copy)
 {
 	block_code code;
 	bool n;
 
 	pthread_spin_lock(&pool->lock);
-	do {
-		n = units_take(pool, &code, 1);
-		if (n)
-			*block = unit_block(pool, code);
-	} while (n && state_read(block->state) != BLOCK_FREE);
-	if (n)
-		state_write(block->state, pool->debug ? BLOCK_MOVING : BLOCK_OUT);
+	n = units_take(pool, &code, 1);
+	if (n) {
+		*block = unit_block(pool, code);
+		*copy = state_read(block->state) != BLOCK_FREE;
+		if (!*copy)
+			state_write(block->state, pool->debug ? BLOCK_MOVING : BLOCK_OUT);
+	}
 	pool_note_fill(pool);
 	pthread_spin_unlock(&pool->lock);
 	return n;
+}
+
+/* One block, without a magazine. */
+static bool take_one(struct dma_pool *pool, struct block *block)
+{
+	bool copy;
+
+	while (unit_take_one(pool, block, &copy)) {
+		if (!copy)
+			return true;
+		pool_block_err(pool, block->vaddr, block->handle, "already free", NULL);
+	}
+	return false;
 }
 
 static bool take_by_magazine(struct dma_pool *pool, struct magazine *m, struct block *block)

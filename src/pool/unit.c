@@ -313,18 +313,26 @@ static void run_give(struct dma_pool *pool)
 		arena_give(pool->place.arena, page);
 }
 
-/* Several pages at a time, the more the larger the pool; the first is for now, the others wait. */
-static struct page *run_take(struct dma_pool *pool, gfp_t gfp)
+/* The more the larger the pool. */
+static size_t run_want(struct dma_pool *pool)
 {
-	struct page *first, *old;
-	size_t want, n, old_pages;
+	size_t want;
 
-	if (pool->unit_size != ARENA_PAGE)
-		return NULL;
 	pthread_spin_lock(&pool->lock);
 	want = pool->unit_count / 4 < UNIT_RUN_MAX ? pool->unit_count / 4 : UNIT_RUN_MAX;
 	pthread_spin_unlock(&pool->lock);
-	n = arena_take_pages(pool->place.arena, &pool->uncarved, want, gfp, &first);
+	return want;
+}
+
+/* Several pages at a time; the first is for now, the others wait. */
+static struct page *run_take(struct dma_pool *pool, gfp_t gfp)
+{
+	struct page *first, *old;
+	size_t n, old_pages;
+
+	if (pool->unit_size != ARENA_PAGE)
+		return NULL;
+	n = arena_take_pages(pool->place.arena, &pool->uncarved, run_want(pool), gfp, &first);
 	if (!n)
 		return NULL;
 	pthread_spin_lock(&pool->lock);

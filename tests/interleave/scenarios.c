@@ -151,8 +151,9 @@ static void end_all(void)
 	if (explore_failed())
 		return;
 	dmaland_pool_trim(w.pool);
-	if (w.pool->unit_count)
-		explore_fail("%zu units are not idle at the end", w.pool->unit_count);
+	if (w.pool->unit_count || w.pool->half_count)
+		explore_fail("%zu units and %zu halves stay at the end", w.pool->unit_count,
+			     w.pool->half_count);
 	dma_pool_destroy(w.pool);
 	if (place.arena->free_pages + (hog ? hog->run_pages : 0) != place.arena->pages)
 		explore_fail("pages are lost");
@@ -257,6 +258,38 @@ static void end_two_frees(void)
 {
 	explore_as(0, take_many);
 	explore_as(1, take_many);
+	if (w.pool->bad_frees != 1)
+		explore_fail("%zu of 1 bad frees were found", w.pool->bad_frees);
+	end_all();
+}
+
+static void take_bulk(void)
+{
+	void *vaddrs[4];
+	dma_addr_t handles[4];
+	size_t n = dmaland_pool_alloc_bulk(w.pool, GFP_ATOMIC, 4, vaddrs, handles);
+
+	for (size_t i = 0; i < n; i++) {
+		if (is_out(vaddrs[i]))
+			explore_fail("a block has two owners");
+		w.blocks[mine(2 + (int)i)] = (struct owned){vaddrs[i], handles[i]};
+	}
+}
+
+static void end_two_frees_bulk(void)
+{
+	explore_as(0, take_bulk);
+	explore_as(1, take_bulk);
+	if (w.pool->bad_frees != 1)
+		explore_fail("%zu of 1 bad frees were found", w.pool->bad_frees);
+	end_all();
+}
+
+/* One of the copies is out again when the other goes to the bits of its unit. */
+static void end_two_frees_out(void)
+{
+	explore_as(0, take_many);
+	explore_as(1, explore_thread_end);
 	if (w.pool->bad_frees != 1)
 		explore_fail("%zu of 1 bad frees were found", w.pool->bad_frees);
 	end_all();
@@ -467,6 +500,16 @@ const struct scenario scenarios[SCENARIOS] = {
 	 begin_two_frees,
 	 {give_kept, give_kept},
 	 end_two_frees_put,
+	 20},
+	{"two frees of one block, then a bulk call takes it",
+	 begin_two_frees,
+	 {give_kept, give_kept},
+	 end_two_frees_bulk,
+	 20},
+	{"two frees of one block, then it is out and goes to its unit",
+	 begin_two_frees,
+	 {give_kept, give_kept},
+	 end_two_frees_out,
 	 20},
 	{"a thread ends while another frees its block",
 	 begin_in_use,

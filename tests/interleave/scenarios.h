@@ -7,7 +7,7 @@
 
 #include "explore.h"
 
-enum { SCENARIOS = 21 };
+enum { SCENARIOS = 23 };
 
 extern const struct scenario scenarios[SCENARIOS];
 

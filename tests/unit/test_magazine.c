@@ -9,6 +9,7 @@
 #include <pthread.h>
 
 #include "fake_domain.h"
+#include "pool/pool_internal.h"
 
 static struct dma_pool *create(void *state, size_t size, size_t align, size_t boundary)
 {
@@ -37,6 +38,36 @@ static void bulk_gives_and_takes_what_single_calls_do(void **state)
 	assert_int_equal(stats.in_use, 0);
 	assert_int_equal(stats.bad_frees, 3);
 	dma_pool_destroy(pool);
+}
+
+static void bulk_refuses_what_single_frees_refuse(void **state)
+{
+	struct dma_pool *pool = create(*state, 64, 0, 0), *other = create(*state, 64, 0, 0);
+	dma_addr_t handles[3], bad_handles[3];
+	void *blocks[3], *bad[3];
+	struct dmaland_pool_stats stats;
+
+	assert_int_equal(dmaland_pool_alloc_bulk(pool, GFP_KERNEL, 2, blocks, handles), 2);
+	blocks[2] = dma_pool_alloc(other, GFP_KERNEL, &handles[2]);
+	memcpy(bad, blocks, sizeof(bad));
+	memcpy(bad_handles, handles, sizeof(bad_handles));
+	bad_handles[0] += 64;
+	bad[1] = (char *)bad[1] + 16;
+	bad_handles[1] += 16;
+	/* By themselves, so that each is what a page's run of frees begins with. */
+	for (int i = 0; i < 3; i++)
+		dmaland_pool_free_bulk(pool, 1, &bad[i], &bad_handles[i]);
+	dmaland_pool_get_stats(pool, &stats);
+	assert_int_equal(stats.bad_frees, 3);
+	assert_int_equal(stats.in_use, 2);
+	dmaland_pool_free_bulk(pool, 2, blocks, handles);
+	dma_pool_free(other, blocks[2], handles[2]);
+	dmaland_pool_get_stats(pool, &stats);
+	assert_int_equal(stats.bad_frees, 3);
+	dma_pool_destroy(pool);
+	dma_pool_destroy(other);
+	assert_logged("(bad dma)");
+	assert_logged("(bad vaddr)");
 }
 
 static void bulk_stops_where_memory_ends(void **state)
@@ -288,6 +319,76 @@ static void pools_beyond_those_with_magazines_work_all_the_same(void **state)
 	assert_string_equal(log_text(), "");
 }
 
+static void a_pool_that_ended_leaves_its_magazines_to_others(void **state)
+{
+	struct dmaland_pool_stats stats;
+	dma_addr_t handle;
+	void *block;
+
+	for (int i = 0; i < 300; i++) {
+		struct dma_pool *pool = create(*state, 256, 0, 0);
+
+		block = dma_pool_alloc(pool, GFP_KERNEL, &handle);
+		dma_pool_free(pool, block, handle);
+		dmaland_pool_get_stats(pool, &stats);
+		assert_int_not_equal(stats.parked, 0);
+		dma_pool_destroy(pool);
+	}
+}
+
+static void *take_and_free_one(void *context)
+{
+	struct exchange *x = context;
+	struct dmaland_pool_stats stats;
+	dma_addr_t handle;
+	void *block = dma_pool_alloc(x->pool, GFP_KERNEL, &handle);
+
+	dma_pool_free(x->pool, block, handle);
+	dmaland_pool_get_stats(x->pool, &stats);
+	x->count = stats.parked;
+	return NULL;
+}
+
+static void a_thread_that_takes_little_parks_little(void **state)
+{
+	enum { N = 2000 };
+	struct exchange x = {.pool = create(*state, 64, 0, 0)};
+	static void *blocks[N];
+	static dma_addr_t handles[N];
+	struct dmaland_pool_stats stats;
+
+	assert_int_equal(dmaland_pool_alloc_bulk(x.pool, GFP_KERNEL, N, blocks, handles), N);
+	dmaland_pool_free_bulk(x.pool, N, blocks, handles);
+	dmaland_pool_get_stats(x.pool, &stats);
+	assert_true(x.pool->full); /* what it must not get at once */
+	run_in_thread(take_and_free_one, &x);
+	assert_in_range(x.count - stats.parked, 1, 2 * HALF_MIN);
+	dma_pool_destroy(x.pool);
+}
+
+/* As two racing frees leave it, of which one had no magazine, once the other's copy is out. */
+static void a_block_that_is_out_is_not_taken_from_its_units_bits(void **state)
+{
+	struct dma_pool *pool = create(*state, 200000, 0, 0);
+	dma_addr_t handle, other_handle;
+	void *block = dma_pool_alloc(pool, GFP_KERNEL, &handle), *other;
+	struct page *unit = pagemap_find(&pool->place.arena->pagemap, block);
+	block_code code = block_encode((size_t)(unit - pool->pages), 0);
+
+	state_write(unit->unit.state, BLOCK_FREE);
+	pthread_spin_lock(&pool->lock);
+	assert_int_equal(units_put(pool, &code, 1), 0);
+	pthread_spin_unlock(&pool->lock);
+	state_write(unit->unit.state, BLOCK_OUT);
+	other = dma_pool_alloc(pool, GFP_KERNEL, &other_handle);
+	assert_ptr_not_equal(other, block);
+	assert_int_equal(pool->bad_frees, 1);
+	dma_pool_free(pool, block, handle);
+	dma_pool_free(pool, other, other_handle);
+	dma_pool_destroy(pool);
+	assert_logged("already free");
+}
+
 static void wait_a_moment(void *context)
 {
 	poll(NULL, 0, *(int *)context);
@@ -322,6 +423,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		place_test(bulk_gives_and_takes_what_single_calls_do),
+		place_test(bulk_refuses_what_single_frees_refuse),
 		place_test(bulk_stops_where_memory_ends),
 		place_test(trimming_gives_idle_pages_back),
 		place_test(allocation_that_may_sleep_gives_back_what_is_not_needed_any_more),
@@ -331,6 +433,9 @@ int main(void)
 		place_test(a_second_free_is_found_in_another_threads_magazine),
 		place_test(a_pool_may_end_while_other_threads_have_its_blocks_parked),
 		place_test(pools_beyond_those_with_magazines_work_all_the_same),
+		place_test(a_pool_that_ended_leaves_its_magazines_to_others),
+		place_test(a_thread_that_takes_little_parks_little),
+		place_test(a_block_that_is_out_is_not_taken_from_its_units_bits),
 		place_test(many_threads_that_wait_for_the_same_growth_all_get_blocks),
 	};
 
