@@ -23,7 +23,8 @@ extern "C" {
  * @copy_below:   streaming mappings smaller than this are copied rather than mapped; 0: as is best
  *                for the backend; 1: never, at most 1 MiB
  * @lazy_count:   with @lazy, so many mappings that are over may wait to be revoked; 0: 1024
- * @lazy_ms:      with @lazy, after this time the next call that maps or unmaps revokes; 0: 10
+ * @lazy_ms:      with @lazy, after this time the next call that maps or unmaps memory revokes (not one
+ *                that is translated or copied); 0: 10
  * @untrusted:    the device gets nothing translated, and nothing that is not its own: see
  *                docs/design/streaming.md
  * @lazy:         unmapping a mapping may leave it to be revoked later, with others in one system

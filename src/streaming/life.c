@@ -235,9 +235,10 @@ static int trust_check(struct streaming *s)
 		return 0;
 	return error_set(
 		EINVAL,
-		"%s is %s trusted, and another device of its domain is%s: they would see the "
-		"same memory; open it without share_with, or both alike",
-		s->name, untrusted ? "not" : "", untrusted ? "" : " not");
+		"%s is %s, and another device of its domain is %s: both would see the same "
+		"memory; open it without share_with, or both alike",
+		s->name, untrusted ? "not trusted" : "trusted",
+		untrusted ? "trusted" : "not trusted");
 }
 
 int streaming_init(struct streaming *s, struct streaming_space *space, struct dma_limits *limits,

@@ -87,15 +87,20 @@ static int child(void)
 	return answer == 'y' ? 0 : 5;
 }
 
-static void a_fresh_thread_allocates_and_frees_without_a_system_call(void **state)
+/* With so many keys of the program's before the library's. */
+static void run_child(int keys)
 {
 	int status;
 	pid_t pid;
 
-	(void)state;
 	assert_int_equal(pipe(result), 0);
 	pid = fork();
 	if (pid == 0) {
+		pthread_key_t key;
+
+		while (keys--)
+			if (pthread_key_create(&key, NULL))
+				_exit(1);
 		fake_place_open(&place, NULL, 0);
 		_exit(child());
 	}
@@ -103,10 +108,24 @@ static void a_fresh_thread_allocates_and_frees_without_a_system_call(void **stat
 	assert_int_equal(status, 0);
 }
 
+static void a_fresh_thread_allocates_and_frees_without_a_system_call(void **state)
+{
+	(void)state;
+	run_child(0);
+}
+
+/* glibc allocates memory for a thread's value of such a key. */
+static void nor_does_it_where_the_program_has_many_keys_of_its_own(void **state)
+{
+	(void)state;
+	run_child(40);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_fresh_thread_allocates_and_frees_without_a_system_call),
+		cmocka_unit_test(nor_does_it_where_the_program_has_many_keys_of_its_own),
 	};
 
 	log_capture();

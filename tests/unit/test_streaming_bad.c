@@ -382,9 +382,69 @@ static void memory_that_the_application_took_away_can_be_unmapped(void **state)
 	close_place();
 }
 
+/* ---- two devices in one domain ---- */
+
+static struct streaming second;
+static struct dma_limits second_limits;
+static struct arena_tenant second_orphans = {.limits = &second_limits};
+
+static int second_open(struct streaming_options options)
+{
+	memset(&second_limits, 0, sizeof(second_limits));
+	second_limits.coherent_mask = second_limits.streaming_mask = DMA_BIT_MASK(64);
+	return streaming_init(&second, place.space, &second_limits, &second_orphans, "second",
+			      &options);
+}
+
+static void a_call_on_the_wrong_device_is_refused_and_disturbs_no_neighbour(void **state)
+{
+	char a[64] = {1}, b[64] = {1}, written[64];
+	dma_addr_t dma_a, dma_b;
+
+	(void)state;
+	open_kind(FAKE_MAPS, (struct streaming_options){0});
+	assert_int_equal(second_open((struct streaming_options){0}), 0);
+	dma_a = streaming_map(&second, a, sizeof(a), DMA_FROM_DEVICE, 0);
+	dma_b = streaming_map(&second, b, sizeof(b), DMA_FROM_DEVICE, 0);
+	streaming_sync(s, dma_a, sizeof(a), DMA_FROM_DEVICE, false);
+	streaming_unmap(s, dma_a, sizeof(a), DMA_FROM_DEVICE, 0);
+	assert_int_equal(stats().bad_calls, 2);
+	log_clear();
+
+	memset(written, 7, sizeof(written));
+	assert_true(fake_device_write(&place, dma_a, written, sizeof(written)));
+	assert_true(fake_device_write(&place, dma_b, written, sizeof(written)));
+	streaming_unmap(&second, dma_a, sizeof(a), DMA_FROM_DEVICE, 0);
+	streaming_unmap(&second, dma_b, sizeof(b), DMA_FROM_DEVICE, 0);
+	assert_memory_equal(a, written, sizeof(a));
+	assert_memory_equal(b, written, sizeof(b));
+	assert_int_equal(streaming_live(&second), 0);
+	assert_string_equal(log_text(), "");
+	streaming_fini(&second);
+	close_place();
+}
+
+static void trusted_and_untrusted_devices_do_not_share_a_domain(void **state)
+{
+	(void)state;
+	for (int first_untrusted = 0; first_untrusted < 2; first_untrusted++) {
+		open_kind(FAKE_MAPS, (struct streaming_options){.untrusted = first_untrusted});
+		assert_int_equal(
+			second_open((struct streaming_options){.untrusted = !first_untrusted}),
+			-EINVAL);
+		assert_error_says("both would see the same memory");
+		assert_int_equal(
+			second_open((struct streaming_options){.untrusted = first_untrusted}), 0);
+		streaming_fini(&second);
+		close_place();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_call_on_the_wrong_device_is_refused_and_disturbs_no_neighbour),
+		cmocka_unit_test(trusted_and_untrusted_devices_do_not_share_a_domain),
 		cmocka_unit_test(an_unmap_that_does_not_match_is_reported_and_dropped),
 		cmocka_unit_test(a_sync_that_does_not_match_is_reported_and_dropped),
 		cmocka_unit_test(what_cannot_be_mapped_is_refused_in_words),
