@@ -418,6 +418,13 @@ dma_addr_t mapped_bounce(struct streaming *s, const struct piece *piece)
 	size_t granule = s->granule;
 	struct mapping *mapping;
 
+	if (piece->attrs & DMA_ATTR_REQUIRE_COHERENT) {
+		error_set(EOPNOTSUPP,
+			  "%s: %zu bytes at %p are not whole granules and would be copied for a "
+			  "device that is not trusted, and DMA_ATTR_REQUIRE_COHERENT forbids it",
+			  s->name, piece->size, (void *)piece->ptr);
+		return DMA_MAPPING_ERROR;
+	}
 	if (piece->size > streaming_max_size(s)) {
 		error_set(EINVAL,
 			  "%s: %zu bytes at %p are not whole granules of %zu bytes and must be "
@@ -478,6 +485,7 @@ void mapped_unmap(struct streaming *s, struct mapping *mapping, unsigned long at
 {
 	bool wanted = mapping->direction != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC);
 	uint8_t live = MAPPING_LIVE;
+	bool ended;
 
 	if (!__atomic_compare_exchange_n(&mapping->state, &live, MAPPING_ENDED, false,
 					 __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
@@ -491,11 +499,11 @@ void mapped_unmap(struct streaming *s, struct mapping *mapping, unsigned long at
 		wait_to_be_revoked(s, mapping);
 		return;
 	}
-	if (!domain_unmap(mapping))
-		return;
+	ended = domain_unmap(mapping);
 	if (wanted && mapping->buffer)
 		memcpy(mapping->original, mapping->buffer->cpu + mapping->offset, mapping->size);
-	mapping_release(mapping);
+	if (ended)
+		mapping_release(mapping);
 }
 
 /* The next one of the device's that is live; NULL at the end. */

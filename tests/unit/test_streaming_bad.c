@@ -440,11 +440,50 @@ static void trusted_and_untrusted_devices_do_not_share_a_domain(void **state)
 	}
 }
 
+static void what_was_received_is_not_lost_when_revoking_fails(void **state)
+{
+	char data[100] = {1}, written[100];
+	dma_addr_t dma;
+
+	(void)state;
+	open_kind(FAKE_MAPS, (struct streaming_options){.untrusted = true});
+	dma = streaming_map(s, data, sizeof(data), DMA_FROM_DEVICE, 0);
+	memset(written, 7, sizeof(written));
+	assert_true(fake_device_write(&place, dma, written, sizeof(written)));
+	place.fake.refuse_unmap = true;
+	streaming_unmap(s, dma, sizeof(data), DMA_FROM_DEVICE, 0);
+	assert_memory_equal(data, written, sizeof(data));
+	assert_string_not_equal(log_text(), "");
+	place.fake.refuse_unmap = false;
+	/* It stays mapped, and is known to. */
+	streaming_fini(s);
+	assert_int_equal(place.fake.mapped_count, 1);
+	place.fake.mapped_count = 0;
+	place.fake.domain.mappings = 0;
+	streaming_space_destroy(place.space);
+	fake_place_close(&place);
+	log_clear();
+}
+
+static void memory_that_must_not_be_copied_is_refused_for_a_device_that_is_not_trusted(void **state)
+{
+	(void)state;
+	open_kind(FAKE_MAPS, (struct streaming_options){.untrusted = true});
+	assert_true(streaming_map(s, memory + 8, 100, DMA_TO_DEVICE, DMA_ATTR_REQUIRE_COHERENT) ==
+		    DMA_MAPPING_ERROR);
+	assert_int_equal(errno, EOPNOTSUPP);
+	assert_error_says("DMA_ATTR_REQUIRE_COHERENT forbids it");
+	close_place();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_call_on_the_wrong_device_is_refused_and_disturbs_no_neighbour),
 		cmocka_unit_test(trusted_and_untrusted_devices_do_not_share_a_domain),
+		cmocka_unit_test(what_was_received_is_not_lost_when_revoking_fails),
+		cmocka_unit_test(
+			memory_that_must_not_be_copied_is_refused_for_a_device_that_is_not_trusted),
 		cmocka_unit_test(an_unmap_that_does_not_match_is_reported_and_dropped),
 		cmocka_unit_test(a_sync_that_does_not_match_is_reported_and_dropped),
 		cmocka_unit_test(what_cannot_be_mapped_is_refused_in_words),
