@@ -440,6 +440,10 @@ static void trusted_and_untrusted_devices_do_not_share_a_domain(void **state)
 	}
 }
 
+/* What stays mapped is leaked for good, and LeakSanitizer, where it is, need not say so. */
+void __lsan_disable(void) __attribute__((weak));
+void __lsan_enable(void) __attribute__((weak));
+
 static void what_was_received_is_not_lost_when_revoking_fails(void **state)
 {
 	char data[100] = {1}, written[100];
@@ -447,7 +451,11 @@ static void what_was_received_is_not_lost_when_revoking_fails(void **state)
 
 	(void)state;
 	open_kind(FAKE_MAPS, (struct streaming_options){.untrusted = true});
+	if (__lsan_disable)
+		__lsan_disable();
 	dma = streaming_map(s, data, sizeof(data), DMA_FROM_DEVICE, 0);
+	if (__lsan_enable)
+		__lsan_enable();
 	memset(written, 7, sizeof(written));
 	assert_true(fake_device_write(&place, dma, written, sizeof(written)));
 	place.fake.refuse_unmap = true;
