@@ -254,9 +254,14 @@ uint32_t units_put(struct dma_pool *pool, const block_code *codes, uint32_t n)
 /* A state array for a unit to come; NULL when gfp does not let it be had. */
 static uint8_t *states_get(struct dma_pool *pool, gfp_t gfp)
 {
-	bool make = gfp & __GFP_RECLAIM && racy_load(&pool->spare_count) <= UNIT_SPARE_ARRAYS;
-	uint8_t *states = make ? states_make(pool) : NULL;
+	uint8_t *states = NULL;
+	bool few;
 
+	pthread_spin_lock(&pool->lock);
+	few = pool->spare_count <= UNIT_SPARE_ARRAYS;
+	pthread_spin_unlock(&pool->lock);
+	if (few && (gfp & __GFP_RECLAIM))
+		states = states_make(pool);
 	if (!states)
 		states = spare_pop(pool);
 	if (!states)
