@@ -25,6 +25,7 @@
 #include "report.h"
 #include "streaming_probe.h"
 #include "transfer.h"
+#include "vm.h"
 
 #define SAMPLES	      15
 #define SAMPLES_QUICK 3
@@ -118,15 +119,15 @@ static void vm_measure(struct streaming_bench *b)
 	b->vm = vm_sh && probe_vm(vm_sh, b->answer, sizeof(b->answer));
 	if (!b->vm)
 		return;
-	loop = probe_vm_row(b->answer, transfers[0].row);
+	loop = vm_row(b->answer, transfers[0].row);
 	for (size_t t = 1; t < TRANSFERS; t++)
 		if (bench_wants(&b->options, "instructions.%s", transfers[t].row))
-			report_add(&b->report, probe_vm_row(b->answer, transfers[t].row) - loop,
+			report_add(&b->report, vm_row(b->answer, transfers[t].row) - loop,
 				   "instructions", "instructions.%s", transfers[t].row);
 	for (size_t i = 0; i < UNMAP_ROWS; i++)
 		if (bench_wants(&b->options, "%s", unmaps[i].row))
-			report_add(&b->report, probe_vm_row(b->answer, unmaps[i].row), "calls",
-				   "%s", unmaps[i].row);
+			report_add(&b->report, vm_row(b->answer, unmaps[i].row), "calls", "%s",
+				   unmaps[i].row);
 }
 
 /* ---- which of them ---- */

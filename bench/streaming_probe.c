@@ -11,13 +11,12 @@
 #include "callgrind.h"
 #include "syscalls.h"
 #include "transfer.h"
+#include "vm.h"
 
 #define SHORT_COUNT 1000u
 #define LONG_COUNT  3000u
 
-#define VM_DEVICE	"0000:00:01.0" /* tests/vm/vm.sh */
-#define VM_OTHER_DEVICE "0000:00:04.0"
-#define VM_NONE		69 /* its exit status without kernel or QEMU */
+#define VM_OTHER_DEVICE "0000:00:04.0" /* tests/vm/vm.sh */
 
 /* ---- the process that answers: under callgrind ---- */
 
@@ -42,29 +41,9 @@ static int answer_instructions(const char *row, const char *count)
 
 /* ---- the process that answers: in the VM ---- */
 
-#define VM_SAMPLES   9
-#define VM_CHEAP     2048 /* transfers a sample: few enough that most see no timer interrupt */
-#define VM_DEAR	     64
-#define CLOCK_ROUNDS 100000u
-
-/* Two instructions a round take 2 ns a round, or the clock does not count them. */
-static void clock_check(void)
-{
-	double ns[VM_SAMPLES], median;
-
-	for (size_t i = 0; i < VM_SAMPLES; i++) {
-		unsigned int rounds = CLOCK_ROUNDS;
-
-		ns[i] = bench_now();
-		__asm__ volatile("1: dec %0\n\tjnz 1b" : "+r"(rounds) : : "cc");
-		ns[i] = bench_now() - ns[i];
-	}
-	median = bench_median(ns, VM_SAMPLES);
-	if (fabs(median / (2.0 * CLOCK_ROUNDS) - 1) > 0.02)
-		bench_fail(
-			"%u instructions take %.0f ns: no clock that counts them (vm.sh --icount)",
-			2 * CLOCK_ROUNDS, median);
-}
+#define VM_SAMPLES 9
+#define VM_CHEAP   2048 /* transfers a sample: few enough that most see no timer interrupt */
+#define VM_DEAR	   64
 
 static double vm_sample(struct transfer_place *place, const struct transfer *transfer)
 {
@@ -153,7 +132,7 @@ static void vm_unmap_syscalls(const char *spec, const char *mode, const char *op
 
 static int answer_vm(const char *spec, const char *address)
 {
-	clock_check();
+	vm_clock_check();
 	vm_instructions(spec, address);
 	for (size_t size = 4096; size <= 65536; size *= 16) {
 		vm_unmap_syscalls(spec, "strict", "unmap=strict", false, size);
@@ -196,22 +175,9 @@ double probe_instructions(const char *row)
 
 bool probe_vm(const char *vm_sh, char *answer, size_t size)
 {
-	const char *before[] = {vm_sh,	   "--icount", "--timeout",	"500", "--bind",
-				VM_DEVICE, "--bind",   VM_OTHER_DEVICE, "--",  NULL};
-	static const char *const arguments[] = {"--vm", "vfio:" VM_DEVICE, VM_OTHER_DEVICE, NULL};
-	int status = bench_run_self(before, arguments, answer, size);
+	static const char *const options[] = {"--timeout", "500",	    "--bind", VM_DRIVE,
+					      "--bind",	   VM_OTHER_DEVICE, "--",     NULL};
+	static const char *const arguments[] = {"--vm", "vfio:" VM_DRIVE, VM_OTHER_DEVICE, NULL};
 
-	if (status && status != VM_NONE)
-		bench_fail("the VM's part failed, status %d:\n%s", status, answer);
-	return !status;
-}
-
-double probe_vm_row(const char *answer, const char *name)
-{
-	char word[96];
-	const char *at;
-
-	snprintf(word, sizeof(word), "row %s ", name);
-	at = strstr(answer, word);
-	return at ? strtod(at + strlen(word), NULL) : NAN;
+	return vm_run(vm_sh, options, arguments, answer, size);
 }

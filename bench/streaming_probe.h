@@ -18,12 +18,9 @@ int probe_answer(int argc, char **argv);
 double probe_instructions(const char *row);
 
 /*
- * Boot the VM with the script vm_sh, whose clock counts instructions, and measure there. What it
- * says is lines of "row NAME VALUE"; false when there is no VM to be had here, with the reason.
+ * Boot the VM with the script vm_sh and measure there: rows for vm_row(). False when there is no VM to be
+ * had here.
  */
 bool probe_vm(const char *vm_sh, char *answer, size_t size);
-
-/* The value of a row in that; NAN when it isn't there. */
-double probe_vm_row(const char *answer, const char *name);
 
 #endif
