@@ -38,7 +38,7 @@ static int drive_open(const char *spec, unsigned int depth)
 {
 	dev = dmaland_open(spec, NULL);
 	ctrl = dev ? dmaland_nvme_open(dev, NULL) : NULL;
-	queue = ctrl ? dmaland_nvme_queue_create(ctrl, depth) : NULL;
+	queue = ctrl ? dmaland_nvme_queue_create(ctrl, depth, 0) : NULL;
 	if (!queue || dmaland_nvme_get_namespace(ctrl, 1, &ns))
 		return fail("%s", dmaland_last_error());
 	return 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * admin.c - commands of the admin queue, and what they tell of namespaces
+ * admin.c - commands of the admin queue
  *
  * Admin commands are carried out one at a time, under the controller's lock, and waited for. What
  * the drive answers is copied out of DMA memory first and looked at then.
@@ -8,9 +8,7 @@
 #include "nvme_internal.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { ALIVE_MS = 100 }; /* how often to ask a drive that is silent whether it is there */
@@ -26,8 +24,12 @@ static const char *command_name(uint8_t opcode)
 		return "Delete I/O Completion Queue";
 	case NVME_ADMIN_CREATE_CQ:
 		return "Create I/O Completion Queue";
+	case NVME_ADMIN_GET_LOG_PAGE:
+		return "Get Log Page";
 	case NVME_ADMIN_IDENTIFY:
 		return "Identify";
+	case NVME_ADMIN_FORMAT:
+		return "Format NVM";
 	default:
 		return "Set Features";
 	}
@@ -35,7 +37,7 @@ static const char *command_name(uint8_t opcode)
 
 /* Wait for one command of the admin queue. 0, or -errno: then the controller is stopped. */
 static int wait_admin(struct dmaland_nvme *ctrl, const struct nvme_iod *wanted, const char *name,
-		      struct nvme_completion *completion)
+		      unsigned int timeout_ms, struct nvme_completion *completion)
 {
 	uint64_t begin = nvme_now_ms(), asked = begin;
 	char what[160];
@@ -58,10 +60,10 @@ static int wait_admin(struct dmaland_nvme *ctrl, const struct nvme_iod *wanted, 
 		}
 		if (nvme_service(ctrl) != NVME_LIVE)
 			return nvme_refuse(ctrl);
-		if (now - begin > ctrl->timeout_ms) {
+		if (now - begin > timeout_ms) {
 			nvme_stop(ctrl, EIO, ECANCELED,
 				  "the admin command %s did not complete within %u ms", name,
-				  ctrl->timeout_ms);
+				  timeout_ms);
 			nvme_refuse(ctrl);
 			errno = ETIMEDOUT;
 			return -ETIMEDOUT;
@@ -71,7 +73,8 @@ static int wait_admin(struct dmaland_nvme *ctrl, const struct nvme_iod *wanted, 
 }
 
 /* One admin command, with ctrl->lock held; its data, if any, are in ctrl->data. */
-static int submit_locked(struct dmaland_nvme *ctrl, struct nvme_command *command, uint32_t *result)
+static int submit_locked(struct dmaland_nvme *ctrl, struct nvme_command *command,
+			 unsigned int timeout_ms, uint32_t *result)
 {
 	const char *name = command_name(command->opcode);
 	struct nvme_completion completion;
@@ -85,7 +88,7 @@ static int submit_locked(struct dmaland_nvme *ctrl, struct nvme_command *command
 		return dmaland_set_error(EBUSY, "the admin queue is full");
 	nvme_submit_cmd(ctrl->admin, iod, command);
 	nvme_ring_sq(ctrl->admin);
-	status = wait_admin(ctrl, iod, name, &completion);
+	status = wait_admin(ctrl, iod, name, timeout_ms, &completion);
 	nvme_give_slot(ctrl->admin, iod);
 	if (status != 0)
 		return status;
@@ -99,36 +102,50 @@ static int submit_locked(struct dmaland_nvme *ctrl, struct nvme_command *command
 }
 
 /* An admin command without data. */
-int nvme_submit_sync_cmd(struct dmaland_nvme *ctrl, struct nvme_command *command, uint32_t *result)
+int nvme_submit_sync_cmd(struct dmaland_nvme *ctrl, struct nvme_command *command,
+			 unsigned int timeout_ms, uint32_t *result)
 {
 	int status;
 
 	pthread_mutex_lock(&ctrl->lock);
-	status = submit_locked(ctrl, command, result);
+	status = submit_locked(ctrl, command, timeout_ms, result);
 	pthread_mutex_unlock(&ctrl->lock);
 	return status;
+}
+
+/* An admin command that fetches at most NVME_ADMIN_DATA bytes. */
+int nvme_fetch(struct dmaland_nvme *ctrl, struct nvme_command *command, void *data, size_t size)
+{
+	int status;
+
+	pthread_mutex_lock(&ctrl->lock);
+	memset(ctrl->data, 0, size);
+	command->prp[0] = htole64(ctrl->data_dma);
+	status = submit_locked(ctrl, command, ctrl->timeout_ms, NULL);
+	if (status == 0)
+		memcpy(data, ctrl->data, size);
+	pthread_mutex_unlock(&ctrl->lock);
+	return status;
+}
+
+int nvme_identify(struct dmaland_nvme *ctrl, unsigned int cns, uint32_t nsid, void *data)
+{
+	/* CSI, in dword 11, is 0: the NVM command set */
+	struct nvme_command command = {
+		.opcode = NVME_ADMIN_IDENTIFY,
+		.nsid = htole32(nsid),
+		.cdw10 = htole32(cns & 0xff),
+	};
+
+	return nvme_fetch(ctrl, &command, data, NVME_ADMIN_DATA);
 }
 
 /* NVMe 2.0, 5.17 */
 int dmaland_nvme_identify(struct dmaland_nvme *ctrl, unsigned int cns, uint32_t nsid, void *data)
 {
-	struct nvme_command command = {
-		.opcode = NVME_ADMIN_IDENTIFY,
-		.nsid = htole32(nsid),
-		.prp = {htole64(ctrl->data_dma)},
-		.cdw10 = htole32(cns & 0xff),
-	};
 	int status = dmaland_check(ctrl->dev);
 
-	if (status != 0)
-		return status;
-	pthread_mutex_lock(&ctrl->lock);
-	memset(ctrl->data, 0, NVME_IDENTIFY_SIZE);
-	status = submit_locked(ctrl, &command, NULL);
-	if (status == 0)
-		memcpy(data, ctrl->data, NVME_IDENTIFY_SIZE);
-	pthread_mutex_unlock(&ctrl->lock);
-	return status;
+	return status != 0 ? status : nvme_identify(ctrl, cns, nsid, data);
 }
 
 /* Text of the drive without its padding, and without what a terminal would obey. */
@@ -144,22 +161,6 @@ static void copy_text(char *to, const uint8_t *from, size_t size)
 	to[end] = 0;
 }
 
-static uint32_t get32(const uint8_t *data, size_t offset)
-{
-	uint32_t value;
-
-	memcpy(&value, data + offset, sizeof(value));
-	return le32toh(value);
-}
-
-static uint64_t get64(const uint8_t *data, size_t offset)
-{
-	uint64_t value;
-
-	memcpy(&value, data + offset, sizeof(value));
-	return le64toh(value);
-}
-
 /* A limit in the form "2 to the power of, in units of 2^unit_shift; 0: none". */
 static size_t power_limit(unsigned int power, unsigned int unit_shift)
 {
@@ -168,21 +169,71 @@ static size_t power_limit(unsigned int power, unsigned int unit_shift)
 	return (size_t)1 << (power + unit_shift);
 }
 
+/* Which commands there are (ONCS), and which the driver knows. */
+static void learn_commands(struct dmaland_nvme *ctrl, const uint8_t *data)
+{
+	struct dmaland_nvme_info *info = &ctrl->info;
+
+	ctrl->oncs = nvme_get16(data, 520);
+	info->commands =
+		1u << DMALAND_NVME_FLUSH | 1u << DMALAND_NVME_WRITE | 1u << DMALAND_NVME_READ;
+	if (ctrl->oncs & NVME_ONCS_COMPARE)
+		info->commands |= 1u << DMALAND_NVME_COMPARE;
+	if (ctrl->oncs & NVME_ONCS_DATASET_MANAGEMENT)
+		info->commands |= 1u << DMALAND_NVME_DISCARD;
+	if (ctrl->oncs & NVME_ONCS_WRITE_ZEROES)
+		info->commands |= 1u << DMALAND_NVME_WRITE_ZEROES;
+	if (ctrl->oncs & NVME_ONCS_VERIFY)
+		info->commands |= 1u << DMALAND_NVME_VERIFY;
+	info->can_format = nvme_get16(data, 256) & NVME_OACS_FORMAT;
+	info->error_entries = data[262] + 1u; /* ELPE */
+	ctrl->log_offsets = data[261] & NVME_LPA_EXTENDED;
+	ctrl->formats_all = data[524] & NVME_FNA_FORMATS_ALL;
+}
+
+/*
+ * Limits of commands that carry no data (NVM 1.0, 4.1.5.2). A drive that does not tell is not asked
+ * for more zeroes at once than it takes data, as the kernel's driver has it; what a drive
+ * below 1.4 does with the question is not known.
+ */
+static int identify_limits(struct dmaland_nvme *ctrl, size_t mdts)
+{
+	unsigned int shift = nvme_cap_mpsmin_shift(ctrl->cap);
+	uint8_t data[NVME_ADMIN_DATA] = {0};
+	int status = 0;
+
+	if (ctrl->info.version >= 0x10400)
+		status = nvme_identify(ctrl, NVME_IDENTIFY_COMMAND_SET, 0, data);
+	if (status < 0)
+		return status;
+	ctrl->max_verify = power_limit(data[0], shift);
+	ctrl->max_zeroes = data[1] > 0 ? power_limit(data[1], shift) : mdts;
+	ctrl->discard_ranges = data[3] > 0 ? data[3] : NVME_DISCARD_RANGES;
+	ctrl->discard_range_blocks = nvme_get32(data, 4);
+	if (ctrl->discard_range_blocks == 0)
+		ctrl->discard_range_blocks = UINT32_MAX;
+	ctrl->discard_blocks = nvme_get64(data, 8);
+	if (ctrl->discard_blocks == 0)
+		ctrl->discard_blocks = UINT64_MAX;
+	return 0;
+}
+
 /* What the controller says of itself (NVMe 2.0, 5.17.2.1). */
 int nvme_identify_controller(struct dmaland_nvme *ctrl)
 {
 	struct dmaland_nvme_info *info = &ctrl->info;
-	uint8_t data[NVME_IDENTIFY_SIZE];
+	uint8_t data[NVME_ADMIN_DATA];
 	uint32_t rtd3e;
 	size_t mdts;
-	int status = dmaland_nvme_identify(ctrl, NVME_IDENTIFY_CONTROLLER, 0, data);
+	int status = nvme_identify(ctrl, NVME_IDENTIFY_CONTROLLER, 0, data);
 
 	if (status != 0)
 		return status;
 	copy_text(info->serial, data + 4, sizeof(info->serial) - 1);
 	copy_text(info->model, data + 24, sizeof(info->model) - 1);
 	copy_text(info->firmware, data + 64, sizeof(info->firmware) - 1);
-	info->namespaces = get32(data, 516);
+	info->namespaces = nvme_get32(data, 516);
+	learn_commands(ctrl, data);
 	mdts = power_limit(data[77], nvme_cap_mpsmin_shift(ctrl->cap));
 	info->max_transfer = mdts < ctrl->max_transfer ? mdts : ctrl->max_transfer;
 	/* SQES, CQES: the sizes of entries, as powers of two; low nibble least, high nibble most */
@@ -193,10 +244,10 @@ int nvme_identify_controller(struct dmaland_nvme *ctrl)
 					 "bytes (SQES 0x%02x, CQES 0x%02x)",
 					 dmaland_name(ctrl->dev), data[512], data[513]);
 	/* RTD3E: how long a shutdown takes, in us; 0: the drive does not say */
-	rtd3e = get32(data, 88);
+	rtd3e = nvme_get32(data, 88);
 	if (rtd3e > 0)
 		ctrl->shutdown_ms = rtd3e / 1000 + 1000;
-	return 0;
+	return identify_limits(ctrl, mdts);
 }
 
 /* Ask for all the queues that there are; the drive says how many it has (NVMe 2.0, 5.27.1.5). */
@@ -211,7 +262,7 @@ int nvme_set_queue_count(struct dmaland_nvme *ctrl)
 	uint64_t bar = pci_resource_len(ctrl->dev, 0);
 	uint64_t pair = 2 * nvme_cap_stride(ctrl->cap), room;
 	uint32_t result, sqs, cqs;
-	int status = nvme_submit_sync_cmd(ctrl, &command, &result);
+	int status = nvme_submit_sync_cmd(ctrl, &command, ctrl->timeout_ms, &result);
 
 	if (status != 0)
 		return status;
@@ -231,7 +282,8 @@ int nvme_set_queue_count(struct dmaland_nvme *ctrl)
 static int delete_half(struct dmaland_nvme_queue *queue, uint8_t opcode)
 {
 	struct nvme_command command = {.opcode = opcode, .cdw10 = htole32(queue->qid)};
-	int status = nvme_submit_sync_cmd(queue->ctrl, &command, NULL);
+	unsigned int timeout_ms = queue->ctrl->timeout_ms;
+	int status = nvme_submit_sync_cmd(queue->ctrl, &command, timeout_ms, NULL);
 
 	if (status > 0)
 		nvme_stop(queue->ctrl, EIO, ECANCELED, "%s of queue %u failed: %s",
@@ -267,11 +319,12 @@ int nvme_create_queue(struct dmaland_nvme_queue *queue)
 		.cdw10 = htole32(id_and_size),
 		.cdw11 = htole32((uint32_t)queue->qid << 16 | 1), /* CQID, PC */
 	};
-	int status = nvme_submit_sync_cmd(queue->ctrl, &create_cq, NULL);
+	unsigned int timeout_ms = queue->ctrl->timeout_ms;
+	int status = nvme_submit_sync_cmd(queue->ctrl, &create_cq, timeout_ms, NULL);
 
 	if (status != 0)
 		return status;
-	status = nvme_submit_sync_cmd(queue->ctrl, &create_sq, NULL);
+	status = nvme_submit_sync_cmd(queue->ctrl, &create_sq, timeout_ms, NULL);
 	if (status > 0) {
 		nvme_delete_cq(queue);
 		dmaland_set_error(EIO, "%s: Create I/O Submission Queue %u: %s",
@@ -279,136 +332,4 @@ int nvme_create_queue(struct dmaland_nvme_queue *queue)
 				  dmaland_nvme_status_text(status));
 	}
 	return status;
-}
-
-/* -ENODEV in words. QEMU's and most drives' NN is a highest id, not a count: count the active. */
-static int no_such_namespace(struct dmaland_nvme *ctrl, uint32_t nsid)
-{
-	uint32_t ids[NVME_IDENTIFY_SIZE / sizeof(uint32_t)];
-	size_t n = 0;
-
-	if (dmaland_nvme_identify(ctrl, NVME_IDENTIFY_ACTIVE_LIST, 0, ids) != 0)
-		return dmaland_set_error(ENODEV, "namespace %" PRIu32 " does not exist", nsid);
-	while (n < sizeof(ids) / sizeof(ids[0]) && ids[n] != 0)
-		n++;
-	return dmaland_set_error(ENODEV,
-				 "namespace %" PRIu32 " does not exist (the drive has %zu%s)", nsid,
-				 n, n == sizeof(ids) / sizeof(ids[0]) ? " or more" : "");
-}
-
-/* From Identify Namespace (NVM 1.0, 4.1.5.1) to what we keep. 0 or -errno. */
-static int parse_namespace(struct dmaland_nvme *ctrl, const uint8_t *data, struct nvme_ns *ns)
-{
-	unsigned int formats = data[25] + 1;
-	/* FLBAS: bits 6:5 are the upper ones, where there are more than 16 formats */
-	unsigned int format = (data[26] & 0xf) | (formats > 16 ? (data[26] & 0x60) >> 1 : 0);
-	uint32_t lbaf = format < 64 ? get32(data, 128 + 4 * format) : 0;
-	uint64_t most;
-
-	ns->info.blocks = get64(data, 0);
-	if (ns->info.blocks == 0)
-		return no_such_namespace(ctrl, ns->info.nsid);
-	ns->block_shift = lbaf >> 16 & 0xff;
-	if (format >= formats || ns->block_shift < 9 || ns->block_shift > 31 ||
-	    ns->info.blocks > UINT64_MAX >> ns->block_shift)
-		return dmaland_set_error(EOPNOTSUPP,
-					 "namespace %u has format %u of %u, with %llu blocks of "
-					 "2^%u bytes, which this driver can't use",
-					 ns->info.nsid, format, formats,
-					 (unsigned long long)ns->info.blocks, ns->block_shift);
-	ns->info.block_size = 1u << ns->block_shift;
-	ns->info.metadata = lbaf & 0xffff;
-	most = ctrl->info.max_transfer >> ns->block_shift;
-	if (most > 65536)
-		most = 65536; /* NLB has 16 bits and counts from 0 (NVM 1.0, 3.2.4) */
-	ns->max_blocks = most > 0 ? most : 1;
-	return 0;
-}
-
-/* Ask the drive. The namespace, or NULL with the error set. */
-static struct nvme_ns *identify_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
-{
-	uint8_t data[NVME_IDENTIFY_SIZE];
-	struct nvme_ns *ns;
-	int status = dmaland_nvme_identify(ctrl, NVME_IDENTIFY_NAMESPACE, nsid, data);
-
-	if (status == NVME_STATUS_INVALID_NAMESPACE)
-		no_such_namespace(ctrl, nsid);
-	if (status != 0)
-		return NULL;
-	ns = calloc(1, sizeof(*ns));
-	if (!ns) {
-		dmaland_set_error(ENOMEM, "no memory for a namespace");
-		return NULL;
-	}
-	ns->info.nsid = nsid;
-	if (parse_namespace(ctrl, data, ns) != 0) {
-		int code = errno;
-
-		free(ns);
-		errno = code;
-		return NULL;
-	}
-	return ns;
-}
-
-static const struct nvme_ns *cached_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
-{
-	const struct nvme_ns *ns = atomic_load_explicit(&ctrl->namespaces, memory_order_acquire);
-
-	while (ns && ns->info.nsid != nsid)
-		ns = ns->next;
-	return ns;
-}
-
-/*
- * A namespace, or NULL with the error set. Found without a lock once somebody has asked for it:
- * the list only grows at its head. Two threads that ask at once may both add it, harmlessly.
- */
-const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
-{
-	const struct nvme_ns *known = cached_ns(ctrl, nsid);
-	struct nvme_ns *ns;
-
-	if (known)
-		return known;
-	if (nsid == 0 || nsid == UINT32_MAX) {
-		dmaland_set_error(EINVAL, "0x%" PRIx32 " is no namespace; they count from 1", nsid);
-		return NULL;
-	}
-	if (nsid > ctrl->info.namespaces) {
-		no_such_namespace(ctrl, nsid);
-		return NULL;
-	}
-	ns = identify_ns(ctrl, nsid);
-	if (!ns)
-		return NULL;
-	ns->next = atomic_load_explicit(&ctrl->namespaces, memory_order_relaxed);
-	while (!atomic_compare_exchange_weak_explicit(&ctrl->namespaces, &ns->next, ns,
-						      memory_order_release, memory_order_relaxed))
-		;
-	return ns;
-}
-
-void nvme_free_namespaces(struct dmaland_nvme *ctrl)
-{
-	struct nvme_ns *ns = atomic_load_explicit(&ctrl->namespaces, memory_order_acquire);
-
-	while (ns) {
-		struct nvme_ns *next = ns->next;
-
-		free(ns);
-		ns = next;
-	}
-}
-
-int dmaland_nvme_get_namespace(struct dmaland_nvme *ctrl, uint32_t nsid,
-			       struct dmaland_nvme_namespace *info)
-{
-	const struct nvme_ns *ns = dmaland_check(ctrl->dev) == 0 ? nvme_find_ns(ctrl, nsid) : NULL;
-
-	if (!ns)
-		return -errno;
-	*info = ns->info;
-	return 0;
 }

@@ -23,6 +23,7 @@
 
 enum {
 	DEFAULT_TIMEOUT_MS = 30000,
+	DEFAULT_FORMAT_TIMEOUT_MS = 600000,
 	DEFAULT_MAX_TRANSFER = 2 << 20, /* its PRPs fit in one list page of 4 KiB */
 	DEFAULT_SHUTDOWN_MS = 5000,
 	STOP_MS = 1000, /* for a drive that is in trouble to become disabled */
@@ -288,7 +289,7 @@ static int nvme_setup_memory(struct dmaland_nvme *ctrl)
 	code = nvme_setup_prp_pools(&ctrl->pools, ctrl->dev, page);
 	if (code != 0)
 		return code;
-	ctrl->data_bytes = page > NVME_IDENTIFY_SIZE ? page : NVME_IDENTIFY_SIZE;
+	ctrl->data_bytes = page > NVME_ADMIN_DATA ? page : NVME_ADMIN_DATA;
 	ctrl->data = dma_alloc_coherent(ctrl->dev, ctrl->data_bytes, &ctrl->data_dma, GFP_KERNEL);
 	if (!ctrl->data)
 		return -errno;
@@ -308,6 +309,8 @@ static void take_options(struct dmaland_nvme *ctrl, const struct dmaland_nvme_op
 		memcpy(&options, given,
 		       given->size < sizeof(options) ? given->size : sizeof(options));
 	ctrl->timeout_ms = options.timeout_ms ? options.timeout_ms : DEFAULT_TIMEOUT_MS;
+	ctrl->format_timeout_ms =
+		options.format_timeout_ms ? options.format_timeout_ms : DEFAULT_FORMAT_TIMEOUT_MS;
 	ctrl->max_transfer = options.max_transfer ? options.max_transfer : DEFAULT_MAX_TRANSFER;
 	ctrl->shutdown_ms = DEFAULT_SHUTDOWN_MS;
 	/* ages are counted in 16 bits */

@@ -2,11 +2,15 @@
 /*
  * nvme_internal.h - what the files of the NVMe driver share
  *
- *   request.c   requests: checked, split into commands, answered; time-outs; synchronous calls
+ *   request.c   requests: checked, split into commands, answered; time-outs
+ *   command.c   the commands beside read and write
+ *   sync.c      requests that are waited for
  *   queue.c     queue pairs: rings, slots, doorbells
  *   map.c       from segments of memory to what the drive reaches: mapped, or copied
  *   prp.c       from that to PRPs
- *   admin.c     commands of the admin queue, namespaces
+ *   admin.c     commands of the admin queue
+ *   namespace.c namespaces and their formats
+ *   log.c       log pages
  *   nvme.c      the controller: open, enable, stop, close
  *   status.c    results in words
  *
@@ -94,22 +98,37 @@ static inline unsigned int nvme_cap_mpsmax_shift(uint64_t cap)
 	return 12 + (cap >> 52 & 0xf);
 }
 
-/* Admin opcodes: NVMe 2.0, 5; Flush is 7.1, Read and Write are NVM 1.0, 3.2.4 and 3.2.6 */
+/* Admin opcodes: NVMe 2.0, 5 */
 enum {
 	NVME_ADMIN_DELETE_SQ = 0x00,
 	NVME_ADMIN_CREATE_SQ = 0x01,
+	NVME_ADMIN_GET_LOG_PAGE = 0x02,
 	NVME_ADMIN_DELETE_CQ = 0x04,
 	NVME_ADMIN_CREATE_CQ = 0x05,
 	NVME_ADMIN_IDENTIFY = 0x06,
 	NVME_ADMIN_SET_FEATURES = 0x09,
+	NVME_ADMIN_FORMAT = 0x80,
 };
 
 enum {
 	NVME_IDENTIFY_NAMESPACE = 0,
 	NVME_IDENTIFY_CONTROLLER = 1,
 	NVME_IDENTIFY_ACTIVE_LIST = 2,
-	NVME_IDENTIFY_SIZE = 4096,
+	NVME_IDENTIFY_COMMAND_SET = 6,
+	NVME_ADMIN_DATA = 4096, /* bytes that an admin command moves at most */
 	NVME_FEATURE_QUEUES = 7,
+	NVME_DISCARD_RANGES = 256, /* of a command (NVM 1.0, 3.2.3) */
+};
+
+/* Identify Controller: NVMe 2.0, 5.17.2.1, figure 275 */
+enum {
+	NVME_OACS_FORMAT = 1u << 1,
+	NVME_LPA_EXTENDED = 1u << 2,
+	NVME_ONCS_COMPARE = 1u << 0,
+	NVME_ONCS_DATASET_MANAGEMENT = 1u << 2,
+	NVME_ONCS_WRITE_ZEROES = 1u << 3,
+	NVME_ONCS_VERIFY = 1u << 7,
+	NVME_FNA_FORMATS_ALL = 1u << 0,
 };
 
 /* Status, SCT << 8 | SC: NVMe 2.0, 3.3.3.2.1 */
@@ -201,13 +220,19 @@ struct nvme_prp_pools {
 	struct dma_pool *page, *small, *bounce;
 };
 
-/* A namespace; written once, then only read, until the controller is closed. */
+/* A namespace; written once, but for the id, then only read, until the controller is closed. */
 struct nvme_ns {
-	struct dmaland_nvme_namespace info;
+	_Atomic uint32_t current; /* its id, by which it is found; 0: what is known here is stale */
 	unsigned int block_shift;
-	uint32_t max_blocks; /* of one command */
+	uint32_t max_blocks, max_zeroes, max_verify; /* of one command */
+	struct dmaland_nvme_namespace info;
 	struct nvme_ns *next;
 };
+
+static inline uint32_t nvme_ns_id(const struct nvme_ns *ns)
+{
+	return atomic_load_explicit(&ns->current, memory_order_relaxed);
+}
 
 /*
  * A queue pair; the admin queue too. The rings have one entry more than there are slots, since a
@@ -254,11 +279,17 @@ struct dmaland_nvme {
 	char __iomem *bar;
 	uint64_t cap;
 	uint32_t cc;
-	unsigned int timeout_ms, shutdown_ms;
+	unsigned int timeout_ms, shutdown_ms, format_timeout_ms;
 	unsigned int tick_ms, patience; /* a command may be that many ticks old */
 	size_t max_transfer;		/* what the options allow */
 	struct nvme_prp_pools pools;
 	struct dmaland_nvme_info info;
+	uint16_t oncs;
+	bool log_offsets, formats_all; /* LPA and FNA */
+	size_t max_zeroes, max_verify; /* bytes of one command */
+	uint32_t discard_ranges;       /* of one command ... */
+	uint32_t discard_range_blocks; /* ... blocks in each ... */
+	uint64_t discard_blocks;       /* ... and in all */
 
 	_Atomic(enum nvme_service) service;
 	int refuse, cancel; /* errno for new requests and for those in flight; valid with why ... */
@@ -303,7 +334,32 @@ int nvme_setup_prp_pools(struct nvme_prp_pools *pools, struct dmaland_device *de
 void nvme_release_prp_pools(struct nvme_prp_pools *pools);
 int nvme_setup_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 		    const struct iovec *iov, struct nvme_position *at, uint64_t prp[2]);
+int nvme_take_list(const struct nvme_prp_pools *pools, struct nvme_iod *iod, size_t bytes);
 void nvme_free_iod(const struct nvme_prp_pools *pools, struct nvme_iod *iod);
+
+/* command.c: 0 or -errno with the error set */
+const char *nvme_opcode_name(uint8_t opcode);
+int nvme_check_range(const struct dmaland_nvme_request *request, const struct nvme_ns *ns);
+int nvme_check_command(struct dmaland_nvme *ctrl, const struct dmaland_nvme_request *request,
+		       const struct nvme_ns *ns);
+int nvme_setup_no_data(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
+		       struct dmaland_nvme_request *request, struct nvme_command *command);
+
+/* Of an opcode that is known. */
+static inline bool nvme_opcode_has_data(uint8_t opcode)
+{
+	enum {
+		WITH_DATA = 1 << DMALAND_NVME_WRITE | 1 << DMALAND_NVME_READ |
+			    1 << DMALAND_NVME_COMPARE,
+	};
+
+	return WITH_DATA >> opcode & 1;
+}
+
+static inline bool nvme_has_data(const struct dmaland_nvme_request *request)
+{
+	return nvme_opcode_has_data(request->opcode);
+}
 
 /* queue.c */
 struct dmaland_nvme_queue *nvme_alloc_queue(struct dmaland_nvme *ctrl, uint16_t qid,
@@ -329,14 +385,38 @@ void nvme_drain_queue(struct dmaland_nvme_queue *queue, uint64_t begin);
 void nvme_cancel_queue(struct dmaland_nvme_queue *queue, int error);
 
 /* admin.c: 0, a status above 0 with the error set, or -errno */
-int nvme_submit_sync_cmd(struct dmaland_nvme *ctrl, struct nvme_command *command, uint32_t *result);
+int nvme_submit_sync_cmd(struct dmaland_nvme *ctrl, struct nvme_command *command,
+			 unsigned int timeout_ms, uint32_t *result);
+int nvme_fetch(struct dmaland_nvme *ctrl, struct nvme_command *command, void *data, size_t size);
+int nvme_identify(struct dmaland_nvme *ctrl, unsigned int cns, uint32_t nsid, void *data);
 int nvme_create_queue(struct dmaland_nvme_queue *queue);
 int nvme_delete_sq(struct dmaland_nvme_queue *queue);
 int nvme_delete_cq(struct dmaland_nvme_queue *queue);
 int nvme_identify_controller(struct dmaland_nvme *ctrl);
 int nvme_set_queue_count(struct dmaland_nvme *ctrl);
+
+/* namespace.c */
 const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
 void nvme_free_namespaces(struct dmaland_nvme *ctrl);
+
+/* log.c */
+bool nvme_parse_error(const uint8_t *entry, struct dmaland_nvme_error *error);
+
+/* Little-endian numbers in what a drive answers. */
+static inline uint16_t nvme_get16(const uint8_t *data, size_t offset)
+{
+	return data[offset] | data[offset + 1] << 8;
+}
+
+static inline uint32_t nvme_get32(const uint8_t *data, size_t offset)
+{
+	return nvme_get16(data, offset) | (uint32_t)nvme_get16(data, offset + 2) << 16;
+}
+
+static inline uint64_t nvme_get64(const uint8_t *data, size_t offset)
+{
+	return nvme_get32(data, offset) | (uint64_t)nvme_get32(data, offset + 4) << 32;
+}
 
 /* nvme.c */
 uint64_t nvme_now_ms(void);

@@ -111,6 +111,12 @@ static int take_lists(const struct nvme_prp_pools *pools, struct nvme_iod *iod, 
 	return 0;
 }
 
+/* One list for something else than PRPs: at most a page. 0 or -ENOMEM; nvme_free_iod() undoes it. */
+int nvme_take_list(const struct nvme_prp_pools *pools, struct nvme_iod *iod, size_t bytes)
+{
+	return take_lists(pools, iod, bytes / PRP_ENTRY);
+}
+
 /* Where the next entry goes. PRP1 and PRP2 follow the rule of a list with two entries. */
 struct prp_writer {
 	uint64_t *entry;

@@ -254,7 +254,8 @@ static void remove_queue(struct dmaland_nvme_queue *queue)
 	nvme_free_queue(queue);
 }
 
-struct dmaland_nvme_queue *dmaland_nvme_queue_create(struct dmaland_nvme *ctrl, unsigned int depth)
+struct dmaland_nvme_queue *dmaland_nvme_queue_create(struct dmaland_nvme *ctrl, unsigned int depth,
+						     unsigned int flags)
 {
 	enum { DEFAULT_DEPTH = 1023 };
 	struct dmaland_nvme_queue *queue;
@@ -264,6 +265,10 @@ struct dmaland_nvme_queue *dmaland_nvme_queue_create(struct dmaland_nvme *ctrl, 
 		return NULL;
 	if (nvme_service(ctrl) != NVME_LIVE) {
 		nvme_refuse(ctrl);
+		return NULL;
+	}
+	if (flags != 0) {
+		dmaland_set_error(EINVAL, "queue flags 0x%x: none are known", flags);
 		return NULL;
 	}
 	if (depth == 0)

@@ -19,11 +19,6 @@
 #include <errno.h>
 #include <sched.h>
 
-static bool is_read_or_write(const struct dmaland_nvme_request *request)
-{
-	return request->opcode == DMALAND_NVME_READ || request->opcode == DMALAND_NVME_WRITE;
-}
-
 /* Do the segments hold exactly so many bytes? The sum of hostile lengths may overflow. */
 static int check_segments(const struct dmaland_nvme_request *request, uint64_t bytes)
 {
@@ -53,35 +48,25 @@ static int check_segments(const struct dmaland_nvme_request *request, uint64_t b
 	return 0;
 }
 
-static int past_end(const struct dmaland_nvme_request *request, const struct nvme_ns *ns)
+/* A read, write or compare. */
+static int check_transfer(const struct dmaland_nvme_request *request, const struct nvme_ns *ns)
 {
-	uint64_t most = UINT64_MAX - request->block;
-	uint64_t last = request->block + (request->blocks - 1 < most ? request->blocks - 1 : most);
+	int code;
 
-	return dmaland_set_error(ERANGE, "blocks %llu to %llu asked, namespace %u has %llu",
-				 (unsigned long long)request->block, (unsigned long long)last,
-				 ns->info.nsid, (unsigned long long)ns->info.blocks);
-}
-
-static int check_read_or_write(const struct dmaland_nvme_request *request, const struct nvme_ns *ns)
-{
 	if (ns->info.metadata > 0)
 		return dmaland_set_error(EOPNOTSUPP,
 					 "namespace %u has %u bytes of metadata beside each block, "
 					 "which this driver can't transfer; format it without",
 					 ns->info.nsid, ns->info.metadata);
-	if (request->blocks == 0)
-		return dmaland_set_error(EINVAL, "no blocks asked");
-	if (request->blocks > ns->info.blocks || request->block > ns->info.blocks - request->blocks)
-		return past_end(request, ns);
-	return check_segments(request, request->blocks << ns->block_shift);
+	code = nvme_check_range(request, ns);
+	return code != 0 ? code : check_segments(request, request->blocks << ns->block_shift);
 }
 
 /* The namespace that a request names, or NULL with the error set. Mostly that of the last one. */
 static const struct nvme_ns *request_ns(struct dmaland_nvme_queue *queue,
 					const struct dmaland_nvme_request *request)
 {
-	if (!queue->ns || queue->ns->info.nsid != request->nsid) {
+	if (!queue->ns || nvme_ns_id(queue->ns) != request->nsid) {
 		const struct nvme_ns *ns = nvme_find_ns(queue->ctrl, request->nsid);
 
 		if (!ns)
@@ -89,6 +74,11 @@ static const struct nvme_ns *request_ns(struct dmaland_nvme_queue *queue,
 		queue->ns = ns;
 	}
 	return queue->ns;
+}
+
+static bool is_read_or_write(const struct dmaland_nvme_request *request)
+{
+	return request->opcode == DMALAND_NVME_READ || request->opcode == DMALAND_NVME_WRITE;
 }
 
 /* Refuse what can't be right, and prepare the rest. 0 or -errno with the error set. */
@@ -106,19 +96,16 @@ static int begin_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_r
 	ns = request_ns(queue, request);
 	if (!ns)
 		return -errno;
-	if (is_read_or_write(request))
-		code = check_read_or_write(request, ns);
-	else if (request->opcode != DMALAND_NVME_FLUSH)
-		code = dmaland_set_error(EINVAL, "opcode %u is none of flush, write and read",
-					 request->opcode);
-	else if (request->blocks != 0 || request->iov_count != 0)
-		code = dmaland_set_error(EINVAL, "a flush has no blocks and no segments");
+	if (!is_read_or_write(request))
+		code = nvme_check_command(queue->ctrl, request, ns);
+	if (code == 0 && nvme_has_data(request))
+		code = check_transfer(request, ns);
 	if (code != 0)
 		return code;
 
 	request->driver.next = NULL;
 	request->driver.ns = ns;
-	request->driver.left = is_read_or_write(request) ? request->blocks : 1;
+	request->driver.left = request->opcode != DMALAND_NVME_FLUSH ? request->blocks : 1;
 	request->driver.segment = 0;
 	request->driver.offset = 0;
 	request->driver.commands = 0;
@@ -148,7 +135,7 @@ static void push_waiting(struct dmaland_nvme_queue *queue, struct dmaland_nvme_r
 	queue->waiting_end = &request->driver.next;
 }
 
-/* Fill in a read or write of the request's next blocks (NVM 1.0, 3.2.4 and 3.2.6). */
+/* Fill in a read, write or compare of the request's next blocks (NVM 1.0, 3.2.1, 3.2.4, 3.2.6). */
 static int nvme_setup_rw(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 			 struct dmaland_nvme_request *request, struct nvme_command *command)
 {
@@ -159,7 +146,7 @@ static int nvme_setup_rw(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 	struct nvme_position at = {request->driver.segment, request->driver.offset};
 	int code;
 
-	iod->write = request->opcode == DMALAND_NVME_WRITE;
+	iod->write = request->opcode != DMALAND_NVME_READ;
 	iod->bytes = blocks << ns->block_shift;
 	code = nvme_setup_prps(&queue->ctrl->pools, iod, request->iov, &at, command->prp);
 	if (code != 0)
@@ -185,10 +172,10 @@ static int submit_command(struct dmaland_nvme_queue *queue, struct dmaland_nvme_
 
 	if (!iod)
 		return -EAGAIN;
-	if (request->opcode == DMALAND_NVME_FLUSH)
-		request->driver.left = 0;
-	else
+	if (nvme_has_data(request))
 		code = nvme_setup_rw(queue, iod, request, &command);
+	else
+		code = nvme_setup_no_data(queue->ctrl, iod, request, &command);
 	if (code != 0) {
 		nvme_give_slot(queue, iod);
 		return code;
@@ -243,13 +230,15 @@ int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_re
 	return 0;
 }
 
-/* Completions have made room: go on with what waits. */
+/* Completions have made room: go on with what waits, unless its namespace was formatted. */
 static void submit_waiting(struct dmaland_nvme_queue *queue)
 {
 	while (queue->waiting) {
 		struct dmaland_nvme_request *request = queue->waiting;
-		int code = submit_commands(queue, request);
+		int code = -ESTALE;
 
+		if (nvme_ns_id(request->driver.ns) == request->nsid)
+			code = submit_commands(queue, request);
 		if (code == -EAGAIN)
 			return;
 		pop_waiting(queue);
@@ -447,93 +436,4 @@ unsigned int dmaland_nvme_poll(struct dmaland_nvme_queue *queue)
 	}
 	queue->polling = false;
 	return queue->finished;
-}
-
-static void note_done(struct dmaland_nvme_request *request, int status)
-{
-	(void)status;
-	*(bool *)request->context = true;
-}
-
-/* Words for the result of a request that was waited for. */
-static int explain(struct dmaland_nvme_queue *queue, const struct dmaland_nvme_request *request)
-{
-	int status = request->driver.status;
-
-	if (status > 0 && request->opcode == DMALAND_NVME_FLUSH)
-		dmaland_set_error(EIO, "flush of namespace %u: %s", request->nsid,
-				  dmaland_nvme_status_text(status));
-	else if (status > 0)
-		dmaland_set_error(EIO, "%s of %llu blocks from %llu of namespace %u: %s",
-				  request->opcode == DMALAND_NVME_READ ? "read" : "write",
-				  (unsigned long long)request->blocks,
-				  (unsigned long long)request->block, request->nsid,
-				  dmaland_nvme_status_text(status));
-	else if (status < 0 && nvme_service(queue->ctrl) != NVME_LIVE)
-		nvme_refuse(queue->ctrl);
-	if (status < 0)
-		errno = -status;
-	return status;
-}
-
-/* Submit and wait. The drive has let go of the request and its memory when this returns. */
-static int submit_and_wait(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
-{
-	bool done = false;
-	int code;
-
-	if (queue->polling)
-		return dmaland_set_error(EDEADLK,
-					 "done() can't wait for its own queue; submit instead");
-	request->done = note_done;
-	request->context = &done;
-	code = dmaland_nvme_submit(queue, request);
-	if (code != 0)
-		return code;
-	while (!done) {
-		if (dmaland_nvme_poll(queue) == 0)
-			sched_yield();
-	}
-	return explain(queue, request);
-}
-
-static int read_or_write(struct dmaland_nvme_queue *queue, uint8_t opcode, uint32_t nsid,
-			 uint64_t block, uint64_t blocks, void *data)
-{
-	struct dmaland_nvme_namespace ns;
-	struct iovec iov = {.iov_base = data};
-	struct dmaland_nvme_request request = {
-		.opcode = opcode,
-		.nsid = nsid,
-		.block = block,
-		.blocks = blocks,
-		.iov = &iov,
-		.iov_count = 1,
-	};
-	int code = dmaland_nvme_get_namespace(queue->ctrl, nsid, &ns);
-
-	if (code != 0)
-		return code;
-	/* where this overflows, the blocks are past the end, which is checked first */
-	iov.iov_len = blocks * ns.block_size;
-	return submit_and_wait(queue, &request);
-}
-
-int dmaland_nvme_read(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64_t block,
-		      uint64_t blocks, void *data)
-{
-	return read_or_write(queue, DMALAND_NVME_READ, nsid, block, blocks, data);
-}
-
-int dmaland_nvme_write(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64_t block,
-		       uint64_t blocks, const void *data)
-{
-	return read_or_write(queue, DMALAND_NVME_WRITE, nsid, block, blocks, (void *)data);
-}
-
-int dmaland_nvme_flush(struct dmaland_nvme_queue *queue, uint32_t nsid)
-{
-	struct dmaland_nvme_request request = {.opcode = DMALAND_NVME_FLUSH, .nsid = nsid};
-
-	return submit_and_wait(queue, &request);
 }

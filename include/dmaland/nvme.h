@@ -15,6 +15,7 @@
 #ifndef DMALAND_NVME_H
 #define DMALAND_NVME_H
 
+#include <stdbool.h>
 #include <sys/uio.h>
 
 #include <dmaland/types.h>
@@ -34,11 +35,13 @@ struct nvme_ns;
  * @max_transfer: bytes that one command may carry at most, besides the drive's own limit (MDTS);
  *                0: 2 MiB, whose PRPs fit in one list page. Larger requests are split. (QEMU 7.2
  *                answers more than 1,024 pages in a command with an internal error)
+ * @format_timeout_ms: how long dmaland_nvme_format() may take; 0: 600,000
  */
 struct dmaland_nvme_options {
 	size_t size;
 	unsigned int timeout_ms;
 	size_t max_transfer;
+	unsigned int format_timeout_ms;
 };
 
 /**
@@ -77,12 +80,18 @@ void dmaland_nvme_close(struct dmaland_nvme *ctrl);
  * @max_transfer:    bytes one command may carry: MDTS and the option
  * @max_queue_depth: commands that an I/O queue can hold
  * @max_queues:      I/O queue pairs that the drive gives us
+ * @commands:        which commands the drive has: bit 1 << opcode (enum dmaland_nvme_opcode)
+ * @can_format:      it has Format NVM
+ * @error_entries:   how many entries its error log has
  */
 struct dmaland_nvme_info {
 	char serial[21], model[41], firmware[9];
 	uint32_t version, namespaces;
 	size_t page_size, max_transfer;
 	uint32_t max_queue_depth, max_queues;
+	uint32_t commands;
+	bool can_format;
+	uint32_t error_entries;
 };
 
 /** dmaland_nvme_get_info() - fill @info; known since dmaland_nvme_open(). */
@@ -99,31 +108,128 @@ void dmaland_nvme_get_info(struct dmaland_nvme *ctrl, struct dmaland_nvme_info *
 int dmaland_nvme_identify(struct dmaland_nvme *ctrl, unsigned int cns, uint32_t nsid, void *data);
 
 /**
+ * struct dmaland_nvme_lba_format - a way in which a namespace can be formatted
+ * @block_size:  bytes of a block; 0: the entry is not in use
+ * @metadata:    bytes of metadata beside each block
+ * @performance: 0 best, 3 degraded: by the drive's own judgement
+ */
+struct dmaland_nvme_lba_format {
+	uint32_t block_size;
+	uint16_t metadata;
+	uint8_t performance;
+};
+
+/**
  * struct dmaland_nvme_namespace - an active namespace
- * @nsid:       its id, from 1
- * @blocks:     how many there are (NSZE)
- * @block_size: bytes of a block
- * @metadata:   bytes of metadata beside each block; only 0 can be read and written
+ * @nsid:         its id, from 1
+ * @blocks:       how many there are (NSZE)
+ * @block_size:   bytes of a block
+ * @metadata:     bytes of metadata beside each block; only 0 can be read and written
+ * @format:       index of the format in use
+ * @format_count: how many formats there are
+ * @formats:      the formats, for dmaland_nvme_format()
  */
 struct dmaland_nvme_namespace {
 	uint32_t nsid;
 	uint64_t blocks;
 	uint32_t block_size, metadata;
+	unsigned int format, format_count;
+	struct dmaland_nvme_lba_format formats[64];
 };
 
 /** dmaland_nvme_get_namespace() - 0, or -ENODEV when there is no such active namespace, or -errno. */
 int dmaland_nvme_get_namespace(struct dmaland_nvme *ctrl, uint32_t nsid,
 			       struct dmaland_nvme_namespace *ns);
 
+enum dmaland_nvme_format_flags {
+	DMALAND_NVME_FORMAT_ERASE = 1,	      /* erase what the user wrote */
+	DMALAND_NVME_FORMAT_CRYPTO_ERASE = 2, /* the same by throwing away the key */
+	DMALAND_NVME_FORMAT_METADATA = 4,     /* a format with metadata is meant */
+};
+
+/**
+ * dmaland_nvme_format() - Format NVM (5.14): all data of a namespace are lost
+ * @nsid:   namespace, or 0xffffffff for all. A drive that can format only all of them at once
+ *          refuses one of several
+ * @format: index into the namespace's formats
+ * @flags:  enum dmaland_nvme_format_flags
+ *
+ * Formats with metadata are refused unless @flags has DMALAND_NVME_FORMAT_METADATA, since this
+ * driver can't read or write them afterwards. What is known of the namespaces is asked again.
+ * Requests that wait in a queue for a slot are answered with -ESTALE, those that the drive has as
+ * it likes.
+ *
+ * Context: any thread; waits for options.format_timeout_ms at most, and other admin commands
+ * (the first use of a namespace, making and destroying queues) wait for it.
+ * Return: 0, a status above 0, or -errno: -EINVAL (no such format), -EOPNOTSUPP (the drive can't,
+ * or metadata), -ENODEV (no such namespace).
+ */
+int dmaland_nvme_format(struct dmaland_nvme *ctrl, uint32_t nsid, unsigned int format,
+			unsigned int flags);
+
+/**
+ * dmaland_nvme_get_log() - Get Log Page (5.16)
+ * @page:   log page identifier: 1 errors, 2 SMART / health, 3 firmware slots, ...
+ * @nsid:   namespace where the page wants one; 0xffffffff: the controller
+ * @offset: bytes of the page to leave out, a multiple of 4; only 0 with drives that know no
+ *          offsets (LPA bit 2)
+ * @data:   where it goes
+ * @size:   bytes, a multiple of 4; above 4,096 it takes several commands
+ *
+ * Return: 0, a status above 0, or -errno.
+ */
+int dmaland_nvme_get_log(struct dmaland_nvme *ctrl, unsigned int page, uint32_t nsid,
+			 uint64_t offset, void *data, size_t size);
+
+/**
+ * struct dmaland_nvme_error - an entry of the error log (5.16.1.2)
+ * @count:     of all errors of the drive's life, this one's number
+ * @queue:     submission queue; 0 is the admin queue, 0xffff: of no command
+ * @command:   command identifier; 0xffff: of no command
+ * @status:    as in done(): SCT << 8 | SC
+ * @parameter: the byte of the command that was wrong, and its bit << 8; 0xffff: none in particular
+ * @nsid:      namespace
+ * @block:     the first block that failed, where the command was about blocks
+ */
+struct dmaland_nvme_error {
+	uint64_t count;
+	uint16_t queue, command, parameter;
+	int status;
+	uint32_t nsid;
+	uint64_t block;
+};
+
+/**
+ * dmaland_nvme_get_errors() - the error log, newest first
+ * @errors: where the entries go
+ * @max:    how many fit
+ *
+ * Return: how many there are of those that fit; a negative errno. A status of the drive is -EIO.
+ */
+int dmaland_nvme_get_errors(struct dmaland_nvme *ctrl, struct dmaland_nvme_error *errors,
+			    unsigned int max);
+
+/**
+ * dmaland_nvme_error_text() - an entry in words
+ *
+ * Return: @text, with something like "error 17: Unrecovered Read Error (0x281), namespace 1, block
+ * 4711, queue 2, command 0x0103", cut to @size bytes.
+ */
+const char *dmaland_nvme_error_text(const struct dmaland_nvme_error *error, char *text,
+				    size_t size);
+
 /**
  * dmaland_nvme_queue_create() - an I/O queue pair
  * @depth: commands in flight, 1 to max_queue_depth; 0: what suits most, at most 1,023
+ * @flags: 0
  *
- * A queue belongs to one thread at a time; different queues can be used at the same time.
+ * A queue belongs to one thread at a time; different queues can be used at the same time. A drive
+ * has info.max_queues of them; more are refused with -EBUSY.
  *
  * Return: the queue, or NULL with errno set.
  */
-struct dmaland_nvme_queue *dmaland_nvme_queue_create(struct dmaland_nvme *ctrl, unsigned int depth);
+struct dmaland_nvme_queue *dmaland_nvme_queue_create(struct dmaland_nvme *ctrl, unsigned int depth,
+						     unsigned int flags);
 
 /**
  * dmaland_nvme_queue_destroy() - end a queue; NULL does nothing
@@ -135,10 +241,23 @@ struct dmaland_nvme_queue *dmaland_nvme_queue_create(struct dmaland_nvme *ctrl, 
  */
 void dmaland_nvme_queue_destroy(struct dmaland_nvme_queue *queue);
 
+/*
+ * The specification's numbers (NVM Command Set 1.0, 3.2). Flush, write and read every drive has; info.commands
+ * tells of the others.
+ */
 enum dmaland_nvme_opcode {
 	DMALAND_NVME_FLUSH = 0,
 	DMALAND_NVME_WRITE = 1,
 	DMALAND_NVME_READ = 2,
+	DMALAND_NVME_COMPARE = 5,      /* with the data given; they differ: 0x285 */
+	DMALAND_NVME_WRITE_ZEROES = 8, /* blocks read as zeroes afterwards */
+	DMALAND_NVME_DISCARD = 9, /* Dataset Management, deallocate: their content is not needed */
+	DMALAND_NVME_VERIFY = 12, /* the drive reads them, and tells whether it can */
+};
+
+/* Statuses that a program may want to tell from others. */
+enum dmaland_nvme_status {
+	DMALAND_NVME_STATUS_COMPARE_FAILURE = 0x285,
 };
 
 /**
@@ -147,10 +266,11 @@ enum dmaland_nvme_opcode {
  * @nsid:      namespace
  * @block:     first block
  * @blocks:    how many; any number: what is above the drive's limits is split
- * @iov:       the data, in blocks * block_size bytes in all; segments of any length at any address.
- *             They and their memory must stay until the request is done, and the memory is the
- *             drive's until then: with commands in flight its content is not known
- * @iov_count: how many segments
+ * @iov:       the data of a read, write or compare, in blocks * block_size bytes in all; segments of
+ *             any length at any address. They and their memory must stay until the request is done,
+ *             and the memory is the drive's until then: with commands in flight its content is not
+ *             known
+ * @iov_count: how many segments; 0 for the other opcodes
  * @done:      called once by dmaland_nvme_poll() (or when the queue ends) with the result: 0, an
  *             NVMe status above 0 (SCT << 8 | SC), or -errno. The request is the caller's again;
  *             done() may submit it or others, but neither wait for the queue nor destroy it
@@ -186,7 +306,8 @@ struct dmaland_nvme_request {
  *
  * Context: the queue's thread; done() too.
  * Return: 0, or -errno when the request is refused (it is not done() then): -EINVAL, -ERANGE (past
- * the end), -ENODEV (no such namespace, or the drive is gone), -EOPNOTSUPP (metadata), -ENOMEM,
+ * the end), -ENODEV (no such namespace, or the drive is gone), -EOPNOTSUPP (metadata, or a command
+ * that the drive does not have), -ENOMEM,
  * -EIO (the controller is out of service), -ECANCELED (the queue is being destroyed); or what
  * dma_map_sg() has against the memory: -EFAULT (it is not there, or read-only and to be read into,
  * or of a file that the kernel won't pin), -EPERM (no_syscalls). What shows when a part of the
@@ -209,14 +330,23 @@ int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_re
 unsigned int dmaland_nvme_poll(struct dmaland_nvme_queue *queue);
 
 /*
- * One request, waited for. @data has blocks * block_size bytes, anywhere.
+ * One request, waited for. @data has blocks * block_size bytes, anywhere. Compare returns
+ * DMALAND_NVME_STATUS_COMPARE_FAILURE where the drive holds something else.
  * Return: 0, a status above 0, or -errno with dmaland_last_error() in words for both.
  */
 int dmaland_nvme_read(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64_t block,
 		      uint64_t blocks, void *data);
 int dmaland_nvme_write(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64_t block,
 		       uint64_t blocks, const void *data);
+int dmaland_nvme_compare(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64_t block,
+			 uint64_t blocks, const void *data);
 int dmaland_nvme_flush(struct dmaland_nvme_queue *queue, uint32_t nsid);
+int dmaland_nvme_write_zeroes(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64_t block,
+			      uint64_t blocks);
+int dmaland_nvme_discard(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64_t block,
+			 uint64_t blocks);
+int dmaland_nvme_verify(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64_t block,
+			uint64_t blocks);
 
 /**
  * dmaland_nvme_status_text() - a result in words

@@ -195,7 +195,7 @@ static void child_reads(int ready)
 {
 	struct dmaland_device *dev = dmaland_open(device_spec, NULL);
 	struct dmaland_nvme *ctrl = dev ? dmaland_nvme_open(dev, NULL) : NULL;
-	struct dmaland_nvme_queue *queue = ctrl ? dmaland_nvme_queue_create(ctrl, 0) : NULL;
+	struct dmaland_nvme_queue *queue = ctrl ? dmaland_nvme_queue_create(ctrl, 0, 0) : NULL;
 	static char data[4096];
 
 	while (queue && dmaland_nvme_read(queue, 1, 0, 1, data) == 0)

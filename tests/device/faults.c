@@ -116,7 +116,7 @@ static int use_memory(struct dmaland_device *dev)
 static int use_queue(struct dmaland_nvme *ctrl)
 {
 	static unsigned char out[200000], in[200000];
-	struct dmaland_nvme_queue *queue = dmaland_nvme_queue_create(ctrl, 4);
+	struct dmaland_nvme_queue *queue = dmaland_nvme_queue_create(ctrl, 4, 0);
 	struct dmaland_nvme_namespace ns;
 	uint64_t blocks;
 

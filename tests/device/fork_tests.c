@@ -279,7 +279,7 @@ static int drive_is_the_parents(struct drive *d)
 	MUST(dmaland_nvme_identify(d->ctrl, 1, 0, data) == -EPERM);
 	MUST(dmaland_nvme_get_namespace(d->ctrl, 1, &ns) == -EPERM);
 	MUST(dmaland_nvme_poll(d->queue) == 0);
-	MUST(!dmaland_nvme_queue_create(d->ctrl, 0) && says_why());
+	MUST(!dmaland_nvme_queue_create(d->ctrl, 0, 0) && says_why());
 	MUST(!dmaland_nvme_open(d->dev, NULL) && says_why());
 	dmaland_nvme_queue_destroy(d->queue);
 	dmaland_nvme_close(d->ctrl);

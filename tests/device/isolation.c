@@ -47,7 +47,7 @@ static int identify_to(uint64_t address)
 		.cdw10 = htole32(NVME_IDENTIFY_CONTROLLER),
 	};
 
-	return nvme_submit_sync_cmd(ctrl, &command, NULL);
+	return nvme_submit_sync_cmd(ctrl, &command, ctrl->timeout_ms, NULL);
 }
 
 /* The physical address of a page (the kernel's Documentation/admin-guide/mm/pagemap.rst). */

@@ -50,7 +50,7 @@ void drive_open(struct drive *d, const char *spec, unsigned int timeout_ms)
 	if (!d->ctrl)
 		fail_msg("%s", dmaland_last_error());
 	dmaland_nvme_get_info(d->ctrl, &d->info);
-	d->queue = dmaland_nvme_queue_create(d->ctrl, 0);
+	d->queue = dmaland_nvme_queue_create(d->ctrl, 0, 0);
 	if (!d->queue)
 		fail_msg("%s", dmaland_last_error());
 	if (dmaland_nvme_get_namespace(d->ctrl, 1, &d->ns))
@@ -132,7 +132,7 @@ int main(int argc, char **argv)
 	}
 	failed = run_device_tests() + run_fork_tests() + run_streaming_tests();
 	if (device_is_drive())
-		failed += run_transfer_tests() + run_failure_tests();
+		failed += run_transfer_tests() + run_command_tests() + run_failure_tests();
 	if (device_is_on("soft"))
 		failed += run_engine_tests() + run_fault_tests() + run_soft_tests() +
 			  run_share_tests();

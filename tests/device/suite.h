@@ -42,6 +42,7 @@ int only_child(void);
 /* Each file's tests. */
 int run_device_tests(void);
 int run_transfer_tests(void);
+int run_command_tests(void);
 int run_failure_tests(void);
 int run_engine_tests(void);
 int run_fault_tests(void);

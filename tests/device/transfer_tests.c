@@ -388,7 +388,7 @@ static void lists_of_1024_requests_in_flight_share_pages(void **state)
 
 	(void)state;
 	assert_non_null(buffers);
-	queue = dmaland_nvme_queue_create(drive.ctrl, n);
+	queue = dmaland_nvme_queue_create(drive.ctrl, n, 0);
 	if (!queue)
 		fail_msg("%s", dmaland_last_error());
 	for (unsigned int i = 0; i < n; i++) {
@@ -424,7 +424,7 @@ static void lists_of_1024_requests_in_flight_share_pages(void **state)
 static void more_requests_than_slots_wait_their_turn(void **state)
 {
 	enum { N = 200 };
-	struct dmaland_nvme_queue *queue = dmaland_nvme_queue_create(drive.ctrl, 2);
+	struct dmaland_nvme_queue *queue = dmaland_nvme_queue_create(drive.ctrl, 2, 0);
 	static struct dmaland_nvme_request requests[N];
 	static struct iovec iov[N];
 	struct wait wait = {0};

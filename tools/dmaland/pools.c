@@ -118,7 +118,7 @@ static int load_begin(struct load *load, struct drive *drive, const struct argum
 	load->data = dma_alloc_coherent(drive->dev, load->size, &load->data_dma, GFP_KERNEL);
 	if (!load->data)
 		return fail_library(NULL);
-	load->queue = dmaland_nvme_queue_create(drive->ctrl, drive->info.max_queue_depth);
+	load->queue = dmaland_nvme_queue_create(drive->ctrl, drive->info.max_queue_depth, 0);
 	if (!load->queue)
 		return fail_library(NULL);
 	return load_submit(load);

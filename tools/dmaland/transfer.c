@@ -32,7 +32,7 @@ int transfer_begin(struct transfer *transfer, struct drive *drive,
 		transfer->depth = drive->info.max_queue_depth;
 	transfer->slot_bytes = slot_size(drive, ns->block_size);
 	transfer->slot_blocks = transfer->slot_bytes / ns->block_size;
-	transfer->queue = dmaland_nvme_queue_create(drive->ctrl, transfer->depth);
+	transfer->queue = dmaland_nvme_queue_create(drive->ctrl, transfer->depth, 0);
 	if (!transfer->queue)
 		return fail_library(NULL);
 	transfer->memory = dma_alloc_coherent(drive->dev, transfer->depth * transfer->slot_bytes,

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * namespace.c - what is known of namespaces, and formatting them
+ *
+ * A namespace is asked for when it is first used, and then found without a lock in a list that only
+ * grows at its head, until the controller is closed. What is known of it is never changed: formatting
+ * makes all that is known stale, by clearing the id by which it is found, and the next use asks the
+ * drive again.
+ */
+#include "nvme_internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+/* How many namespaces are active; 0 when the drive does not say, at most 1,024. */
+static size_t count_namespaces(struct dmaland_nvme *ctrl)
+{
+	uint32_t ids[NVME_ADMIN_DATA / sizeof(uint32_t)];
+	size_t n = 0;
+
+	if (nvme_identify(ctrl, NVME_IDENTIFY_ACTIVE_LIST, 0, ids) != 0)
+		return 0;
+	while (n < sizeof(ids) / sizeof(ids[0]) && ids[n] != 0)
+		n++;
+	return n;
+}
+
+/* -ENODEV in words. QEMU's and most drives' NN is a highest id, not a count: count the active. */
+static int no_such_namespace(struct dmaland_nvme *ctrl, uint32_t nsid)
+{
+	size_t n = count_namespaces(ctrl);
+
+	if (n == 0)
+		return dmaland_set_error(ENODEV, "namespace %" PRIu32 " does not exist", nsid);
+	return dmaland_set_error(ENODEV,
+				 "namespace %" PRIu32 " does not exist (the drive has %zu%s)", nsid,
+				 n, n == NVME_ADMIN_DATA / sizeof(uint32_t) ? " or more" : "");
+}
+
+/* The formats, and which is in use, from Identify Namespace (NVM 1.0, 4.1.5.1). */
+static void parse_formats(const uint8_t *data, struct dmaland_nvme_namespace *info)
+{
+	enum { MOST = sizeof(info->formats) / sizeof(info->formats[0]) };
+	unsigned int i;
+
+	info->format_count = data[25] + 1u;
+	if (info->format_count > MOST)
+		info->format_count = MOST;
+	/* FLBAS: bits 6:5 are the upper ones, where there are more than 16 formats */
+	info->format = (data[26] & 0xf) | (info->format_count > 16 ? (data[26] & 0x60) >> 1 : 0);
+	for (i = 0; i < info->format_count; i++) {
+		uint32_t lbaf = nvme_get32(data, 128 + 4 * i);
+		unsigned int shift = lbaf >> 16 & 0xff;
+
+		info->formats[i] = (struct dmaland_nvme_lba_format){
+			.block_size = shift >= 9 && shift < 32 ? 1u << shift : 0,
+			.metadata = lbaf & 0xffff,
+			.performance = lbaf >> 24 & 3,
+		};
+	}
+}
+
+/* So many blocks are a limit in bytes; NLB has 16 bits and counts from 0 (NVM 1.0, 3.2.4). */
+static uint32_t blocks_limit(const struct nvme_ns *ns, size_t bytes)
+{
+	size_t blocks = bytes >> ns->block_shift;
+
+	if (blocks == 0)
+		return 1;
+	return blocks < 65536 ? blocks : 65536;
+}
+
+/* From Identify Namespace to what we keep. 0 or -errno. */
+static int parse_namespace(struct dmaland_nvme *ctrl, const uint8_t *data, struct nvme_ns *ns)
+{
+	struct dmaland_nvme_namespace *info = &ns->info;
+	const struct dmaland_nvme_lba_format *format;
+
+	info->blocks = nvme_get64(data, 0);
+	if (info->blocks == 0)
+		return no_such_namespace(ctrl, info->nsid);
+	parse_formats(data, info);
+	format = &info->formats[info->format];
+	if (info->format >= info->format_count || format->block_size == 0 ||
+	    info->blocks > UINT64_MAX / format->block_size)
+		return dmaland_set_error(EOPNOTSUPP,
+					 "namespace %u has format %u of %u, with %llu blocks of "
+					 "2^%u bytes, which this driver can't use; "
+					 "dmaland_nvme_format() can change that",
+					 info->nsid, info->format, info->format_count,
+					 (unsigned long long)info->blocks,
+					 data[128 + 4 * info->format + 2]);
+	info->block_size = format->block_size;
+	info->metadata = format->metadata;
+	ns->block_shift = __builtin_ctz(format->block_size);
+	ns->max_blocks = blocks_limit(ns, ctrl->info.max_transfer);
+	ns->max_zeroes = blocks_limit(ns, ctrl->max_zeroes);
+	ns->max_verify = blocks_limit(ns, ctrl->max_verify);
+	atomic_init(&ns->current, info->nsid);
+	return 0;
+}
+
+/* Ask the drive. The namespace, or NULL with the error set. */
+static struct nvme_ns *identify_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
+{
+	uint8_t data[NVME_ADMIN_DATA];
+	struct nvme_ns *ns;
+	int status = nvme_identify(ctrl, NVME_IDENTIFY_NAMESPACE, nsid, data);
+
+	if (status == NVME_STATUS_INVALID_NAMESPACE)
+		no_such_namespace(ctrl, nsid);
+	if (status != 0)
+		return NULL;
+	ns = calloc(1, sizeof(*ns));
+	if (!ns) {
+		dmaland_set_error(ENOMEM, "no memory for a namespace");
+		return NULL;
+	}
+	ns->info.nsid = nsid;
+	if (parse_namespace(ctrl, data, ns) != 0) {
+		int code = errno;
+
+		free(ns);
+		errno = code;
+		return NULL;
+	}
+	return ns;
+}
+
+static const struct nvme_ns *cached_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
+{
+	const struct nvme_ns *ns = atomic_load_explicit(&ctrl->namespaces, memory_order_acquire);
+
+	while (ns && nvme_ns_id(ns) != nsid)
+		ns = ns->next;
+	return ns;
+}
+
+/*
+ * A namespace, or NULL with the error set. Two threads that ask at once may both add it,
+ * harmlessly.
+ */
+const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
+{
+	const struct nvme_ns *known = cached_ns(ctrl, nsid);
+	struct nvme_ns *ns;
+
+	if (known)
+		return known;
+	if (nsid == 0 || nsid == UINT32_MAX) {
+		dmaland_set_error(EINVAL, "0x%" PRIx32 " is no namespace; they count from 1", nsid);
+		return NULL;
+	}
+	if (nsid > ctrl->info.namespaces) {
+		no_such_namespace(ctrl, nsid);
+		return NULL;
+	}
+	ns = identify_ns(ctrl, nsid);
+	if (!ns)
+		return NULL;
+	ns->next = atomic_load_explicit(&ctrl->namespaces, memory_order_relaxed);
+	while (!atomic_compare_exchange_weak_explicit(&ctrl->namespaces, &ns->next, ns,
+						      memory_order_release, memory_order_relaxed))
+		;
+	return ns;
+}
+
+void nvme_free_namespaces(struct dmaland_nvme *ctrl)
+{
+	struct nvme_ns *ns = atomic_load_explicit(&ctrl->namespaces, memory_order_acquire);
+
+	while (ns) {
+		struct nvme_ns *next = ns->next;
+
+		free(ns);
+		ns = next;
+	}
+}
+
+int dmaland_nvme_get_namespace(struct dmaland_nvme *ctrl, uint32_t nsid,
+			       struct dmaland_nvme_namespace *info)
+{
+	const struct nvme_ns *ns = dmaland_check(ctrl->dev) == 0 ? nvme_find_ns(ctrl, nsid) : NULL;
+
+	if (!ns)
+		return -errno;
+	*info = ns->info;
+	return 0;
+}
+
+/* ---- formatting ---- */
+
+static void forget_namespaces(struct dmaland_nvme *ctrl)
+{
+	struct nvme_ns *ns = atomic_load_explicit(&ctrl->namespaces, memory_order_acquire);
+
+	for (; ns; ns = ns->next)
+		atomic_store_explicit(&ns->current, 0, memory_order_relaxed);
+}
+
+/* Does a namespace have this format, and may it be chosen? 0, a status or -errno. */
+static int check_format(struct dmaland_nvme *ctrl, uint32_t nsid, unsigned int format,
+			unsigned int flags)
+{
+	struct dmaland_nvme_namespace info = {.nsid = nsid};
+	uint8_t data[NVME_ADMIN_DATA];
+	int status = nvme_identify(ctrl, NVME_IDENTIFY_NAMESPACE, nsid, data);
+
+	if (status == NVME_STATUS_INVALID_NAMESPACE || (status == 0 && nvme_get64(data, 0) == 0))
+		return no_such_namespace(ctrl, nsid);
+	if (status != 0)
+		return status;
+	parse_formats(data, &info);
+	if (format >= info.format_count || info.formats[format].block_size == 0)
+		return dmaland_set_error(EINVAL,
+					 "namespace %u has no format %u; there are %u, from 0",
+					 nsid, format, info.format_count);
+	if (info.formats[format].metadata > 0 && !(flags & DMALAND_NVME_FORMAT_METADATA))
+		return dmaland_set_error(EOPNOTSUPP,
+					 "format %u of namespace %u has %u bytes of metadata "
+					 "beside each block, which this driver can't transfer; "
+					 "DMALAND_NVME_FORMAT_METADATA if it is meant",
+					 format, nsid, info.formats[format].metadata);
+	return 0;
+}
+
+static int check_format_request(struct dmaland_nvme *ctrl, uint32_t nsid, unsigned int format,
+				unsigned int flags)
+{
+	enum { ERASES = DMALAND_NVME_FORMAT_ERASE | DMALAND_NVME_FORMAT_CRYPTO_ERASE };
+	uint32_t ids[NVME_ADMIN_DATA / sizeof(uint32_t)];
+	int status;
+
+	if ((flags & ~(ERASES | DMALAND_NVME_FORMAT_METADATA)) || (flags & ERASES) == ERASES)
+		return dmaland_set_error(EINVAL,
+					 "flags 0x%x: one way to erase at most, and no others than "
+					 "those of enum dmaland_nvme_format_flags",
+					 flags);
+	if (!ctrl->info.can_format)
+		return dmaland_set_error(EOPNOTSUPP, "%s has no Format NVM command (OACS)",
+					 dmaland_name(ctrl->dev));
+	if (nsid == 0)
+		return dmaland_set_error(EINVAL, "0 is no namespace; they count from 1");
+	if (nsid != UINT32_MAX && ctrl->formats_all && count_namespaces(ctrl) > 1)
+		return dmaland_set_error(EINVAL,
+					 "%s can only format all its %zu namespaces at once (FNA); "
+					 "if that is meant, give 0xffffffff",
+					 dmaland_name(ctrl->dev), count_namespaces(ctrl));
+	if (nsid != UINT32_MAX)
+		return check_format(ctrl, nsid, format, flags);
+	status = nvme_identify(ctrl, NVME_IDENTIFY_ACTIVE_LIST, 0, ids);
+	for (size_t i = 0; status == 0 && i < sizeof(ids) / sizeof(ids[0]) && ids[i] != 0; i++)
+		status = check_format(ctrl, le32toh(ids[i]), format, flags);
+	return status;
+}
+
+/* NVMe 2.0, 5.14 */
+int dmaland_nvme_format(struct dmaland_nvme *ctrl, uint32_t nsid, unsigned int format,
+			unsigned int flags)
+{
+	/* SES: 0 nothing, 1 user data, 2 cryptographic. LBAFL and, for more than 16, LBAFU */
+	uint32_t erase = flags & (DMALAND_NVME_FORMAT_ERASE | DMALAND_NVME_FORMAT_CRYPTO_ERASE);
+	struct nvme_command command = {
+		.opcode = NVME_ADMIN_FORMAT,
+		.nsid = htole32(nsid),
+		.cdw10 = htole32((format & 0xf) | erase << 9 | (format >> 4 & 3) << 12),
+	};
+	int status = dmaland_check(ctrl->dev);
+
+	if (status == 0)
+		status = check_format_request(ctrl, nsid, format, flags);
+	if (status != 0)
+		return status;
+	status = nvme_submit_sync_cmd(ctrl, &command, ctrl->format_timeout_ms, NULL);
+	forget_namespaces(ctrl);
+	return status;
+}

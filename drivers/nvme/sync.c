@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sync.c - one request, waited for
+ */
+#include "nvme_internal.h"
+
+#include <errno.h>
+#include <sched.h>
+
+static void note_done(struct dmaland_nvme_request *request, int status)
+{
+	(void)status;
+	*(bool *)request->context = true;
+}
+
+/* Words for the result of a request that was waited for. */
+static int explain(struct dmaland_nvme_queue *queue, const struct dmaland_nvme_request *request)
+{
+	int status = request->driver.status;
+
+	if (status > 0 && request->opcode == DMALAND_NVME_FLUSH)
+		dmaland_set_error(EIO, "flush of namespace %u: %s", request->nsid,
+				  dmaland_nvme_status_text(status));
+	else if (status > 0)
+		dmaland_set_error(EIO, "%s of %llu blocks from %llu of namespace %u: %s",
+				  nvme_opcode_name(request->opcode),
+				  (unsigned long long)request->blocks,
+				  (unsigned long long)request->block, request->nsid,
+				  dmaland_nvme_status_text(status));
+	else if (status < 0 && nvme_service(queue->ctrl) != NVME_LIVE)
+		nvme_refuse(queue->ctrl);
+	if (status < 0)
+		errno = -status;
+	return status;
+}
+
+/* Submit and wait. The drive has let go of the request and its memory when this returns. */
+static int submit_and_wait(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
+{
+	bool done = false;
+	int code;
+
+	if (queue->polling)
+		return dmaland_set_error(EDEADLK,
+					 "done() can't wait for its own queue; submit instead");
+	request->done = note_done;
+	request->context = &done;
+	code = dmaland_nvme_submit(queue, request);
+	if (code != 0)
+		return code;
+	while (!done) {
+		if (dmaland_nvme_poll(queue) == 0)
+			sched_yield();
+	}
+	return explain(queue, request);
+}
+
+/* A request of some blocks. */
+static int transfer(struct dmaland_nvme_queue *queue, uint8_t opcode, uint32_t nsid, uint64_t block,
+		    uint64_t blocks, void *data)
+{
+	struct iovec iov = {.iov_base = data};
+	struct dmaland_nvme_request request = {
+		.opcode = opcode,
+		.nsid = nsid,
+		.block = block,
+		.blocks = blocks,
+		.iov = &iov,
+		.iov_count = nvme_opcode_has_data(opcode),
+	};
+	const struct nvme_ns *ns;
+
+	if (dmaland_check(queue->ctrl->dev) != 0)
+		return -errno;
+	ns = nvme_find_ns(queue->ctrl, nsid);
+	if (!ns)
+		return -errno;
+	/* where this overflows, the blocks are past the end, which is checked first */
+	iov.iov_len = blocks << ns->block_shift;
+	return submit_and_wait(queue, &request);
+}
+
+int dmaland_nvme_read(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64_t block,
+		      uint64_t blocks, void *data)
+{
+	return transfer(queue, DMALAND_NVME_READ, nsid, block, blocks, data);
+}
+
+int dmaland_nvme_write(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64_t block,
+		       uint64_t blocks, const void *data)
+{
+	return transfer(queue, DMALAND_NVME_WRITE, nsid, block, blocks, (void *)data);
+}
+
+int dmaland_nvme_compare(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64_t block,
+			 uint64_t blocks, const void *data)
+{
+	return transfer(queue, DMALAND_NVME_COMPARE, nsid, block, blocks, (void *)data);
+}
+
+int dmaland_nvme_flush(struct dmaland_nvme_queue *queue, uint32_t nsid)
+{
+	struct dmaland_nvme_request request = {.opcode = DMALAND_NVME_FLUSH, .nsid = nsid};
+
+	return submit_and_wait(queue, &request);
+}
+
+int dmaland_nvme_write_zeroes(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64_t block,
+			      uint64_t blocks)
+{
+	return transfer(queue, DMALAND_NVME_WRITE_ZEROES, nsid, block, blocks, NULL);
+}
+
+int dmaland_nvme_discard(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64_t block,
+			 uint64_t blocks)
+{
+	return transfer(queue, DMALAND_NVME_DISCARD, nsid, block, blocks, NULL);
+}
+
+int dmaland_nvme_verify(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64_t block,
+			uint64_t blocks)
+{
+	return transfer(queue, DMALAND_NVME_VERIFY, nsid, block, blocks, NULL);
+}
