@@ -260,18 +260,13 @@ static int vfio_probe(const char *address)
 	sysfs_driver(address, driver, sizeof(driver));
 	if (!driver[0])
 		return error_set(ENODEV,
-				 "%s is bound to no driver; bind it to vfio-pci: modprobe vfio-pci "
-				 "&& echo vfio-pci > "
-				 "/sys/bus/pci/devices/%s/driver_override && echo %s > "
-				 "/sys/bus/pci/drivers_probe",
-				 address, address, address);
+				 "%s is bound to no driver; give it to VFIO with: dmaland bind %s",
+				 address, address);
 	if (!strstr(driver, "vfio")) /* vfio-pci, or a variant: mlx5-vfio-pci */
 		return error_set(EBUSY,
-				 "%s is bound to the kernel driver '%s'; bind it to vfio-pci: "
-				 "modprobe vfio-pci; D="
-				 "/sys/bus/pci/devices/%s; echo vfio-pci > $D/driver_override; "
-				 "echo %s > $D/driver/unbind; echo %s > /sys/bus/pci/drivers_probe",
-				 address, driver, address, address, address);
+				 "%s is bound to the kernel driver '%s'; free it with: dmaland "
+				 "bind %s",
+				 address, driver, address);
 	snprintf(path, sizeof(path), "/dev/vfio/%d", group);
 	if (access(path, R_OK | W_OK))
 		return error_system("no access to %s: run as root, or chown it to the user that "

@@ -85,7 +85,7 @@ static void expect_no_memory(struct dmaland_device *dev, void *ptr, size_t size,
 static void a_device_bound_to_another_driver_is_named_with_it(void **state)
 {
 	(void)state;
-	expect_refusal(EBUSY, (const char *const[]){address, "'nvme'", "driver_override", NULL});
+	expect_refusal(EBUSY, (const char *const[]){address, "'nvme'", "dmaland bind", NULL});
 }
 
 static void a_machine_without_iommu_is_explained(void **state)

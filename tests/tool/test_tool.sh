@@ -91,7 +91,7 @@ check "a number that is too large is refused" refused 2 "not '999999999999999999
 	"$tool" nvme read x -c 99999999999999999999
 check "a missing SPEC is refused" refused 2 "wants SPEC" "$tool" nvme identify
 check "one operand too many is refused" refused 2 "also 'b'" "$tool" nvme identify a b
-for command in info "nvme identify" "nvme read" "nvme write" "nvme verify" pools; do
+for command in info bind unbind "nvme identify" "nvme read" "nvme write" "nvme verify" pools; do
 	check "$command --help names its manual" eval '"$tool" $command --help | grep "man dmaland"'
 done
 
@@ -101,6 +101,10 @@ check "info prints the machine's part" eval '"$tool" info | grep "^locked memory
 check "info --json is JSON" eval '"$tool" info --json | json_reader'
 check "info of an address that is not there is refused" \
 	refused 1 "no PCI device ffff:ff:1f.7" "$tool" info ffff:ff:1f.7
+check "bind of an address that is not there is refused" \
+	refused 1 "no PCI device ffff:ff:1f.7" "$tool" bind ffff:ff:1f.7
+check "bind to what is no name of a driver is refused" \
+	refused 2 "no driver's name" "$tool" bind --driver a/b ffff:ff:1f.7
 check "a full disk is reported by info" \
 	refused 1 "stdout: No space left" eval '"$tool" info >/dev/full'
 

@@ -110,6 +110,7 @@ device)
 machine)
 	echo "1..4"
 	program "$build/tests/device/refusals" bound "$nvme"
+	program tests/vm/bind.sh machine "$build"
 	check kernel_reads_what_we_wrote kernel_reads_what_we_wrote
 	check we_read_what_the_kernel_wrote we_read_what_the_kernel_wrote
 	bind "$nvme" vfio-pci || exit 1
@@ -126,8 +127,10 @@ machine)
 	;;
 no-iommu)
 	program "$build/tests/device/refusals" no-iommu "$nvme"
+	program tests/vm/bind.sh no-iommu "$build"
 	;;
 shared)
+	program tests/vm/bind.sh shared "$build"
 	bind "$shared" vfio-pci || exit 1
 	program "$build/tests/device/refusals" not-viable "$shared"
 	;;

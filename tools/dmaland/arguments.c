@@ -23,6 +23,8 @@ static const struct option all_options[] = {
 	{"seed", required_argument, NULL, 'S'},
 	{"reads", required_argument, NULL, 'R'},
 	{"size", required_argument, NULL, 'Z'},
+	{"driver", required_argument, NULL, 'B'},
+	{"dry-run", no_argument, NULL, 'D'},
 };
 
 enum { OPTIONS = sizeof(all_options) / sizeof(all_options[0]) };
@@ -58,6 +60,10 @@ static int value_set(struct arguments *arguments, const struct command *command,
 	uint64_t value, least = strchr("ncZ", option->val) ? 1 : 0;
 	uint64_t most = option->val == 'n' ? UINT32_MAX - 1 : UINT64_MAX;
 
+	if (option->val == 'B') {
+		arguments->driver = text;
+		return STATUS_OK;
+	}
 	if (!number_read(text, option->val == 'Z', &value) || value < least || value > most)
 		return usage_error(command->name, "--%s is a number from %llu%s, not '%s'",
 				   option->name, (unsigned long long)least,

@@ -7,6 +7,7 @@
  *   console.c    messages, sizes in words, signals, reading and writing of files
  *   report.c     tables and facts, as text or JSON
  *   info.c       `info`, on top of pci.c (devices and what stands in their way) and machine.c
+ *   bind.c       `bind`, `unbind`, on top of pci.c and inuse.c (who would miss the device)
  *   nvme.c       `nvme identify`, `nvme read`
  *   write.c      `nvme write`
  *   verify.c     `nvme verify`
@@ -33,6 +34,7 @@ struct arguments {
 	char given[16];
 	uint32_t nsid;
 	uint64_t first, blocks, seed, reads, size;
+	const char *driver;
 	char **operands;
 	int operand_count;
 };
@@ -50,7 +52,7 @@ struct command {
 	int (*run)(const struct arguments *arguments);
 };
 
-extern const struct command info_command;
+extern const struct command info_command, bind_command, unbind_command;
 extern const struct command nvme_identify_command, nvme_read_command;
 extern const struct command nvme_write_command, nvme_verify_command;
 extern const struct command pools_command;

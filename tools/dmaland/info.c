@@ -40,11 +40,14 @@ static void report_device(struct report *report, const struct pci_entry *entry)
 {
 	bool usable = entry->obstacle == OBSTACLE_NONE;
 	const char *none = report->json ? NULL : "-";
-	char ids[16], words[sizeof(entry->reason) + 8], cure[512];
+	char ids[16], words[512 + 8], cure[512];
 
 	snprintf(ids, sizeof(ids), "%04x:%04x", entry->vendor, entry->device);
-	snprintf(words, sizeof(words), "no: %s", entry->reason);
 	pci_cure(entry, cure, sizeof(cure));
+	if (entry->obstacle == OBSTACLE_BOUND || entry->obstacle == OBSTACLE_UNBOUND)
+		snprintf(words, sizeof(words), "after: %s", cure);
+	else
+		snprintf(words, sizeof(words), "no: %s", entry->reason);
 	report_row(report);
 	report_text(report, COL_ADDRESS, entry->address);
 	report_text(report, COL_DEVICE, entry->name);
@@ -68,9 +71,7 @@ static void report_device(struct report *report, const struct pci_entry *entry)
 static void report_cures(struct report *report, const struct pci_list *list)
 {
 	static const char *const titles[OBSTACLES] = {
-		[OBSTACLE_BOUND] = "bound to a kernel driver: give it to VFIO, as root",
-		[OBSTACLE_UNBOUND] = "bound to no driver: give it to VFIO, as root",
-		[OBSTACLE_NOT_VIABLE] = "shares its group",
+		[OBSTACLE_NOT_VIABLE] = "shares its group: give the others to VFIO too, as root",
 		[OBSTACLE_NO_VFIO] = "VFIO is not there",
 		[OBSTACLE_NO_PERMISSION] = "no permission",
 	};
@@ -92,38 +93,28 @@ static void report_cures(struct report *report, const struct pci_list *list)
 	}
 }
 
-/* "01:00.0" stands for "0000:01:00.0", as it does for lspci. */
-static bool address_is(const char *asked, const char *address)
-{
-	if (strcasecmp(asked, address) == 0)
-		return true;
-	return strncmp(address, "0000:", 5) == 0 && strcasecmp(asked, address + 5) == 0;
-}
-
 /* Keep of the list what is asked for, in the order of the list. */
 static int list_select(struct pci_list *list, char **asked, int count)
 {
+	bool *wanted = calloc(list->count ? list->count : 1, sizeof(*wanted));
 	size_t kept = 0;
 
+	if (!wanted)
+		return fail("no memory for a list of %zu devices", list->count);
 	for (int i = 0; i < count; i++) {
-		size_t at = 0;
+		struct pci_entry *entry = pci_find(list, asked[i]);
 
-		while (at < list->count && !address_is(asked[i], list->entries[at].address))
-			at++;
-		if (at == list->count)
-			return fail("there is no PCI device %s; 'dmaland info' lists them",
-				    asked[i]);
-	}
-	for (size_t at = 0; at < list->count && count; at++) {
-		for (int i = 0; i < count; i++) {
-			if (!address_is(asked[i], list->entries[at].address))
-				continue;
-			list->entries[kept++] = list->entries[at];
-			break;
+		if (!entry) {
+			free(wanted);
+			return STATUS_FAILED;
 		}
+		wanted[entry - list->entries] = true;
 	}
-	if (count)
-		list->count = kept;
+	for (size_t at = 0; at < list->count; at++)
+		if (wanted[at] || count == 0)
+			list->entries[kept++] = list->entries[at];
+	list->count = kept;
+	free(wanted);
 	return STATUS_OK;
 }
 

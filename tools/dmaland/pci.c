@@ -5,7 +5,7 @@
  * Names come from libpci. The rest is read from sysfs; no device is opened or touched, so that one
  * that sleeps goes on sleeping and one in use is not disturbed.
  */
-#include "info.h"
+#include "pci.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -17,13 +17,12 @@
 #include <unistd.h>
 
 #include "command.h"
+#include "info.h"
 
-#define PCI_BUS	     "/sys/bus/pci"
 #define IOMMU_GROUPS "/sys/kernel/iommu_groups"
 
 /* PCI Code and ID Assignment, 1.7 */
 enum {
-	CLASS_BRIDGE = 0x06, /* base class */
 	CLASS_HOST_BRIDGE = 0x0600,
 	CLASS_ISA_BRIDGE = 0x0601,
 	CLASS_PCI_BRIDGE = 0x0604,
@@ -51,32 +50,37 @@ int pci_link(const char *address, const char *link, char *name, size_t size)
 	return 0;
 }
 
-/* A bridge in a group is no obstacle: VFIO lets the kernel's port driver keep it. */
-static bool is_bridge(const char *address)
+bool pci_text(const char *address, const char *file_name, char *text, size_t size)
 {
-	char path[320];
-	unsigned int class = 0;
+	char path[384];
 	FILE *file;
 
-	snprintf(path, sizeof(path), PCI_BUS "/devices/%s/class", address);
+	snprintf(path, sizeof(path), PCI_BUS "/devices/%s/%s", address, file_name);
 	file = fopen(path, "re");
 	if (!file)
 		return false;
-	if (fscanf(file, "%x", &class) != 1)
-		class = 0;
+	if (!fgets(text, (int)size, file))
+		text[0] = '\0';
+	text[strcspn(text, "\n")] = '\0';
 	fclose(file);
-	return class >> 16 == CLASS_BRIDGE;
+	return true;
 }
 
-/* The others in a device's group whose drivers keep VFIO out: "ADDRESS (bound to DRIVER), ..." */
-static void group_blockers(const struct pci_entry *entry, char *text, size_t size)
+/* A bridge in a group is no obstacle: VFIO lets the kernel's port driver keep it. */
+static bool is_bridge(const char *address)
 {
-	char path[64], driver[64];
+	char class[16];
+
+	return pci_text(address, "class", class, sizeof(class)) && strncmp(class, "0x06", 4) == 0;
+}
+
+static void group_blockers(struct pci_entry *entry)
+{
+	size_t size = sizeof(entry->blockers), used = 0;
+	char path[64], driver[64], *text = entry->blockers;
 	struct dirent *other;
-	size_t used = 0;
 	DIR *dir;
 
-	text[0] = '\0';
 	snprintf(path, sizeof(path), IOMMU_GROUPS "/%d/devices", entry->group);
 	dir = opendir(path);
 	if (!dir)
@@ -88,6 +92,8 @@ static void group_blockers(const struct pci_entry *entry, char *text, size_t siz
 			continue;
 		used += (size_t)snprintf(text + used, size - used, "%s%s (bound to %s)",
 					 used ? ", " : "", other->d_name, driver);
+		snprintf(entry->others + strlen(entry->others),
+			 sizeof(entry->others) - strlen(entry->others), " %s", other->d_name);
 	}
 	closedir(dir);
 }
@@ -126,7 +132,8 @@ static enum obstacle reason_set(struct pci_entry *entry, enum obstacle obstacle,
 
 static enum obstacle obstacle_find(struct pci_entry *entry)
 {
-	char blockers[200], node[32];
+	const char *blockers = entry->blockers;
+	char node[32];
 	bool bound = entry->driver[0] != '\0';
 
 	if (entry->class == CLASS_HOST_BRIDGE || entry->class == CLASS_ISA_BRIDGE ||
@@ -136,7 +143,7 @@ static enum obstacle obstacle_find(struct pci_entry *entry)
 		return reason_set(entry, OBSTACLE_NO_IOMMU, "no IOMMU");
 	if (entry->group < 0)
 		return reason_set(entry, OBSTACLE_NO_GROUP, "not behind the IOMMU");
-	group_blockers(entry, blockers, sizeof(blockers));
+	group_blockers(entry);
 	if (bound && strcmp(entry->driver, "vfio-pci") != 0)
 		return reason_set(entry, OBSTACLE_BOUND, "bound to %s%s%s", entry->driver,
 				  blockers[0] ? ", and shares its group with " : "", blockers);
@@ -157,8 +164,6 @@ static enum obstacle obstacle_find(struct pci_entry *entry)
 /* What to do about an entry's obstacle: lines of text, "" when there is nothing to do. */
 void pci_cure(const struct pci_entry *entry, char *text, size_t size)
 {
-	const char *a = entry->address;
-
 	text[0] = '\0';
 	switch (entry->obstacle) {
 	case OBSTACLE_NO_IOMMU:
@@ -167,23 +172,11 @@ void pci_cure(const struct pci_entry *entry, char *text, size_t size)
 			 "(AMD: on by default)");
 		break;
 	case OBSTACLE_BOUND:
-		snprintf(text, size,
-			 "modprobe vfio-pci\n"
-			 "echo vfio-pci > /sys/bus/pci/devices/%s/driver_override\n"
-			 "echo %s > /sys/bus/pci/devices/%s/driver/unbind\n"
-			 "echo %s > /sys/bus/pci/drivers_probe",
-			 a, a, a, a);
-		break;
 	case OBSTACLE_UNBOUND:
-		snprintf(text, size,
-			 "modprobe vfio-pci\n"
-			 "echo vfio-pci > /sys/bus/pci/devices/%s/driver_override\n"
-			 "echo %s > /sys/bus/pci/drivers_probe",
-			 a, a);
+		snprintf(text, size, "dmaland bind %s%s", entry->address, entry->others);
 		break;
 	case OBSTACLE_NOT_VIABLE:
-		snprintf(text, size,
-			 "bind the others of the group to vfio-pci too, or to no driver");
+		snprintf(text, size, "dmaland bind%s", entry->others);
 		break;
 	case OBSTACLE_NO_VFIO:
 		snprintf(text, size, "modprobe vfio-pci; chmod 666 /dev/vfio/vfio");
@@ -267,4 +260,18 @@ int pci_list_read(struct pci_list *list)
 		return fail("no memory for a list of %zu devices", count);
 	qsort(list->entries, list->count, sizeof(*list->entries), entry_order);
 	return STATUS_OK;
+}
+
+struct pci_entry *pci_find(const struct pci_list *list, const char *address)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		struct pci_entry *entry = &list->entries[i];
+
+		if (strcasecmp(address, entry->address) == 0 ||
+		    (strncmp(entry->address, "0000:", 5) == 0 &&
+		     strcasecmp(address, entry->address + 5) == 0))
+			return entry;
+	}
+	fail("there is no PCI device %s; 'dmaland info' lists them", address);
+	return NULL;
 }

@@ -1,0 +1,239 @@
+#!/bin/bash
+# Runs inside the VM, as root: bind.sh PART BUILD; prints TAP. `dmaland bind` and `unbind`, and what they refuse.
+#
+#   machine     the drive begins and ends bound to nvme
+#   no-iommu    booted without an IOMMU
+#   shared      booted with two drives in one group
+
+# shellcheck disable=SC2317 # check calls what it is given
+set -uo pipefail
+
+part=$1 build=$2
+drive=0000:00:01.0 nic=0000:00:02.0 edu=0000:00:04.0 isa=0000:00:1f.0 shared=0000:02:01.0 neighbour=0000:02:02.0
+failed=0 count=0
+
+check() {
+	count=$((count + 1))
+	if "$1" >"$TMPDIR/log" 2>&1; then
+		echo "ok $count - $1"
+	else
+		echo "not ok $count - $1"
+		sed 's/^/# /' "$TMPDIR/log"
+		failed=1
+	fi
+}
+
+dmaland() { "$build/tools/dmaland" "$@"; }
+
+as_nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
+
+driver_of() { basename "$(readlink "/sys/bus/pci/devices/$1/driver" || echo none)"; }
+
+override_of() { cat "/sys/bus/pci/devices/$1/driver_override"; }
+
+# refused WORDS COMMAND...: exit status 1, and WORDS on stderr
+refused() {
+	local words=$1 status=0
+	shift
+	"$@" 2>"$TMPDIR/err" || status=$?
+	cat "$TMPDIR/err"
+	[ "$status" = 1 ] && grep -q "^dmaland: .*$words" "$TMPDIR/err"
+}
+
+# The name changes with each bind, and comes a moment after it.
+disk() {
+	local path
+	for _ in $(seq 500); do
+		for path in "/sys/bus/pci/devices/$drive"/nvme/nvme*/nvme*n1; do
+			[ ! -b "/dev/${path##*/}" ] || { echo "/dev/${path##*/}" && return; }
+		done
+		sleep 0.02
+	done
+	return 1
+}
+
+# ---- there and back
+
+dry_run_shows_the_writes_and_does_none() {
+	dmaland bind --dry-run "$drive" | tee "$TMPDIR/writes"
+	diff "$TMPDIR/writes" - <<END && [ "$(driver_of "$drive")" = nvme ] && [ "$(override_of "$drive")" = "(null)" ]
+echo vfio-pci > /sys/bus/pci/devices/$drive/driver_override
+echo $drive > /sys/bus/pci/devices/$drive/driver/unbind
+echo $drive > /sys/bus/pci/drivers_probe
+END
+}
+
+what_dry_run_shows_is_what_bind_does() {
+	dmaland bind --dry-run "$drive" | bash && [ "$(driver_of "$drive")" = vfio-pci ] &&
+		dmaland unbind --dry-run "$drive" | bash && [ "$(driver_of "$drive")" = nvme ] &&
+		[ "$(override_of "$drive")" = "(null)" ]
+}
+
+bind_gives_a_drive_to_user_space() {
+	dmaland bind 00:01.0 | grep -x "$drive is bound to vfio-pci; before: nvme" &&
+		[ "$(driver_of "$drive")" = vfio-pci ] && dmaland info "$drive" | grep "vfio-pci .* vfio$" &&
+		dmaland nvme read "$drive" -c 1 - | cmp -n 512 - /dev/zero
+}
+
+bound_twice_is_bound() { dmaland bind vfio:"$drive" | grep -x "$drive is bound to vfio-pci already"; }
+
+unbind_gives_it_back() {
+	dmaland unbind "$drive" | grep -x "$drive is bound to nvme" && [ "$(driver_of "$drive")" = nvme ] &&
+		[ "$(override_of "$drive")" = "(null)" ] && disk &&
+		dmaland unbind "$drive" | grep -x "$drive is bound to nvme already"
+}
+
+a_device_that_the_kernel_has_no_driver_for_has_none_again() {
+	dmaland bind "$edu" | grep "; before: no driver" && [ "$(driver_of "$edu")" = vfio-pci ] &&
+		dmaland unbind "$edu" | grep "no driver" && [ "$(driver_of "$edu")" = none ]
+}
+
+a_driver_that_does_not_take_it_leaves_all_as_it_was() {
+	refused "nvme does not take $edu" dmaland bind --driver nvme "$edu" && [ "$(driver_of "$edu")" = none ] &&
+		[ -z "$(override_of "$edu" | tr -d '()nul')" ]
+}
+
+a_driver_that_is_not_there_is_refused() { refused "has no driver 'nonsense'" dmaland bind --driver nonsense "$edu"; }
+
+of_two_devices_one_refused_leaves_both() {
+	refused "no PCI device ffff:ff:1f.7" dmaland bind "$drive" ffff:ff:1f.7 && [ "$(driver_of "$drive")" = nvme ]
+}
+
+# ---- what is in use
+
+# stays WORDS: bind refuses the drive with these words, also to show how; and it is where it was
+stays() {
+	refused "$drive stays bound to nvme: $1" dmaland bind "$drive" && refused "$1" dmaland bind --dry-run "$drive" &&
+		[ "$(driver_of "$drive")" = nvme ] && [ "$(override_of "$drive")" = "(null)" ]
+}
+
+a_mounted_file_system_is_refused() {
+	mkdir -p "$TMPDIR/mnt" && modprobe -d "$DMALAND_MODULES" ext4 && mkfs.ext4 -q -F "$(disk)" 64M &&
+		mount -t ext4 "$(disk)" "$TMPDIR/mnt" || return
+	stays "nvme.*n1 is mounted on $TMPDIR/mnt; umount $TMPDIR/mnt" && mountpoint -q "$TMPDIR/mnt"
+	local status=$?
+	umount "$TMPDIR/mnt" && return "$status"
+}
+
+# In another mount namespace it shows in no list of ours; the kernel knows of it.
+a_file_system_mounted_elsewhere_is_refused() {
+	mkfifo "$TMPDIR/mounted" "$TMPDIR/end"
+	unshare --mount bash -c "mount -t ext4 $(disk) $TMPDIR/mnt && echo >$TMPDIR/mounted && read <$TMPDIR/end" &
+	read -r <"$TMPDIR/mounted"
+	stays "nvme.*n1 is in use by something in the kernel"
+	local status=$?
+	echo >"$TMPDIR/end"
+	wait $! && return "$status"
+}
+
+a_mounted_partition_is_refused() {
+	local path
+	path=$(disk) && addpart "$path" 1 0 131072 && mount -t ext4 "${path}p1" "$TMPDIR/mnt" || return
+	stays "nvme.*n1p1 is mounted on $TMPDIR/mnt"
+	local status=$?
+	umount "$TMPDIR/mnt" && delpart "$path" 1 && return "$status"
+}
+
+swap_is_refused() {
+	local path
+	path=$(disk) && mkswap "$path" && swapon "$path" || return
+	stays "nvme.*n1 is swap space; swapoff $path"
+	local status=$?
+	swapoff "$path" && return "$status"
+}
+
+a_mapping_as_of_lvm_is_refused() {
+	modprobe -d "$DMALAND_MODULES" dm-mod &&
+		dmsetup create --noudevsync --table "0 2048 linear $(disk) 0" volume || return
+	stays "nvme.*n1 is part of /dev/mapper/volume .* dmsetup remove volume"
+	local status=$?
+	dmsetup remove --noudevsync volume && return "$status"
+}
+
+an_array_is_refused() {
+	local md=/sys/block/md_test/md
+	modprobe -d "$DMALAND_MODULES" raid1 && echo md_test >/sys/module/md_mod/parameters/new_array &&
+		echo none >"$md"/metadata_version && echo raid1 >"$md"/level && echo 1 >"$md"/raid_disks &&
+		cat "/sys/class/block/$(basename "$(disk)")/dev" >"$md"/new_dev || return
+	stays "nvme.*n1 is part of /dev/md_test; .*mdadm --stop /dev/md_test"
+	local status=$?
+	echo clear >"$md"/array_state && return "$status"
+}
+
+a_disk_that_a_program_has_open_is_refused() {
+	local path status
+	path=$(disk) && exec 8<"$path" || return
+	sleep 1000 &
+	exec 8<&-
+	stays "nvme.*n1 is open in process $! (sleep); end that"
+	status=$?
+	kill $! && wait $!
+	return "$status"
+}
+
+a_drive_that_a_program_drives_is_refused() {
+	local status
+	dmaland bind "$drive" && mkfifo "$TMPDIR/input" || return
+	"$build/tools/dmaland" nvme write "$drive" - <"$TMPDIR/input" &
+	exec 8>"$TMPDIR/input"
+	until [ -n "$(find "/proc/$!/fd" -lname '/dev/vfio/*' 2>/dev/null)" ]; do kill -0 $! || return; done
+	refused "stays bound to vfio-pci: process $! (dmaland) drives it" dmaland unbind "$drive" &&
+		[ "$(driver_of "$drive")" = vfio-pci ]
+	status=$?
+	exec 8>&-
+	wait $! && dmaland unbind "$drive" && return "$status"
+}
+
+a_network_interface_that_is_up_is_refused() {
+	local name
+	modprobe -d "$DMALAND_MODULES" 8139cp && name=$(ls /sys/bus/pci/devices/"$nic"/net) &&
+		ip link set "$name" up &&
+		refused "network interface $name is up; ip link set $name down" dmaland bind "$nic" &&
+		ip link set "$name" down && dmaland bind "$nic" && dmaland unbind "$nic" | grep "is bound to 8139cp"
+}
+
+a_bridge_is_refused() { refused "$isa is a bridge" dmaland bind "$isa"; }
+
+others_than_root_are_told_who_may() {
+	chmod 755 "$TMPDIR"
+	refused "only root .*: sudo dmaland bind $drive" as_nobody "$build/tools/dmaland" bind "$drive" &&
+		as_nobody "$build/tools/dmaland" bind --dry-run "$drive" | grep -q drivers_probe
+}
+
+# ---- other machines
+
+without_an_iommu_the_drive_goes_back_to_its_driver() {
+	refused "vfio-pci does not take $drive, which is behind no IOMMU" dmaland bind "$drive" &&
+		grep -q "$drive is bound to nvme again" "$TMPDIR/err" && [ "$(driver_of "$drive")" = nvme ]
+}
+
+the_others_of_the_group_are_named() {
+	dmaland bind --dry-run "$shared" 2>&1 >/dev/null | grep "shares group [0-9]* with $neighbour (bound to nvme)" &&
+		dmaland info "$shared" | grep "after: dmaland bind $shared $neighbour"
+}
+
+a_whole_group_is_bound_by_one_command() {
+	dmaland bind "$shared" "$neighbour" && dmaland info "$shared" | grep " vfio$" &&
+		dmaland unbind "$shared" "$neighbour" && [ "$(driver_of "$neighbour")" = nvme ]
+}
+
+case $part in
+machine)
+	tests=(dry_run_shows_the_writes_and_does_none what_dry_run_shows_is_what_bind_does
+		bind_gives_a_drive_to_user_space bound_twice_is_bound unbind_gives_it_back
+		a_device_that_the_kernel_has_no_driver_for_has_none_again
+		a_driver_that_does_not_take_it_leaves_all_as_it_was a_driver_that_is_not_there_is_refused
+		of_two_devices_one_refused_leaves_both a_mounted_file_system_is_refused
+		a_file_system_mounted_elsewhere_is_refused a_mounted_partition_is_refused swap_is_refused
+		a_mapping_as_of_lvm_is_refused an_array_is_refused a_disk_that_a_program_has_open_is_refused
+		a_drive_that_a_program_drives_is_refused a_network_interface_that_is_up_is_refused
+		a_bridge_is_refused others_than_root_are_told_who_may)
+	;;
+no-iommu) tests=(without_an_iommu_the_drive_goes_back_to_its_driver) ;;
+shared) tests=(the_others_of_the_group_are_named a_whole_group_is_bound_by_one_command) ;;
+esac
+echo "1..${#tests[@]}"
+for name in "${tests[@]}"; do
+	check "$name"
+done
+exit $failed
