@@ -8,6 +8,7 @@
 #include <dmaland/coherent.h>
 #include <dmaland/device.h>
 #include <dmaland/io.h>
+#include <dmaland/irq.h>
 #include <dmaland/pool.h>
 #include <dmaland/scatterlist.h>
 #include <dmaland/streaming.h>

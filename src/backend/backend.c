@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "backend/sysfs.h"
@@ -132,6 +133,9 @@ static const struct pci_function_ops forked_function_ops = {
 
 void pci_function_disown(struct pci_function *f)
 {
+	for (unsigned int i = 0; i < f->irq.count; i++)
+		close(f->irq.fds[i]);
+	f->irq.count = 0;
 	if (f->ops->disown)
 		f->ops->disown(f);
 	f->ops = &forked_function_ops;

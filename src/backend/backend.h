@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <dmaland/irq.h>
 #include <dmaland/types.h>
 #include "iova/iova.h"
 
@@ -125,6 +126,24 @@ struct pci_function_ops {
 	/* Reset the function, keeping its configuration; -ENOTTY when it has no reset. */
 	int (*reset)(struct pci_function *f);
 
+	/*
+	 * Interrupts of one kind of PCI_IRQ_*. NULL, all of them, where the backend has none.
+	 *
+	 * irq_count: vectors that the device has of the kind. irq_enable: vector i makes fds[i]
+	 * readable, for the first *n; where the machine has fewer, -ENOSPC and *n is how many, or
+	 * 0. They are not closed before irq_disable. irq_mask: what interrupts meanwhile is kept,
+	 * INTx masks itself at each interrupt, and doing it again changes nothing.
+	 */
+	unsigned int (*irq_count)(struct pci_function *f, unsigned int kind);
+	int (*irq_enable)(struct pci_function *f, unsigned int kind, const int *fds,
+			  unsigned int *n);
+	void (*irq_disable)(struct pci_function *f, unsigned int kind);
+	int (*irq_mask)(struct pci_function *f, unsigned int kind, unsigned int vector,
+			bool masked);
+
+	/* What happened since the last call: an OR of enum dmaland_event. NULL: it can't tell. */
+	unsigned int (*take_events)(struct pci_function *f);
+
 	/* True when the device can't do DMA any more for a reason only the backend knows. */
 	bool (*is_dead)(struct pci_function *f);
 
@@ -144,6 +163,14 @@ struct pci_function {
 	const struct pci_function_ops *ops;
 	struct domain *domain;
 	char name[64]; /* "0000:01:00.0", "qemu:nvme@04" */
+	int event_fd;  /* with take_events: readable while there is something to take */
+
+	/* Interrupts that are enabled; floor 6 keeps them. */
+	struct {
+		unsigned int kind; /* PCI_IRQ_*; 0: none */
+		unsigned int count;
+		int *fds;
+	} irq;
 };
 
 struct spec {

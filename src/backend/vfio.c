@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/pci_regs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,26 +16,6 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "backend/sysfs.h"
-
-struct vfio_region {
-	uint64_t size, offset;
-	uint32_t flags;
-	bool known, sparse;
-	void *direct;
-};
-
-struct vfio_function {
-	struct pci_function f;
-	struct vfio_group *group;
-	int fd;
-	bool can_reset;
-	struct vfio_region regions[VFIO_PCI_NUM_REGIONS];
-};
-
-static struct vfio_function *to_vfio_function(struct pci_function *f)
-{
-	return (struct vfio_function *)f;
-}
 
 /* ---- the function: configuration space and registers ---- */
 
@@ -186,6 +165,7 @@ static void vfio_disown(struct pci_function *f)
 {
 	struct vfio_function *vf = to_vfio_function(f);
 
+	vfio_events_close(vf);
 	close(vf->fd);
 	vfio_domain_disown(to_vfio_domain(f->domain));
 }
@@ -197,6 +177,7 @@ static void vfio_close(struct pci_function *f)
 	for (unsigned int i = 0; i < VFIO_PCI_NUM_REGIONS; i++)
 		if (vf->regions[i].direct)
 			munmap(vf->regions[i].direct, vf->regions[i].size);
+	vfio_events_close(vf);
 	close(vf->fd);
 	vfio_domain_leave(to_vfio_domain(f->domain), vf->group);
 	free(vf);
@@ -209,6 +190,11 @@ static const struct pci_function_ops vfio_function_ops = {
 	.read = vfio_read,
 	.write = vfio_write,
 	.reset = vfio_reset,
+	.irq_count = vfio_irq_count,
+	.irq_enable = vfio_irq_enable,
+	.irq_disable = vfio_irq_disable,
+	.irq_mask = vfio_irq_mask,
+	.take_events = vfio_take_events,
 	.is_dead = vfio_is_dead,
 	.close = vfio_close,
 	.disown = vfio_disown,
@@ -229,7 +215,7 @@ static int device_open(struct vfio_function *vf, const char *address)
 		goto fail;
 	}
 	vf->can_reset = info.flags & VFIO_DEVICE_FLAGS_RESET;
-	if (region_learn(vf, VFIO_PCI_CONFIG_REGION_INDEX))
+	if (region_learn(vf, VFIO_PCI_CONFIG_REGION_INDEX) || vfio_events_arm(vf))
 		goto fail;
 	return 0;
 fail:

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vfio.h - what the two files of the VFIO backend share
+ * vfio.h - what the files of the VFIO backend share
  *
  *   vfio_domain  = container (/dev/vfio/vfio): the address space; its mappings   vfio_domain.c
  *     vfio_group = /dev/vfio/N: devices that the IOMMU can't tell apart; held while any is open
  *       vfio_function = the device's file: regions by pread, pwrite and mmap     vfio.c
+ *                       its interrupts and events                                vfio_irq.c
  *
  * The ioctls are those of linux/vfio.h; Documentation/driver-api/vfio.rst of the kernel says in
  * which order they go.
@@ -12,6 +13,7 @@
 #ifndef BACKEND_VFIO_H
 #define BACKEND_VFIO_H
 
+#include <linux/pci_regs.h>
 #include <linux/vfio.h>
 
 #include "backend/backend.h"
@@ -30,6 +32,30 @@ struct vfio_domain {
 	struct memory_window window;
 	struct vfio_group *groups;
 };
+
+struct vfio_region {
+	uint64_t size, offset;
+	uint32_t flags;
+	bool known, sparse;
+	void *direct;
+};
+
+#define VFIO_VECTORS_MAX 2048 /* PCI 3.0, 6.8.2: MSI-X has at most so many */
+
+struct vfio_function {
+	struct pci_function f;
+	struct vfio_group *group;
+	int fd;
+	bool can_reset;
+	struct vfio_region regions[VFIO_PCI_NUM_REGIONS];
+	uint64_t masked[VFIO_VECTORS_MAX / 64]; /* bitmap: vectors whose trigger was taken away */
+	int removal, error;			/* eventfds, or -1 */
+};
+
+static inline struct vfio_function *to_vfio_function(struct pci_function *f)
+{
+	return (struct vfio_function *)f;
+}
 
 static inline struct vfio_domain *to_vfio_domain(struct domain *domain)
 {
@@ -52,6 +78,17 @@ void vfio_domain_leave(struct vfio_domain *vd, struct vfio_group *group);
 
 /* Close its files, in the child of a fork. */
 void vfio_domain_disown(struct vfio_domain *vd);
+
+/* The interrupts of struct pci_function_ops. */
+unsigned int vfio_irq_count(struct pci_function *f, unsigned int kind);
+int vfio_irq_enable(struct pci_function *f, unsigned int kind, const int *fds, unsigned int *n);
+void vfio_irq_disable(struct pci_function *f, unsigned int kind);
+int vfio_irq_mask(struct pci_function *f, unsigned int kind, unsigned int vector, bool masked);
+
+/* Its events, from opening to closing the device. */
+int vfio_events_arm(struct vfio_function *vf);
+void vfio_events_close(struct vfio_function *vf);
+unsigned int vfio_take_events(struct pci_function *f);
 
 /* A capability in a chain that starts at offset `at` of a structure of size bytes, or NULL. */
 const struct vfio_info_cap_header *vfio_find_cap(const void *info, uint32_t size, uint32_t at,

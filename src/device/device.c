@@ -19,6 +19,7 @@
 
 #include <dmaland/coherent.h>
 #include <dmaland/io.h>
+#include <dmaland/irq.h>
 #include "base/error.h"
 #include "base/log.h"
 #include "backend/mmio.h"
@@ -315,6 +316,7 @@ void dmaland_close(struct dmaland_device *dev)
 	while (dev->pools.first)
 		dma_pool_destroy(dev->pools.first);
 	arena_for_each_run(dev->arena, &dev->limits, run_free, NULL);
+	pci_free_irq_vectors(dev);
 	mmio_close_all(dev->function);
 	device_withdraw(dev);
 	device_leave_arena(dev);

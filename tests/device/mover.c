@@ -23,6 +23,8 @@ static void wait_check(const struct timespec *begin)
 /* ---- edu: docs/specs/edu in QEMU ---- */
 
 enum {
+	EDU_RAISE = 0x60,
+	EDU_HANDLED = 0x64,
 	EDU_DMA_FROM = 0x80,
 	EDU_DMA_TO = 0x88,
 	EDU_DMA_COUNT = 0x90,
@@ -37,6 +39,7 @@ static int edu_start(struct mover *m)
 {
 	m->unit = 1;
 	m->room = EDU_ROOM;
+	m->vectors = m->vectors ? 1 : 0;
 	return 0;
 }
 
@@ -63,12 +66,26 @@ static void edu_writes(struct mover *m, dma_addr_t dma, size_t size)
 	edu_transfer(m, EDU_BUFFER, dma, size, EDU_TO_MEMORY);
 }
 
-static void nothing(struct mover *m)
+static void edu_interrupts(struct mover *m, unsigned int vector)
 {
-	(void)m;
+	(void)vector;
+	writel(1, m->bar + EDU_RAISE);
 }
 
-static const struct mover_ops edu_ops = {edu_start, edu_reads, edu_writes, nothing};
+static void edu_handled(struct mover *m, unsigned int vector)
+{
+	(void)vector;
+	writel(1, m->bar + EDU_HANDLED);
+}
+
+/* A bit that is still there is an interrupt that is raised no second time. */
+static void edu_stop(struct mover *m)
+{
+	edu_handled(m, 0);
+}
+
+static const struct mover_ops edu_ops = {edu_start,	 edu_reads,   edu_writes,
+					 edu_interrupts, edu_handled, edu_stop};
 
 /* ---- the engine of soft: ---- */
 
@@ -103,7 +120,8 @@ static void engine_stop(struct mover *m)
 	dma_free_coherent(m->dev, m->room, m->store, m->store_dma);
 }
 
-static const struct mover_ops engine_ops = {engine_start, engine_reads, engine_writes, engine_stop};
+static const struct mover_ops engine_ops = {engine_start, engine_reads, engine_writes,
+					    NULL,	  NULL,		engine_stop};
 
 /* ---- a drive: one command at a time, on rings of a page (NVMe 2.0, 3.5.1, 5.4, 5.5) ---- */
 
@@ -118,26 +136,45 @@ static int ring_make(struct mover *m, struct mover_ring *ring, unsigned int id)
 	return ring->memory ? 0 : -1;
 }
 
-/* The status. */
-static int drive_command(struct mover *m, struct mover_ring *ring, struct nvme_command *command)
+/* The submission doorbell of a ring, and behind it that of its completions. */
+static void drive_ring(struct mover *m, struct mover_ring *ring, unsigned int completions)
+{
+	size_t stride = nvme_cap_stride(readq(m->bar + NVME_REG_CAP));
+
+	writel((ring->at + 1) % RING_ENTRIES,
+	       m->bar + NVME_REG_DOORBELLS + (2 * ring->id + completions) * stride);
+}
+
+/* A command; the device is not told yet that its completion was seen. The status. */
+static int drive_submit(struct mover *m, struct mover_ring *ring, struct nvme_command *command)
 {
 	struct nvme_command *sq = ring->memory;
 	struct nvme_completion *cq = (void *)((char *)ring->memory + RING);
-	unsigned int next = (ring->at + 1) % RING_ENTRIES, bell = 2 * ring->id;
-	size_t stride = nvme_cap_stride(readq(m->bar + NVME_REG_CAP));
 	struct timespec begin;
 	uint16_t status;
 
 	sq[ring->at] = *command;
-	writel(next, m->bar + NVME_REG_DOORBELLS + bell * stride);
+	drive_ring(m, ring, 0);
 	wait_begin(&begin);
 	while (((status = le16toh(READ_ONCE(cq[ring->at].status))) & 1) != ring->phase)
 		wait_check(&begin);
-	ring->at = next;
-	if (!next)
-		ring->phase ^= 1;
-	writel(next, m->bar + NVME_REG_DOORBELLS + (bell + 1) * stride);
 	return status >> 1 & 0x7ff;
+}
+
+static void drive_complete(struct mover *m, struct mover_ring *ring)
+{
+	drive_ring(m, ring, 1);
+	ring->at = (ring->at + 1) % RING_ENTRIES;
+	if (!ring->at)
+		ring->phase ^= 1;
+}
+
+static int drive_command(struct mover *m, struct mover_ring *ring, struct nvme_command *command)
+{
+	int status = drive_submit(m, ring, command);
+
+	drive_complete(m, ring);
+	return status;
 }
 
 static void drive_enable(struct mover *m, uint32_t cc)
@@ -156,7 +193,7 @@ static int drive_make_io(struct mover *m)
 	struct nvme_command create = {.opcode = NVME_ADMIN_CREATE_CQ,
 				      .prp = {htole64(m->io.dma + RING)},
 				      .cdw10 = htole32(size_and_id),
-				      .cdw11 = htole32(1)};
+				      .cdw11 = htole32(m->vectors > 1 ? 1 << 16 | 3 : 1)};
 	int status = drive_command(m, &m->admin, &create);
 
 	create.opcode = NVME_ADMIN_CREATE_SQ;
@@ -179,9 +216,12 @@ static int drive_block_size(struct mover *m)
 	return status;
 }
 
+/* Vector 0 is the administration's, 1 that of the other ring where there are two. */
 static int drive_start(struct mover *m)
 {
 	m->room = DRIVE_ROOM;
+	if (m->vectors > 2)
+		m->vectors = 2;
 	if (ring_make(m, &m->admin, 0) || ring_make(m, &m->io, 1))
 		return -1;
 	drive_enable(m, 0);
@@ -221,6 +261,21 @@ static void drive_writes(struct mover *m, dma_addr_t dma, size_t size)
 	drive_transfer(m, dma, size, DMALAND_NVME_READ);
 }
 
+static void drive_interrupts(struct mover *m, unsigned int vector)
+{
+	struct nvme_command identify = {.opcode = NVME_ADMIN_IDENTIFY,
+					.prp = {htole64(m->scratch_dma)},
+					.cdw10 = htole32(NVME_IDENTIFY_CONTROLLER)};
+	struct nvme_command flush = {.opcode = DMALAND_NVME_FLUSH, .nsid = htole32(1)};
+
+	drive_submit(m, vector ? &m->io : &m->admin, vector ? &flush : &identify);
+}
+
+static void drive_handled(struct mover *m, unsigned int vector)
+{
+	drive_complete(m, vector ? &m->io : &m->admin);
+}
+
 static void drive_stop(struct mover *m)
 {
 	drive_enable(m, 0);
@@ -228,7 +283,8 @@ static void drive_stop(struct mover *m)
 	dma_free_coherent(m->dev, 2 * RING, m->admin.memory, m->admin.dma);
 }
 
-static const struct mover_ops drive_ops = {drive_start, drive_reads, drive_writes, drive_stop};
+static const struct mover_ops drive_ops = {drive_start,	     drive_reads,   drive_writes,
+					   drive_interrupts, drive_handled, drive_stop};
 
 /* ---- any ---- */
 
@@ -248,7 +304,7 @@ static const struct mover_ops *ops_for(struct mover *m)
 	return info.vendor_id == 0x1234 && info.device_id == 0x11e8 ? &edu_ops : NULL;
 }
 
-bool mover_open(struct mover *m, const char *spec, const struct dmaland_options *options)
+bool mover_begin(struct mover *m, const char *spec, const struct dmaland_options *options)
 {
 	memset(m, 0, sizeof(*m));
 	m->dev = dmaland_open(spec, options);
@@ -265,17 +321,39 @@ bool mover_open(struct mover *m, const char *spec, const struct dmaland_options 
 	m->bar = pci_iomap(m->dev, 0, 0);
 	m->scratch = dma_alloc_coherent(m->dev, MOVER_SCRATCH, &m->scratch_dma, GFP_KERNEL);
 	assert_true(m->bar && m->scratch);
+	return true;
+}
+
+void mover_start(struct mover *m)
+{
 	if (m->ops->start(m))
 		fail_msg("%s does not start: %s", dmaland_name(m->dev), dmaland_last_error());
+}
+
+void mover_stop(struct mover *m)
+{
+	m->ops->stop(m);
+}
+
+void mover_end(struct mover *m)
+{
+	dma_free_coherent(m->dev, MOVER_SCRATCH, m->scratch, m->scratch_dma);
+	pci_iounmap(m->dev, m->bar);
+	dmaland_close(m->dev);
+}
+
+bool mover_open(struct mover *m, const char *spec, const struct dmaland_options *options)
+{
+	if (!mover_begin(m, spec, options))
+		return false;
+	mover_start(m);
 	return true;
 }
 
 void mover_close(struct mover *m)
 {
-	m->ops->stop(m);
-	dma_free_coherent(m->dev, MOVER_SCRATCH, m->scratch, m->scratch_dma);
-	pci_iounmap(m->dev, m->bar);
-	dmaland_close(m->dev);
+	mover_stop(m);
+	mover_end(m);
 }
 
 void mover_reads(struct mover *m, dma_addr_t dma, size_t size)

@@ -17,6 +17,9 @@ struct mover_ops {
 	int (*start)(struct mover *m);
 	void (*reads)(struct mover *m, dma_addr_t dma, size_t size);
 	void (*writes)(struct mover *m, dma_addr_t dma, size_t size);
+	/* Have it interrupt, of a vector that it uses, until it is told that this was handled. */
+	void (*interrupts)(struct mover *m, unsigned int vector);
+	void (*handled)(struct mover *m, unsigned int vector);
 	void (*stop)(struct mover *m);
 };
 
@@ -35,6 +38,7 @@ struct mover {
 	size_t unit;		/* sizes are multiples of it */
 	size_t room;		/* bytes that it holds */
 	unsigned int bits;	/* of its addresses */
+	unsigned int vectors;	/* that it uses, of those that it has when it starts; 0: none */
 	unsigned char *scratch; /* 64 KiB, coherent, that the device always reaches */
 	dma_addr_t scratch_dma;
 	char *store; /* of the engine, which has no place of its own */
@@ -47,6 +51,12 @@ enum { MOVER_SCRATCH = 65536 };
 /* Open it, with a mask as wide as it is. False: the device is none that can be told what to do. */
 bool mover_open(struct mover *m, const char *spec, const struct dmaland_options *options);
 void mover_close(struct mover *m);
+
+/* The two halves of both: what is done to the device between them it finds when it starts. */
+bool mover_begin(struct mover *m, const char *spec, const struct dmaland_options *options);
+void mover_start(struct mover *m);
+void mover_stop(struct mover *m);
+void mover_end(struct mover *m);
 
 /* The device reads memory; and writes what it holds. At most m->room bytes. */
 void mover_reads(struct mover *m, dma_addr_t dma, size_t size);

@@ -101,6 +101,8 @@ device)
 	program "$build/tests/device/suite" "vfio:$nvme"
 	program "$build/tests/device/faults" "vfio:$nvme"
 	program "$build/tests/device/edu" "vfio:$edu" "vfio:$nvme"
+	program "$build/tests/device/irq" "vfio:$nvme"
+	program "$build/tests/device/irq" "vfio:$edu"
 	program "$build/tests/device/isolation" "$nvme"
 	program "$build/tests/device/permissions" "vfio:$nvme"
 	program "$build/tests/device/permissions" "vfio:$edu"

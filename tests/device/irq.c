@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * irq.c - interrupts of every kind that the device and its backend have, and its events: ./irq SPEC
+ *
+ * SPEC names a drive, edu, or the engine of soft:. A drive interrupts when a command is done, until the completion's doorbell is rung; edu and the
+ * engine of soft: when they are told to. A kind that is not there is told in the output.
+ */
+#include "test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "mover.h"
+
+enum { WAIT_MS = 20000 };
+
+static const char *spec;
+static const unsigned int kinds[] = {PCI_IRQ_MSIX, PCI_IRQ_MSI, PCI_IRQ_INTX};
+
+/* Did the vector interrupt? It is taken. */
+static bool taken_within(struct mover *m, unsigned int vector, int ms)
+{
+	struct pollfd fd = {.fd = dmaland_irq(m->dev, vector), .events = POLLIN};
+	eventfd_t count = 0;
+
+	assert_true(fd.fd >= 0);
+	if (poll(&fd, 1, ms) != 1)
+		return false;
+	assert_int_equal(eventfd_read(fd.fd, &count), 0);
+	assert_true(count > 0);
+	return true;
+}
+
+#define assert_interrupt(m, vector)                                                                \
+	do {                                                                                       \
+		if (!taken_within(m, vector, WAIT_MS))                                             \
+			fail_msg("vector %u did not interrupt within %d ms", vector, WAIT_MS);     \
+	} while (0)
+#define assert_quiet(m, vector) assert_false(taken_within(m, vector, 0))
+
+/* The device, working, with vectors of this kind; false when it has none. */
+static bool begin_with(struct mover *m, unsigned int kind, unsigned int most)
+{
+	int n;
+
+	assert_true(mover_begin(m, spec, NULL));
+	n = pci_alloc_irq_vectors(m->dev, 1, most, kind);
+	if (n == -ENOSPC) {
+		mover_end(m);
+		return false;
+	}
+	if (n < 1)
+		fail_msg("%s", dmaland_last_error());
+	m->vectors = (unsigned int)n;
+	mover_start(m);
+	/* A drive was given commands to start with. */
+	for (unsigned int v = 0; v < m->vectors; v++) {
+		while (taken_within(m, v, 0))
+			;
+		assert_int_equal(dmaland_irq_unmask(m->dev, v), 0);
+	}
+	return true;
+}
+
+static void end(struct mover *m)
+{
+	mover_stop(m);
+	pci_free_irq_vectors(m->dev);
+	mover_end(m);
+}
+
+/* What a driver does. */
+static void handle(struct mover *m, unsigned int vector)
+{
+	m->ops->handled(m, vector);
+	assert_int_equal(dmaland_irq_unmask(m->dev, vector), 0);
+}
+
+static void for_each_kind(void (*f)(struct mover *m, unsigned int kind), unsigned int most)
+{
+	static const char *const names[] = {"MSI-X", "MSI", "INTx"};
+	unsigned int found = 0;
+	struct mover m;
+
+	for (size_t i = 0; i < 3; i++) {
+		if (!begin_with(&m, kinds[i], most)) {
+			print_message("# no %s here\n", names[i]);
+			continue;
+		}
+		f(&m, kinds[i]);
+		end(&m);
+		found++;
+	}
+	assert_true(found > 0);
+}
+
+static void interrupts_arrive(struct mover *m, unsigned int kind)
+{
+	(void)kind;
+	for (int i = 0; i < 100; i++) {
+		unsigned int vector = (unsigned int)i % m->vectors;
+
+		m->ops->interrupts(m, vector);
+		assert_interrupt(m, vector);
+		handle(m, vector);
+	}
+	for (unsigned int v = 0; v < m->vectors; v++)
+		assert_quiet(m, v);
+}
+
+static void every_interrupt_arrives_at_its_vector(void **state)
+{
+	(void)state;
+	for_each_kind(interrupts_arrive, 4);
+}
+
+static void vector_is_masked(struct mover *m, unsigned int kind)
+{
+	(void)kind;
+	for (int i = 0; i < 10; i++) {
+		assert_int_equal(dmaland_irq_mask(m->dev, 0), 0);
+		assert_int_equal(dmaland_irq_mask(m->dev, 0), 0);
+		m->ops->interrupts(m, 0);
+		assert_quiet(m, 0);
+		assert_int_equal(dmaland_irq_unmask(m->dev, 0), 0);
+		assert_interrupt(m, 0);
+		m->ops->handled(m, 0);
+		assert_int_equal(dmaland_irq_unmask(m->dev, 0), 0);
+		assert_quiet(m, 0);
+	}
+}
+
+static void what_interrupts_while_masked_is_kept(void **state)
+{
+	(void)state;
+	for_each_kind(vector_is_masked, 1);
+}
+
+static void intx_masks_itself_and_comes_again_until_it_was_handled(void **state)
+{
+	struct mover m;
+
+	(void)state;
+	if (!begin_with(&m, PCI_IRQ_INTX, 1)) {
+		print_message("# cannot be had here: no INTx\n");
+		skip();
+	}
+	m.ops->interrupts(&m, 0);
+	for (int i = 0; i < 5; i++) {
+		assert_interrupt(&m, 0);
+		assert_quiet(&m, 0);
+		assert_int_equal(dmaland_irq_unmask(m.dev, 0), 0);
+	}
+	assert_interrupt(&m, 0);
+	handle(&m, 0);
+	assert_quiet(&m, 0);
+	end(&m);
+}
+
+static void vectors_are_apart(struct mover *m, unsigned int kind)
+{
+	(void)kind;
+	if (m->vectors < 2)
+		return;
+	m->ops->interrupts(m, 1);
+	assert_interrupt(m, 1);
+	assert_quiet(m, 0);
+	assert_int_equal(dmaland_irq_mask(m->dev, 0), 0);
+	handle(m, 1);
+	m->ops->interrupts(m, 0);
+	m->ops->interrupts(m, 1);
+	assert_interrupt(m, 1);
+	assert_quiet(m, 0);
+	handle(m, 1);
+	assert_int_equal(dmaland_irq_unmask(m->dev, 0), 0);
+	assert_interrupt(m, 0);
+	handle(m, 0);
+}
+
+static void masking_one_vector_leaves_the_others(void **state)
+{
+	(void)state;
+	for_each_kind(vectors_are_apart, 4);
+}
+
+static void device_is_reset(struct mover *m, unsigned int kind)
+{
+	(void)kind;
+	mover_stop(m);
+	if (pci_reset_function(m->dev) == 0)
+		assert_int_equal(pci_set_master(m->dev), 0);
+	mover_start(m);
+	for (unsigned int v = 0; v < m->vectors; v++) {
+		while (taken_within(m, v, 0))
+			;
+		assert_int_equal(dmaland_irq_unmask(m->dev, v), 0);
+	}
+	interrupts_arrive(m, kind);
+}
+
+static void a_reset_keeps_the_vectors(void **state)
+{
+	(void)state;
+	for_each_kind(device_is_reset, 4);
+}
+
+static size_t open_files(void)
+{
+	size_t n = 0;
+
+	for (int fd = 0; fd < 4096; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+static void vectors_are_had_and_given_back(struct mover *m, unsigned int kind)
+{
+	size_t before;
+
+	mover_stop(m);
+	pci_free_irq_vectors(m->dev);
+	before = open_files();
+	for (int i = 0; i < 5; i++) {
+		int n = pci_alloc_irq_vectors(m->dev, 1, 4, kind);
+
+		assert_true(n >= 1);
+		assert_int_equal(open_files(), before + (size_t)n);
+		for (int v = 0; v < n; v++) {
+			int fd = dmaland_irq(m->dev, (unsigned int)v);
+			eventfd_t count;
+
+			assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+			assert_int_equal(eventfd_read(fd, &count), -1);
+			assert_int_equal(errno, EAGAIN);
+		}
+		pci_free_irq_vectors(m->dev);
+		assert_int_equal(open_files(), before);
+	}
+	assert_true(pci_alloc_irq_vectors(m->dev, 1, 4, kind) >= 1);
+	mover_start(m);
+}
+
+static void files_of_vectors_do_not_block_and_end_with_them(void **state)
+{
+	(void)state;
+	for_each_kind(vectors_are_had_and_given_back, 4);
+}
+
+static void assert_refused(struct dmaland_device *dev, unsigned int min, unsigned int max,
+			   unsigned int flags, int err, const char *words)
+{
+	assert_int_equal(pci_alloc_irq_vectors(dev, min, max, flags), err);
+	assert_int_equal(errno, -err);
+	assert_error_says(words);
+}
+
+static void vectors_that_cannot_be_are_refused(void **state)
+{
+	struct dmaland_device *dev = dmaland_open(spec, NULL);
+	int n;
+
+	(void)state;
+	assert_non_null(dev);
+	pci_free_irq_vectors(dev);
+	assert_int_equal(dmaland_irq(dev, 0), -EINVAL);
+	assert_error_says("no interrupt vector 0; 0 were allocated");
+	assert_int_equal(dmaland_irq_mask(dev, 0), -EINVAL);
+	assert_int_equal(dmaland_irq_unmask(dev, 0), -EINVAL);
+	assert_refused(dev, 0, 1, PCI_IRQ_ALL_TYPES, -EINVAL, "it is 1 or more");
+	assert_refused(dev, 1, 1, 0, -EINVAL, "of the kinds 0x0");
+	assert_refused(dev, 1, 1, PCI_IRQ_MSIX | 8, -EINVAL, "of the kinds 0xc");
+	assert_refused(dev, 3, 2, PCI_IRQ_ALL_TYPES, -ERANGE, "at least 3 and at most 2");
+	assert_refused(dev, 4096, 5000, PCI_IRQ_ALL_TYPES, -ENOSPC, "of MSI-X (4)");
+	assert_refused(dev, 2, 2, PCI_IRQ_INTX, -ENOSPC, "of INTx (1)");
+
+	n = pci_alloc_irq_vectors(dev, 1, 5000, PCI_IRQ_ALL_TYPES);
+	if (n < 1)
+		fail_msg("%s", dmaland_last_error());
+	print_message("# %d vectors at most\n", n);
+	assert_refused(dev, 1, 1, PCI_IRQ_ALL_TYPES, -EINVAL, "vectors already");
+	assert_int_equal(dmaland_irq(dev, (unsigned int)n), -EINVAL);
+	assert_int_equal(dmaland_irq_mask(dev, (unsigned int)n), -EINVAL);
+	assert_int_equal(dmaland_irq_unmask(dev, (unsigned int)n), -EINVAL);
+	assert_int_equal(dmaland_irq_unmask(dev, 0), 0);
+	pci_free_irq_vectors(dev);
+	pci_free_irq_vectors(dev);
+	assert_refused(dev, (unsigned int)n + 1, 5000, PCI_IRQ_ALL_TYPES, -ENOSPC, "ask for fewer");
+	assert_int_equal(pci_alloc_irq_vectors(dev, 1, 1, PCI_IRQ_ALL_TYPES), 1);
+	dmaland_close(dev); /* frees what is left */
+}
+
+static void nothing_happens_to_a_device_that_is_well(void **state)
+{
+	struct dmaland_device *dev = dmaland_open(spec, NULL);
+	struct pollfd fd = {.events = POLLIN};
+
+	(void)state;
+	assert_non_null(dev);
+	fd.fd = dmaland_event_fd(dev);
+	assert_true(fd.fd >= 0);
+	assert_int_equal(fcntl(fd.fd, F_GETFD), FD_CLOEXEC);
+	assert_int_equal(poll(&fd, 1, 0), 0);
+	assert_int_equal(dmaland_get_events(dev), 0);
+	pci_reset_function(dev);
+	assert_int_equal(poll(&fd, 1, 0), 0);
+	assert_int_equal(dmaland_get_events(dev), 0);
+	dmaland_close(dev);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_interrupt_arrives_at_its_vector),
+		cmocka_unit_test(what_interrupts_while_masked_is_kept),
+		cmocka_unit_test(intx_masks_itself_and_comes_again_until_it_was_handled),
+		cmocka_unit_test(masking_one_vector_leaves_the_others),
+		cmocka_unit_test(a_reset_keeps_the_vectors),
+		cmocka_unit_test(files_of_vectors_do_not_block_and_end_with_them),
+		cmocka_unit_test(vectors_that_cannot_be_are_refused),
+		cmocka_unit_test(nothing_happens_to_a_device_that_is_well),
+	};
+
+	if (argc != 2) {
+		fprintf(stderr, "usage: %s SPEC\n", argv[0]);
+		return 2;
+	}
+	spec = argv[1];
+	log_capture();
+	return cmocka_run_group_tests_name("irq", tests, NULL, NULL);
+}
