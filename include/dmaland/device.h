@@ -31,10 +31,22 @@ extern "C" {
  *                call; false: it is revoked before dma_unmap_single() returns
  * @no_syscalls:  dma_map_*() fails rather than enter the kernel
  * @pool_debug:   pools of this device are in debug mode: see dmaland_pool_check()
+ * @container_fd: vfio: an open /dev/vfio/vfio; 0: it is opened
+ * @group_fd:     vfio: an open /dev/vfio/N, N being the device's group; 0: it is opened
+ * @device_fd:    vfio: the device, as VFIO_GROUP_GET_DEVICE_FD gives it; 0: the group is asked for it.
+ *                Wants @container_fd or @share_with, whose container its group must be in; @group_fd
+ *                may be left out then
  *
  * Those from copy_below to no_syscalls can be given in the spec too, where they win: `copy_below=N`, `unmap=lazy` or `unmap=strict`,
  * `lazy_count=N`, `lazy_ms=N`, `trusted=no`, `no_syscalls=yes`. Of devices that share a domain, the
  * first lazy one says how many wait and for how long.
+ *
+ * With open files a process drives a device that it could not open itself: one that may sends them
+ * over a Unix socket (examples/giver.c). The library uses copies of its own; the caller's stay open.
+ * A group that is in no container is put into the container, and taken out when the device is closed;
+ * a container without an IOMMU is given one, so both ways work. A container of several processes does not:
+ * each maps what it likes. With @group_fd or @device_fd the device is not looked for in sysfs, and with
+ * @device_fd its address is only its name in messages.
  *
  * Fill it with zeroes and set what matters; a NULL pointer means all zeroes.
  */
@@ -45,6 +57,7 @@ struct dmaland_options {
 	size_t copy_below;
 	unsigned int lazy_count, lazy_ms;
 	bool untrusted, lazy, no_syscalls, pool_debug;
+	int container_fd, group_fd, device_fd;
 };
 
 /**

@@ -31,8 +31,8 @@ static const struct backend *backend_named(const char *name)
 	return NULL;
 }
 
-/* The first backend that would work; the best one's reason when none would. */
-static const struct backend *backend_for_address(const char *address)
+/* The first backend that would work, untried where files were handed; the best one's reason when none would. */
+static const struct backend *backend_for_address(const char *address, bool files)
 {
 	const struct backend *best = NULL;
 
@@ -48,16 +48,28 @@ static const struct backend *backend_for_address(const char *address)
 			continue;
 		if (!best)
 			best = backends[i];
-		if (backends[i]->probe(address) == 0)
+		if (files ? backends[i]->takes_files : backends[i]->probe(address) == 0)
 			return backends[i];
 	}
 	best->probe(address);
 	return NULL;
 }
 
-const struct backend *backend_find(const struct spec *spec)
+const struct backend *backend_find(const struct spec *spec, const struct open_options *options)
 {
-	return spec->backend[0] ? backend_named(spec->backend) : backend_for_address(spec->address);
+	bool files = options->container_fd || options->group_fd || options->device_fd;
+	const struct backend *backend;
+
+	if (!spec->backend[0])
+		return backend_for_address(spec->address, files);
+	backend = backend_named(spec->backend);
+	if (!backend || !files || backend->takes_files)
+		return backend;
+	error_set(EINVAL,
+		  "%s takes no open files: options.container_fd, group_fd and device_fd are for "
+		  "vfio",
+		  backend->name);
+	return NULL;
 }
 
 /* ---- after fork, in the child ---- */

@@ -187,14 +187,19 @@ struct spec {
 /* The value of a key, or NULL. */
 const char *spec_get(const struct spec *spec, const char *key);
 
+/* What a spec does not say: of struct dmaland_options, what backends want to know. */
+struct open_options {
+	struct pci_function *share;	       /* join its domain; NULL: one of its own */
+	uint64_t memory_limit;		       /* of a new domain */
+	int container_fd, group_fd, device_fd; /* the caller's; 0: none */
+};
+
 struct backend {
 	const char *name;
+	bool takes_files; /* container_fd and its like; where it may not look for itself, too */
 
-	/*
-	 * Open the device, in a domain of its own or in that of share. memory_limit is for a new
-	 * domain. The function that comes back holds the domain: (*f)->domain.
-	 */
-	int (*open)(const struct spec *spec, struct pci_function *share, uint64_t memory_limit,
+	/* Open the device. The function that comes back holds the domain: (*f)->domain. */
+	int (*open)(const struct spec *spec, const struct open_options *options,
 		    struct pci_function **f);
 
 	/*
@@ -212,8 +217,11 @@ int error_forked(const char *name);
 
 extern const struct backend vfio_backend, qemu_backend, soft_backend;
 
-/* The backend that a spec asks for or that is best for its address; NULL with the error set. */
-const struct backend *backend_find(const struct spec *spec);
+/*
+ * The backend that a spec asks for or that is best for its address, and that takes the files that
+ * were handed; NULL with the error set.
+ */
+const struct backend *backend_find(const struct spec *spec, const struct open_options *options);
 
 /* All backends, best first, NULL at the end. */
 extern const struct backend *const backends[];

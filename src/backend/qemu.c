@@ -431,11 +431,11 @@ static int function_open(struct qemu_function *q, const struct qemu_model *model
 	return err;
 }
 
-static int qemu_open(const struct spec *spec, struct pci_function *share, uint64_t memory_limit,
+static int qemu_open(const struct spec *spec, const struct open_options *asked,
 		     struct pci_function **f)
 {
 	struct qemu_model model = {spec->address, spec_get(spec, "drive"), spec};
-	struct qemu_machine_options options = {.memory_limit = memory_limit};
+	struct qemu_machine_options options = {.memory_limit = asked->memory_limit};
 	struct qemu_function *q;
 	char label[64];
 	int err;
@@ -450,7 +450,8 @@ static int qemu_open(const struct spec *spec, struct pci_function *share, uint64
 	options.label = label;
 	err = options_parse(spec, &options, &q->timeout);
 	if (!err)
-		err = function_open(q, &model, &options, share ? share->domain : NULL);
+		err = function_open(q, &model, &options,
+				    asked->share ? asked->share->domain : NULL);
 	if (err) {
 		free(q);
 		return error_prefix("%s", label);

@@ -116,7 +116,7 @@ static struct soft_domain *domain_for(const struct spec *spec, struct pci_functi
 	return sd;
 }
 
-static int soft_open(const struct spec *spec, struct pci_function *share, uint64_t memory_limit,
+static int soft_open(const struct spec *spec, const struct open_options *options,
 		     struct pci_function **f)
 {
 	struct soft_function *sf;
@@ -130,7 +130,7 @@ static int soft_open(const struct spec *spec, struct pci_function *share, uint64
 	sf = soft_function_create();
 	if (!sf)
 		return -errno;
-	sd = domain_for(spec, share, memory_limit);
+	sd = domain_for(spec, options->share, options->memory_limit);
 	if (!sd) {
 		int code = errno;
 

@@ -202,16 +202,39 @@ static const struct pci_function_ops vfio_function_ops = {
 
 /* ---- opening ---- */
 
-static int device_open(struct vfio_function *vf, const char *address)
+/* The device's file, from its group or as it was handed to us. */
+static int device_file(struct vfio_function *vf, const struct open_options *options,
+		       const char *address)
+{
+	int fd;
+
+	if (options->device_fd)
+		return vfio_dup(options->device_fd, "device_fd");
+	fd = ioctl(vf->group->fd, VFIO_GROUP_GET_DEVICE_FD, address);
+	if (fd < 0 && errno == ENODEV && options->group_fd)
+		return error_set(ENODEV,
+				 "%s is not in the group of options.group_fd, or not bound to "
+				 "vfio-pci",
+				 address);
+	if (fd < 0)
+		return error_system("VFIO does not give %s", address);
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	return fd;
+}
+
+static int device_open(struct vfio_function *vf, const struct open_options *options,
+		       const char *address)
 {
 	struct vfio_device_info info = {.argsz = sizeof(info)};
 
-	vf->fd = ioctl(vf->group->fd, VFIO_GROUP_GET_DEVICE_FD, address);
+	vf->fd = device_file(vf, options, address);
 	if (vf->fd < 0)
-		return error_system("VFIO does not give %s", address);
-	fcntl(vf->fd, F_SETFD, FD_CLOEXEC);
-	if (ioctl(vf->fd, VFIO_DEVICE_GET_INFO, &info)) {
-		error_system("VFIO_DEVICE_GET_INFO of %s", address);
+		return -errno;
+	if (ioctl(vf->fd, VFIO_DEVICE_GET_INFO, &info) || !(info.flags & VFIO_DEVICE_FLAGS_PCI)) {
+		if (options->device_fd)
+			error_set(EINVAL, "options.device_fd is no PCI device of VFIO");
+		else
+			error_system("VFIO_DEVICE_GET_INFO of %s", address);
 		goto fail;
 	}
 	vf->can_reset = info.flags & VFIO_DEVICE_FLAGS_RESET;
@@ -223,14 +246,20 @@ fail:
 	return -errno;
 }
 
+static int address_check(const char *address)
+{
+	if (sysfs_is_pci_address(address))
+		return 0;
+	return error_set(EINVAL, "'%s' is not a PCI address: one looks like 0000:01:00.0", address);
+}
+
 static int vfio_probe(const char *address)
 {
 	char driver[64], path[32];
 	int group;
 
-	if (!sysfs_is_pci_address(address))
-		return error_set(EINVAL, "'%s' is not a PCI address: one looks like 0000:01:00.0",
-				 address);
+	if (address_check(address))
+		return -EINVAL;
 	if (!sysfs_device_exists(address))
 		return error_set(ENODEV, "there is no PCI device %s (dmaland info lists them)",
 				 address);
@@ -261,7 +290,20 @@ static int vfio_probe(const char *address)
 	return 0;
 }
 
-static int vfio_open(const struct spec *spec, struct pci_function *share, uint64_t memory_limit,
+static int options_check(const struct open_options *options)
+{
+	if (options->share && options->container_fd)
+		return error_set(EINVAL,
+				 "options.container_fd and share_with: the device joins the "
+				 "container of %s; leave one of them out",
+				 options->share->name);
+	if (options->device_fd && !options->container_fd && !options->share)
+		return error_set(EINVAL, "options.device_fd without container_fd: pass the "
+					 "container too that the device's group is in");
+	return 0;
+}
+
+static int vfio_open(const struct spec *spec, const struct open_options *options,
 		     struct pci_function **f)
 {
 	struct vfio_domain *vd = NULL;
@@ -270,16 +312,19 @@ static int vfio_open(const struct spec *spec, struct pci_function *share, uint64
 
 	if (spec->option_count)
 		return error_set(EINVAL, "vfio takes no option '%s'", spec->options[0].key);
-	err = vfio_probe(spec->address);
-	if (!err && share)
-		err = vfio_domain_of(share, &vd);
+	err = options_check(options);
+	if (!err) /* sysfs is not asked about what is open already */
+		err = options->group_fd || options->device_fd ? address_check(spec->address)
+							      : vfio_probe(spec->address);
+	if (!err && options->share)
+		err = vfio_domain_of(options->share, &vd);
 	if (err)
 		return err;
 	vf = calloc(1, sizeof(*vf));
 	if (!vf)
 		return error_set(ENOMEM, "no memory for a device");
 	if (!vd)
-		vd = vfio_domain_create(memory_limit, spec->address);
+		vd = vfio_domain_create(options, spec->address);
 	if (!vd) {
 		err = -errno;
 		goto free_function;
@@ -287,8 +332,9 @@ static int vfio_open(const struct spec *spec, struct pci_function *share, uint64
 	vf->f.ops = &vfio_function_ops;
 	vf->f.domain = &vd->domain;
 	snprintf(vf->f.name, sizeof(vf->f.name), "%.60s", spec->address);
-	vf->group = vfio_domain_join(vd, sysfs_iommu_group(spec->address), spec->address);
-	err = vf->group ? device_open(vf, spec->address) : -errno;
+	err = vfio_domain_join(vd, options, spec->address, &vf->group);
+	if (!err)
+		err = device_open(vf, options, spec->address);
 	if (!err) {
 		*f = &vf->f;
 		return 0;
@@ -302,6 +348,7 @@ free_function:
 
 const struct backend vfio_backend = {
 	.name = "vfio",
+	.takes_files = true,
 	.open = vfio_open,
 	.probe = vfio_probe,
 };

@@ -4,8 +4,12 @@
  *
  *   vfio_domain  = container (/dev/vfio/vfio): the address space; its mappings   vfio_domain.c
  *     vfio_group = /dev/vfio/N: devices that the IOMMU can't tell apart; held while any is open
+ *                                                                                vfio_group.c
  *       vfio_function = the device's file: regions by pread, pwrite and mmap     vfio.c
  *                       its interrupts and events                                vfio_irq.c
+ *
+ * Each of the three files may be handed to us open. A device whose own file is handed, and whose
+ * group's is not, has no vfio_group: in the kernel a device holds its group.
  *
  * The ioctls are those of linux/vfio.h; Documentation/driver-api/vfio.rst of the kernel says in
  * which order they go.
@@ -15,20 +19,25 @@
 
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
+#include <sys/types.h>
 
 #include "backend/backend.h"
 #include "backend/window.h"
 
 struct vfio_group {
 	struct vfio_group *next;
-	int number, fd;
+	char name[56]; /* in messages */
+	dev_t file;    /* which group it is: the number of its file */
+	int fd;
+	bool attached;		/* to the container, by us */
 	unsigned int functions; /* open devices of it */
 };
 
 struct vfio_domain {
 	struct domain domain;
 	int container;
-	bool has_iommu; /* VFIO_SET_IOMMU is done */
+	bool handed; /* the container was: groups may be in it already */
+	bool known;  /* what its IOMMU can do */
 	struct memory_window window;
 	struct vfio_group *groups;
 };
@@ -62,18 +71,25 @@ static inline struct vfio_domain *to_vfio_domain(struct domain *domain)
 	return (struct vfio_domain *)domain;
 }
 
-/* A container with no group yet, its memory near this device; NULL with the error set. */
-struct vfio_domain *vfio_domain_create(uint64_t memory_limit, const char *address);
+/* Our own copy of a file descriptor from this option, or -errno in words. */
+int vfio_dup(int fd, const char *option);
+
+/* A container with no device yet, its memory near this one; NULL with the error set. */
+struct vfio_domain *vfio_domain_create(const struct open_options *options, const char *address);
 
 /* The domain of a device that was opened by this backend. 0 or -EINVAL in words. */
 int vfio_domain_of(struct pci_function *share, struct vfio_domain **vd);
 
+/* Ask the kernel what the container's IOMMU can do, whenever a group joined; the domain's lock is held. */
+int vfio_domain_learn(struct vfio_domain *vd);
+
 /*
- * One device more, of this group, in the domain; NULL with the error set, the domain as it was. Each
- * vfio_domain_join(), also one that failed, wants a vfio_domain_leave(), with NULL for a group then;
- * the last ends the domain.
+ * One device more in the domain, with its group, or NULL where that is not ours. 0, or -errno in words, the
+ * domain as it was. Each vfio_domain_join(), also one that failed, wants a vfio_domain_leave(); the
+ * last ends the domain.
  */
-struct vfio_group *vfio_domain_join(struct vfio_domain *vd, int number, const char *address);
+int vfio_domain_join(struct vfio_domain *vd, const struct open_options *options,
+		     const char *address, struct vfio_group **group);
 void vfio_domain_leave(struct vfio_domain *vd, struct vfio_group *group);
 
 /* Close its files, in the child of a fork. */

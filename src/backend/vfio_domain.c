@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vfio_domain.c - containers of VFIO's type1 IOMMU: memory, usable addresses, groups
+ * vfio_domain.c - containers of VFIO's type1 IOMMU: memory and usable addresses
  */
 #include "backend/vfio.h"
 
@@ -64,6 +64,12 @@ static int explain_map(struct domain *domain, const struct chunk *chunk)
 			"raise /sys/module/vfio_iommu_type1/parameters/dma_entry_limit "
 			"before the device is opened",
 			domain->mappings, domain->mapping_limit);
+	if (code == EEXIST)
+		return error_set(
+			EEXIST,
+			"dma address 0x%llx is mapped already, and not by this device: its "
+			"container is used by somebody else too; give it one of its own",
+			(unsigned long long)chunk->dma);
 	if (code == EFAULT)
 		return error_set(
 			EFAULT,
@@ -323,7 +329,7 @@ static uint64_t unmappable_cut(const struct domain *domain, uint64_t last)
 }
 
 /* What the kernel says of the container's IOMMU, after the first group joined. */
-static int domain_learn(struct vfio_domain *vd)
+static int learn_first(struct vfio_domain *vd)
 {
 	struct domain *domain = &vd->domain;
 	struct vfio_iommu_type1_info *info = iommu_info(vd->container);
@@ -352,7 +358,7 @@ static int domain_learn(struct vfio_domain *vd)
 }
 
 /* A further group may bring holes of its own. */
-static int domain_learn_again(struct vfio_domain *vd)
+static int learn_again(struct vfio_domain *vd)
 {
 	struct domain *domain = &vd->domain;
 	struct vfio_iommu_type1_info *info = iommu_info(vd->container);
@@ -367,7 +373,35 @@ static int domain_learn_again(struct vfio_domain *vd)
 	return err;
 }
 
-struct vfio_domain *vfio_domain_create(uint64_t memory_limit, const char *address)
+int vfio_domain_learn(struct vfio_domain *vd)
+{
+	int err = vd->known ? learn_again(vd) : learn_first(vd);
+
+	vd->known |= !err;
+	return err;
+}
+
+static int container_open(int handed)
+{
+	int fd = handed ? vfio_dup(handed, "container_fd")
+			: open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		return handed ? -errno
+			      : error_system("cannot open /dev/vfio/vfio (is the module vfio "
+					     "loaded? modprobe vfio-pci)");
+	if (ioctl(fd, VFIO_GET_API_VERSION) == VFIO_API_VERSION &&
+	    ioctl(fd, VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU) > 0)
+		return fd;
+	close(fd);
+	if (handed)
+		return error_set(EINVAL, "options.container_fd is no VFIO container with a type1 "
+					 "IOMMU: open /dev/vfio/vfio for it");
+	return error_set(EOPNOTSUPP, "this kernel's VFIO has no type1v2 IOMMU: "
+				     "modprobe vfio_iommu_type1");
+}
+
+struct vfio_domain *vfio_domain_create(const struct open_options *options, const char *address)
 {
 	struct vfio_domain *vd = calloc(1, sizeof(*vd));
 
@@ -375,20 +409,12 @@ struct vfio_domain *vfio_domain_create(uint64_t memory_limit, const char *addres
 		error_set(ENOMEM, "no memory for a domain");
 		return NULL;
 	}
-	if (domain_init(&vd->domain, &vfio_domain_ops, memory_limit))
+	if (domain_init(&vd->domain, &vfio_domain_ops, options->memory_limit))
 		goto free_domain;
-	vd->container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
-	if (vd->container < 0) {
-		error_system("cannot open /dev/vfio/vfio (is the module vfio loaded? modprobe "
-			     "vfio-pci)");
+	vd->container = container_open(options->container_fd);
+	if (vd->container < 0)
 		goto fini;
-	}
-	if (ioctl(vd->container, VFIO_GET_API_VERSION) != VFIO_API_VERSION ||
-	    ioctl(vd->container, VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU) <= 0) {
-		error_set(EOPNOTSUPP, "this kernel's VFIO has no type1v2 IOMMU: "
-				      "modprobe vfio_iommu_type1");
-		goto close_container;
-	}
+	vd->handed = options->container_fd != 0;
 	if (window_open(&vd->window))
 		goto close_container;
 	window_prefer_node(&vd->window, numa_node_of_device(address));
@@ -407,122 +433,6 @@ free_domain:
 	return NULL;
 }
 
-/* ---- groups ---- */
-
-static int group_open(int number)
-{
-	char path[32], blockers[256];
-	struct vfio_group_status status = {.argsz = sizeof(status)};
-	int fd;
-
-	snprintf(path, sizeof(path), "/dev/vfio/%d", number);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0 && errno == EBUSY)
-		return error_set(EBUSY,
-				 "IOMMU group %d is in use by another process, or by this one "
-				 "(fuser -v %s shows which; options.share_with joins its domain)",
-				 number, path);
-	if (fd < 0 && (errno == EACCES || errno == EPERM))
-		return error_set(errno, "no permission to open %s: run as root, or chown it to %s",
-				 path, "the user that drives the device");
-	if (fd < 0)
-		return error_system("cannot open %s", path);
-	if (ioctl(fd, VFIO_GROUP_GET_STATUS, &status)) {
-		error_system("VFIO_GROUP_GET_STATUS of %s", path);
-		goto fail;
-	}
-	if (!(status.flags & VFIO_GROUP_FLAGS_VIABLE)) {
-		sysfs_group_blockers(number, blockers, sizeof(blockers));
-		error_set(
-			EPERM,
-			"IOMMU group %d is not viable: it also has %s; bind all of it to vfio-pci "
-			"or to no driver",
-			number, blockers[0] ? blockers : "a device with another driver");
-		goto fail;
-	}
-	return fd;
-fail:
-	close(fd);
-	return -errno;
-}
-
-static int explain_set_iommu(const char *address)
-{
-	if (errno == EPERM)
-		return error_set(EPERM,
-				 "%s: the platform has no interrupt remapping, which VFIO wants: "
-				 "intremap=on for the IOMMU, or "
-				 "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts",
-				 address);
-	return error_system("VFIO_SET_IOMMU for %s", address);
-}
-
-/* Put the group into the domain's container; the domain's lock is held. */
-static int group_attach(struct vfio_domain *vd, struct vfio_group *group, const char *address)
-{
-	int err;
-
-	if (ioctl(group->fd, VFIO_GROUP_SET_CONTAINER, &vd->container))
-		return error_system("%s cannot join the container of IOMMU group %d: its IOMMU or "
-				    "its reserved addresses do not go with what is mapped there; "
-				    "open it before memory is allocated, or without share_with",
-				    address, vd->groups ? vd->groups->number : group->number);
-	if (!vd->has_iommu) {
-		if (ioctl(vd->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU))
-			return explain_set_iommu(address);
-		err = domain_learn(vd);
-		vd->has_iommu = !err;
-		return err;
-	}
-	return domain_learn_again(vd);
-}
-
-/* The group of the domain with this number, opened if it isn't; the domain's lock is held. */
-static struct vfio_group *group_get(struct vfio_domain *vd, int number, const char *address)
-{
-	struct vfio_group *group;
-
-	for (group = vd->groups; group; group = group->next)
-		if (group->number == number) {
-			group->functions++;
-			return group;
-		}
-	group = calloc(1, sizeof(*group));
-	if (!group) {
-		error_set(ENOMEM, "no memory for an IOMMU group");
-		return NULL;
-	}
-	group->number = number;
-	group->functions = 1;
-	group->fd = group_open(number);
-	if (group->fd < 0)
-		goto free_group;
-	if (group_attach(vd, group, address))
-		goto close_group;
-	group->next = vd->groups;
-	vd->groups = group;
-	return group;
-
-close_group:
-	close(group->fd);
-free_group:
-	free(group);
-	return NULL;
-}
-
-static void group_put(struct vfio_domain *vd, struct vfio_group *group)
-{
-	struct vfio_group **link = &vd->groups;
-
-	if (--group->functions)
-		return;
-	while (*link != group)
-		link = &(*link)->next;
-	*link = group->next;
-	close(group->fd);
-	free(group);
-}
-
 int vfio_domain_of(struct pci_function *share, struct vfio_domain **vd)
 {
 	if (share->domain->ops != &vfio_domain_ops)
@@ -532,41 +442,4 @@ int vfio_domain_of(struct pci_function *share, struct vfio_domain **vd)
 				 share->name);
 	*vd = to_vfio_domain(share->domain);
 	return 0;
-}
-
-struct vfio_group *vfio_domain_join(struct vfio_domain *vd, int number, const char *address)
-{
-	struct vfio_group *group;
-
-	pthread_mutex_lock(&vd->domain.lock);
-	vd->domain.devices++;
-	group = group_get(vd, number, address);
-	pthread_mutex_unlock(&vd->domain.lock);
-	return group;
-}
-
-void vfio_domain_leave(struct vfio_domain *vd, struct vfio_group *group)
-{
-	unsigned int left;
-
-	pthread_mutex_lock(&vd->domain.lock);
-	if (group)
-		group_put(vd, group);
-	left = --vd->domain.devices;
-	pthread_mutex_unlock(&vd->domain.lock);
-	if (!left)
-		vfio_domain_destroy(&vd->domain);
-}
-
-/* Called for each function of the domain. */
-void vfio_domain_disown(struct vfio_domain *vd)
-{
-	for (struct vfio_group *group = vd->groups; group; group = group->next)
-		if (group->fd >= 0) {
-			close(group->fd);
-			group->fd = -1;
-		}
-	if (vd->container >= 0)
-		close(vd->container);
-	vd->container = -1;
 }

@@ -221,6 +221,7 @@ struct dmaland_device *dmaland_open(const char *text, const struct dmaland_optio
 {
 	struct dmaland_options options;
 	struct streaming_options streaming;
+	struct open_options wanted;
 	const struct backend *backend;
 	struct dmaland_device *dev;
 	struct spec spec;
@@ -236,11 +237,15 @@ struct dmaland_device *dmaland_open(const char *text, const struct dmaland_optio
 		goto free_spec;
 	}
 	dev->pool_debug = options.pool_debug;
-	backend = backend_find(&spec);
-	if (!backend)
-		goto free_device;
-	if (backend->open(&spec, options.share_with ? options.share_with->function : NULL,
-			  options.memory_limit, &dev->function))
+	wanted = (struct open_options){
+		.share = options.share_with ? options.share_with->function : NULL,
+		.memory_limit = options.memory_limit,
+		.container_fd = options.container_fd,
+		.group_fd = options.group_fd,
+		.device_fd = options.device_fd,
+	};
+	backend = backend_find(&spec, &wanted);
+	if (!backend || backend->open(&spec, &wanted, &dev->function))
 		goto free_device;
 	if (device_init(dev, &streaming))
 		goto close_function;

@@ -2,6 +2,7 @@
 /*
  * faults.c - the n-th system call or allocation fails, for every n: ./faults SPEC
  *
+ * With the spec of a VFIO device also: it is opened from files that are open already.
  * The linker's --wrap leads the library's calls through the functions below. A run opens a drive, or
  * the engine of soft:, allocates, writes, reads, compares and closes. Whatever fails, the run ends with a sentence or
  * succeeds all the same, and nothing is left: no file descriptor, no process, no memory.
@@ -11,15 +12,18 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/vfio.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <dmaland/nvme.h>
 #include <dmaland/soft.h>
+#include "backend/sysfs.h"
 #include "device/device.h"
 
 static const char *spec;
@@ -71,6 +75,8 @@ WRAP(int, pthread_create,
      (thread, attributes, f, p), EAGAIN, EAGAIN)
 WRAP(int, pthread_mutex_init, (pthread_mutex_t * m, const pthread_mutexattr_t *a), (m, a), ENOMEM,
      ENOMEM)
+
+WRAP(int, fcntl64, (int fd, int command, int argument), (fd, command, argument), EMFILE, -1)
 
 int __real_open64(const char *path, int flags, ...);
 int __wrap_open64(const char *path, int flags, ...);
@@ -207,6 +213,41 @@ static int run_all(void)
 	return failed;
 }
 
+/* ---- files of VFIO that are open already ---- */
+
+static struct dmaland_options handed = {.size = sizeof(handed)};
+static int group;
+
+/* Each time into a container and out of it; a device that is held keeps it there. */
+static int open_handed(void)
+{
+	struct dmaland_device *dev = dmaland_open(spec, &handed);
+	int failed = dev ? 0 : -1;
+
+	dmaland_close(dev);
+	__real_ioctl(group, VFIO_GROUP_UNSET_CONTAINER, NULL);
+	return failed;
+}
+
+static void files_open(const char *address)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/dev/vfio/%d", sysfs_iommu_group(address));
+	group = open(path, O_RDWR | O_CLOEXEC);
+	handed.container_fd = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
+	assert_true(group > 0 && handed.container_fd > 0);
+}
+
+static int device_file(const char *address)
+{
+	assert_int_equal(ioctl(group, VFIO_GROUP_SET_CONTAINER, &handed.container_fd), 0);
+	assert_int_equal(ioctl(handed.container_fd, VFIO_SET_IOMMU, (void *)VFIO_TYPE1v2_IOMMU), 0);
+	return ioctl(group, VFIO_GROUP_GET_DEVICE_FD, (void *)address);
+}
+
+/* ---- */
+
 static size_t count_entries(const char *path)
 {
 	size_t n = 0;
@@ -230,14 +271,14 @@ static size_t address_space_mib(void)
 	return pages * (size_t)sysconf(_SC_PAGESIZE) >> 20;
 }
 
-static void whatever_fails_nothing_is_left_and_it_is_told(void **state)
+/* How many of the calls are needed. */
+static int fail_each(int (*run)(void))
 {
 	size_t fds, tasks, mib;
 	int n, refused = 0;
 
-	(void)state;
 	atomic_store(&countdown, -1);
-	if (run_all())
+	if (run())
 		fail_msg("%s", dmaland_last_error());
 	fds = count_entries("/proc/self/fd");
 	tasks = count_entries("/proc/self/task");
@@ -248,7 +289,7 @@ static void whatever_fails_nothing_is_left_and_it_is_told(void **state)
 		dmaland_set_error(1, "%s", "");
 		log_clear();
 		atomic_store(&countdown, n);
-		failed = run_all();
+		failed = run();
 		if (atomic_exchange(&countdown, -1) > 0) {
 			if (failed)
 				fail_msg("without a fault: %s", dmaland_last_error());
@@ -267,7 +308,30 @@ static void whatever_fails_nothing_is_left_and_it_is_told(void **state)
 			fail_msg("call %d leaks addresses (%s)", n, dmaland_last_error());
 	}
 	print_message("# %d calls, %d of them needed\n", n - 1, refused);
-	assert_true(refused > 20);
+	return refused;
+}
+
+static void whatever_fails_nothing_is_left_and_it_is_told(void **state)
+{
+	(void)state;
+	assert_true(fail_each(run_all) > 20);
+}
+
+static void so_it_is_with_files_that_are_open_already(void **state)
+{
+	const char *address = spec + strlen("vfio:");
+
+	(void)state;
+	files_open(address);
+	handed.group_fd = group;
+	assert_true(fail_each(open_handed) > 15);
+	handed.group_fd = 0;
+	handed.device_fd = device_file(address);
+	assert_true(handed.device_fd > 0);
+	assert_true(fail_each(open_handed) > 10);
+	close(handed.device_fd);
+	close(group);
+	close(handed.container_fd);
 }
 
 int main(int argc, char **argv)
@@ -275,6 +339,10 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(whatever_fails_nothing_is_left_and_it_is_told),
 	};
+	const struct CMUnitTest of_vfio[] = {
+		cmocka_unit_test(so_it_is_with_files_that_are_open_already),
+	};
+	int failed;
 
 	if (argc != 2) {
 		fprintf(stderr, "usage: %s SPEC\n", argv[0]);
@@ -284,5 +352,8 @@ int main(int argc, char **argv)
 	process = getpid();
 	atomic_store(&countdown, -1);
 	log_capture();
-	return cmocka_run_group_tests_name("faults", tests, NULL, NULL);
+	failed = cmocka_run_group_tests_name("faults", tests, NULL, NULL);
+	if (strncmp(spec, "vfio:", strlen("vfio:")) == 0)
+		failed += cmocka_run_group_tests_name("faults of files", of_vfio, NULL, NULL);
+	return failed;
 }

@@ -89,6 +89,23 @@ a_file_goes_to_the_drive_as_it_lies() { writes "38 mapped where they lie, 1 in D
 
 a_file_that_is_refused_is_read() { writes "0 mapped where they lie, 39 in DMA memory, 0 copied" ,no_syscalls=yes; }
 
+# As examples/giver.c has it: nobody reads the drive's first block, as often as it asks for it, and another may not ask.
+nobody_reads_a_drive_that_root_gave() {
+	local pid status=0
+	dmaland nvme write "vfio:$nvme" -c 1 "$TMPDIR/ours" || return
+	"$build/examples/giver" "$TMPDIR/socket" 65534 "$nvme" &
+	pid=$!
+	until [ -S "$TMPDIR/socket" ] && [ "$(stat -c %u "$TMPDIR/socket")" = 65534 ]; do
+		kill -0 "$pid" && sleep 0.02 || return
+	done
+	for _ in 1 2 3; do
+		as_nobody "$build/examples/taker" "$TMPDIR/socket" | cmp - <(head -c 512 "$TMPDIR/ours") || status=1
+	done
+	! setpriv --reuid=1 --regid=1 --clear-groups "$build/examples/taker" "$TMPDIR/socket" || status=1
+	kill "$pid"
+	return "$status"
+}
+
 # A filesystem on the kernel's drive, at $TMPDIR/disk.
 disk_mount() {
 	modprobe -d "$DMALAND_MODULES" ext4 && bind "$nvme" nvme && mkdir "$TMPDIR/disk" &&
@@ -110,7 +127,7 @@ device)
 	program "$build/tests/device/vfio_mappings" "vfio:$nvme" "vfio:$edu"
 	;;
 machine)
-	echo "1..4"
+	echo "1..5"
 	program "$build/tests/device/refusals" bound "$nvme"
 	program tests/vm/bind.sh machine "$build"
 	check kernel_reads_what_we_wrote kernel_reads_what_we_wrote
@@ -121,6 +138,9 @@ machine)
 	disk_mount && bind "$edu" vfio-pci || exit 1
 	program "$build/tests/device/vfio_mappings" "vfio:$edu" "vfio:$edu" "$TMPDIR/disk/file"
 	umount "$TMPDIR/disk" && bind "$nvme" vfio-pci || exit 1
+	program "$build/tests/device/handed" "$nvme" "$edu"
+	check nobody_reads_a_drive_that_root_gave nobody_reads_a_drive_that_root_gave
+	chmod 755 /dev/vfio
 	program as_nobody "$build/tests/device/refusals" no-permission "$nvme"
 	chown 65534 "$(group_file "$nvme")"
 	(ulimit -l 8192 && as_nobody "$build/tests/device/refusals" memlock "$nvme") || failed=1
