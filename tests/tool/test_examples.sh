@@ -1,0 +1,59 @@
+#!/bin/bash
+# test_examples.sh BUILD [PAGE...]: the programs in manual pages, README.md and docs/*.md are compiled as they stand there, and
+# run; prints TAP. What an example has to be stands at the top of docs/man/meson.build.
+
+# shellcheck disable=SC2317 # check calls what it is given
+set -uo pipefail
+build=$(cd "$1" && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+count=0 failed=0
+shift
+
+# example FILE: the first block of code under EXAMPLE of a manual page, or the first C block of a Markdown file
+example() {
+	case $1 in
+	*.scd) awk '/^# /{on = $2 == "EXAMPLE" || $2 == "EXAMPLES"; next} /^```/{if (!on) next; if (code) exit; code = 1; next} code && on' "$1" |
+		sed 's/\\\(.\)/\1/g' ;; # a backslash is written twice there
+	*) awk '/^```c$/{code = 1; next} /^```/{if (code) exit} code' "$1" ;;
+	esac
+}
+
+# works FILE
+works() {
+	local words program=$work/program
+	example "$1" >"$work/program.c"
+	[ -s "$work/program.c" ] || { echo "no example in it" && return 1; }
+	cc -std=gnu11 -O1 -Wall -Wextra -Werror -I"$root/include" "$work/program.c" -o "$program" \
+		-L"$build/src" -L"$build/drivers/nvme" -ldmaland -ldmaland-nvme -pthread \
+		-Wl,-rpath,"$build/src:$build/drivers/nvme" || return
+	rm -rf "$work/here" && mkdir "$work/here" && truncate -s 64M "$work/here/disk.img" || return
+	(cd "$work/here" && timeout 60 "$program") >"$work/output" || { cat "$work/output" && return 1; }
+	words=$(sed -n 's|.*/\* prints: \(.*\) \*/.*|\1|p' "$work/program.c")
+	cat "$work/output"
+	[ -z "$words" ] || grep -qF -- "$words" "$work/output"
+}
+
+# check NAME COMMAND...
+check() {
+	local name=$1
+	count=$((count + 1))
+	shift
+	if "$@" >"$work/log" 2>&1; then
+		echo "ok $count - $name"
+	else
+		echo "not ok $count - $name"
+		sed 's/^/# /' "$work/log"
+		failed=1
+	fi
+}
+
+pages=("${@/#/$root/docs/man/}")
+pages=("${pages[@]/%/.3.scd}")
+[ $# != 0 ] || pages=("$root"/docs/man/*.3.scd "$root/README.md")
+echo "1..${#pages[@]}"
+for page in "${pages[@]}"; do
+	check "the example in ${page#"$root/"} works" works "$page"
+done
+exit $failed
