@@ -8,8 +8,9 @@
 #   shared      booted with two drives in one group
 #   numa        booted with --numa
 #   demo FILE   the demo's second act
+#   bench-nvme  BUILD is the program bench-nvme, its arguments follow: the drive for the kernel's driver, then for ours
 #
-# Prints TAP, the programs' own and its own; but for the demo.
+# Prints TAP, the programs' own and its own; but for the last two.
 
 # shellcheck disable=SC2317 # check and program call what they are given
 set -uo pipefail
@@ -166,6 +167,12 @@ demo)
 	cmp "$TMPDIR/copy" "$3" || exit 1
 	bind "$nvme" nvme || exit 1
 	echo "$(uname -r), $(head -c "$(stat -c %s "$3")" "$(kernel_drive)" | sha256sum | cut -d ' ' -f 1)"
+	;;
+bench-nvme)
+	echo 1 >/sys/module/nvme/parameters/poll_queues && bind "$nvme" nvme || exit 1
+	"$build" --drive "$(kernel_drive)" "${@:3}" || exit 1
+	bind "$nvme" vfio-pci || exit 1
+	"$build" --drive "vfio:$nvme" "${@:3}" || exit 1
 	;;
 esac
 exit $failed

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/* drive_ours.c - libdmaland-nvme, polled */
+#include "drive.h"
+
+#include <stdlib.h>
+
+#include <dmaland/dmaland.h>
+#include <dmaland/nvme.h>
+#include "bench.h"
+
+struct ours {
+	struct dmaland_device *dev;
+	struct dmaland_nvme *ctrl;
+	struct dmaland_nvme_queue *queue;
+	char *registered;
+	uint32_t block_size;
+	struct dmaland_nvme_request requests[DRIVE_DEPTH];
+	struct iovec segments[DRIVE_DEPTH];
+};
+
+static void ours_done(struct dmaland_nvme_request *request, int status)
+{
+	(void)request;
+	if (status)
+		bench_fail("a request failed: %s", dmaland_nvme_status_text(status));
+}
+
+static struct ours *ours_new(const char *spec)
+{
+	struct ours *ours = calloc(1, sizeof(*ours));
+	struct dmaland_nvme_namespace ns;
+
+	if (!ours)
+		bench_fail("no memory");
+	ours->dev = dmaland_open(spec, NULL);
+	if (ours->dev)
+		ours->ctrl = dmaland_nvme_open(ours->dev, NULL);
+	if (ours->ctrl)
+		ours->queue = dmaland_nvme_queue_create(ours->ctrl, DRIVE_DEPTH, 0);
+	if (!ours->queue || dmaland_nvme_get_namespace(ours->ctrl, 1, &ns))
+		bench_fail("%s", dmaland_last_error());
+	ours->block_size = ns.block_size;
+	for (size_t i = 0; i < DRIVE_DEPTH; i++)
+		ours->requests[i] = (struct dmaland_nvme_request){.nsid = ns.nsid,
+								  .iov = &ours->segments[i],
+								  .iov_count = 1,
+								  .done = ours_done};
+	return ours;
+}
+
+static void *ours_open_plain(const char *spec, char *buffers)
+{
+	(void)buffers;
+	return ours_new(spec);
+}
+
+static void *ours_open(const char *spec, char *buffers)
+{
+	struct ours *ours = ours_new(spec);
+
+	if (dmaland_register(ours->dev, buffers, DRIVE_ALL_BYTES))
+		bench_fail("%s", dmaland_last_error());
+	ours->registered = buffers;
+	return ours;
+}
+
+static void ours_close(void *contestant)
+{
+	struct ours *ours = contestant;
+
+	dmaland_nvme_close(ours->ctrl);
+	if (ours->registered)
+		dmaland_unregister(ours->dev, ours->registered);
+	dmaland_close(ours->dev);
+	free(ours);
+}
+
+static void ours_submit(void *contestant, const struct drive_io *ios, unsigned int count)
+{
+	struct ours *ours = contestant;
+
+	for (unsigned int i = 0; i < count; i++) {
+		struct dmaland_nvme_request *request = &ours->requests[i];
+
+		ours->segments[i].iov_base = ios[i].data;
+		ours->segments[i].iov_len = ios[i].bytes;
+		request->opcode = ios[i].write ? DMALAND_NVME_WRITE : DMALAND_NVME_READ;
+		request->block = ios[i].offset / ours->block_size;
+		request->blocks = ios[i].bytes / ours->block_size;
+		if (dmaland_nvme_submit(ours->queue, request))
+			bench_fail("%s", dmaland_last_error());
+	}
+}
+
+static unsigned int ours_reap(void *contestant, unsigned int count)
+{
+	struct ours *ours = contestant;
+
+	(void)count;
+	return dmaland_nvme_poll(ours->queue);
+}
+
+const struct contestant drive_ours = {
+	.row = "ours",
+	.open = ours_open,
+	.close = ours_close,
+	.submit = ours_submit,
+	.reap = ours_reap,
+};
+
+const struct contestant drive_ours_plain = {
+	.row = "ours_plain",
+	.open = ours_open_plain,
+	.close = ours_close,
+	.submit = ours_submit,
+	.reap = ours_reap,
+};

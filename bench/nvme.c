@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bench-nvme: what a request to a drive costs, beside the kernel's driver through io_uring
+ *
+ * Measured in the VM, the same drive and the same boot for all; how, nvme_probe.h says. Rows of the JSON;
+ * LOAD is randread, randwrite, read (sequential) or write, bytes, and depth: randread.4096.qd32.
+ *
+ *   instructions_per_io.WHO.LOAD  of program and kernel together. WHO:
+ *       ours          polled; memory of dmaland_register()
+ *       ours_plain    polled; any memory: copied, or mapped for each request
+ *       io_uring      polled (IOPOLL), buffers and files registered
+ *       io_uring_irq  by interrupt, else the same
+ *   vs_io_uring.LOAD              io_uring's over ours
+ *   syscalls_per_io.WHO.LOAD      by the kernel's count
+ *   hidden.WHO                    instructions that the delays of a round hid; none is to be expected
+ *   pt.*                          the same, booted with iommu=pt: the kernel's driver then maps nothing, and its
+ *                                 drive can reach all memory; ours is confined as before
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench.h"
+#include "nvme_probe.h"
+#include "report.h"
+#include "vm.h"
+
+#define ROUNDS	     "15"
+#define ROUNDS_QUICK "5"
+
+static const char *const contestants[] = {"ours", "ours_plain", "io_uring", "io_uring_irq"};
+
+#define CONTESTANTS (sizeof(contestants) / sizeof(contestants[0]))
+
+/* Two ways to boot. */
+static const struct boot {
+	const char *prefix, *append, *title; /* title: in front of the kernel's release */
+} boots[] = {
+	{"", "", "Linux "},
+	{"pt.", "iommu=pt", "iommu=pt "},
+};
+
+#define BOOTS (sizeof(boots) / sizeof(boots[0]))
+
+struct nvme_bench {
+	struct bench_options options;
+	struct report report;
+	bool vm;	  /* could be had */
+	char release[32]; /* of its kernel */
+};
+
+/* ---- measuring ---- */
+
+static void row_take(struct nvme_bench *b, const struct boot *boot, const char *answer,
+		     const char *unit, const char *name)
+{
+	if (bench_wants(&b->options, "%s%s", boot->prefix, name))
+		report_add(&b->report, vm_row(answer, name), unit, "%s%s", boot->prefix, name);
+}
+
+static void contestant_take(struct nvme_bench *b, const struct boot *boot, const char *answer,
+			    const char *who)
+{
+	char name[64];
+
+	for (size_t i = 0; i < NVME_LOADS; i++) {
+		snprintf(name, sizeof(name), "instructions_per_io.%s.%s", who, nvme_loads[i].row);
+		row_take(b, boot, answer, "instructions", name);
+	}
+	for (size_t i = 0; i < NVME_LOADS; i++) {
+		snprintf(name, sizeof(name), "syscalls_per_io.%s.%s", who, nvme_loads[i].row);
+		row_take(b, boot, answer, "calls", name);
+	}
+	snprintf(name, sizeof(name), "hidden.%s", who);
+	row_take(b, boot, answer, "instructions", name);
+}
+
+static double answer_value(const char *answer, const char *who, const struct nvme_load *load)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "instructions_per_io.%s.%s", who, load->row);
+	return vm_row(answer, name);
+}
+
+static void answer_word(const char *answer, const char *key, char *word, size_t size)
+{
+	const char *at = strstr(answer, key);
+
+	if (at)
+		at += strlen(key) + 1;
+	snprintf(word, size, "%.*s", at ? (int)strcspn(at, "\n") : 0, at ? at : "");
+}
+
+static bool boot_wanted(const struct bench_options *o, const struct boot *boot)
+{
+	size_t length = strlen(boot->prefix);
+
+	if (!o->only)
+		return !(o->quick && length);
+	return length ? strncmp(o->only, boot->prefix, length) == 0
+		      : strncmp(o->only, "pt.", 3) != 0;
+}
+
+static void boot_measure(struct nvme_bench *b, const struct boot *boot, const char *vm_sh)
+{
+	static char answer[32768];
+	char guest_sh[4096];
+	const char *options[] = {"--timeout", "500",	"--append",   boot->append,
+				 "--",	      guest_sh, "bench-nvme", NULL};
+	const char *arguments[] = {b->options.quick ? ROUNDS_QUICK : ROUNDS, NULL};
+	const char *slash = strrchr(vm_sh, '/');
+
+	snprintf(guest_sh, sizeof(guest_sh), "%.*sguest.sh", slash ? (int)(slash + 1 - vm_sh) : 0,
+		 vm_sh);
+	if (!vm_run(vm_sh, options, arguments, answer, sizeof(answer)))
+		return;
+	b->vm = true;
+	answer_word(answer, "linux:", b->release, sizeof(b->release));
+	for (size_t i = 0; i < CONTESTANTS; i++)
+		contestant_take(b, boot, answer, contestants[i]);
+	for (size_t i = 0; i < NVME_LOADS; i++)
+		if (bench_wants(&b->options, "%svs_io_uring.%s", boot->prefix, nvme_loads[i].row))
+			report_add(&b->report,
+				   answer_value(answer, "io_uring", &nvme_loads[i]) /
+					   answer_value(answer, "ours", &nvme_loads[i]),
+				   "x", "%svs_io_uring.%s", boot->prefix, nvme_loads[i].row);
+}
+
+static void measure(struct nvme_bench *b)
+{
+	const char *vm_sh = getenv("DMALAND_BENCH_VM");
+	bool show = !b->options.json && isatty(STDERR_FILENO);
+
+	if (show)
+		fputs("measuring, a minute or so\r", stderr);
+	for (size_t i = 0; vm_sh && i < BOOTS; i++)
+		if (boot_wanted(&b->options, &boots[i]))
+			boot_measure(b, &boots[i], vm_sh);
+	if (show)
+		fprintf(stderr, "%*s\r", 40, "");
+}
+
+/* ---- tables ---- */
+
+static double row_value(const struct nvme_bench *b, const struct boot *boot, const char *what,
+			const char *who, const struct nvme_load *load)
+{
+	char row[80];
+
+	snprintf(row, sizeof(row), "%s%s.%s.%s", boot->prefix, what, who, load->row);
+	for (size_t i = 0; i < b->report.count; i++)
+		if (strcmp(b->report.rows[i].name, row) == 0)
+			return b->report.rows[i].value;
+	return NAN;
+}
+
+static const char *load_title(const struct nvme_load *load, char *title, size_t size)
+{
+	snprintf(title, size, "%s %s, %u KiB, depth %u", load->random ? "random" : "sequential",
+		 load->write ? "writes" : "reads", load->bytes / 1024, load->depth);
+	return title;
+}
+
+/* What stands in a load's line; false when none of it was measured. */
+static bool line_cells(const struct nvme_bench *b, const struct boot *boot,
+		       const struct nvme_load *load, char text[CONTESTANTS][32], const char **cells)
+{
+	double ours = row_value(b, boot, "instructions_per_io", "ours", load);
+	bool any = false;
+
+	for (size_t i = 0; i < CONTESTANTS; i++) {
+		double value = row_value(b, boot, "instructions_per_io", contestants[i], load);
+		bool theirs = strncmp(contestants[i], "ours", 4) != 0;
+
+		cells[i] = isnan(value) ? NULL : text[i];
+		any |= !isnan(value);
+		if (theirs && !isnan(ours))
+			snprintf(text[i], sizeof(text[i]), "%.0f %6.1fx", value, value / ours);
+		else
+			snprintf(text[i], sizeof(text[i]), "%.0f", value);
+	}
+	return any;
+}
+
+static void boot_print(const struct nvme_bench *b, const struct boot *boot)
+{
+	static const char *const headings[] = {"dmaland", "plain memory", "io_uring, polled",
+					       "io_uring, interrupts"};
+	char text[CONTESTANTS][32], title[64];
+	const char *cells[CONTESTANTS];
+	struct table table;
+	bool any = false;
+
+	for (size_t i = 0; i < NVME_LOADS; i++) {
+		if (!line_cells(b, boot, &nvme_loads[i], text, cells))
+			continue;
+		if (!any) {
+			snprintf(title, sizeof(title), "%s%s", boot->title, b->release);
+			putchar('\n');
+			table_begin(&table, title, headings, CONTESTANTS);
+		}
+		any = true;
+		table_row(&table, load_title(&nvme_loads[i], title, sizeof(title)), cells);
+	}
+}
+
+static void notes_print(const struct nvme_bench *b)
+{
+	puts("\nthe VM's clock counts instructions of kernel and program alike; waiting, caches "
+	     "and "
+	     "what a device register costs do not show");
+	puts("a depth's requests are submitted together, and reaped together once all have "
+	     "completed; "
+	     "where fewer complete at a time, one costs up to what it does at depth 1");
+	puts("io_uring: O_DIRECT; file, buffers and ring registered. Polled: IOPOLL, on a poll "
+	     "queue. "
+	     "In sequence, the kernel merges the 4 KiB requests of a batch");
+	puts("dmaland: polled; memory registered, and no system calls. Plain memory: 4 KiB are "
+	     "copied, "
+	     "64 KiB mapped for each request by 2 or 3 system calls");
+	puts("iommu=pt: the kernel's driver maps nothing, and its drive reaches all memory; "
+	     "dmaland's is confined in both");
+#ifndef BENCH_IO_URING
+	puts("left out: io_uring (liburing-dev is not installed)");
+#endif
+	if (!b->vm)
+		puts("left out: the VM (./run bench nvme boots it, where it has a kernel)");
+}
+
+static void tables_print(const struct nvme_bench *b)
+{
+	puts("requests to an NVMe drive, instructions for each: smaller is better; x: over "
+	     "dmaland's");
+	report_print_machine();
+	for (size_t i = 0; i < BOOTS; i++)
+		boot_print(b, &boots[i]);
+	notes_print(b);
+}
+
+int main(int argc, char **argv)
+{
+	static struct nvme_bench b;
+	int status = nvme_probe_answer(argc, argv);
+
+	if (status >= 0)
+		return status;
+	status = bench_options_read(&b.options, argc, argv,
+				    "Measures requests to an NVMe drive, beside io_uring.");
+	if (status >= 0)
+		return status;
+	b.report.bench = "nvme";
+	measure(&b);
+	if (b.options.only && b.report.count == 0)
+		bench_fail("no row that can be measured here begins with '%s'", b.options.only);
+	if (b.options.json)
+		report_print_json(&b.report);
+	else
+		tables_print(&b);
+	return 0;
+}
