@@ -1,6 +1,7 @@
 #!/bin/bash
-# test_examples.sh BUILD [PAGE...]: the programs in manual pages, README.md and docs/*.md are compiled as they stand there, and
-# run; prints TAP. What an example has to be stands at the top of docs/man/meson.build.
+# test_examples.sh BUILD [PAGE...]: the programs in manual pages and in Markdown are compiled as they stand there, and run; then
+# those of examples/. Prints TAP. What a page's example has to be stands at the top of docs/man/meson.build; what one in Markdown
+# prints has to stand there too.
 
 # shellcheck disable=SC2317 # check calls what it is given
 set -uo pipefail
@@ -32,7 +33,25 @@ works() {
 	(cd "$work/here" && timeout 60 "$program") >"$work/output" || { cat "$work/output" && return 1; }
 	words=$(sed -n 's|.*/\* prints: \(.*\) \*/.*|\1|p' "$work/program.c")
 	cat "$work/output"
-	[ -z "$words" ] || grep -qF -- "$words" "$work/output"
+	case $1 in
+	*.scd) [ -z "$words" ] || grep -qF -- "$words" "$work/output" ;;
+	*) [ -s "$work/output" ] && grep -qxF -f "$work/output" "$1" ;;
+	esac
+}
+
+# refused WORDS COMMAND...
+refused() { ! "${@:2}" >"$work/output" 2>&1 && grep -F -- "$1" "$work/output"; }
+
+edu_works() {
+	"$build/examples/edu" | tee "$work/output" && grep -qxF -f "$work/output" "$root/README.md" || return
+	refused 'soft: is no edu' "$build/examples/edu" soft:
+}
+
+nvme_read_works() {
+	local image=$work/image
+	head -c 64K /dev/urandom >"$image"
+	"$build/examples/nvme_read" "qemu:nvme,drive=$image" 3 | cmp - <(tail -c +1537 "$image" | head -c 512) || return
+	refused 'namespace 1 has 128' "$build/examples/nvme_read" "qemu:nvme,drive=$image" 128
 }
 
 # check NAME COMMAND...
@@ -51,8 +70,14 @@ check() {
 
 pages=("${@/#/$root/docs/man/}")
 pages=("${pages[@]/%/.3.scd}")
-[ $# != 0 ] || pages=("$root"/docs/man/*.3.scd "$root/README.md")
-echo "1..${#pages[@]}"
+if [ $# = 0 ]; then
+	echo "1..$((2 + $(find "$root"/docs/man/*.3.scd "$root/README.md" | wc -l)))"
+	check "examples/edu carries a text" edu_works
+	check "examples/nvme_read reads a block" nvme_read_works
+	pages=("$root"/docs/man/*.3.scd "$root/README.md")
+else
+	echo "1..$#"
+fi
 for page in "${pages[@]}"; do
 	check "the example in ${page#"$root/"} works" works "$page"
 done
