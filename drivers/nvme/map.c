@@ -310,14 +310,13 @@ int nvme_map_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod, cons
 		  struct nvme_position *at)
 {
 	struct nvme_position start = *at;
-	uintptr_t address;
+	size_t piece = piece_at(iov, &start);
+	uintptr_t address = (uintptr_t)address_at(iov, &start);
 	int code;
 
-	piece_at(iov, &start);
-	address = (uintptr_t)address_at(iov, &start);
 	iod->start = start;
 	if ((address & 3) == 0 && iod->bytes <= pools->max_run - offset_in_page(pools, address) &&
-	    contiguous(iov, start, iod->bytes) == iod->bytes)
+	    (iod->bytes <= piece || contiguous(iov, start, iod->bytes) == iod->bytes))
 		code = map_single(pools, iod, address_at(iov, &start));
 	else
 		code = map_scattered(pools, iod, iov);

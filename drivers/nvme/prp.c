@@ -139,7 +139,7 @@ static struct prp_writer start_writing(const struct nvme_prp_pools *pools,
 }
 
 /* The last place of a list is for the address of the next, unless the stream ends there. */
-static void write_entry(struct prp_writer *writer, dma_addr_t dma)
+static inline void write_entry(struct prp_writer *writer, dma_addr_t dma)
 {
 	if (writer->room == 1 && writer->left > 1) {
 		*writer->entry = htole64(writer->next_list->dma);
@@ -156,10 +156,13 @@ static void write_entry(struct prp_writer *writer, dma_addr_t dma)
 static void write_single(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
 			 struct prp_writer *writer, size_t pages)
 {
+	dma_addr_t dma = iod->dma;
 	size_t page;
 
-	for (page = 0; page < pages; page++)
-		write_entry(writer, iod->dma + nvme_page_start(pools, iod, page));
+	for (page = 0; page < pages; page++) {
+		write_entry(writer, dma);
+		dma = (dma | (pools->page_size - 1)) + 1;
+	}
 }
 
 /*
