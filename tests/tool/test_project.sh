@@ -76,7 +76,7 @@ check "every public header compiles alone as C11" header c -std=c11
 check "every public header compiles alone as GNU C" header c -std=gnu11 -Wshadow -Wstrict-prototypes
 check "every public header compiles alone as C++" header c++ -std=c++17
 check "libdmaland exports what its headers declare" symbols_match src/libdmaland.so \
-	"coherent.h device.h io.h pool.h scatterlist.h soft.h streaming.h types.h"
+	"coherent.h device.h io.h irq.h pool.h scatterlist.h soft.h streaming.h types.h"
 check "libdmaland-nvme exports what its header declares" symbols_match drivers/nvme/libdmaland-nvme.so nvme.h
 check "a program builds against the installed library" installed_program_builds
 check "nothing in the libraries aborts or exits" nothing_aborts
