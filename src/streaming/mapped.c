@@ -355,9 +355,12 @@ put:
 	return DMA_MAPPING_ERROR;
 }
 
-/* Each piece by a call of its own. -errno: none is. */
+/*
+ * Each piece by a call of its own. -errno: none is, unless *stuck: some could not be ended, and stay
+ * mapped.
+ */
 static int pieces_map(struct streaming *s, struct mapping *mapping, const struct piece *pieces,
-		      size_t n)
+		      size_t n, bool *stuck)
 {
 	dma_addr_t dma = mapping->dma;
 	int err;
@@ -375,14 +378,14 @@ static int pieces_map(struct streaming *s, struct mapping *mapping, const struct
 	return 0;
 unmap:
 	mapping->bytes = dma - mapping->dma;
-	if (mapping->maps && !domain_unmap(mapping))
-		return -EIO;
+	*stuck = mapping->maps && !domain_unmap(mapping);
 	return err;
 }
 
 dma_addr_t mapped_map_pieces(struct streaming *s, const struct piece *pieces, size_t n)
 {
 	struct mapping *mapping = mapping_new(s, pieces);
+	bool stuck = false;
 	size_t bytes = 0;
 	char *cpu;
 	int err;
@@ -399,9 +402,9 @@ dma_addr_t mapped_map_pieces(struct streaming *s, const struct piece *pieces, si
 	err = mapping_place(s, mapping, cpu);
 	if (err)
 		goto put;
-	err = pieces_map(s, mapping, pieces, n);
-	if (err == -EIO)
-		return DMA_MAPPING_ERROR; /* some of it stays mapped: nothing is used again */
+	err = pieces_map(s, mapping, pieces, n, &stuck);
+	if (stuck)
+		return DMA_MAPPING_ERROR; /* nothing of it is used again */
 	if (err)
 		goto give;
 	count_way(s, WAY_MAPPED);

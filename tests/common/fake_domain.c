@@ -101,6 +101,8 @@ static int map_locked(struct fake_domain *fake, const struct fake_mapping *mappi
 {
 	struct domain *domain = &fake->domain;
 
+	if (fake->maps_left == 0 && fake->map_error)
+		return error_set(fake->map_error, "the fake domain is broken");
 	if (fake->maps_left == 0 ||
 	    (domain->mapping_limit && domain->mappings >= domain->mapping_limit))
 		return error_set(ENOMEM, "the fake domain maps no more");

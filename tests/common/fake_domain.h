@@ -36,6 +36,7 @@ struct fake_domain {
 	size_t mapped_count, mapped_room;
 	unsigned int maps, unmaps; /* calls */
 	unsigned int maps_left;	   /* then map fails; UINT_MAX: never */
+	int map_error;		   /* with this; 0: ENOMEM */
 	bool refuse_unmap;
 };
 

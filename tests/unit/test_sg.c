@@ -237,6 +237,27 @@ static void a_joined_segment_fails_as_one(void **state)
 	close_quietly();
 }
 
+static void a_segment_that_fails_halfway_gives_its_addresses_back(void **state)
+{
+	static const struct part parts[] = {{0, 8192}, {20480, 8192}, {40960, 8192}};
+	struct scatterlist sg[3];
+	uint64_t before;
+
+	(void)state;
+	open_kind(FAKE_MAPS, (struct streaming_options){0});
+	before = iova_space_free(&place.fake.domain.iova, UINT64_MAX);
+	list_of(sg, parts, 3);
+	place.fake.map_error = EIO;
+	for (unsigned int left = 0; left < 3; left++) {
+		place.fake.maps_left = left;
+		assert_int_equal(streaming_map_sg(s, sg, 3, DMA_TO_DEVICE, 0), -EIO);
+		assert_int_equal(place.fake.mapped_count, 0);
+		iova_cache_trim(&s->iova);
+		assert_true(iova_space_free(&place.fake.domain.iova, UINT64_MAX) == before);
+	}
+	close_quietly();
+}
+
 static void translated_elements_stay_translated_beside_others(void **state)
 {
 	static const struct part parts[] = {{0, 4096}, {4096, 4096}, {8192, 100}};
@@ -293,6 +314,7 @@ int main(void)
 		cmocka_unit_test(lists_that_do_not_match_are_not_unmapped),
 		cmocka_unit_test(lists_that_cannot_be_mapped_leave_nothing_behind),
 		cmocka_unit_test(a_joined_segment_fails_as_one),
+		cmocka_unit_test(a_segment_that_fails_halfway_gives_its_addresses_back),
 		cmocka_unit_test(translated_elements_stay_translated_beside_others),
 		cmocka_unit_test(helpers_walk_and_end_lists),
 	};
