@@ -370,6 +370,17 @@ void bounce_unmap(struct streaming *s, struct bounce_slot *slot, unsigned long a
 
 /* ---- beginning and end ---- */
 
+static int count_free(struct streaming_space *space, uint32_t class)
+{
+	int n = 0;
+
+	spin_lock(&space->lock);
+	for (struct bounce_page *page = space->free_pages[class]; page; page = page->next_free)
+		n++;
+	spin_unlock(&space->lock);
+	return n;
+}
+
 static int class_prepare(struct streaming *s, uint32_t class)
 {
 	struct bounce_page *page;
@@ -382,7 +393,7 @@ static int class_prepare(struct streaming *s, uint32_t class)
 	if (!slot)
 		return -ENOMEM;
 	bounce_slot_put(s, slot);
-	for (int i = 0; i < READY_PAGES; i++) {
+	for (int i = count_free(s->space, class); i < READY_PAGES; i++) {
 		page = page_alloc(s->space, class);
 		if (!page)
 			return error_set(ENOMEM, "no memory to have bounce buffers ready");

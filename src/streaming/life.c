@@ -363,17 +363,31 @@ size_t streaming_max_size(const struct streaming *s)
 	return BOUNCE_MAX - s->limits->min_align_mask;
 }
 
+/* Memory to bounce through under a new mask; where it can't be had the old one is in force again. */
+static int bounce_prepare_or_widen(struct streaming *s, uint64_t before)
+{
+	if (bounce_prepare(s) == 0)
+		return 0;
+	bounce_end(s);
+	arena_set_mask(s->space->arena, &s->bounce_limits, before, s->name);
+	bounce_prepare(s); /* what was ready before lies in the arena */
+	return error_prefix("%s keeps its streaming mask 0x%llx", s->name,
+			    (unsigned long long)before);
+}
+
 int streaming_set_mask(struct streaming *s, uint64_t mask)
 {
+	uint64_t before = s->bounce_limits.coherent_mask;
 	int err;
 
-	if (mask < s->bounce_limits.coherent_mask && live_bounced(s) == 0)
+	if (mask < before && live_bounced(s) == 0)
 		bounce_end(s);
 	err = arena_set_mask(s->space->arena, &s->bounce_limits, mask, s->name);
-	if (err)
-		return err;
-	s->own_limits->streaming_mask = s->bounce_limits.streaming_mask = mask;
-	return s->options.no_syscalls && !s->pools[0] ? bounce_prepare(s) : 0;
+	if (!err && s->options.no_syscalls && !s->pools[0])
+		err = bounce_prepare_or_widen(s, before);
+	if (!err)
+		s->own_limits->streaming_mask = s->bounce_limits.streaming_mask = mask;
+	return err;
 }
 
 int streaming_set_boundary(struct streaming *s, uint64_t mask)

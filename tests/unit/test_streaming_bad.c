@@ -311,6 +311,28 @@ static void without_system_calls_what_is_ready_is_used_and_the_rest_refused(void
 	close_place();
 }
 
+static void a_mask_that_leaves_nothing_to_bounce_through_is_not_taken(void **state)
+{
+	dma_addr_t dma;
+
+	(void)state;
+	open_kind(FAKE_MAPS, (struct streaming_options){.no_syscalls = true});
+	assert_int_equal(streaming_set_mask(s, DMA_BIT_MASK(15)), -ENOMEM); /* 28 KiB */
+	assert_int_equal(errno, ENOMEM);
+	assert_error_says("keeps its streaming mask 0xffffffffffffffff");
+	assert_true(place.limits.streaming_mask == DMA_BIT_MASK(64));
+	for (size_t size = 1; size < 4096; size *= 2) {
+		dma = streaming_map(s, memory, size, DMA_TO_DEVICE, 0);
+		assert_true(dma != DMA_MAPPING_ERROR && dma > DMA_BIT_MASK(32));
+		streaming_unmap(s, dma, size, DMA_TO_DEVICE, 0);
+	}
+	assert_int_equal(streaming_set_mask(s, DMA_BIT_MASK(32)), 0);
+	dma = streaming_map(s, memory, 100, DMA_TO_DEVICE, 0);
+	assert_true(dma <= DMA_BIT_MASK(32));
+	streaming_unmap(s, dma, 100, DMA_TO_DEVICE, 0);
+	close_place();
+}
+
 static void registrations_that_overlap_are_refused_by_name(void **state)
 {
 	static const struct {
@@ -501,6 +523,7 @@ int main(void)
 		cmocka_unit_test(full_dma_addresses_are_an_error_and_come_back),
 		cmocka_unit_test(without_memory_to_bounce_through_mapping_fails),
 		cmocka_unit_test(without_system_calls_what_is_ready_is_used_and_the_rest_refused),
+		cmocka_unit_test(a_mask_that_leaves_nothing_to_bounce_through_is_not_taken),
 		cmocka_unit_test(registrations_that_overlap_are_refused_by_name),
 		cmocka_unit_test(what_cannot_be_unmapped_is_never_used_again),
 		cmocka_unit_test(memory_that_the_application_took_away_can_be_unmapped),
