@@ -9,4 +9,11 @@
 
 #define log_line dmaland_log
 
+/*
+ * Around a lock under which something may be logged: before it is taken, and after it is released.
+ * This thread's lines are kept back meanwhile, since the callback may call the library.
+ */
+void log_hold(void);
+void log_release(void);
+
 #endif

@@ -342,9 +342,11 @@ static void trim_locked(struct arena *arena, size_t keep)
 
 void arena_trim(struct arena *arena, size_t keep)
 {
+	log_hold();
 	pthread_mutex_lock(&arena->growing);
 	trim_locked(arena, keep);
 	pthread_mutex_unlock(&arena->growing);
+	log_release();
 }
 
 void arena_destroy(struct arena *arena)
@@ -371,6 +373,7 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 	uint64_t mask;
 	int err = 0;
 
+	log_hold();
 	pthread_mutex_lock(&arena->growing);
 	mask = tenant->limits->coherent_mask; /* does not change meanwhile: arena_set_mask() */
 	*first = arena_find(arena, tenant, n, align, ARENA_RESERVE_PAGES, TAKE_RUN);
@@ -392,6 +395,7 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 			break;
 	}
 	pthread_mutex_unlock(&arena->growing);
+	log_release();
 	return *first ? 0 : err;
 }
 

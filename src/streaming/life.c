@@ -478,6 +478,7 @@ int streaming_register(struct streaming *s, void *ptr, size_t size)
 			"%s: the device is not trusted (trusted=no), and registered memory "
 			"would be open to it for good",
 			s->name);
+	log_hold(); /* what waits may be revoked, and not be revocable */
 	pthread_mutex_lock(&registered->lock);
 	err = overlap_check(s, begin, begin + size);
 	if (err)
@@ -492,6 +493,7 @@ int streaming_register(struct streaming *s, void *ptr, size_t size)
 		registered_recycle(registered, r);
 unlock:
 	pthread_mutex_unlock(&registered->lock);
+	log_release();
 	return err;
 }
 
