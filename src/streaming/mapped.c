@@ -477,11 +477,14 @@ void mapped_copy(struct streaming *s, struct mapping *mapping, size_t offset, si
 
 static void wait_to_be_revoked(struct streaming *s, struct mapping *mapping)
 {
-	struct revoke_queue *revoke = s->space->revoke;
-	const struct revoke_entry entry = {mapping->dma, mapping->bytes, mapping->maps, mapping};
+	const struct revoke_entry entry = {
+		.dma = mapping->dma,
+		.size = mapping->bytes,
+		.maps = mapping->maps,
+		.what = mapping,
+	};
 
-	revoke_later(revoke, &entry);
-	revoke_if_due(revoke);
+	revoke_later(s->space->revoke, &entry);
 }
 
 void mapped_unmap(struct streaming *s, struct mapping *mapping, unsigned long attrs)

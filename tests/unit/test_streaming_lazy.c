@@ -5,8 +5,10 @@
 #include "test.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "fake_domain.h"
 #include "memory/coherent.h"
@@ -133,27 +135,63 @@ static void no_address_is_used_again_before_it_is_revoked(void **state)
 	close_quietly();
 }
 
-static void the_next_call_after_the_time_revokes(void **state)
+static uint64_t now_ns(void)
 {
 	struct timespec now;
-	uint64_t since, waited;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Much more than the millisecond that mappings wait in the tests below. */
+static void time_passes(void)
+{
+	uint64_t since = now_ns();
+
+	while (now_ns() - since < 20 * 1000000)
+		;
+}
+
+static void the_next_call_after_the_time_revokes(void **state)
+{
 	dma_addr_t dma;
 
 	(void)state;
 	open_lazy(1000, 1);
 	dma = streaming_map(s, memory, 4096, DMA_TO_DEVICE, 0);
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	since = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	streaming_unmap(s, dma, 4096, DMA_TO_DEVICE, 0);
-	do {
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		waited = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec - since;
-	} while (waited < 50 * 1000000);
+	time_passes();
 	dma = streaming_map(s, memory, 4096, DMA_TO_DEVICE, 0);
 	assert_int_equal(stats().waiting, 0);
 	assert_int_equal(stats().revoked, 1);
 	streaming_unmap(s, dma, 4096, DMA_TO_DEVICE, 0);
 	close_quietly();
+}
+
+/* What is due goes with its neighbours by one call; what is not, and lies elsewhere, waits on. */
+static void after_the_time_only_rows_with_what_is_due_are_revoked(void **state)
+{
+	dma_addr_t dma[6];
+
+	(void)state;
+	open_lazy(1000, 1);
+	for (size_t i = 0; i < 6; i++)
+		dma[i] = streaming_map(s, memory, 4096, DMA_TO_DEVICE, 0);
+	streaming_unmap(s, dma[1], 4096, DMA_TO_DEVICE, 0);
+	time_passes();
+	streaming_unmap(s, dma[4], 4096, DMA_TO_DEVICE, 0); /* nobody's neighbour, and young */
+	assert_int_equal(stats().revoked, 1);
+	assert_int_equal(stats().waiting, 1);
+	time_passes();
+	streaming_unmap(s, dma[3], 4096, DMA_TO_DEVICE,
+			0); /* young, but a neighbour of what is due */
+	assert_int_equal(stats().revoked, 3);
+	assert_int_equal(stats().revoke_calls, 2);
+	assert_int_equal(stats().waiting, 0);
+	streaming_fini(s); /* ends the others */
+	streaming_space_destroy(place.space);
+	fake_place_close(&place);
+	log_clear();
 }
 
 static void what_waits_makes_room_when_a_limit_is_reached(void **state)
@@ -237,6 +275,78 @@ static void what_cannot_be_revoked_is_said_and_kept_for_good(void **state)
 	close_quietly();
 }
 
+/* Whoever is told that something stays mapped may use the library, also to do just the same. */
+static void log_and_map(void *context, enum dmaland_log_level level, const char *line)
+{
+	struct fake_domain before = place.fake;
+	dma_addr_t dma, handle;
+	char *coherent;
+
+	(void)level;
+	assert_non_null(strstr(line, "stay mapped"));
+	++*(unsigned int *)context;
+	place.fake.refuse_unmap = false;
+	place.fake.maps_left = place.fake.provides_left = UINT_MAX;
+	dma = streaming_map(s, memory, 4096, DMA_TO_DEVICE, 0);
+	streaming_unmap(s, dma, 4096, DMA_TO_DEVICE, 0);
+	streaming_flush(s);
+	assert_int_equal(streaming_register(s, memory, 100), 0);
+	assert_int_equal(streaming_unregister(s, memory), 0);
+	coherent = coherent_alloc(place.arena, &place.coherent, 8 << 20, &handle, GFP_KERNEL);
+	assert_non_null(coherent);
+	coherent_free(place.arena, &place.coherent, "fake", 8 << 20, coherent, handle);
+	place.fake.refuse_unmap = before.refuse_unmap;
+	place.fake.maps_left = before.maps_left;
+	place.fake.provides_left = before.provides_left;
+}
+
+static void revoke_by_flush(void)
+{
+	streaming_flush(s);
+}
+
+static void revoke_by_registering(void)
+{
+	assert_int_equal(streaming_register(s, memory + 4096, 4096), -ENOMEM);
+}
+
+static void revoke_by_a_growing_arena(void)
+{
+	dma_addr_t handle;
+
+	assert_null(coherent_alloc(place.arena, &place.coherent, 8 << 20, &handle, GFP_KERNEL));
+}
+
+static void what_is_told_is_told_when_no_lock_is_held(void **state)
+{
+	static void (*const ways[])(void) = {revoke_by_flush, revoke_by_registering,
+					     revoke_by_a_growing_arena};
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		unsigned int lines = 0;
+		dma_addr_t dma[2];
+
+		open_lazy(1000, 100000);
+		for (size_t k = 0; k < 2; k++) /* of two sizes, so that they are no neighbours */
+			dma[k] = streaming_map(s, memory, 8192 << k, DMA_TO_DEVICE, 0);
+		for (size_t k = 0; k < 2; k++)
+			streaming_unmap(s, dma[k], 8192 << k, DMA_TO_DEVICE, 0);
+		dmaland_set_log(log_and_map, &lines);
+		place.fake.refuse_unmap = true;
+		place.fake.maps_left = place.fake.provides_left = i ? 0 : UINT_MAX;
+		alarm(20); /* a lock that is waited for by who holds it */
+		ways[i]();
+		alarm(0);
+		log_capture();
+		assert_int_equal(lines, 2);
+		place.fake.refuse_unmap = false;
+		for (size_t k = 0; k < 2; k++)
+			place.fake.domain.ops->unmap(&place.fake.domain, dma[k], 8192 << k, 1);
+		close_quietly();
+	}
+}
+
 static void addresses_of_all_sizes_come_back(void **state)
 {
 	static dma_addr_t dmas[500];
@@ -275,9 +385,11 @@ int main(void)
 		cmocka_unit_test(never_more_wait_than_the_stated_number),
 		cmocka_unit_test(no_address_is_used_again_before_it_is_revoked),
 		cmocka_unit_test(the_next_call_after_the_time_revokes),
+		cmocka_unit_test(after_the_time_only_rows_with_what_is_due_are_revoked),
 		cmocka_unit_test(what_waits_makes_room_when_a_limit_is_reached),
 		cmocka_unit_test(an_arena_out_of_addresses_gets_those_that_wait_or_are_kept),
 		cmocka_unit_test(what_cannot_be_revoked_is_said_and_kept_for_good),
+		cmocka_unit_test(what_is_told_is_told_when_no_lock_is_held),
 		cmocka_unit_test(addresses_of_all_sizes_come_back),
 	};
 
