@@ -98,7 +98,8 @@ void dmaland_close(struct dmaland_device *dev);
  * After fork() an open device is the parent's alone, as are its pools: in the child its files are
  * closed, its memory is not there, and every call with it fails with EPERM; those that return
  * nothing, dmaland_close() too, do nothing. Registers read all ones. The child may open devices
- * of its own. For drivers, which must not touch DMA memory there either.
+ * of its own. For drivers, which must not touch DMA memory there either. A fork() waits while another
+ * thread opens or closes a device, so that none of its files is missed.
  *
  * Return: 0, or -EPERM in the child.
  */
@@ -197,6 +198,8 @@ enum dmaland_log_level { DMALAND_LOG_ERR, DMALAND_LOG_WARN, DMALAND_LOG_INFO };
  * dmaland_set_log() - where the library's messages go
  * @log: called with one line, no newline at its end; NULL: stderr, INFO left out
  * @context: handed through
+ *
+ * @log may call the library, from any thread: no lock of it is held then.
  *
  * Context: call it before other threads use the library.
  */

@@ -23,6 +23,7 @@
 
 #include <dmaland/types.h>
 #include "base/error.h"
+#include "base/fork.h"
 #include "base/log.h"
 #include "backend/numa.h"
 #include "backend/sysfs.h"
@@ -134,10 +135,12 @@ static void hugepages_prefer(int fd, size_t size, int node)
  */
 static int place_hugepages(char *cpu, size_t size, int node)
 {
-	int fd = memfd_create("dmaland", MFD_CLOEXEC | MFD_HUGETLB), err = -ENOMEM;
+	int fd, err = -ENOMEM;
 
+	fork_hold();
+	fd = memfd_create("dmaland", MFD_CLOEXEC | MFD_HUGETLB);
 	if (fd < 0)
-		return -ENOMEM;
+		goto release;
 	if (node != NUMA_NO_NODE && ftruncate(fd, (off_t)size) == 0)
 		hugepages_prefer(fd, size, node);
 	if (fallocate(fd, 0, 0, (off_t)size) == 0)
@@ -146,6 +149,8 @@ static int place_hugepages(char *cpu, size_t size, int node)
 			      ? -EFAULT
 			      : 0;
 	close(fd);
+release:
+	fork_release();
 	return err;
 }
 

@@ -11,10 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static _Thread_local struct {
-	int code;
-	char text[1024];
-} last;
+static _Thread_local struct error_state last;
 
 int dmaland_set_error(int code, const char *format, ...)
 {
@@ -63,6 +60,18 @@ int error_system(const char *format, ...)
 const char *error_last(void)
 {
 	return last.text;
+}
+
+void error_keep(struct error_state *state)
+{
+	*state = last;
+	state->number = errno;
+}
+
+void error_put_back(const struct error_state *state)
+{
+	last = *state;
+	errno = state->number;
 }
 
 const char *dmaland_last_error(void)

@@ -20,4 +20,13 @@ int error_system(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 const char *error_last(void);
 
+/* What is known of this thread's last failure, to be put back after something that may fail, too. */
+struct error_state {
+	int code, number; /* number: errno, whoever has set it */
+	char text[1024];
+};
+
+void error_keep(struct error_state *state);
+void error_put_back(const struct error_state *state);
+
 #endif

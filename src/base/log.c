@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/error.h"
+
 enum { LINE_SIZE = 512, LINES_HELD = 4 };
 
 static struct {
@@ -68,18 +70,24 @@ void log_hold(void)
 	held.holds++;
 }
 
-/* They are taken out of the buffer before they are said: the callback may hold lines, too. */
+/*
+ * They are taken out of the buffer before they are said: the callback may hold lines, too. The
+ * failure that the caller is about to return is not replaced by one of the callback's.
+ */
 void log_release(void)
 {
 	unsigned int count = held.count;
 	struct held_line lines[LINES_HELD];
+	struct error_state error;
 
 	if (--held.holds || !count)
 		return;
+	error_keep(&error);
 	memcpy(lines, held.lines, sizeof(lines));
 	held.count = 0;
 	for (unsigned int i = 0; i < count && i < LINES_HELD; i++)
 		line_put(lines[i].level, lines[i].text);
 	if (count > LINES_HELD)
 		dmaland_log(DMALAND_LOG_WARN, "%u more lines of this kind", count - LINES_HELD);
+	error_put_back(&error);
 }

@@ -21,6 +21,7 @@
 #include <dmaland/io.h>
 #include <dmaland/irq.h>
 #include "base/error.h"
+#include "base/fork.h"
 #include "base/log.h"
 #include "backend/mmio.h"
 #include "memory/coherent.h"
@@ -206,10 +207,8 @@ static int device_init(struct dmaland_device *dev, const struct streaming_option
 			     &dev->orphans, dev->function->name, options);
 	if (err)
 		goto leave_arena;
-	err = device_announce(dev);
-	if (!err)
-		return 0;
-	streaming_fini(&dev->streaming);
+	device_announce(dev);
+	return 0;
 leave_arena:
 	device_leave_arena(dev);
 destroy_lock:
@@ -226,7 +225,7 @@ struct dmaland_device *dmaland_open(const char *text, const struct dmaland_optio
 	struct dmaland_device *dev;
 	struct spec spec;
 
-	if (options_read(&options, given) ||
+	if (device_watch_forks() || options_read(&options, given) ||
 	    (options.share_with && dmaland_check(options.share_with)) || spec_parse(&spec, text))
 		return NULL;
 	if (options_streaming(&streaming, &options, &spec))
@@ -244,17 +243,20 @@ struct dmaland_device *dmaland_open(const char *text, const struct dmaland_optio
 		.group_fd = options.group_fd,
 		.device_fd = options.device_fd,
 	};
+	fork_hold();
 	backend = backend_find(&spec, &wanted);
 	if (!backend || backend->open(&spec, &wanted, &dev->function))
 		goto free_device;
 	if (device_init(dev, &streaming))
 		goto close_function;
+	fork_release();
 	spec_fini(&spec);
 	return dev;
 
 close_function:
 	dev->function->ops->close(dev->function);
 free_device:
+	fork_release();
 	free(dev);
 free_spec:
 	spec_fini(&spec);
@@ -321,11 +323,13 @@ void dmaland_close(struct dmaland_device *dev)
 	while (dev->pools.first)
 		dma_pool_destroy(dev->pools.first);
 	arena_for_each_run(dev->arena, &dev->limits, run_free, NULL);
+	fork_hold();
 	pci_free_irq_vectors(dev);
 	mmio_close_all(dev->function);
 	device_withdraw(dev);
 	device_leave_arena(dev);
 	dev->function->ops->close(dev->function);
+	fork_release();
 	pthread_mutex_destroy(&dev->pools.lock);
 	free(dev);
 }

@@ -25,8 +25,11 @@ struct dmaland_device {
 	struct dmaland_device *next; /* in the list of those that are open: fork.c */
 };
 
-/* From now on, until it is withdrawn, the device is disowned in children. 0 or -errno in words. */
-int device_announce(struct dmaland_device *dev);
+/* Children disown devices. Before the first is opened; 0 or -ENOMEM in words. */
+int device_watch_forks(void);
+
+/* From now on, until it is withdrawn, the device is one of them. Forks are held: base/fork.h. */
+void device_announce(struct dmaland_device *dev);
 void device_withdraw(struct dmaland_device *dev);
 
 /* Take a spec apart; spec_fini() frees it. 0 or -errno in words. */

@@ -6,11 +6,14 @@
  * parent's file descriptors. So in the child each open device is disowned: its files are closed, its
  * function answers everything with EPERM, its memory gives nothing, and no lock of it is taken any
  * more, since a thread of the parent may hold it for good. The parent does not notice.
+ *
+ * No thread is opening or closing a device at that moment: see base/fork.h.
  */
 #include <pthread.h>
 
 #include "backend/mmio.h"
 #include "base/error.h"
+#include "base/fork.h"
 #include "device/device.h"
 #include "pool/pool.h"
 
@@ -21,13 +24,11 @@ static struct {
 	int error; /* of setting up */
 } devices = {.once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER};
 
-/* Another thread of the parent may have been at the list: each of its states can be read. */
 static void child_begins(void)
 {
-	pthread_mutex_init(&devices.lock, NULL);
+	fork_in_child();
 	magazines_disown();
-	for (struct dmaland_device *dev = __atomic_load_n(&devices.first, __ATOMIC_ACQUIRE); dev;
-	     dev = __atomic_load_n(&dev->next, __ATOMIC_ACQUIRE)) {
+	for (struct dmaland_device *dev = devices.first; dev; dev = dev->next) {
 		mmio_disown(dev->function);
 		pci_function_disown(dev->function);
 		streaming_disown(&dev->streaming);
@@ -38,19 +39,21 @@ static void child_begins(void)
 
 static void watch_forks(void)
 {
-	devices.error = pthread_atfork(NULL, NULL, child_begins);
+	devices.error = pthread_atfork(fork_before, fork_in_parent, child_begins);
 }
 
-int device_announce(struct dmaland_device *dev)
+int device_watch_forks(void)
 {
 	pthread_once(&devices.once, watch_forks);
-	if (devices.error)
-		return error_set(devices.error, "no memory to watch for fork()");
+	return devices.error ? error_set(devices.error, "no memory to watch for fork()") : 0;
+}
+
+void device_announce(struct dmaland_device *dev)
+{
 	pthread_mutex_lock(&devices.lock);
 	dev->next = devices.first;
-	__atomic_store_n(&devices.first, dev, __ATOMIC_RELEASE);
+	devices.first = dev;
 	pthread_mutex_unlock(&devices.lock);
-	return 0;
 }
 
 void device_withdraw(struct dmaland_device *dev)
@@ -60,7 +63,7 @@ void device_withdraw(struct dmaland_device *dev)
 	pthread_mutex_lock(&devices.lock);
 	while (*link != dev)
 		link = &(*link)->next;
-	__atomic_store_n(link, dev->next, __ATOMIC_RELEASE);
+	*link = dev->next;
 	pthread_mutex_unlock(&devices.lock);
 }
 

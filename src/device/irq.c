@@ -13,6 +13,7 @@
 
 #include <dmaland/io.h>
 #include "base/error.h"
+#include "base/fork.h"
 #include "device/device.h"
 
 static void fds_close(const int *fds, unsigned int first, unsigned int end)
@@ -152,8 +153,11 @@ int pci_alloc_irq_vectors(struct dmaland_device *dev, unsigned int min_vecs, uns
 	if (err)
 		return err;
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
-		int n = flags & kinds[i] ? kind_enable(dev, kinds[i], min_vecs, max_vecs) : 0;
+		int n;
 
+		fork_hold();
+		n = flags & kinds[i] ? kind_enable(dev, kinds[i], min_vecs, max_vecs) : 0;
+		fork_release();
 		if (n > 0)
 			return n;
 		if (n < 0)
@@ -168,10 +172,12 @@ void pci_free_irq_vectors(struct dmaland_device *dev)
 
 	if (dmaland_check(dev) || !f->irq.count)
 		return;
+	fork_hold();
 	f->ops->irq_disable(f, f->irq.kind);
 	fds_close(f->irq.fds, 0, f->irq.count);
 	free(f->irq.fds);
 	memset(&f->irq, 0, sizeof(f->irq));
+	fork_release();
 }
 
 static int vector_check(struct dmaland_device *dev, unsigned int vector)

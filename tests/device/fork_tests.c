@@ -267,6 +267,45 @@ static void a_fork_in_the_middle_of_other_threads_calls_leaves_no_lock_behind(vo
 	inherited_close(&i);
 }
 
+/* ---- while another thread opens and closes ---- */
+
+enum { OPENINGS = 2 };
+
+static void *open_and_close(void *context)
+{
+	bool *ends = context;
+
+	for (int k = 0; k < OPENINGS; k++) {
+		struct dmaland_device *dev = dmaland_open(device_spec, NULL);
+
+		if (!dev)
+			break;
+		dmaland_close(dev);
+	}
+	__atomic_store_n(ends, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static int has_no_more_files(struct inherited *i)
+{
+	MUST(open_files() <= i->files);
+	return child_opens_its_own(i);
+}
+
+static void a_fork_in_the_middle_of_opening_and_closing_leaks_no_file(void **state)
+{
+	struct inherited i = {.files = open_files()};
+	bool ends = false;
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, open_and_close, &ends), 0);
+	while (!__atomic_load_n(&ends, __ATOMIC_ACQUIRE))
+		in_child(has_no_more_files, &i);
+	pthread_join(thread, NULL);
+	assert_int_equal(open_files(), i.files);
+}
+
 /* ---- drives ---- */
 
 static int drive_is_the_parents(struct drive *d)
@@ -324,6 +363,7 @@ int run_fork_tests(void)
 		cmocka_unit_test(a_child_has_neither_files_nor_memory_of_a_device),
 		cmocka_unit_test(a_child_can_open_a_device_of_its_own),
 		cmocka_unit_test(a_fork_in_the_middle_of_other_threads_calls_leaves_no_lock_behind),
+		cmocka_unit_test(a_fork_in_the_middle_of_opening_and_closing_leaks_no_file),
 	};
 	const struct CMUnitTest drives[] = {
 		cmocka_unit_test(a_drive_goes_on_in_the_parent_and_only_there),

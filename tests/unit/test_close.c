@@ -108,7 +108,7 @@ static struct dmaland_device *open_busy(void)
 	assert_true(dma_map_single(dev, memory, 64, DMA_TO_DEVICE) != DMA_MAPPING_ERROR);
 	assert_true(dma_map_single(dev, memory, 16384, DMA_TO_DEVICE) != DMA_MAPPING_ERROR);
 	assert_int_equal(dmaland_register(dev, memory + 32768, 4096), 0);
-	assert_int_equal(device_announce(dev), 0);
+	device_announce(dev);
 	return dev;
 }
 

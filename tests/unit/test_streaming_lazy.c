@@ -295,6 +295,7 @@ static void log_and_map(void *context, enum dmaland_log_level level, const char 
 	coherent = coherent_alloc(place.arena, &place.coherent, 8 << 20, &handle, GFP_KERNEL);
 	assert_non_null(coherent);
 	coherent_free(place.arena, &place.coherent, "fake", 8 << 20, coherent, handle);
+	assert_int_equal(streaming_register(s, NULL, 1), -EINVAL);
 	place.fake.refuse_unmap = before.refuse_unmap;
 	place.fake.maps_left = before.maps_left;
 	place.fake.provides_left = before.provides_left;
@@ -308,6 +309,8 @@ static void revoke_by_flush(void)
 static void revoke_by_registering(void)
 {
 	assert_int_equal(streaming_register(s, memory + 4096, 4096), -ENOMEM);
+	assert_int_equal(errno, ENOMEM);
+	assert_error_says("maps no more");
 }
 
 static void revoke_by_a_growing_arena(void)
