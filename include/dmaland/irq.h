@@ -35,7 +35,8 @@ extern "C" {
  * Context: makes system calls; no other thread may use the device's vectors meanwhile.
  * Return: how many vectors there are now; -ENOSPC when the device, or the backend, has fewer than
  * @min_vecs of each kind; -EINVAL when it has vectors already, or for arguments that can't be;
- * -ERANGE when @max_vecs is below @min_vecs; -EOPNOTSUPP when the backend knows no interrupts.
+ * -ERANGE when @max_vecs is below @min_vecs; -EOPNOTSUPP when the backend knows no interrupts;
+ * -ENODEV when the device is gone.
  */
 int pci_alloc_irq_vectors(struct dmaland_device *dev, unsigned int min_vecs, unsigned int max_vecs,
 			  unsigned int flags);

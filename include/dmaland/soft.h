@@ -7,6 +7,9 @@
  * address space, which knows what is mapped and for what; what is not allowed does not happen,
  * and is a fault. Told to, the engine misbehaves.
  *
+ * It interrupts when a command or a list has ended: by MSI-X (8 vectors), MSI (4) or INTx, see
+ * <dmaland/irq.h>. Messages are writes by the device, and don't come without bus mastering.
+ *
  * It shows itself as a PCI function with these ids, which no real device has (pci.ids), of a class
  * that stands for none, and with one BAR, 0, of 4096 bytes. Registers and descriptors are little
  * endian. A register of 64 bits can be written in two halves, the low one first.
@@ -38,7 +41,9 @@ enum dmaland_soft_register {
 	DMALAND_SOFT_MODE = 0x2c,	 /* 32 rw: how to misbehave; 0: not at all */
 	DMALAND_SOFT_COUNT = 0x30,	 /* 32 rw: how much */
 	DMALAND_SOFT_DOORBELL = 0x38,	 /* 64 wo: dma address of a list of descriptors: runs it */
-	DMALAND_SOFT_DONE = 0x40, /* 64 ro: bytes that the last command has copied or filled */
+	DMALAND_SOFT_DONE = 0x40,      /* 64 ro: bytes that the last command has copied or filled */
+	DMALAND_SOFT_INTERRUPT = 0x48, /* 32 rw: a command's end is vector n - 1; 0: none */
+	DMALAND_SOFT_HANDLED = 0x4c,   /* 32 wo: writing it ends INTx, which is a level */
 };
 
 #define DMALAND_SOFT_ID_VALUE 0x74666f73u /* "soft" */

@@ -3,6 +3,9 @@
  * qemu.c - the backend `qemu:`: a device model of QEMU, driven with no guest and no root
  *
  *   qemu.c           options, registers, reset           struct qemu_function
+ *   qemu_irq.c       interrupts, events
+ *   qemu_lines.c     INTx: lines of the machine          struct qemu_lines
+ *   qemu_doorbell.c  MSI-X, MSI: messages to eventfds    struct qemu_doorbell
  *   qemu_plug.c      devices into and out of a machine
  *   qemu_machine.c   machines: start, join, leave        struct qemu_machine
  *   qemu_ram.c       RAM, which is the domain            struct qemu_ram
@@ -21,29 +24,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "backend/deadline.h"
-#include "backend/qemu_plug.h"
+#include "backend/qemu.h"
 
 #define TIMEOUT_DEFAULT_MS 5000
 #define PENDING_TIMEOUT_MS 100	/* PCIe 4.0, 6.6.2: transactions that are under way */
 #define READY_TIMEOUT_MS   1000 /* PCIe 4.0, 6.6.2: configuration after a reset */
-
-struct qemu_function {
-	struct pci_function function;
-	struct qemu_machine *machine;
-	struct qemu_plugged plugged;
-	unsigned int timeout; /* ms for one access */
-	struct {
-		uint64_t address, size; /* size 0: no memory BAR */
-	} bars[PCI_STD_NUM_BARS];
-};
-
-static struct qemu_function *qemu_of(struct pci_function *f)
-{
-	return (struct qemu_function *)f;
-}
 
 /* --- options of a spec ---------------------------------------------------------------------- */
 
@@ -100,16 +89,16 @@ static int options_parse(const struct spec *spec, struct qemu_machine_options *o
 
 /* --- configuration space and BARs ----------------------------------------------------------- */
 
-static int function_config_read(struct pci_function *f, unsigned int where, unsigned int width,
-				uint32_t *value)
+int qemu_function_config_read(struct pci_function *f, unsigned int where, unsigned int width,
+			      uint32_t *value)
 {
 	struct qemu_function *q = qemu_of(f);
 
 	return qemu_config_read(q->machine, q->plugged.slot, where, width, q->timeout, value);
 }
 
-static int function_config_write(struct pci_function *f, unsigned int where, unsigned int width,
-				 uint32_t value)
+int qemu_function_config_write(struct pci_function *f, unsigned int where, unsigned int width,
+			       uint32_t value)
 {
 	struct qemu_function *q = qemu_of(f);
 
@@ -119,9 +108,9 @@ static int function_config_write(struct pci_function *f, unsigned int where, uns
 /* Write all ones to a BAR: what reads back as 0 is decoded by the device. Restores nothing. */
 static int bar_probe(struct pci_function *f, unsigned int where, uint32_t *bits)
 {
-	int err = function_config_write(f, where, 4, UINT32_MAX);
+	int err = qemu_function_config_write(f, where, 4, UINT32_MAX);
 
-	return err ? err : function_config_read(f, where, 4, bits);
+	return err ? err : qemu_function_config_read(f, where, 4, bits);
 }
 
 /* Find an address for a BAR of this size. */
@@ -155,7 +144,7 @@ static int bar_assign(struct qemu_function *q, unsigned int bar, bool *is_64)
 	if (err || low == 0)
 		return err;
 	if (low & PCI_BASE_ADDRESS_SPACE_IO)
-		return function_config_write(f, where, 4, 0);
+		return qemu_function_config_write(f, where, 4, 0);
 	*is_64 = (low & PCI_BASE_ADDRESS_MEM_TYPE_MASK) == PCI_BASE_ADDRESS_MEM_TYPE_64;
 	if (*is_64)
 		err = bar_probe(f, where + 4, &high);
@@ -163,10 +152,10 @@ static int bar_assign(struct qemu_function *q, unsigned int bar, bool *is_64)
 		err = bar_place(q, bar, -((uint64_t)high << 32 | (low & PCI_BASE_ADDRESS_MEM_MASK)),
 				*is_64);
 	if (!err)
-		err = function_config_write(f, where, 4, (uint32_t)q->bars[bar].address);
+		err = qemu_function_config_write(f, where, 4, (uint32_t)q->bars[bar].address);
 	if (!err && *is_64)
-		err = function_config_write(f, where + 4, 4,
-					    (uint32_t)(q->bars[bar].address >> 32));
+		err = qemu_function_config_write(f, where + 4, 4,
+						 (uint32_t)(q->bars[bar].address >> 32));
 	return err;
 }
 
@@ -207,8 +196,8 @@ static bool access_fits(const struct qemu_function *q, unsigned int bar, uint64_
 	       offset <= q->bars[bar].size - width;
 }
 
-static uint64_t function_read(struct pci_function *f, unsigned int bar, uint64_t offset,
-			      unsigned int width)
+uint64_t qemu_function_read(struct pci_function *f, unsigned int bar, uint64_t offset,
+			    unsigned int width)
 {
 	struct qemu_function *q = qemu_of(f);
 	uint64_t value = UINT64_MAX;
@@ -219,8 +208,8 @@ static uint64_t function_read(struct pci_function *f, unsigned int bar, uint64_t
 	return value;
 }
 
-static void function_write(struct pci_function *f, unsigned int bar, uint64_t offset,
-			   unsigned int width, uint64_t value)
+void qemu_function_write(struct pci_function *f, unsigned int bar, uint64_t offset,
+			 unsigned int width, uint64_t value)
 {
 	struct qemu_function *q = qemu_of(f);
 
@@ -236,19 +225,18 @@ static bool function_is_dead(struct pci_function *f)
 
 /* --- reset ---------------------------------------------------------------------------------- */
 
-/* Where a capability begins (PCI 3.0, 6.7); 0 when the function has none of this kind. */
-static int capability_find(struct pci_function *f, unsigned int id, unsigned int *where)
+int qemu_capability_find(struct pci_function *f, unsigned int id, unsigned int *where)
 {
 	uint32_t status, next, header;
-	int err = function_config_read(f, PCI_STATUS, 2, &status);
+	int err = qemu_function_config_read(f, PCI_STATUS, 2, &status);
 
 	*where = 0;
 	if (err || !(status & PCI_STATUS_CAP_LIST))
 		return err;
-	err = function_config_read(f, PCI_CAPABILITY_LIST, 1, &next);
+	err = qemu_function_config_read(f, PCI_CAPABILITY_LIST, 1, &next);
 	/* A list has at most as many entries as fit: one that loops ends too. */
 	for (unsigned int i = 0; !err && i < 48 && (next &= 0xfc) >= PCI_STD_HEADER_SIZEOF; i++) {
-		err = function_config_read(f, next, 2, &header);
+		err = qemu_function_config_read(f, next, 2, &header);
 		if (!err && (header & 0xff) == id) {
 			*where = next;
 			return 0;
@@ -270,7 +258,7 @@ static int config_wait(struct pci_function *f, unsigned int where, uint32_t mask
 	for (;;) {
 		int left = deadline_left(&deadline);
 
-		err = function_config_read(f, where, 2, &value);
+		err = qemu_function_config_read(f, where, 2, &value);
 		if (err || !!(value & mask) == set)
 			return err;
 		if (left == 0)
@@ -289,10 +277,10 @@ struct saved_config {
 
 static int config_save(struct pci_function *f, unsigned int cap, struct saved_config *saved)
 {
-	int err = function_config_read(f, cap + PCI_EXP_DEVCTL, 2, &saved->device_control);
+	int err = qemu_function_config_read(f, cap + PCI_EXP_DEVCTL, 2, &saved->device_control);
 
 	for (unsigned int i = 0; !err && i < PCI_STD_HEADER_SIZEOF / 4; i++)
-		err = function_config_read(f, 4 * i, 4, &saved->header[i]);
+		err = qemu_function_config_read(f, 4 * i, 4, &saved->header[i]);
 	return err;
 }
 
@@ -304,15 +292,15 @@ static int config_restore(struct pci_function *f, unsigned int cap,
 
 	for (unsigned int where = PCI_BASE_ADDRESS_0; !err && where < PCI_STD_HEADER_SIZEOF;
 	     where += 4)
-		err = function_config_write(f, where, 4, saved->header[where / 4]);
+		err = qemu_function_config_write(f, where, 4, saved->header[where / 4]);
 	if (!err)
-		err = function_config_write(f, PCI_CACHE_LINE_SIZE, 2,
-					    saved->header[PCI_CACHE_LINE_SIZE / 4] & 0xffff);
+		err = qemu_function_config_write(f, PCI_CACHE_LINE_SIZE, 2,
+						 saved->header[PCI_CACHE_LINE_SIZE / 4] & 0xffff);
 	if (!err)
-		err = function_config_write(f, cap + PCI_EXP_DEVCTL, 2, saved->device_control);
+		err = qemu_function_config_write(f, cap + PCI_EXP_DEVCTL, 2, saved->device_control);
 	if (!err)
-		err = function_config_write(f, PCI_COMMAND, 2,
-					    saved->header[PCI_COMMAND / 4] & 0xffff);
+		err = qemu_function_config_write(f, PCI_COMMAND, 2,
+						 saved->header[PCI_COMMAND / 4] & 0xffff);
 	return err;
 }
 
@@ -329,27 +317,30 @@ static int function_level_reset(struct pci_function *f, unsigned int cap)
 	if (err)
 		return err;
 	command = saved.header[PCI_COMMAND / 4] & 0xffff;
-	err = function_config_write(f, PCI_COMMAND, 2, command & ~(uint32_t)PCI_COMMAND_MASTER);
+	err = qemu_function_config_write(f, PCI_COMMAND, 2,
+					 command & ~(uint32_t)PCI_COMMAND_MASTER);
 	if (!err)
 		err = config_wait(f, cap + PCI_EXP_DEVSTA, PCI_EXP_DEVSTA_TRPND, false,
 				  PENDING_TIMEOUT_MS);
 	if (err && err != -ETIMEDOUT)
 		return err;
-	err = function_config_write(f, cap + PCI_EXP_DEVCTL, 2,
-				    saved.device_control | PCI_EXP_DEVCTL_BCR_FLR);
+	err = qemu_function_config_write(f, cap + PCI_EXP_DEVCTL, 2,
+					 saved.device_control | PCI_EXP_DEVCTL_BCR_FLR);
 	if (!err)
 		err = config_wait(f, PCI_STATUS, PCI_STATUS_CAP_LIST, true, READY_TIMEOUT_MS);
-	return err ? err : config_restore(f, cap, &saved);
+	if (!err)
+		err = config_restore(f, cap, &saved);
+	return err ? err : qemu_irq_restore(qemu_of(f));
 }
 
 static int function_reset(struct pci_function *f)
 {
 	uint32_t capabilities = 0;
 	unsigned int cap;
-	int err = capability_find(f, PCI_CAP_ID_EXP, &cap);
+	int err = qemu_capability_find(f, PCI_CAP_ID_EXP, &cap);
 
 	if (!err && cap)
-		err = function_config_read(f, cap + PCI_EXP_DEVCAP, 4, &capabilities);
+		err = qemu_function_config_read(f, cap + PCI_EXP_DEVCAP, 4, &capabilities);
 	if (err)
 		return err;
 	if (!(capabilities & PCI_EXP_DEVCAP_FLR))
@@ -376,29 +367,35 @@ static void function_close(struct pci_function *f)
 
 	if (!qemu_machine_is_last(q->machine))
 		function_unplug(q);
+	qemu_events_close(q);
 	qemu_machine_leave(q->machine);
 	free(q);
 }
 
 static void function_disown(struct pci_function *f)
 {
+	close(f->event_fd);
 	qemu_machine_disown(qemu_of(f)->machine);
 }
 
 static const struct pci_function_ops qemu_function_ops = {
-	.config_read = function_config_read,
-	.config_write = function_config_write,
+	.config_read = qemu_function_config_read,
+	.config_write = qemu_function_config_write,
 	.bar = function_bar,
-	.read = function_read,
-	.write = function_write,
+	.read = qemu_function_read,
+	.write = qemu_function_write,
 	.reset = function_reset,
+	.irq_count = qemu_irq_count,
+	.irq_enable = qemu_irq_enable,
+	.irq_disable = qemu_irq_disable,
+	.irq_mask = qemu_irq_mask,
+	.take_events = qemu_take_events,
 	.is_dead = function_is_dead,
 	.close = function_close,
 	.disown = function_disown,
 };
 
-/* With the machine's lock held. */
-static int function_plug(struct qemu_function *q, const struct qemu_model *model)
+int qemu_function_plug(struct qemu_function *q, const struct qemu_model *model)
 {
 	int err = qemu_plug(q->machine, model, &q->plugged);
 
@@ -423,11 +420,17 @@ static int function_open(struct qemu_function *q, const struct qemu_model *model
 		return err;
 	q->function.ops = &qemu_function_ops;
 	q->function.domain = &q->machine->ram.domain;
-	pthread_mutex_lock(&q->function.domain->lock);
-	err = function_plug(q, model);
-	pthread_mutex_unlock(&q->function.domain->lock);
+	err = qemu_events_open(q);
 	if (err)
-		qemu_machine_leave(q->machine);
+		goto leave;
+	pthread_mutex_lock(&q->function.domain->lock);
+	err = qemu_function_plug(q, model);
+	pthread_mutex_unlock(&q->function.domain->lock);
+	if (!err)
+		return 0;
+	qemu_events_close(q);
+leave:
+	qemu_machine_leave(q->machine);
 	return err;
 }
 

@@ -70,9 +70,9 @@ static int bios_open(void)
 
 /* Timers that interrupt nobody, and buses that nobody looks at, are left out. */
 static int process_start(struct qemu_machine *machine, const char *label, const char *path,
-			 int bios_fd)
+			 int bios_fd, int doorbell_fd)
 {
-	char board[160], ram[160], size[32], bios[32], qtest[32], qmp[32];
+	char board[160], ram[160], size[32], bios[32], qtest[32], qmp[32], doorbell[48];
 	const char *const arguments[] = {
 		path,
 		"-nodefaults",
@@ -97,9 +97,19 @@ static int process_start(struct qemu_machine *machine, const char *label, const 
 		qmp,
 		"-mon",
 		"chardev=qmp,mode=control",
+		"-chardev",
+		doorbell,
 		NULL,
 	};
-	struct qemu_command command = {label, path, arguments, machine->ram.fd, bios_fd};
+	struct qemu_command command = {
+		.name = label,
+		.path = path,
+		.arguments = arguments,
+		.ram_fd = machine->ram.fd,
+		.bios_fd = bios_fd,
+		.doorbell_fd = doorbell_fd,
+		.listener = {qemu_lines_change, qemu_lines_end, &machine->lines},
+	};
 
 	snprintf(board, sizeof(board),
 		 "pc,pit=off,hpet=off,usb=off,vmport=off,smm=off,memory-backend=ram,"
@@ -112,20 +122,29 @@ static int process_start(struct qemu_machine *machine, const char *label, const 
 	snprintf(bios, sizeof(bios), "/proc/self/fd/%d", QEMU_FD_BIOS);
 	snprintf(qtest, sizeof(qtest), "socket,id=qtest,fd=%d", QEMU_FD_QTEST);
 	snprintf(qmp, sizeof(qmp), "socket,id=qmp,fd=%d", QEMU_FD_QMP);
+	snprintf(doorbell, sizeof(doorbell), "socket,id=" QEMU_DOORBELL_CHARDEV ",fd=%d",
+		 QEMU_FD_DOORBELL);
 	return qemu_process_start(&machine->process, &command);
 }
 
 static int machine_run(struct qemu_machine *machine, const char *label)
 {
 	char *path = qemu_find_program(machine->program);
-	int bios, err;
+	int bios = -1, doorbell = -1, err;
 
 	if (!path)
 		return -errno;
+	err = qemu_doorbell_init(&machine->doorbell, &doorbell);
+	if (err)
+		goto free_path;
 	bios = bios_open();
-	err = bios < 0 ? bios : process_start(machine, label, path, bios);
+	err = bios < 0 ? bios : process_start(machine, label, path, bios, doorbell);
+	close(doorbell);
 	if (bios >= 0)
 		close(bios);
+	if (err)
+		qemu_doorbell_fini(&machine->doorbell);
+free_path:
 	free(path);
 	return err;
 }
@@ -134,6 +153,7 @@ static int machine_run(struct qemu_machine *machine, const char *label)
 static void machine_free(struct qemu_machine *machine)
 {
 	iova_space_destroy(&machine->bars);
+	qemu_lines_fini(&machine->lines);
 	pthread_mutex_destroy(&machine->config_lock);
 	free(machine->program);
 	free(machine->name);
@@ -147,6 +167,8 @@ static int machine_alloc(const struct qemu_machine_options *options, struct qemu
 	struct qemu_machine *machine = calloc(1, sizeof(*machine));
 	int err = machine ? pthread_mutex_init(&machine->config_lock, NULL) : ENOMEM;
 
+	if (!err && (err = qemu_lines_init(&machine->lines)))
+		pthread_mutex_destroy(&machine->config_lock);
 	if (err) {
 		free(machine);
 		return error_set(err, "cannot make a machine of QEMU: %s", strerror(err));
@@ -193,6 +215,7 @@ static void machine_destroy(struct domain *domain)
 	struct qemu_machine *machine = machine_of(domain);
 
 	qemu_process_stop(&machine->process);
+	qemu_doorbell_fini(&machine->doorbell);
 	qemu_ram_fini(&machine->ram);
 	machine_free(machine);
 }
@@ -399,6 +422,8 @@ void qemu_machine_disown(struct qemu_machine *machine)
 {
 	struct qemu_process *p = &machine->process;
 	int *const files[] = {&p->qtest_fd, &p->qmp_fd, &p->errors, &machine->ram.fd};
+
+	qemu_doorbell_disown(&machine->doorbell);
 
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
 		if (*files[i] >= 0)

@@ -11,6 +11,8 @@
 #include <stdint.h>
 
 #include "backend/backend.h"
+#include "backend/qemu_doorbell.h"
+#include "backend/qemu_lines.h"
 #include "backend/qemu_process.h"
 #include "backend/qemu_ram.h"
 
@@ -21,6 +23,8 @@
 struct qemu_machine {
 	struct qemu_ram ram; /* the domain */
 	struct qemu_process process;
+	struct qemu_lines lines;
+	struct qemu_doorbell doorbell;
 	struct qemu_machine *next;   /* in the list of those with a name */
 	char *name;		     /* NULL: nobody can join it by name */
 	char *program;		     /* as the spec named it */

@@ -149,6 +149,7 @@ static void process_reap(struct qemu_process *p)
 	p->gone = true;
 	pthread_cond_broadcast(&p->changed);
 	pthread_mutex_unlock(&p->lock);
+	p->qtest.listener.end(p->qtest.listener.context);
 }
 
 static void *thread_run(void *argument)
@@ -279,7 +280,8 @@ static int process_run(struct qemu_process *p, const struct qemu_command *comman
 	struct launch l = {
 		.process = p,
 		.command = command,
-		.fds = {-1, -1, p->errors, qtest_fd, qmp_fd, command->ram_fd, command->bios_fd},
+		.fds = {-1, -1, p->errors, qtest_fd, qmp_fd, command->ram_fd, command->bios_fd,
+			command->doorbell_fd},
 		.fd_limit = (int)sysconf(_SC_OPEN_MAX),
 		.parent = getpid(),
 	};
@@ -314,7 +316,7 @@ static int process_connect(struct qemu_process *p, const struct qemu_command *co
 	}
 	p->qtest_fd = qtest[0];
 	p->qmp_fd = qmp[0];
-	err = qtest_init(&p->qtest, qtest[0]);
+	err = qtest_init(&p->qtest, qtest[0], &command->listener);
 	if (err) {
 		close(qtest[1]);
 		close(qmp[1]);

@@ -13,7 +13,14 @@
 #include "backend/qtest.h"
 
 /* The file descriptors that QEMU finds open, to be named in its arguments. */
-enum qemu_fd { QEMU_FD_QTEST = 3, QEMU_FD_QMP, QEMU_FD_RAM, QEMU_FD_BIOS, QEMU_FDS };
+enum qemu_fd {
+	QEMU_FD_QTEST = 3,
+	QEMU_FD_QMP,
+	QEMU_FD_RAM,
+	QEMU_FD_BIOS,
+	QEMU_FD_DOORBELL,
+	QEMU_FDS
+};
 
 struct qemu_process {
 	char name[64]; /* in messages */
@@ -31,11 +38,12 @@ struct qemu_process {
 	int status; /* of waitpid() */
 };
 
-/* What to run: path is executable; fds[QEMU_FD_RAM] and _BIOS are the caller's. */
+/* What to run: path is executable; the files are the caller's. */
 struct qemu_command {
 	const char *name, *path;
 	const char *const *arguments; /* NULL at the end */
-	int ram_fd, bios_fd;
+	int ram_fd, bios_fd, doorbell_fd;
+	struct qtest_listener listener;
 };
 
 /* Start QEMU and wait until it answers. */

@@ -28,12 +28,13 @@ struct qtest_request {
 	uint64_t value;
 };
 
-int qtest_init(struct qtest *q, int fd)
+int qtest_init(struct qtest *q, int fd, const struct qtest_listener *listener)
 {
 	int err;
 
 	memset(q, 0, sizeof(*q));
 	q->fd = fd;
+	q->listener = *listener;
 	err = pthread_mutex_init(&q->lock, NULL);
 	if (err)
 		return error_set(err, "cannot make a lock for QEMU's socket: %s", strerror(err));
@@ -106,12 +107,17 @@ static bool answer_take(struct qtest *q, const char *line)
 	return expected;
 }
 
-/* Interrupt lines come in between; nothing listens to them yet. */
+/* "IRQ raise 10" comes in between. */
 static bool line_take(struct qtest *q, const char *line)
 {
-	if (strncmp(line, "IRQ ", 4) == 0)
-		return true;
-	return answer_take(q, line);
+	static const char raise[] = "IRQ raise ", lower[] = "IRQ lower ";
+	bool high = strncmp(line, raise, sizeof(raise) - 1) == 0;
+
+	if (!high && strncmp(line, lower, sizeof(lower) - 1) != 0)
+		return answer_take(q, line);
+	q->listener.line(q->listener.context,
+			 (unsigned int)strtoul(line + sizeof(raise) - 1, NULL, 10), high);
+	return true;
 }
 
 /* Take the whole lines out of buffer; what is left of the last one moves to the front. */
@@ -290,4 +296,13 @@ int qtest_write(struct qtest *q, enum qtest_space space, uint64_t address, unsig
 	struct qtest_request request = {0};
 
 	return write_call(q, &request, space, address, width, timeout, value);
+}
+
+int qtest_intercept(struct qtest *q, const char *part, unsigned int timeout)
+{
+	struct qtest_request request = {0};
+	char line[64];
+
+	snprintf(line, sizeof(line), "irq_intercept_in %s\n", part);
+	return qtest_call(q, &request, timeout, line);
 }

@@ -16,10 +16,18 @@
 /* With thousands unread both sides block for good, each in send(). */
 #define QTEST_UNREAD_MAX 32
 
+/* Called from qtest_run(): no accesses from here, nor a lock that is held during one. */
+struct qtest_listener {
+	void (*line)(void *context, unsigned int line, bool high); /* an interrupt line changed */
+	void (*end)(void *context); /* called by whoever runs QEMU, when nothing of it is left */
+	void *context;
+};
+
 struct qtest_request;
 
 struct qtest {
 	int fd;
+	struct qtest_listener listener;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;				/* an answer came, or the end */
 	struct qtest_request *unread[QTEST_UNREAD_MAX]; /* a ring; NULL: nobody waits for it */
@@ -30,7 +38,7 @@ struct qtest {
 
 enum qtest_space { QTEST_MEMORY, QTEST_PORT };
 
-int qtest_init(struct qtest *q, int fd);
+int qtest_init(struct qtest *q, int fd, const struct qtest_listener *listener);
 void qtest_fini(struct qtest *q);
 
 /*
@@ -58,5 +66,8 @@ int qtest_post(struct qtest *q, enum qtest_space space, uint64_t address, unsign
 /* Write, and wait until it is done. */
 int qtest_write(struct qtest *q, enum qtest_space space, uint64_t address, unsigned int width,
 		unsigned int timeout, uint64_t value);
+
+/* From now on the listener hears how the interrupt lines into this part of the machine change. */
+int qtest_intercept(struct qtest *q, const char *part, unsigned int timeout);
 
 #endif

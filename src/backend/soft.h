@@ -7,6 +7,7 @@
  *   soft_access.c    a device's accesses, checked            soft_domain_access()
  *   soft_ranges.c    which dma address is mapped to what     struct soft_ranges
  *   soft_function.c  configuration space, registers          struct soft_function
+ *   soft_irq.c       interrupts, events                      struct soft_irq
  *   soft_engine.c    commands, misbehaviour, faults          struct soft_engine
  *
  * The public header <dmaland/soft.h> describes registers and faults.
@@ -129,14 +130,29 @@ void soft_fault_log(const char *name, const struct dmaland_soft_fault *fault, bo
 
 #define SOFT_BAR_SIZE 4096
 
+/* What struct pci_function_ops ties to a vector; bitmaps of vectors. */
+struct soft_irq {
+	unsigned int kind; /* PCI_IRQ_*; 0: none */
+	unsigned int count;
+	const int *fds;
+	uint32_t masked, pending;
+	bool asserted; /* INTx */
+};
+
 struct soft_function {
 	struct pci_function f;
 	pthread_mutex_t lock; /* guards all that follows */
 	bool vanished;
 	unsigned char config[PCI_CFG_SPACE_SIZE];
 	unsigned char registers[SOFT_BAR_SIZE];
+	struct soft_irq irq;
 	struct soft_engine engine;
 };
+
+static inline struct soft_function *to_soft_function(struct pci_function *f)
+{
+	return (struct soft_function *)f;
+}
 
 /* A function that is in no domain yet; NULL with the error set. */
 struct soft_function *soft_function_create(void);
@@ -144,6 +160,17 @@ void soft_function_free(struct soft_function *sf);
 
 /* Put it into a domain, which it leaves when it is closed. */
 void soft_function_join(struct soft_function *sf, struct soft_domain *sd);
+
+/* Interrupt with this vector; and it was handled. The function's lock is held, as for the rest. */
+void soft_irq_raise(struct soft_function *sf, unsigned int vector);
+void soft_irq_handled(struct soft_function *sf);
+
+/* The interrupts of struct pci_function_ops, which take the lock. */
+unsigned int soft_irq_count(struct pci_function *f, unsigned int kind);
+int soft_irq_enable(struct pci_function *f, unsigned int kind, const int *fds, unsigned int *n);
+void soft_irq_disable(struct pci_function *f, unsigned int kind);
+int soft_irq_mask(struct pci_function *f, unsigned int kind, unsigned int vector, bool masked);
+unsigned int soft_take_events(struct pci_function *f);
 
 /*
  * The latest faults of a device: see dmaland_soft_faults(). -EOPNOTSUPP in words when it is of

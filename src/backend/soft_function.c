@@ -13,15 +13,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "base/error.h"
 
 #define BAR_ADDRESS 0xfebf0000u /* where firmware may have put it; it is nowhere */
-
-static struct soft_function *to_soft_function(struct pci_function *f)
-{
-	return (struct soft_function *)f;
-}
 
 static uint64_t bytes_get(const unsigned char *bytes, unsigned int width)
 {
@@ -67,6 +64,7 @@ static void config_init(struct soft_function *sf)
 	bytes_put(sf->config + PCI_DEVICE_ID, 2, DMALAND_SOFT_DEVICE);
 	bytes_put(sf->config + PCI_CLASS_REVISION, 4, (uint32_t)DMALAND_SOFT_CLASS << 8 | 1);
 	bytes_put(sf->config + PCI_BASE_ADDRESS_0, 4, BAR_ADDRESS);
+	bytes_put(sf->config + PCI_INTERRUPT_PIN, 1, 1);
 }
 
 static uint16_t command_register(const struct soft_function *sf)
@@ -190,12 +188,14 @@ static void function_run(struct soft_function *sf, dma_addr_t list, bool is_list
 	register_put(sf, DMALAND_SOFT_STATUS, 4, status);
 	register_put(sf, DMALAND_SOFT_DONE, 8, sf->engine.done);
 	register_put(sf, DMALAND_SOFT_FAULTS, 4, sf->engine.fault_count);
+	soft_irq_raise(sf, (unsigned int)register_get(sf, DMALAND_SOFT_INTERRUPT, 4) - 1);
 }
 
 static bool is_writable(unsigned int where)
 {
-	return where >= DMALAND_SOFT_SOURCE && where < DMALAND_SOFT_DOORBELL + 8 &&
-	       (where < DMALAND_SOFT_COUNT + 4 || where >= DMALAND_SOFT_DOORBELL);
+	return (where >= DMALAND_SOFT_SOURCE && where < DMALAND_SOFT_COUNT + 4) ||
+	       (where >= DMALAND_SOFT_DOORBELL && where < DMALAND_SOFT_DOORBELL + 8) ||
+	       (where >= DMALAND_SOFT_INTERRUPT && where < DMALAND_SOFT_INTERRUPT + 4);
 }
 
 /* Does a write of width bytes at offset reach the byte at where? */
@@ -213,7 +213,12 @@ static void register_write(struct soft_function *sf, unsigned int offset, unsign
 			sf->registers[offset + i] = (unsigned char)(value >> 8 * i);
 	sf->engine.mode = (uint32_t)register_get(sf, DMALAND_SOFT_MODE, 4);
 	sf->engine.count = (uint32_t)register_get(sf, DMALAND_SOFT_COUNT, 4);
-	sf->vanished = sf->engine.mode & DMALAND_SOFT_VANISH;
+	if (sf->engine.mode & DMALAND_SOFT_VANISH) {
+		sf->vanished = true;
+		eventfd_write(sf->f.event_fd, 1);
+	}
+	if (covers(offset, width, DMALAND_SOFT_HANDLED + 3))
+		soft_irq_handled(sf);
 	if (covers(offset, width, DMALAND_SOFT_COMMAND + 3))
 		function_run(sf, 0, false);
 	if (covers(offset, width, DMALAND_SOFT_DOORBELL + 7)) {
@@ -262,6 +267,7 @@ static void soft_write(struct pci_function *f, unsigned int bar, uint64_t offset
 
 void soft_function_free(struct soft_function *sf)
 {
+	close(sf->f.event_fd);
 	pthread_mutex_destroy(&sf->lock);
 	free(sf);
 }
@@ -276,6 +282,7 @@ static int soft_reset(struct pci_function *f)
 		err = error_set(ENODEV, "%s cannot be reset: it is gone, as MODE told it", f->name);
 	} else {
 		soft_engine_reset(&sf->engine);
+		soft_irq_handled(sf);
 		registers_init(sf);
 	}
 	pthread_mutex_unlock(&sf->lock);
@@ -293,6 +300,11 @@ static bool soft_is_dead(struct pci_function *f)
 	return dead;
 }
 
+static void soft_disown(struct pci_function *f)
+{
+	close(f->event_fd);
+}
+
 static void soft_close(struct pci_function *f)
 {
 	struct soft_function *sf = to_soft_function(f);
@@ -308,8 +320,14 @@ static const struct pci_function_ops soft_function_ops = {
 	.read = soft_read,
 	.write = soft_write,
 	.reset = soft_reset,
+	.irq_count = soft_irq_count,
+	.irq_enable = soft_irq_enable,
+	.irq_disable = soft_irq_disable,
+	.irq_mask = soft_irq_mask,
+	.take_events = soft_take_events,
 	.is_dead = soft_is_dead,
 	.close = soft_close,
+	.disown = soft_disown,
 };
 
 int soft_function_faults(struct pci_function *f, struct dmaland_soft_fault *faults, size_t n,
@@ -341,6 +359,13 @@ struct soft_function *soft_function_create(void)
 	err = pthread_mutex_init(&sf->lock, NULL);
 	if (err) {
 		error_set(err, "cannot make a lock for a device: %s", strerror(err));
+		free(sf);
+		return NULL;
+	}
+	sf->f.event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (sf->f.event_fd < 0) {
+		error_system("no eventfd for a device's events");
+		pthread_mutex_destroy(&sf->lock);
 		free(sf);
 		return NULL;
 	}

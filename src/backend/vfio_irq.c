@@ -18,7 +18,6 @@
 #include "backend/vfio.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -45,22 +44,22 @@ static int irqs_set(struct vfio_function *vf, uint32_t index, uint32_t flags, ui
 		    const int *fds, uint32_t n)
 {
 	size_t data = flags & VFIO_IRQ_SET_DATA_EVENTFD ? n * sizeof(*fds) : 0;
-	struct vfio_irq_set *set = calloc(1, sizeof(*set) + data);
+	struct {
+		struct vfio_irq_set set;
+		int fds[VFIO_VECTORS_MAX];
+	} request;
 	int result;
 
-	if (!set) {
-		errno = ENOMEM;
-		return -ENOMEM;
-	}
-	set->argsz = (uint32_t)(sizeof(*set) + data);
-	set->flags = flags;
-	set->index = index;
-	set->start = first;
-	set->count = n;
+	request.set = (struct vfio_irq_set){
+		.argsz = (uint32_t)(sizeof(request.set) + data),
+		.flags = flags,
+		.index = index,
+		.start = first,
+		.count = n,
+	};
 	if (data)
-		memcpy(set->data, fds, data);
-	result = ioctl(vf->fd, VFIO_DEVICE_SET_IRQS, set);
-	free(set);
+		memcpy(request.fds, fds, data);
+	result = ioctl(vf->fd, VFIO_DEVICE_SET_IRQS, &request);
 	return result < 0 ? -errno : result;
 }
 

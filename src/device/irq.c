@@ -106,6 +106,9 @@ static int too_few_error(struct dmaland_device *dev, unsigned int min, unsigned 
 {
 	struct pci_function *f = dev->function;
 
+	if (!pci_device_is_present(dev))
+		return error_set(ENODEV, "%s does not answer: it has no interrupts to give",
+				 f->name);
 	return error_set(
 		ENOSPC,
 		"%s: at least %u interrupt vectors were asked, of the kinds 0x%x; it has %u "

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "test.h"
 
+#include <dirent.h>
 #include <pthread.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -32,4 +33,27 @@ void log_clear(void)
 const char *log_text(void)
 {
 	return text;
+}
+
+int only_child(void)
+{
+	char path[300];
+	int pid = 0;
+	struct dirent *entry;
+	DIR *tasks = opendir("/proc/self/task");
+
+	assert_non_null(tasks);
+	while ((entry = readdir(tasks))) {
+		int child;
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%s/children", entry->d_name);
+		f = entry->d_name[0] == '.' ? NULL : fopen(path, "r");
+		if (f && fscanf(f, "%d", &child) == 1)
+			pid = child;
+		if (f)
+			fclose(f);
+	}
+	closedir(tasks);
+	return pid;
 }

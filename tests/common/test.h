@@ -22,6 +22,9 @@ void log_capture(void);
 void log_clear(void);
 const char *log_text(void);
 
+/* The pid of the only child process, or 0; QEMU is one. */
+int only_child(void);
+
 #define assert_logged(text) assert_non_null(strstr(log_text(), text))
 #define assert_error_says(text)                                                                    \
 	do {                                                                                       \

@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -69,6 +70,11 @@ WRAP(int, ftruncate64, (int fd, off_t n), (fd, n), ENOSPC, -1)
 WRAP(int, fallocate64, (int fd, int mode, off_t at, off_t n), (fd, mode, at, n), ENOSPC, -1)
 WRAP(int, socketpair, (int domain, int type, int protocol, int *fds), (domain, type, protocol, fds),
      EMFILE, -1)
+WRAP(int, eventfd, (unsigned int count, int flags), (count, flags), EMFILE, -1)
+WRAP(int, epoll_create1, (int flags), (flags), EMFILE, -1)
+WRAP(int, epoll_ctl, (int fd, int what, int of, struct epoll_event *event), (fd, what, of, event),
+     ENOSPC, -1)
+WRAP(int, dup3, (int fd, int to, int flags), (fd, to, flags), EBUSY, -1)
 WRAP(pid_t, _Fork, (void), (), EAGAIN, -1)
 WRAP(int, pthread_create,
      (pthread_t * thread, const pthread_attr_t *attributes, void *(*f)(void *), void *p),
@@ -117,6 +123,21 @@ static int use_memory(struct dmaland_device *dev)
 	memory = failed ? NULL : dma_alloc_coherent(dev, 33 << 20, &large, GFP_KERNEL);
 	dma_free_coherent(dev, 33 << 20, memory, large);
 	return memory ? failed : -1;
+}
+
+/* A kind that can't be had makes room for the next: only when none can, that fails. */
+static int use_irqs(struct dmaland_device *dev)
+{
+	int failed = -1;
+
+	if (pci_alloc_irq_vectors(dev, 1, 2, PCI_IRQ_ALL_TYPES) < 1)
+		return -1;
+	if (!dmaland_irq_mask(dev, 0) && !dmaland_irq_unmask(dev, 0))
+		failed = 0;
+	pci_free_irq_vectors(dev);
+	if (!failed && pci_alloc_irq_vectors(dev, 1, 1, PCI_IRQ_INTX) < 1)
+		failed = -1;
+	return failed;
 }
 
 static int use_queue(struct dmaland_nvme *ctrl)
@@ -207,6 +228,8 @@ static int run_all(void)
 		return -1;
 	dmaland_get_info(dev, &info);
 	failed = use_memory(dev);
+	if (!failed)
+		failed = use_irqs(dev);
 	if (!failed)
 		failed = info.vendor_id == DMALAND_SOFT_VENDOR ? use_engine(dev) : use_drive(dev);
 	dmaland_close(dev);

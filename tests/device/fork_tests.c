@@ -98,6 +98,11 @@ static int calls_fail(struct inherited *i)
 	MUST(pci_write_config_dword(i->dev, 0x10, 0) == -EPERM);
 	MUST(pci_set_master(i->dev) == -EPERM && pci_reset_function(i->dev) == -EPERM);
 	MUST(!pci_iomap(i->dev, 0, 0) && says_why());
+	MUST(pci_alloc_irq_vectors(i->dev, 1, 1, PCI_IRQ_ALL_TYPES) == -EPERM && says_why());
+	MUST(dmaland_irq(i->dev, 0) == -EPERM && dmaland_irq_mask(i->dev, 0) == -EPERM);
+	MUST(dmaland_irq_unmask(i->dev, 0) == -EPERM && dmaland_event_fd(i->dev) == -EPERM);
+	MUST(dmaland_get_events(i->dev) == 0);
+	pci_free_irq_vectors(i->dev);
 	MUST(!dmaland_open("soft:", &options) && says_why());
 	dmaland_get_info(i->dev, &info);
 	dma_pool_destroy(i->pool);
@@ -162,6 +167,7 @@ static void inherited_open(struct inherited *i)
 	assert_int_equal(pci_enable_device(i->dev), 0);
 	if (pci_resource_len(i->dev, 0))
 		i->window = pci_iomap(i->dev, 0, 0);
+	assert_true(pci_alloc_irq_vectors(i->dev, 1, 2, PCI_IRQ_ALL_TYPES) >= 1);
 	i->pool = dma_pool_create("parent", i->dev, 64, 64, 0);
 	assert_non_null(i->pool);
 	i->coherent = dma_alloc_coherent(i->dev, 4096, &i->coherent_dma, GFP_KERNEL);
@@ -182,6 +188,9 @@ static void inherited_close(struct inherited *i)
 	for (int k = 0; k < 4096; k++)
 		assert_int_equal(((unsigned char *)i->coherent)[k], 0x5a);
 	assert_int_equal(dmaland_check(i->dev), 0);
+	assert_true(dmaland_irq(i->dev, 0) >= 0);
+	assert_int_equal(dmaland_irq_mask(i->dev, 0), 0);
+	assert_int_equal(dmaland_get_events(i->dev), 0);
 	assert_int_equal(pci_read_config_dword(i->dev, 0, &ids), 0);
 	assert_int_not_equal(ids, UINT32_MAX);
 	dmaland_pool_get_stats(i->pool, &stats);

@@ -2,7 +2,7 @@
 /*
  * irq.c - interrupts of every kind that the device and its backend have, and its events: ./irq SPEC
  *
- * SPEC names a drive, edu, or the engine of soft:. A drive interrupts when a command is done, until the completion's doorbell is rung; edu and the
+ * SPEC names a drive, edu, or the engine of soft:; with machine= in it, several of it are used. A drive interrupts when a command is done, until the completion's doorbell is rung; edu and the
  * engine of soft: when they are told to. A kind that is not there is told in the output.
  */
 #include "test.h"
@@ -10,10 +10,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <dmaland/soft.h>
 #include "mover.h"
 
 enum { WAIT_MS = 20000 };
@@ -311,6 +313,98 @@ static void nothing_happens_to_a_device_that_is_well(void **state)
 	dmaland_close(dev);
 }
 
+/* What ends it is QEMU's death, or told to the engine; a device behind VFIO: removal.c */
+static void the_end_of_a_device_is_told_once(void **state)
+{
+	struct pollfd fd = {.events = POLLIN};
+	struct mover m;
+
+	(void)state;
+	if (strncmp(spec, "vfio:", 5) == 0) {
+		print_message("# cannot be had here: the test is of devices that are software\n");
+		skip();
+	}
+	assert_true(begin_with(&m, PCI_IRQ_INTX, 1));
+	fd.fd = dmaland_event_fd(m.dev);
+	if (strncmp(spec, "qemu:", 5) == 0)
+		assert_int_equal(kill(only_child(), SIGKILL), 0);
+	else
+		writel(DMALAND_SOFT_VANISH, m.bar + DMALAND_SOFT_MODE);
+	assert_int_equal(poll(&fd, 1, WAIT_MS), 1);
+	assert_int_equal(dmaland_get_events(m.dev), DMALAND_EVENT_GONE);
+	assert_int_equal(dmaland_get_events(m.dev), 0);
+	assert_int_equal(poll(&fd, 1, 0), 0);
+	assert_false(pci_device_is_present(m.dev));
+	assert_int_equal(readl(m.bar), UINT32_MAX);
+	dmaland_irq_unmask(m.dev, 0);
+	pci_free_irq_vectors(m.dev);
+	if (strncmp(spec, "qemu:", 5) == 0)
+		assert_refused(m.dev, 1, 1, PCI_IRQ_ALL_TYPES, -ENODEV, "");
+	mover_end(&m);
+	log_clear();
+}
+
+/* ---- several in one machine ---- */
+
+enum { MEMBERS = 5 }; /* one more than a machine of QEMU has lines */
+
+static void members_begin(struct mover *members, unsigned int kind)
+{
+	for (int i = 0; i < MEMBERS; i++)
+		if (!begin_with(&members[i], kind, 1))
+			fail_msg("%s", dmaland_last_error());
+}
+
+static void members_end(struct mover *members)
+{
+	for (int i = 0; i < MEMBERS; i++)
+		end(&members[i]);
+}
+
+static void messages_of_devices_in_one_machine_are_apart(void **state)
+{
+	struct mover members[MEMBERS];
+
+	(void)state;
+	members_begin(members, PCI_IRQ_MSI);
+	for (int i = 0; i < MEMBERS; i++) {
+		members[i].ops->interrupts(&members[i], 0);
+		for (int k = 0; k < MEMBERS; k++) {
+			if (k != i)
+				assert_quiet(&members[k], 0);
+			else
+				assert_interrupt(&members[i], 0);
+		}
+		handle(&members[i], 0);
+	}
+	members_end(members);
+}
+
+/* The first and the last share a line; whose interrupt it was only the device knows. */
+static void devices_that_share_a_line_do_not_lose_interrupts(void **state)
+{
+	struct mover members[MEMBERS], *first = &members[0], *last = &members[MEMBERS - 1];
+
+	(void)state;
+	members_begin(members, PCI_IRQ_INTX);
+	for (int i = 0; i < 20; i++) {
+		first->ops->interrupts(first, 0);
+		assert_interrupt(first, 0);
+		if (taken_within(last, 0, 0))
+			assert_int_equal(dmaland_irq_unmask(last->dev, 0), 0);
+		assert_quiet(last, 0);
+		last->ops->interrupts(last, 0);
+		handle(first, 0);
+		assert_interrupt(last, 0);
+		handle(last, 0);
+		if (taken_within(first, 0, 0))
+			assert_int_equal(dmaland_irq_unmask(first->dev, 0), 0);
+		for (int k = 0; k < MEMBERS; k++)
+			assert_quiet(&members[k], 0);
+	}
+	members_end(members);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -322,7 +416,13 @@ int main(int argc, char **argv)
 		cmocka_unit_test(files_of_vectors_do_not_block_and_end_with_them),
 		cmocka_unit_test(vectors_that_cannot_be_are_refused),
 		cmocka_unit_test(nothing_happens_to_a_device_that_is_well),
+		cmocka_unit_test(the_end_of_a_device_is_told_once),
 	};
+	const struct CMUnitTest machine[] = {
+		cmocka_unit_test(messages_of_devices_in_one_machine_are_apart),
+		cmocka_unit_test(devices_that_share_a_line_do_not_lose_interrupts),
+	};
+	int failed;
 
 	if (argc != 2) {
 		fprintf(stderr, "usage: %s SPEC\n", argv[0]);
@@ -330,5 +430,8 @@ int main(int argc, char **argv)
 	}
 	spec = argv[1];
 	log_capture();
-	return cmocka_run_group_tests_name("irq", tests, NULL, NULL);
+	failed = cmocka_run_group_tests_name("irq", tests, NULL, NULL);
+	if (strstr(spec, "machine="))
+		failed += cmocka_run_group_tests_name("irq, one machine", machine, NULL, NULL);
+	return failed;
 }

@@ -115,13 +115,27 @@ static void engine_writes(struct mover *m, dma_addr_t dma, size_t size)
 	engine_copies(m, m->store_dma, dma, size);
 }
 
+static void engine_interrupts(struct mover *m, unsigned int vector)
+{
+	writel(vector + 1, m->bar + DMALAND_SOFT_INTERRUPT);
+	engine_copies(m, m->store_dma, m->scratch_dma, 1);
+	writel(0, m->bar + DMALAND_SOFT_INTERRUPT);
+}
+
+static void engine_handled(struct mover *m, unsigned int vector)
+{
+	(void)vector;
+	writel(1, m->bar + DMALAND_SOFT_HANDLED);
+}
+
 static void engine_stop(struct mover *m)
 {
+	engine_handled(m, 0);
 	dma_free_coherent(m->dev, m->room, m->store, m->store_dma);
 }
 
-static const struct mover_ops engine_ops = {engine_start, engine_reads, engine_writes,
-					    NULL,	  NULL,		engine_stop};
+static const struct mover_ops engine_ops = {engine_start,      engine_reads,   engine_writes,
+					    engine_interrupts, engine_handled, engine_stop};
 
 /* ---- a drive: one command at a time, on rings of a page (NVMe 2.0, 3.5.1, 5.4, 5.5) ---- */
 

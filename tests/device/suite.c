@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "suite.h"
 
-#include <dirent.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -86,29 +85,6 @@ struct dmaland_pool_stats pool_stats(struct dmaland_device *dev, const char *nam
 			return stats[i];
 	fail_msg("there is no pool '%s'", name);
 	return stats[0];
-}
-
-int only_child(void)
-{
-	char path[300];
-	int pid = 0;
-	struct dirent *entry;
-	DIR *tasks = opendir("/proc/self/task");
-
-	assert_non_null(tasks);
-	while ((entry = readdir(tasks))) {
-		int child;
-		FILE *f;
-
-		snprintf(path, sizeof(path), "/proc/self/task/%s/children", entry->d_name);
-		f = entry->d_name[0] == '.' ? NULL : fopen(path, "r");
-		if (f && fscanf(f, "%d", &child) == 1)
-			pid = child;
-		if (f)
-			fclose(f);
-	}
-	closedir(tasks);
-	return pid;
 }
 
 int main(int argc, char **argv)

@@ -36,9 +36,6 @@ struct dmaland_streaming_stats streaming_stats(struct dmaland_device *dev);
 /* Blocks of this pool that are in use. */
 struct dmaland_pool_stats pool_stats(struct dmaland_device *dev, const char *name);
 
-/* The pid of the only child process, or 0; QEMU is one. */
-int only_child(void);
-
 /* Each file's tests. */
 int run_device_tests(void);
 int run_transfer_tests(void);
