@@ -71,10 +71,10 @@ check() {
 pages=("${@/#/$root/docs/man/}")
 pages=("${pages[@]/%/.3.scd}")
 if [ $# = 0 ]; then
-	echo "1..$((2 + $(find "$root"/docs/man/*.3.scd "$root/README.md" | wc -l)))"
+	pages=("$root"/docs/man/*.3.scd "$root/README.md" "$root/docs/quickstart.md")
+	echo "1..$((2 + ${#pages[@]}))"
 	check "examples/edu carries a text" edu_works
 	check "examples/nvme_read reads a block" nvme_read_works
-	pages=("$root"/docs/man/*.3.scd "$root/README.md")
 else
 	echo "1..$#"
 fi
