@@ -162,8 +162,12 @@ drive_tests() {
 		refused 1 "were asked" "$tool" nvme write "$spec" -c $((some + 1)) data
 	check "$b: a write past the end is refused" \
 		refused 1 "past the end" "$tool" nvme write "$spec" -s $blocks data
-	check "$b: a count past the end is refused" \
-		refused 1 "past the end" "$tool" nvme write "$spec" -s 1 -c $blocks data
+	check "$b: a count past the end is refused, and says of what size blocks are" \
+		refused 1 "past the end: .* blocks of $b bytes" "$tool" nvme write "$spec" -s 1 -c $blocks data
+	check "$b: a range that overflows is refused" \
+		refused 1 "past the end" "$tool" nvme read "$spec" -s 1 -c 0xffffffffffffffff untouched
+	check "$b: one that begins at the last number there is, too" \
+		refused 1 "past the end" "$tool" nvme read "$spec" -s 0xffffffffffffffff -c 2 untouched
 	check "$b: a namespace that is not there is refused" \
 		refused 1 "namespace" "$tool" nvme write "$spec" -n 9 data
 	check "$b: an input that is not there is refused" \
@@ -243,6 +247,11 @@ check "an image in use by another process is an error" image_in_use
 
 check "an output that cannot be made is an error" \
 	refused 1 "cannot open /dev/null/x" "$tool" nvme read "$small" /dev/null/x
+check "an output that is a directory is an error" \
+	refused 1 "cannot open .: Is a directory" "$tool" nvme read "$small" .
+check "an output that may not be written to is an error" \
+	refused 1 "cannot open /sys/kernel/uevent_seqnum: \(Permission denied\|Read-only\)" \
+	"$tool" nvme read "$small" /sys/kernel/uevent_seqnum
 check "a full disk is an error that names the file" \
 	refused 1 "cannot write to /dev/full: No space left" "$tool" nvme read "$small" /dev/full
 check "a full stdout is an error" \
@@ -257,9 +266,66 @@ interrupted() {
 	hold_drive && kill -INT "$holder" || return
 	wait "$holder" || status=$?
 	exec 9>&-
-	[ "$status" = 130 ] && [ ! -s hold.err ] && status 0 "$tool" nvme identify "$small"
+	[ "$status" = 130 ] && grep -qx "dmaland: interrupted: 64 blocks from block 0 on were written" hold.err &&
+		status 0 "$tool" nvme identify "$small"
 }
-check "SIGINT closes the drive and ends with 130" interrupted
+check "SIGINT flushes and closes the drive, says what was written, and ends with 130" interrupted
+
+# Far more than is read before the signal; what is said to be in the file is there, and no more.
+truncate -s 4G sparse.img && dd if=/dev/urandom of=sparse.img bs=1M count=8 conv=notrunc status=none
+interrupted_read() {
+	local pid status=0 blocks
+	rm -f part
+	env --default-signal=INT "$tool" nvme read "qemu:nvme,drive=$here/sparse.img" part 2>err &
+	pid=$!
+	until [ -s part ]; do kill -0 "$pid" && sleep 0.01 || return; done
+	kill -INT "$pid"
+	wait "$pid" || status=$?
+	cat err
+	blocks=$(sed -n 's/^dmaland: interrupted: \([0-9]*\) of 8388608 blocks, from block 0 on, were read to part$/\1/p' err)
+	[ "$status" = 130 ] && [ "$(bytes part)" = $((blocks * 512)) ] && cmp -n "$(bytes part)" part sparse.img
+}
+check "SIGINT leaves in the file what was read, and says how much" interrupted_read
+
+interrupted_verify() {
+	local pid status=0
+	env --default-signal=INT "$tool" nvme verify "qemu:nvme,drive=$here/sparse.img" --seed 1 >out 2>err &
+	pid=$!
+	until ! cmp -s -n 512 sparse.img part; do kill -0 "$pid" && sleep 0.01 || return; done
+	kill -INT "$pid"
+	wait "$pid" || status=$?
+	[ "$status" = 130 ] && grep -q "^dmaland: interrupted, writing: [0-9]* of 8388608 blocks" err
+}
+check "SIGINT ends verify, which says how far it was" interrupted_verify
+check "a file that grows larger than may be is an error that says what was read" eval '
+	(ulimit -f 131072 && refused 1 "cannot write to part: File too large" \
+		"$tool" nvme read "qemu:nvme,drive=$here/sparse.img,ram=64M" part) &&
+		grep -q "262144 of 8388608 blocks, from block 0 on, were read" err && [ "$(bytes part)" = $((128 * MiB)) ]'
+rm -f sparse.img part
+
+# ---- what people watch
+
+check "without a terminal, a transfer that succeeds says nothing" \
+	eval 'status 0 "$tool" nvme read "$big" out.bin && [ ! -s err ]'
+check "--verbose says how fast it was and how long requests took" \
+	eval '"$tool" nvme read -v "$big" -c 1024 out.bin 2>&1 |
+		grep -E "^latency of 4 requests: p50 [0-9.]+ .?s, p99 [0-9.]+ .?s, p99.9 [0-9.]+ .?s, max [0-9.]+ .?s$"'
+
+# script is the terminal; who reads the pipe waits until the bar is there.
+bar() {
+	local pid
+	rm -f flow typescript && mkfifo flow
+	script -qefc "'$tool' nvme read '$big' $1 >flow" typescript >/dev/null &
+	pid=$!
+	exec 9<flow
+	until grep -q "reading  \[-*\]  0 %" typescript; do kill -0 "$pid" && sleep 0.01 || return; done
+	cat <&9 >back
+	exec 9<&-
+	wait "$pid"
+}
+check "on a terminal there is a bar, and a summary at the end" \
+	eval 'bar "" && cmp back drive-512.img && grep -q "^.*read 16 MiB: 32768 blocks of 512 bytes" typescript &&
+		grep -q "^latency of 128 requests" typescript'
 
 # Somebody else copies block 3 over block 30000 all the time; so verify must find it there, sooner or later.
 misplaced() {

@@ -12,7 +12,7 @@
 #
 # Prints TAP, the programs' own and its own; but for the last two.
 
-# shellcheck disable=SC2317 # check and program call what they are given
+# shellcheck disable=SC2015,SC2317 # check and program call what they are given
 set -uo pipefail
 
 part=$1 build=$2
@@ -112,6 +112,30 @@ the_quickstart_is_true() { dmaland unbind "$edu" && (ulimit -l 8192 && tests/vm/
 
 edu_carries_a_text() { "$build/examples/edu" "vfio:$edu" | grep -xF -f - README.md; }
 
+# reads WAYS [OPTION]: what `writes` wrote, to a file in memory
+reads() {
+	dmaland nvme read -v "vfio:$nvme$2" -s 9 -c 9765 "$TMPDIR/back" 2>"$TMPDIR/said" &&
+		grep -q "^requests: $1$" "$TMPDIR/said" || { cat "$TMPDIR/said" && return 1; }
+	head -c $((5000000 - 512)) "$TMPDIR/back" | cmp - <(tail -c +513 "$TMPDIR/ours") &&
+		[ "$(stat -c %s "$TMPDIR/back")" = $((9765 * 512)) ]
+}
+
+the_drive_fills_a_file_in_memory() { reads "38 mapped where they lie, 1 in DMA memory, 0 copied" ""; }
+
+a_file_that_is_not_given_to_the_drive_is_written() { reads "0 mapped where they lie, 39 in DMA memory, 0 copied" ,no_syscalls=yes; }
+
+# A disk that is full shows before anything is read; and so does one that fills up on the way, in words.
+a_full_disk_is_an_error_and_leaves_nothing() {
+	mkdir "$TMPDIR/full" && mount -t tmpfs -o size=1M full "$TMPDIR/full" || return
+	! dmaland nvme read "vfio:$nvme" -c 4096 "$TMPDIR/full/file" 2>"$TMPDIR/said" &&
+		grep "^dmaland: cannot write 2 MiB to $TMPDIR/full/file: No space left" "$TMPDIR/said" &&
+		! grep "were read" "$TMPDIR/said" && [ ! -s "$TMPDIR/full/file" ] || { cat "$TMPDIR/said" && return 1; }
+	! dmaland nvme read "vfio:$nvme" -c 4096 2>"$TMPDIR/said" >"$TMPDIR/full/file" &&
+		grep "^dmaland: cannot write to stdout: No space left" "$TMPDIR/said" &&
+		grep "^dmaland: 2048 of 4096 blocks, from block 0 on, were read to stdout" "$TMPDIR/said" &&
+		umount "$TMPDIR/full" || { cat "$TMPDIR/said" && return 1; }
+}
+
 # A filesystem on the kernel's drive, at $TMPDIR/disk.
 disk_mount() {
 	modprobe -d "$DMALAND_MODULES" ext4 && bind "$nvme" nvme && mkdir "$TMPDIR/disk" &&
@@ -135,7 +159,7 @@ device)
 machine)
 	# What a user compiles does not go with a library for sanitizers.
 	[ "$build" != build ] || quickstart=1
-	echo "1..$((6 + ${quickstart:-0}))"
+	echo "1..$((9 + ${quickstart:-0}))"
 	program "$build/tests/device/refusals" bound "$nvme"
 	program tests/vm/bind.sh machine "$build"
 	check kernel_reads_what_we_wrote kernel_reads_what_we_wrote
@@ -143,6 +167,9 @@ machine)
 	bind "$nvme" vfio-pci || exit 1
 	check a_file_goes_to_the_drive_as_it_lies a_file_goes_to_the_drive_as_it_lies
 	check a_file_that_is_refused_is_read a_file_that_is_refused_is_read
+	check the_drive_fills_a_file_in_memory the_drive_fills_a_file_in_memory
+	check a_file_that_is_not_given_to_the_drive_is_written a_file_that_is_not_given_to_the_drive_is_written
+	check a_full_disk_is_an_error_and_leaves_nothing a_full_disk_is_an_error_and_leaves_nothing
 	disk_mount && bind "$edu" vfio-pci || exit 1
 	program "$build/tests/device/vfio_mappings" "vfio:$edu" "vfio:$edu" "$TMPDIR/disk/file"
 	umount "$TMPDIR/disk" && bind "$nvme" vfio-pci || exit 1

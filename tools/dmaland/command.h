@@ -8,23 +8,33 @@
  *   report.c     tables and facts, as text or JSON
  *   info.c       `info`, on top of pci.c (devices and what stands in their way) and machine.c
  *   bind.c       `bind`, `unbind`, on top of pci.c and inuse.c (who would miss the device)
- *   nvme.c       `nvme identify`, `nvme read`
+ *   identify.c   `nvme identify`
+ *   read.c       `nvme read`
  *   write.c      `nvme write`
  *   verify.c     `nvme verify`
  *   pools.c      `pools`
  *   drive.c      a drive opened and closed
  *   transfer.c   blocks of a namespace, many requests in flight
+ *   latency.c    how long they took
+ *   progress.c   how far it is, on a terminal
  *
  * A command returns its exit status. What has failed was reported where it failed.
  */
 #ifndef COMMAND_H
 #define COMMAND_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2, STATUS_SIGNAL = 128 };
+enum {
+	STATUS_OK = 0,
+	STATUS_FAILED = 1,
+	STATUS_USAGE = 2,
+	STATUS_SIGNAL = 128,
+	STATUS_PIPE = STATUS_SIGNAL + SIGPIPE,
+};
 
 /*
  * What a user gave. @given has the letters of the options that were there; those without a short

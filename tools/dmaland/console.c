@@ -19,6 +19,8 @@
 
 #include <dmaland/device.h>
 
+#include "progress.h"
+
 static volatile sig_atomic_t signal_seen;
 
 int fail(const char *format, ...)
@@ -26,6 +28,7 @@ int fail(const char *format, ...)
 	va_list args;
 
 	fflush(stdout);
+	progress_hide();
 	fputs("dmaland: ", stderr);
 	va_start(args, format);
 	vfprintf(stderr, format, args);
@@ -108,8 +111,9 @@ void signals_catch(void)
 	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
 		if (sigaction(ends[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
 			sigaction(ends[i], &note, NULL);
-	/* write() says EPIPE; a handler, since SIG_IGN would be inherited by programs */
+	/* write() says EPIPE or EFBIG; a handler, since SIG_IGN would be inherited by programs */
 	sigaction(SIGPIPE, &ignore, NULL);
+	sigaction(SIGXFSZ, &ignore, NULL);
 }
 
 int signals_status(void)
@@ -125,7 +129,7 @@ static int file_retry(int fd, short events, const char *what, const char *name)
 	if (errno == EINTR)
 		return signals_status();
 	if (errno == EPIPE)
-		return STATUS_SIGNAL + SIGPIPE;
+		return STATUS_PIPE;
 	if (errno != EAGAIN)
 		return fail("%s %s: %s", what, name, strerror(errno));
 	poll(&poll_fd, 1, -1);
@@ -181,6 +185,6 @@ int stdout_close(int status)
 	if (!failed || status)
 		return status;
 	if (errno == EPIPE)
-		return STATUS_SIGNAL + SIGPIPE;
+		return STATUS_PIPE;
 	return fail("cannot write to stdout: %s", strerror(errno));
 }

@@ -59,38 +59,18 @@ int drive_range(const struct dmaland_nvme_namespace *ns, const struct arguments 
 {
 	*first = arguments->first;
 	if (*first >= ns->blocks)
-		return fail("block %llu is past the end: namespace %u has %llu blocks",
-			    (unsigned long long)*first, ns->nsid, (unsigned long long)ns->blocks);
+		return fail("block %llu is past the end: namespace %u has %llu blocks of %u bytes",
+			    (unsigned long long)*first, ns->nsid, (unsigned long long)ns->blocks,
+			    ns->block_size);
 	*blocks = ns->blocks - *first;
 	if (!arguments_have(arguments, 'c'))
 		return STATUS_OK;
 	if (arguments->blocks > *blocks)
 		return fail("%llu blocks from block %llu go past the end: namespace %u has %llu "
-			    "blocks, %llu from there",
+			    "blocks of %u bytes, %llu from there",
 			    (unsigned long long)arguments->blocks, (unsigned long long)*first,
-			    ns->nsid, (unsigned long long)ns->blocks, (unsigned long long)*blocks);
+			    ns->nsid, (unsigned long long)ns->blocks, ns->block_size,
+			    (unsigned long long)*blocks);
 	*blocks = arguments->blocks;
 	return STATUS_OK;
-}
-
-void drive_say_ways(const struct drive *drive)
-{
-	struct dmaland_streaming_stats stats;
-
-	dmaland_get_streaming_stats(drive->dev, &stats);
-	fprintf(stderr, "requests: %llu mapped where they lie, %llu in DMA memory, %llu copied\n",
-		(unsigned long long)stats.mapped,
-		(unsigned long long)(stats.translated_arena + stats.translated_registered),
-		(unsigned long long)(stats.bounced_small + stats.bounced_limit +
-				     stats.bounced_unmappable + stats.bounced_untrusted));
-}
-
-void drive_say_moved(const char *what, const struct dmaland_nvme_namespace *ns, uint64_t first,
-		     uint64_t blocks, double seconds)
-{
-	uint64_t bytes = blocks * ns->block_size;
-
-	fprintf(stderr, "%s %s: %llu blocks of %u bytes from block %llu, %.2f s, %s\n", what,
-		size_text(bytes).text, (unsigned long long)blocks, ns->block_size,
-		(unsigned long long)first, seconds, rate_text(bytes, seconds).text);
 }

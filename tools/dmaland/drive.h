@@ -9,6 +9,7 @@
 #include <dmaland/nvme.h>
 
 #include "command.h"
+#include "latency.h"
 
 struct drive {
 	struct dmaland_device *dev;
@@ -27,25 +28,22 @@ int drive_namespace(struct drive *drive, uint32_t nsid, struct dmaland_nvme_name
 int drive_range(const struct dmaland_nvme_namespace *ns, const struct arguments *arguments,
 		uint64_t *first, uint64_t *blocks);
 
-/* For --verbose: how memory was handed to the drive, on stderr. */
-void drive_say_ways(const struct drive *drive);
-
-/* For --verbose: what was moved, on stderr. */
-void drive_say_moved(const char *what, const struct dmaland_nvme_namespace *ns, uint64_t first,
-		     uint64_t blocks, double seconds);
-
 /*
  * A transfer: a ring of slots, each with a buffer in DMA memory of @slot_bytes (whole blocks).
- * Slots are filled and waited for in order; the drive works on all that lie between.
+ * Slots are filled and waited for in order; the drive works on all that lie between. How long each
+ * request took, from submitting it until its completion was seen, is counted in @latency.
  *
  *   first            first + used           depth
  *     | submitted         | free              |      (modulo depth)
  */
 enum { TRANSFER_DEPTH = 16, TRANSFER_SLOT = 128 << 10 };
 
+struct transfer;
+
 struct transfer_slot {
+	struct transfer *transfer;
 	void *data;
-	uint64_t block, blocks;
+	uint64_t block, blocks, begin;
 	bool busy;
 	int status; /* of the request, when it is not busy any more */
 	struct iovec iov;
@@ -61,6 +59,7 @@ struct transfer {
 	void *memory;
 	dma_addr_t memory_dma;
 	unsigned int depth, first, used;
+	struct latency latency;
 	struct transfer_slot slots[TRANSFER_DEPTH];
 };
 
@@ -74,22 +73,38 @@ void transfer_end(struct transfer *transfer);
 /* The buffer for the next request, or NULL while all are taken. */
 void *transfer_buffer(struct transfer *transfer);
 
-/*
- * Submit a request that writes other memory than that buffer, which stays there until the request
- * is waited for: 0, or -errno with nobody told.
- */
-int transfer_submit_from(struct transfer *transfer, const void *data, uint64_t block,
-			 uint64_t blocks);
+/* Can memory of a slot's size be handed to the drive where it lies, other than by copying? */
+bool transfer_can_map(const struct transfer *transfer);
 
-/* Submit a request with that buffer: 0, or a status with the user told. */
+/*
+ * Submit a request with other memory than that buffer, which stays there until the request is
+ * waited for: 0, or -errno with nobody told.
+ */
+int transfer_submit_memory(struct transfer *transfer, enum dmaland_nvme_opcode opcode, void *data,
+			   uint64_t block, uint64_t blocks);
+
+/*
+ * Submit a request with that buffer, or without any where the command has no data: 0, or a status
+ * with the user told.
+ */
 int transfer_submit(struct transfer *transfer, enum dmaland_nvme_opcode opcode, uint64_t block,
 		    uint64_t blocks);
 
-/* Wait for the oldest request: 0 with *slot set, or a status with the user told. */
+/*
+ * Wait for the oldest request: 0 with *slot set, or a status with the user told. Signals do not end
+ * this: the drive answers, or is given up after a time; and a second signal ends the process.
+ */
 int transfer_wait(struct transfer *transfer, struct transfer_slot **slot);
 
 /* Its slot is free again. */
 void transfer_release(struct transfer *transfer);
+
+/*
+ * At the end, on stderr, with --verbose or where people watch: what was moved ("read"), how fast,
+ * and how long requests took; with --verbose also how memory was handed to the drive.
+ */
+void transfer_say(const struct transfer *transfer, const struct arguments *arguments,
+		  const char *what, uint64_t first, uint64_t blocks, double seconds);
 
 /* Wait a moment, after @idle polls with nothing done. 0, or a status when a signal asks to end. */
 int transfer_pause(unsigned int idle);

@@ -8,8 +8,11 @@
 #include "drive.h"
 
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
+
+#include "progress.h"
 
 /* Bytes of a slot: what the drive takes at once, in whole blocks, at least one. */
 static size_t slot_size(const struct drive *drive, uint32_t block_size)
@@ -41,8 +44,10 @@ int transfer_begin(struct transfer *transfer, struct drive *drive,
 		transfer_end(transfer);
 		return fail_library(NULL);
 	}
-	for (unsigned int i = 0; i < transfer->depth; i++)
+	for (unsigned int i = 0; i < transfer->depth; i++) {
+		transfer->slots[i].transfer = transfer;
 		transfer->slots[i].data = (char *)transfer->memory + i * transfer->slot_bytes;
+	}
 	return STATUS_OK;
 }
 
@@ -67,6 +72,7 @@ static void slot_done(struct dmaland_nvme_request *request, int status)
 {
 	struct transfer_slot *slot = request->context;
 
+	latency_add(&slot->transfer->latency, nanoseconds_now() - slot->begin);
 	slot->status = status;
 	slot->busy = false;
 }
@@ -86,11 +92,12 @@ static int slot_submit(struct transfer *transfer, enum dmaland_nvme_opcode opcod
 		.block = block,
 		.blocks = blocks,
 		.iov = &slot->iov,
-		.iov_count = 1,
+		.iov_count = data != NULL,
 		.done = slot_done,
 		.context = slot,
 	};
 	slot->busy = true;
+	slot->begin = nanoseconds_now();
 	code = dmaland_nvme_submit(transfer->queue, &slot->request);
 	if (code)
 		slot->busy = false;
@@ -99,16 +106,30 @@ static int slot_submit(struct transfer *transfer, enum dmaland_nvme_opcode opcod
 	return code;
 }
 
-int transfer_submit_from(struct transfer *transfer, const void *data, uint64_t block,
-			 uint64_t blocks)
+bool transfer_can_map(const struct transfer *transfer)
 {
-	return slot_submit(transfer, DMALAND_NVME_WRITE, (void *)(uintptr_t)data, block, blocks);
+	struct dmaland_device *dev = transfer->drive->dev;
+	struct dmaland_streaming_stats stats;
+
+	dmaland_get_streaming_stats(dev, &stats);
+	return dma_max_mapping_size(dev) == SIZE_MAX && stats.copy_below <= transfer->slot_bytes;
+}
+
+int transfer_submit_memory(struct transfer *transfer, enum dmaland_nvme_opcode opcode, void *data,
+			   uint64_t block, uint64_t blocks)
+{
+	return slot_submit(transfer, opcode, data, block, blocks);
+}
+
+static bool has_data(enum dmaland_nvme_opcode opcode)
+{
+	return opcode == DMALAND_NVME_READ || opcode == DMALAND_NVME_WRITE;
 }
 
 int transfer_submit(struct transfer *transfer, enum dmaland_nvme_opcode opcode, uint64_t block,
 		    uint64_t blocks)
 {
-	void *data = slot_next(transfer)->data;
+	void *data = has_data(opcode) ? slot_next(transfer)->data : NULL;
 
 	return slot_submit(transfer, opcode, data, block, blocks) ? fail_library(NULL) : STATUS_OK;
 }
@@ -128,14 +149,27 @@ int transfer_pause(unsigned int idle)
 	return signals_status();
 }
 
+static const char *opcode_text(uint8_t opcode)
+{
+	switch (opcode) {
+	case DMALAND_NVME_READ:
+		return "reading";
+	case DMALAND_NVME_WRITE:
+		return "writing";
+	case DMALAND_NVME_WRITE_ZEROES:
+		return "zeroing";
+	default:
+		return "discarding";
+	}
+}
+
 static int slot_failed(const struct transfer *transfer, const struct transfer_slot *slot)
 {
-	bool write = slot->request.opcode == DMALAND_NVME_WRITE;
 	const char *why =
 		slot->status > 0 ? dmaland_nvme_status_text(slot->status) : dmaland_last_error();
 
 	return fail("%s blocks %llu to %llu of namespace %u failed: %s",
-		    write ? "writing" : "reading", (unsigned long long)slot->block,
+		    opcode_text(slot->request.opcode), (unsigned long long)slot->block,
 		    (unsigned long long)(slot->block + slot->blocks - 1), transfer->ns.nsid, why);
 }
 
@@ -145,14 +179,10 @@ int transfer_wait(struct transfer *transfer, struct transfer_slot **slot)
 
 	*slot = &transfer->slots[transfer->first];
 	while ((*slot)->busy) {
-		int status = STATUS_OK;
-
 		if (dmaland_nvme_poll(transfer->queue))
 			idle = 0;
 		else
-			status = transfer_pause(idle++);
-		if (status)
-			return status;
+			transfer_pause(idle++);
 	}
 	return (*slot)->status ? slot_failed(transfer, *slot) : STATUS_OK;
 }
@@ -161,4 +191,34 @@ void transfer_release(struct transfer *transfer)
 {
 	transfer->first = (transfer->first + 1) % transfer->depth;
 	transfer->used--;
+}
+
+static void say_ways(const struct transfer *transfer)
+{
+	struct dmaland_streaming_stats stats;
+
+	dmaland_get_streaming_stats(transfer->drive->dev, &stats);
+	fprintf(stderr, "requests: %llu mapped where they lie, %llu in DMA memory, %llu copied\n",
+		(unsigned long long)stats.mapped,
+		(unsigned long long)(stats.translated_arena + stats.translated_registered),
+		(unsigned long long)(stats.bounced_small + stats.bounced_limit +
+				     stats.bounced_unmappable + stats.bounced_untrusted));
+}
+
+void transfer_say(const struct transfer *transfer, const struct arguments *arguments,
+		  const char *what, uint64_t first, uint64_t blocks, double seconds)
+{
+	uint64_t bytes = blocks * transfer->ns.block_size;
+
+	if (!arguments_have(arguments, 'v') && !progress_is_watched())
+		return;
+	fprintf(stderr, "%s %s: %llu blocks of %u bytes from block %llu, %.2f s, %s\n", what,
+		size_text(bytes).text, (unsigned long long)blocks, transfer->ns.block_size,
+		(unsigned long long)first, seconds, rate_text(bytes, seconds).text);
+	if (transfer->latency.count)
+		fprintf(stderr, "latency of %llu requests: %s\n",
+			(unsigned long long)transfer->latency.count,
+			latency_words(&transfer->latency).text);
+	if (arguments_have(arguments, 'v'))
+		say_ways(transfer);
 }

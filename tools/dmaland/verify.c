@@ -16,12 +16,14 @@
 #include <sys/random.h>
 
 #include "drive.h"
+#include "progress.h"
 
 enum { MISMATCHES_NAMED = 16 };
 
 struct verify {
 	struct transfer transfer;
 	uint64_t first, blocks, seed, mismatches;
+	uint64_t done; /* blocks of this pass */
 	char expected[];
 };
 
@@ -63,6 +65,7 @@ static void mismatch_print(struct verify *verify, const char *data, uint64_t blo
 
 	if (verify->mismatches++ >= MISMATCHES_NAMED)
 		return;
+	progress_hide();
 	while (data[at] == verify->expected[at])
 		at++;
 	memcpy(&other, data, sizeof(other));
@@ -89,17 +92,21 @@ static void slot_compare(struct verify *verify, const struct transfer_slot *slot
 	}
 }
 
-/* Write all blocks, or read and compare them. */
+/* Write all blocks, or read and compare them. A signal ends it when what is under way is done. */
 static int pass(struct verify *verify, enum dmaland_nvme_opcode opcode)
 {
 	struct transfer *transfer = &verify->transfer;
 	uint64_t next = verify->first, end = verify->first + verify->blocks, n;
+	const char *verb = opcode == DMALAND_NVME_WRITE ? "writing" : "reading back";
 	struct transfer_slot *slot;
 	int status = STATUS_OK;
 	void *data;
 
-	while (!status && (next < end || transfer->used)) {
-		while (!status && next < end && (data = transfer_buffer(transfer))) {
+	memset(&transfer->latency, 0, sizeof(transfer->latency));
+	progress_begin(verb, verify->blocks * transfer->ns.block_size);
+	for (verify->done = 0; !status && verify->done < verify->blocks;) {
+		while (!status && next < end && !signals_status() &&
+		       (data = transfer_buffer(transfer))) {
 			n = end - next < transfer->slot_blocks ? end - next : transfer->slot_blocks;
 			if (opcode == DMALAND_NVME_WRITE)
 				slot_fill(verify, data, next, n);
@@ -108,14 +115,23 @@ static int pass(struct verify *verify, enum dmaland_nvme_opcode opcode)
 			status = transfer_submit(transfer, opcode, next, n);
 			next += n;
 		}
-		if (!status)
+		if (!status && !transfer->used)
+			status = signals_status();
+		else if (!status)
 			status = transfer_wait(transfer, &slot);
 		if (status)
-			return status;
+			break;
 		if (opcode == DMALAND_NVME_READ)
 			slot_compare(verify, slot);
+		verify->done += slot->blocks;
 		transfer_release(transfer);
+		progress_update(verify->done * transfer->ns.block_size);
 	}
+	progress_end();
+	if (status > STATUS_SIGNAL)
+		fail("interrupted, %s: %llu of %llu blocks from block %llu on done", verb,
+		     (unsigned long long)verify->done, (unsigned long long)verify->blocks,
+		     (unsigned long long)verify->first);
 	return status;
 }
 
@@ -123,8 +139,8 @@ static void pass_print(const struct verify *verify, const char *what, double sec
 {
 	uint64_t bytes = verify->blocks * verify->transfer.ns.block_size;
 
-	printf("%s %s in %.2f s, %s\n", what, size_text(bytes).text, seconds,
-	       rate_text(bytes, seconds).text);
+	printf("%s %s in %.2f s, %s; latency %s\n", what, size_text(bytes).text, seconds,
+	       rate_text(bytes, seconds).text, latency_words(&verify->transfer.latency).text);
 }
 
 static int verify_blocks(struct verify *verify)

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "drive.h"
+#include "progress.h"
 
 /*
  * @begin:  where in the file we begin, where that can be known
@@ -84,13 +85,10 @@ static int input_open(struct input *input, const char *name)
  */
 static void input_map(struct input *input, const struct transfer *transfer)
 {
-	struct dmaland_device *dev = transfer->drive->dev;
-	struct dmaland_streaming_stats stats;
 	void *mapped;
 
-	dmaland_get_streaming_stats(dev, &stats);
 	if (!input->sized || input->bytes < transfer->slot_bytes || input->begin % 4 ||
-	    dma_max_mapping_size(dev) != SIZE_MAX || stats.copy_below > transfer->slot_bytes)
+	    !transfer_can_map(transfer))
 		return;
 	mapped = mmap(NULL, input->begin + input->bytes, PROT_READ, MAP_SHARED, input->fd, 0);
 	if (mapped == MAP_FAILED)
@@ -147,6 +145,7 @@ static int job_reap(struct job *job)
 		return status;
 	job->written += slot->blocks;
 	transfer_release(&job->transfer);
+	progress_update(job->written * job->transfer.ns.block_size);
 	return STATUS_OK;
 }
 
@@ -175,7 +174,9 @@ static bool job_step_mapped(struct job *job, size_t bytes, bool *more)
 	    input->bytes - done < bytes ||
 	    lseek(input->fd, (off_t)(at + bytes), SEEK_SET) < 0) /* as reading it would */
 		return false;
-	if (transfer_submit_from(transfer, input->mapped + at, job->next, transfer->slot_blocks)) {
+	if (transfer_submit_memory(transfer, DMALAND_NVME_WRITE,
+				   (void *)(uintptr_t)(input->mapped + at), job->next,
+				   transfer->slot_blocks)) {
 		lseek(input->fd, (off_t)at, SEEK_SET);
 		input->refused = true;
 		return false;
@@ -280,15 +281,25 @@ static int job_finish(struct job *job, int status)
 
 		status = status ? status : drained;
 	}
-	if (status > STATUS_SIGNAL)
-		return status;
+	progress_end();
 	if (job->written && dmaland_nvme_flush(job->transfer.queue, job->transfer.ns.nsid) &&
-	    !status)
+	    status != STATUS_FAILED)
 		status = fail_library(NULL);
 	if (status && job->next > job->first)
-		fail("%llu blocks from block %llu on were written",
+		fail("%s%llu blocks from block %llu on were written",
+		     status > STATUS_SIGNAL ? "interrupted: " : "",
 		     (unsigned long long)job->written, (unsigned long long)job->first);
 	return status;
+}
+
+/* How much there is to write, where that is known. */
+static uint64_t job_bytes(const struct job *job)
+{
+	uint64_t most = job->most * job->transfer.ns.block_size;
+
+	if (job->exact || !job->input.sized)
+		return job->exact ? most : 0;
+	return job->input.bytes < most ? job->input.bytes : most;
 }
 
 static int write_from(struct drive *drive, const struct dmaland_nvme_namespace *ns, struct job *job)
@@ -300,6 +311,7 @@ static int write_from(struct drive *drive, const struct dmaland_nvme_namespace *
 	status = job_check(job);
 	if (!status) {
 		input_map(&job->input, &job->transfer);
+		progress_begin("writing", job_bytes(job));
 		status = job_finish(job, job_copy(job));
 	}
 	transfer_end(&job->transfer);
@@ -329,12 +341,11 @@ static int write_run(const struct arguments *arguments)
 	job.next = job.first;
 	if (!status)
 		status = write_from(&drive, &ns, &job);
-	if (!status && arguments_have(arguments, 'v'))
-		drive_say_ways(&drive);
+	if (!status)
+		transfer_say(&job.transfer, arguments, "wrote", job.first, job.written,
+			     seconds_now() - begin);
 	drive_close(&drive);
 	input_close(&job.input);
-	if (!status && arguments_have(arguments, 'v'))
-		drive_say_moved("wrote", &ns, job.first, job.written, seconds_now() - begin);
 	return status;
 }
 

@@ -1,18 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * nvme.c - `dmaland nvme identify` and `dmaland nvme read`
+ * identify.c - `dmaland nvme identify`
  */
 #include <endian.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "drive.h"
 #include "report.h"
-
-/* ---- identify ---- */
 
 static void report_controller(struct report *report, const struct dmaland_nvme_info *info)
 {
@@ -131,104 +126,4 @@ const struct command nvme_identify_command = {
 		"  -v, --verbose  more messages on stderr\n\n"
 		"More: man dmaland-nvme\n",
 	.run = identify_run,
-};
-
-/* ---- read ---- */
-
-/*
- * Keep the drive busy: as many requests in flight as there are slots; what the oldest has read is
- * written to the file.
- */
-static int read_blocks(struct transfer *transfer, uint64_t first, uint64_t blocks, int fd,
-		       const char *name)
-{
-	uint64_t next = first, end = first + blocks;
-	struct transfer_slot *slot;
-	int status = STATUS_OK;
-
-	while (!status && (next < end || transfer->used)) {
-		while (next < end && transfer_buffer(transfer)) {
-			uint64_t n = end - next;
-
-			if (n > transfer->slot_blocks)
-				n = transfer->slot_blocks;
-			status = transfer_submit(transfer, DMALAND_NVME_READ, next, n);
-			if (status)
-				return status;
-			next += n;
-		}
-		status = transfer_wait(transfer, &slot);
-		if (!status)
-			status = write_all(fd, name, slot->data, slot->iov.iov_len);
-		if (!status)
-			transfer_release(transfer);
-	}
-	return status;
-}
-
-static int read_to(struct drive *drive, const struct dmaland_nvme_namespace *ns, uint64_t first,
-		   uint64_t blocks, const char *name)
-{
-	bool to_stdout = strcmp(name, "-") == 0;
-	int fd = STDOUT_FILENO, status;
-	struct transfer transfer;
-
-	status = transfer_begin(&transfer, drive, ns);
-	if (status)
-		return status;
-	if (!to_stdout)
-		fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-	if (fd < 0)
-		status = fail("cannot open %s: %s", name, strerror(errno));
-	else
-		status = read_blocks(&transfer, first, blocks, fd, to_stdout ? "stdout" : name);
-	if (!to_stdout && fd >= 0 && close(fd) && !status)
-		status = fail("cannot write to %s: %s", name, strerror(errno));
-	transfer_end(&transfer);
-	return status;
-}
-
-static int read_run(const struct arguments *arguments)
-{
-	const char *name = arguments->operand_count > 1 ? arguments->operands[1] : "-";
-	struct dmaland_nvme_namespace ns;
-	uint64_t first, blocks;
-	double begin = seconds_now();
-	struct drive drive;
-	int status;
-
-	if (strcmp(name, "-") == 0 && isatty(STDOUT_FILENO))
-		return usage_error("nvme read",
-				   "blocks are not text, and stdout is a terminal: name a "
-				   "file, or redirect it");
-	status = drive_open(&drive, arguments);
-	if (status)
-		return status;
-	status = drive_namespace(&drive, arguments->nsid, &ns);
-	if (!status)
-		status = drive_range(&ns, arguments, &first, &blocks);
-	if (!status)
-		status = read_to(&drive, &ns, first, blocks, name);
-	if (!status && arguments_have(arguments, 'v'))
-		drive_say_ways(&drive);
-	drive_close(&drive);
-	if (!status && arguments_have(arguments, 'v'))
-		drive_say_moved("read", &ns, first, blocks, seconds_now() - begin);
-	return status;
-}
-
-const struct command nvme_read_command = {
-	.name = "nvme read",
-	.summary = "blocks to a file or pipe",
-	.options = "nscv",
-	.operands = "SPEC [FILE]",
-	.least = 1,
-	.most = 2,
-	.help = "Blocks of a namespace to FILE, or to stdout (no FILE, or -).\n\n"
-		"  -n, --namespace=NSID  the namespace; 1 when left out\n"
-		"  -s, --start=BLOCK     the first block; 0 when left out\n"
-		"  -c, --count=BLOCKS    how many; to the namespace's end when left out\n"
-		"  -v, --verbose         say what was done, on stderr\n\n"
-		"More: man dmaland-nvme\n",
-	.run = read_run,
 };
