@@ -2,8 +2,9 @@
 /*
  * admin.c - commands of the admin queue
  *
- * Admin commands are carried out one at a time, under the controller's lock, and waited for. What
- * the drive answers is copied out of DMA memory first and looked at then.
+ * Any thread may have one under way: rings and slots are guarded by the controller's lock, and
+ * whoever waits looks for the completions of all. What the drive answers is copied out of DMA memory
+ * first and looked at then; the page that it comes in is one command's at a time.
  */
 #include "nvme_internal.h"
 
@@ -28,6 +29,8 @@ static const char *command_name(uint8_t opcode)
 		return "Get Log Page";
 	case NVME_ADMIN_IDENTIFY:
 		return "Identify";
+	case NVME_ADMIN_ABORT:
+		return "Abort";
 	case NVME_ADMIN_FORMAT:
 		return "Format NVM";
 	default:
@@ -35,96 +38,183 @@ static const char *command_name(uint8_t opcode)
 	}
 }
 
-/* Wait for one command of the admin queue. 0, or -errno: then the controller is stopped. */
-static int wait_admin(struct dmaland_nvme *ctrl, const struct nvme_iod *wanted, const char *name,
-		      unsigned int timeout_ms, struct nvme_completion *completion)
+/* ---- one command: with ctrl->lock held but for the waiting ---- */
+
+/* Note what has completed; its slot stays taken until whoever waits for it has seen. */
+static void reap_admin(struct dmaland_nvme *ctrl)
 {
-	uint64_t begin = nvme_now_ms(), asked = begin;
+	struct nvme_completion completion;
+	struct nvme_iod *iod;
+	unsigned int n = 0;
+
+	while (n < NVME_ADMIN_DEPTH && nvme_next_completion(ctrl->admin, &completion, &iod)) {
+		n++;
+		if (!iod)
+			continue;
+		ctrl->admin_done[iod - ctrl->admin->iods] = completion;
+		iod->busy = false;
+	}
+	if (n > 0)
+		nvme_ring_cq(ctrl->admin);
+}
+
+/* NULL when no slot is free. */
+static struct nvme_iod *start(struct dmaland_nvme *ctrl, struct nvme_command *command)
+{
+	struct nvme_iod *iod = nvme_take_slot(ctrl->admin);
+
+	if (!iod)
+		return NULL;
+	nvme_submit_cmd(ctrl->admin, iod, command);
+	nvme_ring_sq(ctrl->admin);
+	return iod;
+}
+
+static int finish(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
+		  const struct nvme_command *command, uint32_t *result)
+{
+	const struct nvme_completion *completion = &ctrl->admin_done[iod - ctrl->admin->iods];
+	int status = nvme_completion_status(completion);
+
+	if (result)
+		*result = le32toh(completion->dw0);
+	nvme_give_slot(ctrl->admin, iod);
+	if (status > 0)
+		dmaland_set_error(EIO, "%s: %s: %s", dmaland_name(ctrl->dev),
+				  command_name(command->opcode), dmaland_nvme_status_text(status));
+	return status;
+}
+
+static int too_late(const struct nvme_command *command, unsigned int timeout_ms)
+{
+	return dmaland_set_error(ETIMEDOUT, "the admin command %s did not complete within %u ms",
+				 command_name(command->opcode), timeout_ms);
+}
+
+/* A drive that is silent may be gone, or in need of a reset. */
+static void ask_alive(struct dmaland_nvme *ctrl, uint32_t state, uint64_t now, uint64_t *asked)
+{
 	char what[160];
+	int error;
+
+	if (now - *asked < ALIVE_MS)
+		return;
+	*asked = now;
+	error = nvme_check_alive(ctrl, what, sizeof(what));
+	if (error == ENODEV)
+		nvme_stop(ctrl, error, error, "%s", what);
+	else if (error != 0)
+		nvme_reset(ctrl, state, "%s", what);
+}
+
+/*
+ * An admin command to a controller in the state that the caller saw; others may be under way. A status; or -errno, with the error set: -ECANCELED
+ * when a reset cut it off, -ETIMEDOUT: then it is still the drive's, and the caller takes the
+ * next step of recovery.
+ */
+int nvme_admin(struct dmaland_nvme *ctrl, uint32_t state, struct nvme_command *command,
+	       unsigned int timeout_ms, uint32_t *result)
+{
+	uint64_t begin = nvme_now_ms(), asked = begin, now;
+	struct nvme_iod *iod = NULL;
+	int status;
+
+	pthread_mutex_lock(&ctrl->lock);
+	while ((state & NVME_SERVICE_MASK) == NVME_LIVE && nvme_state(ctrl) == state) {
+		if (!iod)
+			iod = start(ctrl, command);
+		reap_admin(ctrl);
+		if (iod && !iod->busy) {
+			status = finish(ctrl, iod, command, result);
+			pthread_mutex_unlock(&ctrl->lock);
+			return status;
+		}
+		pthread_mutex_unlock(&ctrl->lock);
+		now = nvme_now_ms();
+		if (now - begin > timeout_ms) {
+			atomic_store(&ctrl->admin_late, true);
+			return too_late(command, timeout_ms);
+		}
+		ask_alive(ctrl, state, now, &asked);
+		sched_yield();
+		pthread_mutex_lock(&ctrl->lock);
+	}
+	pthread_mutex_unlock(&ctrl->lock);
+	return nvme_refuse(ctrl);
+}
+
+/* An admin command of whoever leads a reset, and holds the lock for all of it. */
+static int admin_alone(struct dmaland_nvme *ctrl, struct nvme_command *command,
+		       unsigned int timeout_ms)
+{
+	uint64_t begin = nvme_now_ms();
+	struct nvme_iod *iod = NULL;
 
 	for (;;) {
-		uint64_t now = nvme_now_ms();
-		struct nvme_iod *iod;
-		int error;
-
-		while (nvme_next_completion(ctrl->admin, completion, &iod)) {
-			nvme_ring_cq(ctrl->admin);
-			if (iod == wanted)
-				return 0;
-		}
-		if (now - asked >= ALIVE_MS) {
-			error = nvme_check_alive(ctrl, what, sizeof(what));
-			if (error != 0)
-				nvme_stop(ctrl, error, error, "%s", what);
-			asked = now;
-		}
-		if (nvme_service(ctrl) != NVME_LIVE)
-			return nvme_refuse(ctrl);
-		if (now - begin > timeout_ms) {
-			nvme_stop(ctrl, EIO, ECANCELED,
-				  "the admin command %s did not complete within %u ms", name,
-				  timeout_ms);
-			nvme_refuse(ctrl);
-			errno = ETIMEDOUT;
-			return -ETIMEDOUT;
-		}
+		if (!iod)
+			iod = start(ctrl, command);
+		reap_admin(ctrl);
+		if (iod && !iod->busy)
+			return finish(ctrl, iod, command, NULL);
+		if (nvme_now_ms() - begin > timeout_ms)
+			return too_late(command, timeout_ms);
 		sched_yield();
 	}
 }
 
-/* One admin command, with ctrl->lock held; its data, if any, are in ctrl->data. */
-static int submit_locked(struct dmaland_nvme *ctrl, struct nvme_command *command,
-			 unsigned int timeout_ms, uint32_t *result)
+/*
+ * Have the drive end all I/O commands before it is disabled, as the kernel's driver does; as far as it
+ * answers. QEMU 7.2 dies when it is disabled with commands in its queues. ctrl->lock is held.
+ */
+void nvme_delete_queues(struct dmaland_nvme *ctrl)
 {
-	const char *name = command_name(command->opcode);
-	struct nvme_completion completion;
-	struct nvme_iod *iod;
-	int status;
+	const struct dmaland_nvme_queue *queue;
+	int status = 0;
 
-	if (nvme_service(ctrl) != NVME_LIVE)
-		return nvme_refuse(ctrl);
-	iod = nvme_take_slot(ctrl->admin);
-	if (!iod)
-		return dmaland_set_error(EBUSY, "the admin queue is full");
-	nvme_submit_cmd(ctrl->admin, iod, command);
-	nvme_ring_sq(ctrl->admin);
-	status = wait_admin(ctrl, iod, name, timeout_ms, &completion);
-	nvme_give_slot(ctrl->admin, iod);
-	if (status != 0)
-		return status;
-	if (result)
-		*result = le32toh(completion.dw0);
-	status = nvme_completion_status(&completion);
-	if (status > 0)
-		dmaland_set_error(EIO, "%s: %s: %s", dmaland_name(ctrl->dev), name,
-				  dmaland_nvme_status_text(status));
-	return status;
+	if (atomic_load(&ctrl->admin_late))
+		return;
+	for (queue = ctrl->queues; queue && status >= 0; queue = queue->next) {
+		struct nvme_command command = {
+			.opcode = NVME_ADMIN_DELETE_SQ,
+			.cdw10 = htole32(queue->qid),
+		};
+
+		status = admin_alone(ctrl, &command, ctrl->queue_ms);
+	}
 }
 
-/* An admin command without data. */
+/* An admin command without data; when it is late, the controller is reset. */
 int nvme_submit_sync_cmd(struct dmaland_nvme *ctrl, struct nvme_command *command,
 			 unsigned int timeout_ms, uint32_t *result)
 {
-	int status;
+	uint32_t state = nvme_settled(ctrl);
+	int status = nvme_admin(ctrl, state, command, timeout_ms, result);
 
-	pthread_mutex_lock(&ctrl->lock);
-	status = submit_locked(ctrl, command, timeout_ms, result);
-	pthread_mutex_unlock(&ctrl->lock);
+	if (status == -ETIMEDOUT) {
+		nvme_reset(ctrl, state, "the admin command %s did not complete within %u ms",
+			   command_name(command->opcode), timeout_ms);
+		return too_late(command, timeout_ms);
+	}
 	return status;
 }
 
-/* An admin command that fetches at most NVME_ADMIN_DATA bytes. */
+/*
+ * An admin command that fetches at most NVME_ADMIN_DATA bytes. It changes nothing, so that it is
+ * repeated when a reset cuts it off.
+ */
 int nvme_fetch(struct dmaland_nvme *ctrl, struct nvme_command *command, void *data, size_t size)
 {
 	int status;
 
-	pthread_mutex_lock(&ctrl->lock);
-	memset(ctrl->data, 0, size);
+	pthread_mutex_lock(&ctrl->data_lock);
 	command->prp[0] = htole64(ctrl->data_dma);
-	status = submit_locked(ctrl, command, ctrl->timeout_ms, NULL);
+	do {
+		memset(ctrl->data, 0, size);
+		status = nvme_submit_sync_cmd(ctrl, command, ctrl->timeout_ms, NULL);
+	} while (status == -ECANCELED);
 	if (status == 0)
 		memcpy(data, ctrl->data, size);
-	pthread_mutex_unlock(&ctrl->lock);
+	pthread_mutex_unlock(&ctrl->data_lock);
 	return status;
 }
 
@@ -187,6 +277,7 @@ static void learn_commands(struct dmaland_nvme *ctrl, const uint8_t *data)
 		info->commands |= 1u << DMALAND_NVME_VERIFY;
 	info->can_format = nvme_get16(data, 256) & NVME_OACS_FORMAT;
 	info->error_entries = data[262] + 1u; /* ELPE */
+	ctrl->abort_limit = data[258] + 1u;   /* ACL */
 	ctrl->log_offsets = data[261] & NVME_LPA_EXTENDED;
 	ctrl->formats_all = data[524] & NVME_FNA_FORMATS_ALL;
 }
@@ -250,15 +341,22 @@ int nvme_identify_controller(struct dmaland_nvme *ctrl)
 	return identify_limits(ctrl, mdts);
 }
 
-/* Ask for all the queues that there are; the drive says how many it has (NVMe 2.0, 5.27.1.5). */
-int nvme_set_queue_count(struct dmaland_nvme *ctrl)
+/* Ask for all the queues that there are (NVMe 2.0, 5.27.1.5). */
+static struct nvme_command ask_queues(void)
 {
 	enum { MOST = 0xfffe }; /* the largest number that may be asked, counted from 0 */
-	struct nvme_command command = {
+
+	return (struct nvme_command){
 		.opcode = NVME_ADMIN_SET_FEATURES,
 		.cdw10 = htole32(NVME_FEATURE_QUEUES),
 		.cdw11 = htole32((uint32_t)MOST << 16 | MOST),
 	};
+}
+
+/* The drive says how many it has. */
+int nvme_set_queue_count(struct dmaland_nvme *ctrl)
+{
+	struct nvme_command command = ask_queues();
 	uint64_t bar = pci_resource_len(ctrl->dev, 0);
 	uint64_t pair = 2 * nvme_cap_stride(ctrl->cap), room;
 	uint32_t result, sqs, cqs;
@@ -278,20 +376,24 @@ int nvme_set_queue_count(struct dmaland_nvme *ctrl)
 	return 0;
 }
 
-/* A drive that won't let go of a queue may still write to it, and is stopped. */
+/* After a reset; should there be fewer now, making those that there were fails. */
+int nvme_set_queue_count_again(struct dmaland_nvme *ctrl)
+{
+	struct nvme_command command = ask_queues();
+
+	return admin_alone(ctrl, &command, ctrl->queue_ms);
+}
+
+/* ---- queues and their commands: see recover.c for what follows from a time-out ---- */
+
 static int delete_half(struct dmaland_nvme_queue *queue, uint8_t opcode)
 {
 	struct nvme_command command = {.opcode = opcode, .cdw10 = htole32(queue->qid)};
-	unsigned int timeout_ms = queue->ctrl->timeout_ms;
-	int status = nvme_submit_sync_cmd(queue->ctrl, &command, timeout_ms, NULL);
 
-	if (status > 0)
-		nvme_stop(queue->ctrl, EIO, ECANCELED, "%s of queue %u failed: %s",
-			  command_name(opcode), queue->qid, dmaland_nvme_status_text(status));
-	return status;
+	return nvme_admin(queue->ctrl, queue->made, &command, queue->ctrl->queue_ms, NULL);
 }
 
-/* NVMe 2.0, 5.7 */
+/* NVMe 2.0, 5.7: commands of the queue are over when this one is. */
 int nvme_delete_sq(struct dmaland_nvme_queue *queue)
 {
 	return delete_half(queue, NVME_ADMIN_DELETE_SQ);
@@ -303,10 +405,14 @@ int nvme_delete_cq(struct dmaland_nvme_queue *queue)
 	return delete_half(queue, NVME_ADMIN_DELETE_CQ);
 }
 
-/* Tell the drive of a queue pair: the completion queue first (NVMe 2.0, 5.4 and 5.5). */
-int nvme_create_queue(struct dmaland_nvme_queue *queue)
+/*
+ * Tell the drive of a queue pair: the completion queue first (NVMe 2.0, 5.4 and 5.5). When that
+ * fails half-way, the drive knows of no half; or it has to be reset.
+ */
+int nvme_create_queue(struct dmaland_nvme_queue *queue, uint32_t state)
 {
 	uint32_t id_and_size = (queue->entries - 1) << 16 | queue->qid;
+	unsigned int timeout_ms = queue->ctrl->queue_ms;
 	struct nvme_command create_cq = {
 		.opcode = NVME_ADMIN_CREATE_CQ,
 		.prp = {htole64(queue->cq_dma)},
@@ -319,17 +425,30 @@ int nvme_create_queue(struct dmaland_nvme_queue *queue)
 		.cdw10 = htole32(id_and_size),
 		.cdw11 = htole32((uint32_t)queue->qid << 16 | 1), /* CQID, PC */
 	};
-	unsigned int timeout_ms = queue->ctrl->timeout_ms;
-	int status = nvme_submit_sync_cmd(queue->ctrl, &create_cq, timeout_ms, NULL);
+	int status = nvme_admin(queue->ctrl, state, &create_cq, timeout_ms, NULL), undone;
 
 	if (status != 0)
 		return status;
-	status = nvme_submit_sync_cmd(queue->ctrl, &create_sq, timeout_ms, NULL);
-	if (status > 0) {
-		nvme_delete_cq(queue);
-		dmaland_set_error(EIO, "%s: Create I/O Submission Queue %u: %s",
-				  dmaland_name(queue->ctrl->dev), queue->qid,
-				  dmaland_nvme_status_text(status));
-	}
-	return status;
+	status = nvme_admin(queue->ctrl, state, &create_sq, timeout_ms, NULL);
+	if (status == 0)
+		queue->made = state;
+	if (status <= 0)
+		return status;
+	queue->made = state; /* half of it, which is deleted again */
+	undone = nvme_delete_cq(queue);
+	dmaland_set_error(EIO, "%s: Create I/O Submission Queue %u: %s",
+			  dmaland_name(queue->ctrl->dev), queue->qid,
+			  dmaland_nvme_status_text(status));
+	return undone < 0 ? undone : status;
+}
+
+/* Ask the drive to abort a command (NVMe 2.0, 5.1). It may be over before that, or not be stopped. */
+int nvme_abort(struct dmaland_nvme_queue *queue, uint16_t cid)
+{
+	struct nvme_command command = {
+		.opcode = NVME_ADMIN_ABORT,
+		.cdw10 = htole32((uint32_t)cid << 16 | queue->qid),
+	};
+
+	return nvme_admin(queue->ctrl, queue->made, &command, queue->ctrl->abort_ms, NULL);
 }

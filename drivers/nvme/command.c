@@ -10,6 +10,7 @@
 #include "nvme_internal.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 const char *nvme_opcode_name(uint8_t opcode)
 {
@@ -76,27 +77,14 @@ int nvme_check_command(struct dmaland_nvme *ctrl, const struct dmaland_nvme_requ
 	return 0;
 }
 
-/* The request's next block. */
-static uint64_t next_block(const struct dmaland_nvme_request *request)
+/* Command dwords 10 to 12 of what is about blocks (NVM 1.0, 3.2). */
+static void fill_blocks(const struct nvme_iod *iod, struct nvme_command *command)
 {
-	return request->block + (request->blocks - request->driver.left);
-}
+	uint64_t blocks = iod->bytes >> iod->request->driver.ns->block_shift;
 
-static uint64_t smaller(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
-/* Write Zeroes and Verify (NVM 1.0, 3.2.8 and 3.2.5). */
-static void setup_range(struct dmaland_nvme_request *request, struct nvme_command *command,
-			uint64_t most)
-{
-	uint64_t block = next_block(request), blocks = smaller(request->driver.left, most);
-
-	command->cdw10 = htole32(block);
-	command->cdw11 = htole32(block >> 32);
+	command->cdw10 = htole32(iod->block);
+	command->cdw11 = htole32(iod->block >> 32);
 	command->cdw12 = htole32(blocks - 1);
-	request->driver.left -= blocks;
 }
 
 /* A range of Dataset Management (NVM 1.0, 3.2.3). */
@@ -107,56 +95,114 @@ struct dsm_range {
 
 static_assert(sizeof(struct dsm_range) == 16, "range definition");
 
-/*
- * Dataset Management: the request's next blocks, in as many ranges as one command takes, and their
- * list in a block of the pools for PRP lists.
- */
-static int setup_discard(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
-			 struct dmaland_nvme_request *request, struct nvme_command *command)
+static uint32_t range_count(const struct dmaland_nvme *ctrl, uint64_t blocks)
 {
-	uint64_t blocks = smaller(request->driver.left, ctrl->discard_blocks);
-	uint32_t per_range = ctrl->discard_range_blocks, n;
-	struct dsm_range *range;
-	int code;
+	return (blocks - 1) / ctrl->discard_range_blocks + 1;
+}
 
-	blocks = smaller(blocks, (uint64_t)ctrl->discard_ranges * per_range);
-	n = (blocks - 1) / per_range + 1;
-	code = nvme_take_list(&ctrl->pools, iod, n * sizeof(*range));
-	if (code != 0)
-		return code;
+static void fill_discard(const struct dmaland_nvme *ctrl, const struct nvme_iod *iod,
+			 struct nvme_command *command)
+{
+	uint64_t blocks = iod->bytes >> iod->request->driver.ns->block_shift;
+	uint64_t block = iod->block;
+	struct dsm_range *range;
+
 	command->prp[0] = htole64(iod->list.dma);
-	command->cdw10 = htole32(n - 1);
+	command->cdw10 = htole32(range_count(ctrl, blocks) - 1);
 	command->cdw11 = htole32(1u << 2); /* AD: deallocate */
 	for (range = iod->list.vaddr; blocks > 0; range++) {
-		uint32_t piece = smaller(blocks, per_range);
+		uint32_t piece =
+			blocks < ctrl->discard_range_blocks ? blocks : ctrl->discard_range_blocks;
 
-		*range = (struct dsm_range){
-			.blocks = htole32(piece),
-			.block = htole64(next_block(request)),
-		};
-		request->driver.left -= piece;
+		*range = (struct dsm_range){.blocks = htole32(piece), .block = htole64(block)};
+		block += piece;
 		blocks -= piece;
 	}
+}
+
+/* How many blocks one command of this kind takes. */
+static uint64_t most_blocks(const struct dmaland_nvme *ctrl, uint8_t opcode,
+			    const struct nvme_ns *ns)
+{
+	uint64_t ranges = (uint64_t)ctrl->discard_ranges * ctrl->discard_range_blocks;
+
+	if (opcode == DMALAND_NVME_WRITE_ZEROES)
+		return ns->max_zeroes;
+	if (opcode == DMALAND_NVME_VERIFY)
+		return ns->max_verify;
+	return ranges < ctrl->discard_blocks ? ranges : ctrl->discard_blocks;
+}
+
+/*
+ * Take the next blocks of a request that carries no data: as many as a command may have. The
+ * ranges of a discard lie in a block of the pools for PRP lists. 0 or -ENOMEM.
+ */
+int nvme_setup_no_data(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
+		       struct dmaland_nvme_request *request)
+{
+	const struct nvme_ns *ns = request->driver.ns;
+	uint64_t blocks = most_blocks(ctrl, request->opcode, ns);
+
+	if (blocks > request->driver.left)
+		blocks = request->driver.left;
+	if (request->opcode == DMALAND_NVME_DISCARD) {
+		size_t bytes = range_count(ctrl, blocks) * sizeof(struct dsm_range);
+		int code = nvme_take_list(&ctrl->pools, iod, bytes);
+
+		if (code != 0)
+			return code;
+	}
+	iod->block = request->block + (request->blocks - request->driver.left);
+	iod->bytes = blocks << ns->block_shift;
+	request->driver.left -= blocks;
 	return 0;
 }
 
-/* Fill in a command that carries no data. 0 or -ENOMEM. */
-int nvme_setup_no_data(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
-		       struct dmaland_nvme_request *request, struct nvme_command *command)
+/* The command of a slot that was set up; once more, when it is repeated. */
+void nvme_fill_command(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
+		       struct nvme_command *command)
 {
-	const struct nvme_ns *ns = request->driver.ns;
+	const struct dmaland_nvme_request *request = iod->request;
 
-	switch (request->opcode) {
-	case DMALAND_NVME_DISCARD:
-		return setup_discard(ctrl, iod, request, command);
-	case DMALAND_NVME_WRITE_ZEROES:
-		setup_range(request, command, ns->max_zeroes);
-		return 0;
-	case DMALAND_NVME_VERIFY:
-		setup_range(request, command, ns->max_verify);
-		return 0;
-	default:
-		request->driver.left = 0;
-		return 0;
+	*command = (struct nvme_command){
+		.opcode = request->opcode,
+		.nsid = htole32(request->nsid),
+	};
+	if (request->opcode == DMALAND_NVME_FLUSH)
+		return;
+	if (request->opcode == DMALAND_NVME_DISCARD) {
+		fill_discard(ctrl, iod, command);
+		return;
 	}
+	fill_blocks(iod, command);
+	if (nvme_has_data(request))
+		nvme_write_prps(&ctrl->pools, iod, command->prp);
+}
+
+/* ---- words ---- */
+
+const char *dmaland_nvme_request_text(const struct dmaland_nvme_request *request, char *text,
+				      size_t size)
+{
+	const char *name = nvme_opcode_name(request->opcode);
+	const char *result = dmaland_nvme_status_text(request->driver.status);
+	uint64_t first = request->block, blocks = request->blocks;
+
+	if (request->driver.failed_blocks > 0) {
+		first = request->driver.failed_block;
+		blocks = request->driver.failed_blocks;
+	}
+	if (request->driver.status == -ETIMEDOUT)
+		result = "it took too long";
+	else if (request->driver.status == -ECANCELED)
+		result =
+			"cut off, by a reset or the end of its queue; it may have been carried out";
+	if (blocks == 0)
+		snprintf(text, size, "%s of namespace %u: %s", name ? name : "request",
+			 request->nsid, result);
+	else
+		snprintf(text, size, "%s of blocks %llu to %llu of namespace %u: %s",
+			 name ? name : "request", (unsigned long long)first,
+			 (unsigned long long)(first + blocks - 1), request->nsid, result);
+	return text;
 }

@@ -272,7 +272,7 @@ int dmaland_nvme_format(struct dmaland_nvme *ctrl, uint32_t nsid, unsigned int f
 		status = check_format_request(ctrl, nsid, format, flags);
 	if (status != 0)
 		return status;
-	status = nvme_submit_sync_cmd(ctrl, &command, ctrl->format_timeout_ms, NULL);
+	status = nvme_submit_sync_cmd(ctrl, &command, ctrl->format_ms, NULL);
 	forget_namespaces(ctrl);
 	return status;
 }

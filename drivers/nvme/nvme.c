@@ -1,225 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * nvme.c - the controller: open, enable, stop, close (NVMe 2.0, 3.5 and 3.6)
+ * nvme.c - the controller: open and close
  *
  *   open    disable whatever was set up before us, then let the device do DMA, give it an admin
  *           queue, enable it, ask what it is
- *   stop    take it out of service: a command took too long, or the drive is gone. The device is
- *           kept from memory first; each queue then ends its own requests when it is polled
  *   close   shut down, disable, keep it from memory, free all
- *
- * Interrupts are masked; the driver polls.
  */
 #include "nvme_internal.h"
 
 #include <errno.h>
-#include <sched.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
 	DEFAULT_TIMEOUT_MS = 30000,
-	DEFAULT_FORMAT_TIMEOUT_MS = 600000,
-	DEFAULT_MAX_TRANSFER = 2 << 20, /* its PRPs fit in one list page of 4 KiB */
+	DEFAULT_ABORT_MS = 5000,
+	DEFAULT_QUEUE_MS = 5000,
+	DEFAULT_FORMAT_MS = 600000,
 	DEFAULT_SHUTDOWN_MS = 5000,
-	STOP_MS = 1000, /* for a drive that is in trouble to become disabled */
-	ADMIN_DEPTH = 31,
-	GONE = -1, /* what registers read when nobody answers */
+	DEFAULT_MAX_TRANSFER = 2 << 20, /* its PRPs fit in one list page of 4 KiB */
 };
-
-uint64_t nvme_now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-/* Wait until the bits of CSTS have a value. 0, or -ENODEV, -EIO (fatal) or -ETIMEDOUT with words. */
-static int wait_status(struct dmaland_nvme *ctrl, uint32_t bits, uint32_t value, unsigned int ms,
-		       const char *wanted)
-{
-	bool is_cap_to = ms == nvme_cap_timeout_ms(ctrl->cap);
-	uint64_t begin = nvme_now_ms();
-
-	for (;;) {
-		uint64_t now = nvme_now_ms();
-		uint32_t csts = readl(ctrl->bar + NVME_REG_CSTS);
-
-		if (csts == (uint32_t)GONE)
-			return dmaland_set_error(
-				ENODEV, "%s does not answer any more: its registers read all ones",
-				dmaland_name(ctrl->dev));
-		if ((csts & bits) == value)
-			return 0;
-		if ((csts & NVME_CSTS_CFS) && (bits & NVME_CSTS_RDY) && value != 0)
-			return dmaland_set_error(
-				EIO,
-				"%s did not become %s: controller fatal status (CSTS.CFS); reset "
-				"the device or power it off and on",
-				dmaland_name(ctrl->dev), wanted);
-		if (now - begin > ms)
-			return dmaland_set_error(
-				ETIMEDOUT,
-				"controller %s did not become %s within %u ms%s: CSTS is 0x%x; "
-				"reset the device or power it off and on",
-				dmaland_name(ctrl->dev), wanted, ms, is_cap_to ? " (CAP.TO)" : "",
-				csts);
-		sched_yield();
-	}
-}
-
-static int nvme_wait_ready(struct dmaland_nvme *ctrl, bool ready, unsigned int ms)
-{
-	return wait_status(ctrl, NVME_CSTS_RDY, ready ? NVME_CSTS_RDY : 0, ms,
-			   ready ? "ready" : "disabled");
-}
-
-static int nvme_disable_ctrl(struct dmaland_nvme *ctrl, unsigned int ms)
-{
-	ctrl->cc &= ~(NVME_CC_EN | NVME_CC_SHN_MASK);
-	writel(ctrl->cc, ctrl->bar + NVME_REG_CC);
-	return nvme_wait_ready(ctrl, false, ms);
-}
-
-/*
- * Disable a controller as somebody else left it; that may be a process that was killed. Clearing
- * CC.EN of one that is on its way to ready is undefined (NVMe 2.0, 3.1.3.5), so it may arrive.
- */
-static int disable_as_found(struct dmaland_nvme *ctrl)
-{
-	unsigned int ms = nvme_cap_timeout_ms(ctrl->cap);
-
-	ctrl->cc = readl(ctrl->bar + NVME_REG_CC);
-	if ((ctrl->cc & NVME_CC_EN) && nvme_wait_ready(ctrl, true, ms) == -ENODEV)
-		return -ENODEV;
-	return nvme_disable_ctrl(ctrl, ms);
-}
-
-/* Give the controller the admin queue, and enable it. */
-static int nvme_enable_ctrl(struct dmaland_nvme *ctrl)
-{
-	const struct dmaland_nvme_queue *admin = ctrl->admin;
-	uint32_t size = admin->entries - 1;
-
-	writel(UINT32_MAX, ctrl->bar + NVME_REG_INTMS);
-	writel(size << 16 | size, ctrl->bar + NVME_REG_AQA);
-	writeq(admin->sq_dma, ctrl->bar + NVME_REG_ASQ);
-	writeq(admin->cq_dma, ctrl->bar + NVME_REG_ACQ);
-	ctrl->cc = NVME_CC_EN | NVME_CC_IOSQES | NVME_CC_IOCQES |
-		   (ctrl->pools.page_shift - 12) << NVME_CC_MPS_SHIFT;
-	writel(ctrl->cc, ctrl->bar + NVME_REG_CC);
-	return nvme_wait_ready(ctrl, true, nvme_cap_timeout_ms(ctrl->cap));
-}
-
-/* Is the drive there and at work? 0, or an errno with the reason in what. */
-int nvme_check_alive(struct dmaland_nvme *ctrl, char *what, size_t size)
-{
-	uint32_t csts = readl(ctrl->bar + NVME_REG_CSTS);
-
-	if (csts == (uint32_t)GONE || !pci_device_is_present(ctrl->dev)) {
-		snprintf(what, size, "the drive does not answer any more");
-		return ENODEV;
-	}
-	if (csts & NVME_CSTS_CFS) {
-		snprintf(what, size, "controller fatal status (CSTS.CFS)");
-		return EIO;
-	}
-	if (!(csts & NVME_CSTS_RDY)) {
-		snprintf(what, size, "the controller was disabled behind our back (CSTS is 0x%x)",
-			 csts);
-		return EIO;
-	}
-	return 0;
-}
-
-/*
- * Keep the drive from memory, and disable it. One of several ways is enough: no bus mastering, a
- * reset, a controller that says it is disabled, or nobody there. False when none is known to work.
- */
-static bool nvme_quiesce(struct dmaland_nvme *ctrl, unsigned int ms)
-{
-	bool quiet = pci_clear_master(ctrl->dev) == 0;
-
-	if (!pci_device_is_present(ctrl->dev))
-		return true;
-	if ((ctrl->cc & NVME_CC_EN) && nvme_disable_ctrl(ctrl, ms) == 0)
-		quiet = true;
-	return quiet || pci_reset_function(ctrl->dev) == 0;
-}
-
-/* LIVE -> STOPPING; false when another thread was first. */
-static bool begin_stop(struct dmaland_nvme *ctrl)
-{
-	enum nvme_service live = NVME_LIVE;
-
-	return atomic_compare_exchange_strong(&ctrl->service, &live, NVME_STOPPING);
-}
-
-static void end_stop(struct dmaland_nvme *ctrl, bool quiet)
-{
-	if (!quiet)
-		dmaland_log(DMALAND_LOG_ERR,
-			    "%s could not be stopped and may still write to memory that it was "
-			    "given; what the driver gave it stays allocated",
-			    dmaland_name(ctrl->dev));
-	atomic_store_explicit(&ctrl->service, quiet ? NVME_STOPPED : NVME_RUNAWAY,
-			      memory_order_release);
-}
-
-/*
- * Take the controller out of service, once. Requests in flight will end with the errno @cancel,
- * new ones are refused with @refuse; the format says why.
- */
-void nvme_stop(struct dmaland_nvme *ctrl, int refuse, int cancel, const char *format, ...)
-{
-	char reason[180];
-	va_list args;
-
-	if (!begin_stop(ctrl))
-		return;
-	va_start(args, format);
-	vsnprintf(reason, sizeof(reason), format, args);
-	va_end(args);
-	snprintf(ctrl->why, sizeof(ctrl->why), "%s is out of service: %s; close and open it again",
-		 dmaland_name(ctrl->dev), reason);
-	ctrl->refuse = refuse;
-	ctrl->cancel = cancel;
-	dmaland_log(DMALAND_LOG_ERR, "%s", ctrl->why);
-	end_stop(ctrl, nvme_quiesce(ctrl, STOP_MS));
-}
-
-/* Why a controller that is not live takes no commands. Returns -errno with the error set. */
-int nvme_refuse(struct dmaland_nvme *ctrl)
-{
-	while (nvme_service(ctrl) == NVME_STOPPING)
-		sched_yield();
-	return dmaland_set_error(ctrl->refuse, "%s", ctrl->why);
-}
-
-/* Tell a live controller to write back what it holds, and wait (NVMe 2.0, 3.6.1). Then stop it. */
-static void nvme_shutdown_ctrl(struct dmaland_nvme *ctrl)
-{
-	unsigned int ms = nvme_cap_timeout_ms(ctrl->cap);
-
-	if (!begin_stop(ctrl))
-		return;
-	snprintf(ctrl->why, sizeof(ctrl->why), "%s is closed", dmaland_name(ctrl->dev));
-	ctrl->refuse = EIO;
-	ctrl->cancel = ECANCELED;
-	if (ctrl->cc & NVME_CC_EN) {
-		writel(ctrl->cc | NVME_CC_SHN_NORMAL, ctrl->bar + NVME_REG_CC);
-		if (wait_status(ctrl, NVME_CSTS_SHST_MASK, NVME_CSTS_SHST_COMPLETE,
-				ctrl->shutdown_ms, "shut down") != 0 ||
-		    nvme_disable_ctrl(ctrl, ms) != 0)
-			dmaland_log(DMALAND_LOG_WARN, "%s", dmaland_last_error());
-	}
-	end_stop(ctrl, nvme_quiesce(ctrl, ms));
-}
 
 /* The registers, and what they say of the controller. It can't do DMA yet. */
 static int nvme_pci_enable(struct dmaland_nvme *ctrl)
@@ -259,7 +61,9 @@ static int nvme_pci_enable(struct dmaland_nvme *ctrl)
 					 dmaland_name(ctrl->dev), (unsigned long long)ctrl->cap,
 					 (unsigned long long)length);
 	ctrl->info.max_queue_depth = nvme_cap_mqes(ctrl->cap);
-	return disable_as_found(ctrl);
+	if (ctrl->reset_ms == 0)
+		ctrl->reset_ms = nvme_cap_timeout_ms(ctrl->cap);
+	return nvme_disable_as_found(ctrl);
 }
 
 /* CC.MPS: the machine's page size where the controller can, the nearest where it can't. */
@@ -293,32 +97,44 @@ static int nvme_setup_memory(struct dmaland_nvme *ctrl)
 	ctrl->data = dma_alloc_coherent(ctrl->dev, ctrl->data_bytes, &ctrl->data_dma, GFP_KERNEL);
 	if (!ctrl->data)
 		return -errno;
-	ctrl->admin = nvme_alloc_queue(ctrl, 0, ADMIN_DEPTH);
+	ctrl->admin = nvme_alloc_queue(ctrl, 0, NVME_ADMIN_DEPTH);
 	if (!ctrl->admin)
 		return -errno;
 	return pci_set_master(ctrl->dev);
 }
 
-/* Options of an older, shorter struct are zeroes from its end on. */
+/*
+ * Ages are counted in 16 bits and ticks: of half a second, or an eighth of the time-out where that is
+ * shorter, or longer where the numbers would not do.
+ */
+static void set_ticks(struct dmaland_nvme *ctrl)
+{
+	unsigned int least = ctrl->timeout_ms / 30000 + ctrl->abort_ms / 30000;
+	unsigned int tick = ctrl->timeout_ms / 8 < 500 ? ctrl->timeout_ms / 8 : 500;
+
+	if (tick < least)
+		tick = least;
+	ctrl->tick_ms = tick > 0 ? tick : 1;
+	ctrl->patience = ctrl->timeout_ms / ctrl->tick_ms + 1;
+	ctrl->abort_patience = ctrl->abort_ms / ctrl->tick_ms + 1;
+}
+
+/* Options of an older, shorter struct are zeroes from its end on; zero is the default. */
 static void take_options(struct dmaland_nvme *ctrl, const struct dmaland_nvme_options *given)
 {
 	struct dmaland_nvme_options options = {0};
-	unsigned int eighth;
 
 	if (given)
 		memcpy(&options, given,
 		       given->size < sizeof(options) ? given->size : sizeof(options));
 	ctrl->timeout_ms = options.timeout_ms ? options.timeout_ms : DEFAULT_TIMEOUT_MS;
-	ctrl->format_timeout_ms =
-		options.format_timeout_ms ? options.format_timeout_ms : DEFAULT_FORMAT_TIMEOUT_MS;
+	ctrl->abort_ms = options.abort_timeout_ms ? options.abort_timeout_ms : DEFAULT_ABORT_MS;
+	ctrl->queue_ms = options.queue_timeout_ms ? options.queue_timeout_ms : DEFAULT_QUEUE_MS;
+	ctrl->reset_ms = options.reset_timeout_ms; /* until CAP is known */
+	ctrl->format_ms = options.format_timeout_ms ? options.format_timeout_ms : DEFAULT_FORMAT_MS;
 	ctrl->max_transfer = options.max_transfer ? options.max_transfer : DEFAULT_MAX_TRANSFER;
 	ctrl->shutdown_ms = DEFAULT_SHUTDOWN_MS;
-	/* ages are counted in 16 bits */
-	eighth = ctrl->timeout_ms / 8 < 500 ? ctrl->timeout_ms / 8 : 500;
-	ctrl->tick_ms = ctrl->timeout_ms / 30000 > eighth ? ctrl->timeout_ms / 30000 : eighth;
-	if (ctrl->tick_ms == 0)
-		ctrl->tick_ms = 1;
-	ctrl->patience = ctrl->timeout_ms / ctrl->tick_ms + 1;
+	set_ticks(ctrl);
 }
 
 /* Close what failed to open, and keep the words that say why. */
@@ -355,12 +171,15 @@ struct dmaland_nvme *dmaland_nvme_open(struct dmaland_device *dev,
 		return NULL;
 	}
 	ctrl->dev = dev;
+	atomic_init(&ctrl->state, NVME_GENERATION | NVME_LIVE);
 	pthread_mutex_init(&ctrl->lock, NULL);
+	pthread_mutex_init(&ctrl->data_lock, NULL);
 	take_options(ctrl, options);
 	if (nvme_pci_enable(ctrl) != 0 || nvme_setup_memory(ctrl) != 0 ||
 	    nvme_enable_ctrl(ctrl) != 0 || nvme_identify_controller(ctrl) != 0 ||
 	    nvme_set_queue_count(ctrl) != 0)
 		return give_up(ctrl);
+	ctrl->opened = true;
 	return ctrl;
 }
 
@@ -387,7 +206,7 @@ void dmaland_nvme_close(struct dmaland_nvme *ctrl)
 		nvme_shutdown_ctrl(ctrl);
 	for (queue = ctrl->queues; queue; queue = next) {
 		next = queue->next;
-		nvme_poll_cq(queue);
+		nvme_reap(queue);
 		nvme_cancel_queue(queue, ctrl->cancel);
 		nvme_free_queue(queue);
 	}
@@ -395,6 +214,7 @@ void dmaland_nvme_close(struct dmaland_nvme *ctrl)
 	nvme_free_namespaces(ctrl);
 	pci_iounmap(ctrl->dev, ctrl->bar);
 	pci_disable_device(ctrl->dev);
+	pthread_mutex_destroy(&ctrl->data_lock);
 	pthread_mutex_destroy(&ctrl->lock);
 	free(ctrl);
 }
@@ -402,4 +222,17 @@ void dmaland_nvme_close(struct dmaland_nvme *ctrl)
 void dmaland_nvme_get_info(struct dmaland_nvme *ctrl, struct dmaland_nvme_info *info)
 {
 	*info = ctrl->info;
+}
+
+void dmaland_nvme_get_stats(struct dmaland_nvme *ctrl, struct dmaland_nvme_stats *stats)
+{
+	const struct nvme_counters *counters = &ctrl->stats;
+
+	*stats = (struct dmaland_nvme_stats){
+		.repeated = atomic_load_explicit(&counters->repeated, memory_order_relaxed),
+		.aborts = atomic_load_explicit(&counters->aborts, memory_order_relaxed),
+		.queues_remade = atomic_load_explicit(&counters->remade, memory_order_relaxed),
+		.resets = atomic_load_explicit(&counters->resets, memory_order_relaxed),
+		.ignored = atomic_load_explicit(&counters->ignored, memory_order_relaxed),
+	};
 }

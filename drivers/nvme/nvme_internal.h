@@ -2,7 +2,8 @@
 /*
  * nvme_internal.h - what the files of the NVMe driver share
  *
- *   request.c   requests: checked, split into commands, answered; time-outs
+ *   request.c   requests: checked, split into commands, answered
+ *   recover.c   commands that fail or are late; queues that are made again
  *   command.c   the commands beside read and write
  *   sync.c      requests that are waited for
  *   queue.c     queue pairs: rings, slots, doorbells
@@ -11,7 +12,8 @@
  *   admin.c     commands of the admin queue
  *   namespace.c namespaces and their formats
  *   log.c       log pages
- *   nvme.c      the controller: open, enable, stop, close
+ *   nvme.c      the controller: open, close
+ *   control.c   its registers and its state: enable, reset, stop
  *   status.c    results in words
  *
  * A command in flight has a slot in its queue, a struct nvme_iod. All that the driver trusts (which
@@ -106,6 +108,7 @@ enum {
 	NVME_ADMIN_DELETE_CQ = 0x04,
 	NVME_ADMIN_CREATE_CQ = 0x05,
 	NVME_ADMIN_IDENTIFY = 0x06,
+	NVME_ADMIN_ABORT = 0x08,
 	NVME_ADMIN_SET_FEATURES = 0x09,
 	NVME_ADMIN_FORMAT = 0x80,
 };
@@ -116,6 +119,7 @@ enum {
 	NVME_IDENTIFY_ACTIVE_LIST = 2,
 	NVME_IDENTIFY_COMMAND_SET = 6,
 	NVME_ADMIN_DATA = 4096, /* bytes that an admin command moves at most */
+	NVME_ADMIN_DEPTH = 31,
 	NVME_FEATURE_QUEUES = 7,
 	NVME_DISCARD_RANGES = 256, /* of a command (NVM 1.0, 3.2.3) */
 };
@@ -133,6 +137,7 @@ enum {
 
 /* Status, SCT << 8 | SC: NVMe 2.0, 3.3.3.2.1 */
 enum {
+	NVME_STATUS_ABORT_REQUESTED = 0x007,
 	NVME_STATUS_SQ_DELETED = 0x008,
 	NVME_STATUS_INVALID_NAMESPACE = 0x00b,
 };
@@ -191,18 +196,21 @@ enum { NVME_INLINE_BOUNCES = 4, NVME_INLINE_SG = 4 };
 struct nvme_iod {
 	struct dmaland_nvme_request *request; /* NULL while the slot is free */
 	struct nvme_position start;	      /* of the data in request->iov */
-	size_t bytes;
-	dma_addr_t dma;		     /* of data in one piece */
-	uint32_t first_offset;	     /* of the data in the first controller page */
-	uint32_t list_count;	     /* lists[0..list_count) are this command's */
-	uint32_t sg_count;	     /* sg[0..sg_count) are mapped */
-	uint32_t bounce_count;	     /* bounces[0..bounce_count) are taken, their pages ascending */
-	uint16_t cid;		     /* its low bits are the slot, see queue.c */
-	uint16_t age;		     /* in ticks, see nvme_watch() */
+	uint64_t block;			      /* the first */
+	size_t bytes;			      /* of blocks, also where no data are carried */
+	dma_addr_t dma;			      /* of data in one piece */
+	uint32_t first_offset;		      /* of the data in the first controller page */
+	uint32_t list_count;		      /* lists[0..list_count) are this command's */
+	uint32_t sg_count;		      /* sg[0..sg_count) are mapped */
+	uint32_t bounce_count; /* bounces[0..bounce_count) are taken, their pages ascending */
+	uint16_t cid;	       /* its low bits are the slot, see queue.c */
+	uint16_t age;	       /* in ticks, see nvme_watch() */
+	bool busy;	       /* between submission and completion */
+	bool late;	       /* it takes too long ... */
+	bool asked;	       /* ... and the drive was asked to abort it */
+	uint8_t repeats;
 	bool single;		     /* mapped in one piece, at dma */
 	bool write, small_list;	     /* small_list: lists[0] is of the small pool */
-	bool busy;		     /* between submission and completion */
-	bool late;		     /* it was this one that took too long */
 	struct nvme_block list;	     /* the first list */
 	struct nvme_block *lists;    /* &list, or an array when there are more */
 	struct scatterlist *sg;	     /* few_sg, or an array when there are more */
@@ -249,8 +257,11 @@ struct dmaland_nvme_queue {
 	uint16_t phase;	    /* of entries that are new */
 	uint16_t slot_mask; /* which bits of a cid are the slot */
 	uint16_t qid;
-	bool polling; /* inside dmaland_nvme_poll() */
-	bool closing; /* takes no requests any more */
+	bool polling;	/* inside dmaland_nvme_poll() */
+	bool closing;	/* takes no requests any more */
+	bool nonsense;	/* completions were ignored, and that was said */
+	uint32_t state; /* of the controller, in which the queue can be used; 0: not now */
+	uint32_t made;	/* that in which the drive was told of it */
 	uint32_t free_count;
 	uint16_t *free_slots; /* a stack */
 	struct nvme_iod *iods;
@@ -261,26 +272,33 @@ struct dmaland_nvme_queue {
 	unsigned int polls;    /* since the clock was read, empty ones count more */
 	uint64_t last_tick;    /* ms */
 	bool quiet;	       /* nothing completed since then */
-	unsigned int nonsense; /* completions that were ignored */
 	dma_addr_t sq_dma, cq_dma;
 	size_t sq_bytes, cq_bytes;
 	struct dmaland_nvme_queue *next;
 };
 
 /*
- * LIVE -> STOPPING -> STOPPED or RUNAWAY; whoever makes the first step makes the second too.
- * STOPPED: the drive can't reach memory any more. RUNAWAY: it could not be stopped; memory that it
- * was given is not freed.
+ * What the controller is in, see control.c. BUSY: a thread resets or stops it. STOPPED: the drive can't reach
+ * memory any more. RUNAWAY: it could not be stopped; memory that it was given is not freed.
  */
-enum nvme_service { NVME_LIVE, NVME_STOPPING, NVME_STOPPED, NVME_RUNAWAY };
+enum nvme_service { NVME_LIVE, NVME_BUSY, NVME_STOPPED, NVME_RUNAWAY };
+
+/* ctrl->state: how often it was reset, from 1, and that. Never 0. */
+enum { NVME_SERVICE_MASK = 3, NVME_GENERATION = 4 };
+
+/* See struct dmaland_nvme_stats. */
+struct nvme_counters {
+	_Atomic uint64_t repeated, aborts, remade, resets, ignored;
+};
 
 struct dmaland_nvme {
 	struct dmaland_device *dev;
 	char __iomem *bar;
 	uint64_t cap;
 	uint32_t cc;
-	unsigned int timeout_ms, shutdown_ms, format_timeout_ms;
-	unsigned int tick_ms, patience; /* a command may be that many ticks old */
+	unsigned int timeout_ms, abort_ms, queue_ms, reset_ms, shutdown_ms, format_ms;
+	unsigned int tick_ms, patience; /* a command may be that many ticks old ... */
+	unsigned int abort_patience;	/* ... and these, when it was to be aborted */
 	size_t max_transfer;		/* what the options allow */
 	struct nvme_prp_pools pools;
 	struct dmaland_nvme_info info;
@@ -291,13 +309,20 @@ struct dmaland_nvme {
 	uint32_t discard_range_blocks; /* ... blocks in each ... */
 	uint64_t discard_blocks;       /* ... and in all */
 
-	_Atomic(enum nvme_service) service;
+	_Atomic uint32_t state;
 	int refuse, cancel; /* errno for new requests and for those in flight; valid with why ... */
-	char why[256];	    /* ... from STOPPED or RUNAWAY on */
+	char why[400];	    /* ... from STOPPED or RUNAWAY on */
+	bool opened;	    /* from then on it can be reset */
+	uint32_t abort_limit;
+	_Atomic uint32_t aborting; /* Abort commands under way */
+	atomic_bool admin_late;	   /* an admin command took too long since the last reset */
+	struct nvme_counters stats;
 
-	pthread_mutex_t lock; /* the admin queue, data, the list of queues, adding namespaces */
+	pthread_mutex_t lock; /* the admin queue, the list of queues */
 	struct dmaland_nvme_queue *admin, *queues;
-	void *data; /* of admin commands, one controller page or 4 KiB */
+	struct nvme_completion admin_done[NVME_ADMIN_DEPTH]; /* of each slot that is not busy */
+	pthread_mutex_t data_lock;			     /* data; taken before lock */
+	void *data; /* of an admin command, one controller page or 4 KiB */
 	dma_addr_t data_dma;
 	size_t data_bytes;
 	_Atomic(struct nvme_ns *) namespaces;
@@ -335,6 +360,7 @@ void nvme_release_prp_pools(struct nvme_prp_pools *pools);
 int nvme_setup_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 		    const struct iovec *iov, struct nvme_position *at, uint64_t prp[2]);
 int nvme_take_list(const struct nvme_prp_pools *pools, struct nvme_iod *iod, size_t bytes);
+void nvme_write_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod, uint64_t prp[2]);
 void nvme_free_iod(const struct nvme_prp_pools *pools, struct nvme_iod *iod);
 
 /* command.c: 0 or -errno with the error set */
@@ -343,7 +369,9 @@ int nvme_check_range(const struct dmaland_nvme_request *request, const struct nv
 int nvme_check_command(struct dmaland_nvme *ctrl, const struct dmaland_nvme_request *request,
 		       const struct nvme_ns *ns);
 int nvme_setup_no_data(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
-		       struct dmaland_nvme_request *request, struct nvme_command *command);
+		       struct dmaland_nvme_request *request);
+void nvme_fill_command(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
+		       struct nvme_command *command);
 
 /* Of an opcode that is known. */
 static inline bool nvme_opcode_has_data(uint8_t opcode)
@@ -365,6 +393,8 @@ static inline bool nvme_has_data(const struct dmaland_nvme_request *request)
 struct dmaland_nvme_queue *nvme_alloc_queue(struct dmaland_nvme *ctrl, uint16_t qid,
 					    uint32_t depth);
 void nvme_free_queue(struct dmaland_nvme_queue *queue);
+void nvme_empty_rings(struct dmaland_nvme_queue *queue);
+void nvme_reset_queue(struct dmaland_nvme_queue *queue);
 struct nvme_iod *nvme_take_slot(struct dmaland_nvme_queue *queue);
 void nvme_give_slot(struct dmaland_nvme_queue *queue, struct nvme_iod *iod);
 void nvme_submit_cmd(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
@@ -380,20 +410,36 @@ static inline int nvme_completion_status(const struct nvme_completion *completio
 }
 
 /* request.c */
-unsigned int nvme_poll_cq(struct dmaland_nvme_queue *queue);
+unsigned int nvme_reap(struct dmaland_nvme_queue *queue);
+void nvme_submit_waiting(struct dmaland_nvme_queue *queue);
+void nvme_pop_waiting(struct dmaland_nvme_queue *queue);
+void nvme_end_command(struct dmaland_nvme_queue *queue, struct nvme_iod *iod, int status);
+void nvme_finish_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request);
+
+/* recover.c */
+int nvme_judge(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
+	       const struct nvme_completion *completion);
+void nvme_watch(struct dmaland_nvme_queue *queue);
+void nvme_attend(struct dmaland_nvme_queue *queue);
+int nvme_take_queue_back(struct dmaland_nvme_queue *queue);
 void nvme_drain_queue(struct dmaland_nvme_queue *queue, uint64_t begin);
 void nvme_cancel_queue(struct dmaland_nvme_queue *queue, int error);
 
 /* admin.c: 0, a status above 0 with the error set, or -errno */
+int nvme_admin(struct dmaland_nvme *ctrl, uint32_t state, struct nvme_command *command,
+	       unsigned int timeout_ms, uint32_t *result);
 int nvme_submit_sync_cmd(struct dmaland_nvme *ctrl, struct nvme_command *command,
 			 unsigned int timeout_ms, uint32_t *result);
 int nvme_fetch(struct dmaland_nvme *ctrl, struct nvme_command *command, void *data, size_t size);
 int nvme_identify(struct dmaland_nvme *ctrl, unsigned int cns, uint32_t nsid, void *data);
-int nvme_create_queue(struct dmaland_nvme_queue *queue);
+void nvme_delete_queues(struct dmaland_nvme *ctrl);
+int nvme_abort(struct dmaland_nvme_queue *queue, uint16_t cid);
+int nvme_create_queue(struct dmaland_nvme_queue *queue, uint32_t state);
 int nvme_delete_sq(struct dmaland_nvme_queue *queue);
 int nvme_delete_cq(struct dmaland_nvme_queue *queue);
 int nvme_identify_controller(struct dmaland_nvme *ctrl);
 int nvme_set_queue_count(struct dmaland_nvme *ctrl);
+int nvme_set_queue_count_again(struct dmaland_nvme *ctrl);
 
 /* namespace.c */
 const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
@@ -418,16 +464,28 @@ static inline uint64_t nvme_get64(const uint8_t *data, size_t offset)
 	return nvme_get32(data, offset) | (uint64_t)nvme_get32(data, offset + 4) << 32;
 }
 
-/* nvme.c */
+/* control.c */
 uint64_t nvme_now_ms(void);
+int nvme_disable_ctrl(struct dmaland_nvme *ctrl, unsigned int ms);
+int nvme_disable_as_found(struct dmaland_nvme *ctrl);
+int nvme_enable_ctrl(struct dmaland_nvme *ctrl);
+void nvme_shutdown_ctrl(struct dmaland_nvme *ctrl);
 int nvme_check_alive(struct dmaland_nvme *ctrl, char *what, size_t size);
 void nvme_stop(struct dmaland_nvme *ctrl, int refuse, int cancel, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
+void nvme_reset(struct dmaland_nvme *ctrl, uint32_t state, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 int nvme_refuse(struct dmaland_nvme *ctrl);
+uint32_t nvme_settled(struct dmaland_nvme *ctrl);
+
+static inline uint32_t nvme_state(struct dmaland_nvme *ctrl)
+{
+	return atomic_load_explicit(&ctrl->state, memory_order_acquire);
+}
 
 static inline enum nvme_service nvme_service(struct dmaland_nvme *ctrl)
 {
-	return atomic_load_explicit(&ctrl->service, memory_order_acquire);
+	return (enum nvme_service)(nvme_state(ctrl) & NVME_SERVICE_MASK);
 }
 
 #endif

@@ -194,6 +194,24 @@ static void write_scattered(const struct nvme_prp_pools *pools, const struct nvm
 	}
 }
 
+static size_t page_count(const struct nvme_prp_pools *pools, const struct nvme_iod *iod)
+{
+	return (iod->first_offset + iod->bytes + pools->page_size - 1) >> pools->page_shift;
+}
+
+/* The PRPs of data that are mapped, their lists taken. A command that is repeated needs them again. */
+void nvme_write_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod, uint64_t prp[2])
+{
+	size_t pages = page_count(pools, iod);
+	struct prp_writer writer = start_writing(pools, iod, prp, pages);
+
+	prp[1] = 0;
+	if (iod->single)
+		write_single(pools, iod, &writer, pages);
+	else
+		write_scattered(pools, iod, &writer, pages);
+}
+
 /*
  * Map the data of a command and make its PRPs: iod->bytes (at least 1) of the segments from *at on,
  * which moves behind them; iod->write says where they go. On failure *at stays and nothing is held:
@@ -204,23 +222,17 @@ int nvme_setup_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 {
 	struct nvme_position begin = *at;
 	int code = nvme_map_data(pools, iod, iov, at);
-	struct prp_writer writer;
 	size_t pages;
 
 	if (code != 0)
 		return code;
-	pages = (iod->first_offset + iod->bytes + pools->page_size - 1) >> pools->page_shift;
+	pages = page_count(pools, iod);
 	if (pages > 2 && take_lists(pools, iod, pages - 1) != 0) {
 		nvme_free_iod(pools, iod);
 		nvme_unmap_data(pools, iod, iov, false);
 		*at = begin;
 		return -ENOMEM;
 	}
-	prp[1] = 0;
-	writer = start_writing(pools, iod, prp, pages);
-	if (iod->single)
-		write_single(pools, iod, &writer, pages);
-	else
-		write_scattered(pools, iod, &writer, pages);
+	nvme_write_prps(pools, iod, prp);
 	return 0;
 }

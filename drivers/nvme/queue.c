@@ -7,6 +7,9 @@
  *                     each time round; we take at cq_head and tell the drive by a doorbell
  *   slots             one a command in flight, a stack of the free ones
  *
+ * A queue outlives what the drive knows of it: after a time-out or a reset its rings are emptied, and
+ * the drive is told of them again (recover.c).
+ *
  * A command identifier is its slot in the low bits and a number above that changes with each use,
  * so that a completion that comes twice is not taken for the slot's next command.
  *
@@ -16,6 +19,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 static size_t whole_pages(const struct dmaland_nvme *ctrl, size_t bytes)
 {
@@ -54,6 +58,27 @@ static int alloc_slots(struct dmaland_nvme_queue *queue)
 	return 0;
 }
 
+/* Both rings empty, as the drive takes them to be when it is told of them. */
+void nvme_empty_rings(struct dmaland_nvme_queue *queue)
+{
+	memset(queue->sq, 0, queue->sq_bytes);
+	memset(queue->cq, 0, queue->cq_bytes);
+	queue->sq_tail = queue->sq_rung = 0;
+	queue->cq_head = 0;
+	queue->phase = 1;
+}
+
+/* The admin queue of a controller that was disabled: nothing is in flight. */
+void nvme_reset_queue(struct dmaland_nvme_queue *queue)
+{
+	uint32_t i;
+
+	queue->free_count = 0;
+	for (i = 0; i < queue->depth; i++)
+		nvme_give_slot(queue, &queue->iods[i]);
+	nvme_empty_rings(queue);
+}
+
 static int alloc_rings(struct dmaland_nvme_queue *queue)
 {
 	struct dmaland_nvme *ctrl = queue->ctrl;
@@ -83,7 +108,6 @@ struct dmaland_nvme_queue *nvme_alloc_queue(struct dmaland_nvme *ctrl, uint16_t 
 	queue->qid = qid;
 	queue->depth = depth;
 	queue->entries = depth + 1;
-	queue->phase = 1;
 	queue->slot_mask = slot_mask_for(depth);
 	queue->waiting_end = &queue->waiting;
 	queue->last_tick = nvme_now_ms();
@@ -94,6 +118,7 @@ struct dmaland_nvme_queue *nvme_alloc_queue(struct dmaland_nvme *ctrl, uint16_t 
 		nvme_free_queue(queue);
 		return NULL;
 	}
+	nvme_empty_rings(queue);
 	return queue;
 }
 
@@ -127,6 +152,8 @@ void nvme_give_slot(struct dmaland_nvme_queue *queue, struct nvme_iod *iod)
 	queue->free_slots[queue->free_count++] = iod->cid & queue->slot_mask;
 	iod->busy = false;
 	iod->late = false;
+	iod->asked = false;
+	iod->repeats = 0;
 	iod->cid += queue->slot_mask + 1;
 }
 
@@ -174,8 +201,10 @@ static struct nvme_iod *find_iod(struct dmaland_nvme_queue *queue,
 static void report_nonsense(struct dmaland_nvme_queue *queue,
 			    const struct nvme_completion *completion)
 {
-	if (queue->nonsense++ > 0)
+	atomic_fetch_add_explicit(&queue->ctrl->stats.ignored, 1, memory_order_relaxed);
+	if (queue->nonsense)
 		return;
+	queue->nonsense = true;
 	dmaland_log(DMALAND_LOG_WARN,
 		    "%s: queue %u: completion for a command that is not in flight ignored (command "
 		    "0x%04x, submission queue %u at %u); more will not be reported",
@@ -254,6 +283,27 @@ static void remove_queue(struct dmaland_nvme_queue *queue)
 	nvme_free_queue(queue);
 }
 
+/* Tell the drive of a new queue. 0 or -errno; a status is -EIO. */
+static int begin_queue(struct dmaland_nvme_queue *queue)
+{
+	struct dmaland_nvme *ctrl = queue->ctrl;
+	uint32_t state;
+	int code;
+
+	do {
+		state = nvme_settled(ctrl);
+		code = nvme_create_queue(queue, state);
+	} while (code == -ECANCELED); /* by a reset */
+	if (code == -ETIMEDOUT) {
+		nvme_reset(ctrl, state, "making queue %u took too long", queue->qid);
+		return dmaland_set_error(ETIMEDOUT, "%s did not make queue %u within %u ms",
+					 dmaland_name(ctrl->dev), queue->qid, ctrl->queue_ms);
+	}
+	if (code == 0)
+		queue->state = state;
+	return code > 0 ? -EIO : code;
+}
+
 struct dmaland_nvme_queue *dmaland_nvme_queue_create(struct dmaland_nvme *ctrl, unsigned int depth,
 						     unsigned int flags)
 {
@@ -263,10 +313,6 @@ struct dmaland_nvme_queue *dmaland_nvme_queue_create(struct dmaland_nvme *ctrl, 
 
 	if (dmaland_check(ctrl->dev) != 0)
 		return NULL;
-	if (nvme_service(ctrl) != NVME_LIVE) {
-		nvme_refuse(ctrl);
-		return NULL;
-	}
 	if (flags != 0) {
 		dmaland_set_error(EINVAL, "queue flags 0x%x: none are known", flags);
 		return NULL;
@@ -283,7 +329,7 @@ struct dmaland_nvme_queue *dmaland_nvme_queue_create(struct dmaland_nvme *ctrl, 
 	queue = add_queue(ctrl, depth);
 	if (!queue)
 		return NULL;
-	if (nvme_create_queue(queue) != 0) {
+	if (begin_queue(queue) != 0) {
 		int code = errno;
 
 		remove_queue(queue);
@@ -295,8 +341,8 @@ struct dmaland_nvme_queue *dmaland_nvme_queue_create(struct dmaland_nvme *ctrl, 
 
 /*
  * Deleting the submission queue ends its commands: those that the drive did not carry out come
- * back as aborted (NVMe 2.0, 5.7). A drive that refuses is stopped, since it may still reach the
- * queue's memory.
+ * back as aborted (NVMe 2.0, 5.7). A drive that refuses or is silent is reset, since it may still
+ * reach the queue's memory; that ends the commands too.
  */
 void dmaland_nvme_queue_destroy(struct dmaland_nvme_queue *queue)
 {
@@ -306,10 +352,9 @@ void dmaland_nvme_queue_destroy(struct dmaland_nvme_queue *queue)
 		return;
 	ctrl = queue->ctrl;
 	nvme_drain_queue(queue, nvme_now_ms());
-	if (nvme_service(ctrl) == NVME_LIVE && nvme_delete_sq(queue) == 0) {
-		nvme_poll_cq(queue);
-		nvme_delete_cq(queue);
-	}
+	if (nvme_state(ctrl) == queue->made && nvme_take_queue_back(queue) != 0)
+		nvme_reset(ctrl, queue->made, "queue %u can't be deleted (%.80s)", queue->qid,
+			   dmaland_last_error());
 	nvme_cancel_queue(queue, ECANCELED);
 	remove_queue(queue);
 }

@@ -12,12 +12,13 @@
  * A request is done when no part of it is left to submit and no command of it is in flight. The
  * first command that fails takes the rest along: nothing more of the request is submitted.
  *
- * Time-outs cost the hot path nothing but to clear an age: see nvme_watch().
+ * A request that comes while its queue can't be used, since the controller is being reset or the
+ * queue has to be made again, waits in the list too. Time-outs cost the hot path nothing but to clear
+ * an age: see recover.c.
  */
 #include "nvme_internal.h"
 
 #include <errno.h>
-#include <sched.h>
 
 /* Do the segments hold exactly so many bytes? The sum of hostile lengths may overflow. */
 static int check_segments(const struct dmaland_nvme_request *request, uint64_t bytes)
@@ -89,10 +90,6 @@ static int begin_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_r
 
 	if (!request->done)
 		return dmaland_set_error(EINVAL, "the request has no done()");
-	if (queue->closing)
-		return dmaland_set_error(ECANCELED, "the queue is being destroyed");
-	if (nvme_service(queue->ctrl) != NVME_LIVE)
-		return nvme_refuse(queue->ctrl);
 	ns = request_ns(queue, request);
 	if (!ns)
 		return -errno;
@@ -110,16 +107,17 @@ static int begin_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_r
 	request->driver.offset = 0;
 	request->driver.commands = 0;
 	request->driver.status = 0;
+	request->driver.failed_blocks = 0;
 	return 0;
 }
 
-static void finish_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
+void nvme_finish_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
 {
 	queue->finished++;
 	request->done(request, request->driver.status);
 }
 
-static void pop_waiting(struct dmaland_nvme_queue *queue)
+void nvme_pop_waiting(struct dmaland_nvme_queue *queue)
 {
 	struct dmaland_nvme_request *request = queue->waiting;
 
@@ -147,6 +145,7 @@ static int nvme_setup_rw(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 	int code;
 
 	iod->write = request->opcode != DMALAND_NVME_READ;
+	iod->block = block;
 	iod->bytes = blocks << ns->block_shift;
 	code = nvme_setup_prps(&queue->ctrl->pools, iod, request->iov, &at, command->prp);
 	if (code != 0)
@@ -168,20 +167,23 @@ static int submit_command(struct dmaland_nvme_queue *queue, struct dmaland_nvme_
 		.nsid = htole32(request->nsid),
 	};
 	struct nvme_iod *iod = nvme_take_slot(queue);
-	int code = 0;
+	bool has_data = nvme_has_data(request);
+	int code;
 
 	if (!iod)
 		return -EAGAIN;
-	if (nvme_has_data(request))
+	if (has_data)
 		code = nvme_setup_rw(queue, iod, request, &command);
 	else
-		code = nvme_setup_no_data(queue->ctrl, iod, request, &command);
+		code = nvme_setup_no_data(queue->ctrl, iod, request);
 	if (code != 0) {
 		nvme_give_slot(queue, iod);
 		return code;
 	}
 	iod->request = request;
 	request->driver.commands++;
+	if (!has_data)
+		nvme_fill_command(queue->ctrl, iod, &command);
 	nvme_submit_cmd(queue, iod, &command);
 	return 0;
 }
@@ -208,6 +210,17 @@ static int submit_commands(struct dmaland_nvme_queue *queue, struct dmaland_nvme
 	return 0;
 }
 
+/* For a request that can't be begun now; or not at all. */
+static int wait_in_queue(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
+{
+	if (queue->closing)
+		return dmaland_set_error(ECANCELED, "the queue is being destroyed");
+	if (nvme_service(queue->ctrl) > NVME_BUSY)
+		return nvme_refuse(queue->ctrl);
+	push_waiting(queue, request);
+	return 0;
+}
+
 int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
 {
 	int code = dmaland_check(queue->ctrl->dev);
@@ -216,10 +229,8 @@ int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_re
 		code = begin_request(queue, request);
 	if (code != 0)
 		return code;
-	if (queue->waiting) {
-		push_waiting(queue, request);
-		return 0;
-	}
+	if (queue->waiting || nvme_state(queue->ctrl) != queue->state)
+		return wait_in_queue(queue, request);
 	code = submit_commands(queue, request);
 	if (code == -EAGAIN)
 		push_waiting(queue, request);
@@ -231,7 +242,7 @@ int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_re
 }
 
 /* Completions have made room: go on with what waits, unless its namespace was formatted. */
-static void submit_waiting(struct dmaland_nvme_queue *queue)
+void nvme_submit_waiting(struct dmaland_nvme_queue *queue)
 {
 	while (queue->waiting) {
 		struct dmaland_nvme_request *request = queue->waiting;
@@ -241,17 +252,17 @@ static void submit_waiting(struct dmaland_nvme_queue *queue)
 			code = submit_commands(queue, request);
 		if (code == -EAGAIN)
 			return;
-		pop_waiting(queue);
+		nvme_pop_waiting(queue);
 		if (code != 0) {
 			request->driver.left = 0;
 			request->driver.status = code;
-			finish_request(queue, request);
+			nvme_finish_request(queue, request);
 		}
 	}
 }
 
 /* A command has ended and its data are unmapped. Its slot is free before done() may submit. */
-static void end_command(struct dmaland_nvme_queue *queue, struct nvme_iod *iod, int status)
+void nvme_end_command(struct dmaland_nvme_queue *queue, struct nvme_iod *iod, int status)
 {
 	struct dmaland_nvme_request *request = iod->request;
 
@@ -262,17 +273,17 @@ static void end_command(struct dmaland_nvme_queue *queue, struct nvme_iod *iod, 
 		request->driver.status = status;
 	if (request->driver.status != 0 && request->driver.left > 0) {
 		request->driver.left = 0;
-		pop_waiting(queue);
+		nvme_pop_waiting(queue);
 	}
 	if (request->driver.commands == 0 && request->driver.left == 0)
-		finish_request(queue, request);
+		nvme_finish_request(queue, request);
 }
 
 /*
  * Handle the completions that are there, once round the ring at most: done() may submit what
  * completes at once. Returns how many.
  */
-unsigned int nvme_poll_cq(struct dmaland_nvme_queue *queue)
+unsigned int nvme_reap(struct dmaland_nvme_queue *queue)
 {
 	struct nvme_completion completion;
 	struct nvme_iod *iod;
@@ -284,129 +295,15 @@ unsigned int nvme_poll_cq(struct dmaland_nvme_queue *queue)
 		n++;
 		if (!iod)
 			continue;
-		if (queue->closing && status == NVME_STATUS_SQ_DELETED)
-			status = -ECANCELED;
+		if (status != 0) {
+			status = nvme_judge(queue, iod, &completion);
+			if (status == 0)
+				continue;
+		}
 		nvme_unmap_data(&queue->ctrl->pools, iod, iod->request->iov, status == 0);
-		end_command(queue, iod, status);
+		nvme_end_command(queue, iod, status);
 	}
-	if (n > 0)
-		nvme_ring_cq(queue);
 	return n;
-}
-
-static void cancel_waiting(struct dmaland_nvme_queue *queue, int error)
-{
-	while (queue->waiting) {
-		struct dmaland_nvme_request *request = queue->waiting;
-
-		pop_waiting(queue);
-		request->driver.left = 0;
-		if (request->driver.status == 0)
-			request->driver.status = -error;
-		if (request->driver.commands == 0)
-			finish_request(queue, request);
-	}
-}
-
-/*
- * End all requests of a queue whose memory the drive can't reach any more; or, if it could not be
- * stopped, leave that memory to it. Commands that are late end with ETIMEDOUT, the others with
- * the error given.
- */
-void nvme_cancel_queue(struct dmaland_nvme_queue *queue, int error)
-{
-	struct dmaland_nvme *ctrl = queue->ctrl;
-	uint32_t i;
-
-	while (nvme_service(ctrl) == NVME_STOPPING)
-		sched_yield();
-	for (i = 0; i < queue->depth; i++) {
-		if (queue->iods[i].busy && queue->iods[i].late)
-			queue->iods[i].request->driver.status = -ETIMEDOUT;
-	}
-	cancel_waiting(queue, error);
-	for (i = 0; i < queue->depth; i++) {
-		struct nvme_iod *iod = &queue->iods[i];
-
-		if (!iod->busy)
-			continue;
-		if (nvme_service(ctrl) == NVME_RUNAWAY)
-			nvme_leak_iod(iod);
-		else
-			nvme_unmap_data(&ctrl->pools, iod, iod->request->iov, false);
-		end_command(queue, iod, -error);
-	}
-}
-
-/*
- * Let what is in flight come back before the queue or the controller ends (NVMe 2.0, 3.6.1), for a
- * time after begin that a drive at work does not need; requests that wait for a slot are not begun any more.
- */
-void nvme_drain_queue(struct dmaland_nvme_queue *queue, uint64_t begin)
-{
-	enum { DRAIN_MS = 1000 };
-
-	queue->closing = true;
-	queue->polling = true;
-	cancel_waiting(queue, ECANCELED);
-	while (queue->free_count < queue->depth && nvme_service(queue->ctrl) == NVME_LIVE &&
-	       nvme_now_ms() - begin < DRAIN_MS)
-		if (nvme_poll_cq(queue) == 0)
-			sched_yield();
-}
-
-/* Age what is in flight by some ticks; true when some of it got too old. */
-static bool age_commands(struct dmaland_nvme_queue *queue, unsigned int ticks)
-{
-	unsigned int patience = queue->ctrl->patience;
-	bool late = false;
-	uint32_t i;
-
-	for (i = 0; i < queue->depth; i++) {
-		struct nvme_iod *iod = &queue->iods[i];
-
-		if (!iod->busy)
-			continue;
-		iod->age += iod->age == 0 ? 1 : ticks;
-		iod->late = iod->age > patience;
-		late |= iod->late;
-	}
-	return late;
-}
-
-/*
- * Look at the clock, and once a tick at what is in flight. A command is not given a time when it is
- * submitted: its age counts the ticks since it was first seen here. An application that does not
- * poll for a while is not taken for a slow drive: of a long time between two looks, half the
- * patience counts at most.
- */
-static void nvme_watch(struct dmaland_nvme_queue *queue)
-{
-	struct dmaland_nvme *ctrl = queue->ctrl;
-	uint64_t now = nvme_now_ms();
-	uint64_t ticks = (now - queue->last_tick) / ctrl->tick_ms;
-	bool late, quiet = queue->quiet;
-	char what[160];
-	int error;
-
-	if (ticks == 0)
-		return;
-	queue->last_tick += ticks * ctrl->tick_ms;
-	queue->quiet = true;
-	if (queue->free_count == queue->depth)
-		return;
-	if (ticks > ctrl->patience / 2)
-		ticks = ctrl->patience / 2;
-	late = age_commands(queue, ticks);
-	if (!late && !quiet)
-		return;
-	error = nvme_check_alive(ctrl, what, sizeof(what));
-	if (error != 0)
-		nvme_stop(ctrl, error, error, "%s", what);
-	else if (late)
-		nvme_stop(ctrl, EIO, ECANCELED,
-			  "a command of queue %u did not complete within %u ms", queue->qid,
-			  ctrl->timeout_ms);
 }
 
 unsigned int dmaland_nvme_poll(struct dmaland_nvme_queue *queue)
@@ -418,21 +315,23 @@ unsigned int dmaland_nvme_poll(struct dmaland_nvme_queue *queue)
 		return 0;
 	queue->polling = true;
 	queue->finished = 0;
-	n = nvme_poll_cq(queue);
+	if (nvme_state(queue->ctrl) != queue->state) {
+		nvme_attend(queue);
+		queue->polling = false;
+		return queue->finished;
+	}
+	n = nvme_reap(queue);
 	if (n > 0) {
+		nvme_ring_cq(queue);
 		queue->quiet = false;
 		if (queue->waiting)
-			submit_waiting(queue);
+			nvme_submit_waiting(queue);
 		nvme_ring_sq(queue);
 	}
 	queue->polls += n > 0 ? 1 : EMPTY;
 	if (queue->polls >= LOOK) {
 		queue->polls = 0;
 		nvme_watch(queue);
-	}
-	if (nvme_service(queue->ctrl) > NVME_STOPPING && queue->free_count < queue->depth) {
-		nvme_refuse(queue->ctrl);
-		nvme_cancel_queue(queue, queue->ctrl->cancel);
 	}
 	queue->polling = false;
 	return queue->finished;

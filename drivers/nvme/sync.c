@@ -6,6 +6,8 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
+#include <string.h>
 
 static void note_done(struct dmaland_nvme_request *request, int status)
 {
@@ -13,24 +15,41 @@ static void note_done(struct dmaland_nvme_request *request, int status)
 	*(bool *)request->context = true;
 }
 
+/* The block that the drive's error log names for a command that failed, if it does. */
+static void add_logged_block(struct dmaland_nvme_queue *queue,
+			     const struct dmaland_nvme_request *request, char *text, size_t size)
+{
+	struct dmaland_nvme_error errors[64];
+	int n = dmaland_nvme_get_errors(queue->ctrl, errors, 64), i;
+	size_t length = strlen(text);
+
+	for (i = 0; i < n; i++) {
+		if (errors[i].queue != queue->qid ||
+		    errors[i].command != request->driver.failed_command)
+			continue;
+		snprintf(text + length, size - length, "; the drive's log names block %llu",
+			 (unsigned long long)errors[i].block);
+		return;
+	}
+}
+
 /* Words for the result of a request that was waited for. */
 static int explain(struct dmaland_nvme_queue *queue, const struct dmaland_nvme_request *request)
 {
 	int status = request->driver.status;
+	char text[256];
 
-	if (status > 0 && request->opcode == DMALAND_NVME_FLUSH)
-		dmaland_set_error(EIO, "flush of namespace %u: %s", request->nsid,
-				  dmaland_nvme_status_text(status));
-	else if (status > 0)
-		dmaland_set_error(EIO, "%s of %llu blocks from %llu of namespace %u: %s",
-				  nvme_opcode_name(request->opcode),
-				  (unsigned long long)request->blocks,
-				  (unsigned long long)request->block, request->nsid,
-				  dmaland_nvme_status_text(status));
-	else if (status < 0 && nvme_service(queue->ctrl) != NVME_LIVE)
+	if (status == 0)
+		return 0;
+	if (status < 0 && nvme_service(queue->ctrl) > NVME_BUSY) {
 		nvme_refuse(queue->ctrl);
-	if (status < 0)
 		errno = -status;
+		return status;
+	}
+	dmaland_nvme_request_text(request, text, sizeof(text));
+	if (status > 0 && request->driver.failed_blocks > 0 && request->driver.logged)
+		add_logged_block(queue, request, text, sizeof(text));
+	dmaland_set_error(status > 0 ? EIO : -status, "%s", text);
 	return status;
 }
 

@@ -30,18 +30,26 @@ struct nvme_ns;
 
 /**
  * struct dmaland_nvme_options - zeroes are good defaults
- * @size:         sizeof(struct dmaland_nvme_options)
- * @timeout_ms:   how long a command may take, admin commands too; 0: 30,000
- * @max_transfer: bytes that one command may carry at most, besides the drive's own limit (MDTS);
- *                0: 2 MiB, whose PRPs fit in one list page. Larger requests are split. (QEMU 7.2
- *                answers more than 1,024 pages in a command with an internal error)
+ * @size:              sizeof(struct dmaland_nvme_options)
+ * @timeout_ms:        how long a command may take, admin commands too; 0: 30,000
+ * @max_transfer:      bytes that one command may carry at most, besides the drive's own limit (MDTS);
+ *                     0: 2 MiB, whose PRPs fit in one list page. Larger requests are split. (QEMU
+ *                     7.2 answers more than 1,024 pages in a command with an internal error)
  * @format_timeout_ms: how long dmaland_nvme_format() may take; 0: 600,000
+ * @abort_timeout_ms:  how long a command may take to come back after the drive was asked to abort
+ *                     it, and how long that question may take; 0: 5,000
+ * @queue_timeout_ms:  how long each command may take that deletes or makes half a queue; 0: 5,000
+ * @reset_timeout_ms:  how long a controller may take to become disabled, and to become ready, in a
+ *                     reset; 0: as long as it says (CAP.TO)
+ *
+ * See dmaland_nvme_poll() for how they follow on one another.
  */
 struct dmaland_nvme_options {
 	size_t size;
 	unsigned int timeout_ms;
 	size_t max_transfer;
 	unsigned int format_timeout_ms;
+	unsigned int abort_timeout_ms, queue_timeout_ms, reset_timeout_ms;
 };
 
 /**
@@ -96,6 +104,33 @@ struct dmaland_nvme_info {
 
 /** dmaland_nvme_get_info() - fill @info; known since dmaland_nvme_open(). */
 void dmaland_nvme_get_info(struct dmaland_nvme *ctrl, struct dmaland_nvme_info *info);
+
+/**
+ * struct dmaland_nvme_stats - what went wrong since the controller was opened
+ * @repeated:      commands that were given to the drive again: the drive said that they may be
+ *                 (DNR clear), or they were cut off
+ * @aborts:        commands that the drive was asked to abort
+ * @queues_remade: queues that were deleted and made again (those after a reset are not counted)
+ * @resets:        of the controller
+ * @ignored:       completions of commands that were not in flight
+ */
+struct dmaland_nvme_stats {
+	uint64_t repeated, aborts, queues_remade, resets, ignored;
+};
+
+/** dmaland_nvme_get_stats() - fill @stats. Context: any thread. */
+void dmaland_nvme_get_stats(struct dmaland_nvme *ctrl, struct dmaland_nvme_stats *stats);
+
+/**
+ * dmaland_nvme_reset() - disable the controller and enable it again
+ *
+ * Commands in flight are dealt with as dmaland_nvme_poll() has it for those that a reset cuts off;
+ * each queue is made again when its thread polls.
+ *
+ * Context: any thread, not from done().
+ * Return: 0; or -errno: then the controller is out of service, and can only be closed.
+ */
+int dmaland_nvme_reset(struct dmaland_nvme *ctrl);
 
 /**
  * dmaland_nvme_identify() - the Identify command (5.17)
@@ -293,7 +328,11 @@ struct dmaland_nvme_request {
 		uint64_t left;		/* blocks not submitted; 1 for a flush */
 		size_t segment, offset; /* where their data begin */
 		unsigned int commands;	/* in flight */
-		int status;		/* of the first command that failed */
+		int status;		/* of the first command that failed ... */
+		uint64_t failed_block,
+			failed_blocks; /* ... and its blocks; 0: none in particular */
+		uint16_t failed_command;
+		bool logged; /* the drive's error log says more */
 	} driver;
 };
 
@@ -318,16 +357,39 @@ int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_re
 /**
  * dmaland_nvme_poll() - handle what is complete
  *
- * Never waits, but for the moment in which a controller is taken out of service: that happens when
- * a command took too long, or the drive is gone or reports a fatal error. The device is kept from
- * memory first; then each queue's next poll ends all its requests: with -ETIMEDOUT (those that
- * took too long) and -ECANCELED (the others), -ENODEV or -EIO. From then on the controller can
- * only be closed.
+ * Mostly it does not wait. A command that the drive fails and says may be tried again (DNR clear) is, up
+ * to 5 times. A command that takes longer than options.timeout_ms is dealt with in steps, which this
+ * call carries out and waits for:
+ *
+ * - The drive is asked to abort it. If it comes back aborted: -ETIMEDOUT.
+ * - When it does not come back within abort_timeout_ms: its queue is deleted and made again.
+ * - When one of the commands for that fails, or takes longer than queue_timeout_ms, or the Abort
+ *   command does, or the drive reports a fatal error: the controller is reset, and all its queues
+ *   are made again, each when it is polled next.
+ * - When the controller does not become disabled and ready within reset_timeout_ms each, or is gone:
+ *   it is out of service, and can only be closed. Requests end with -EIO, or -ENODEV.
+ *
+ * Commands of a queue that was deleted or reset are answered once: with their result if it came; with
+ * -ETIMEDOUT those that were late; the others with -ECANCELED if they write (write, write zeroes,
+ * discard), since nobody knows whether they were carried out: submit them again, or read. What
+ * changes nothing (read, compare, verify, flush) is repeated. Requests that waited for a slot go on.
+ * Memory is given back when the drive can't reach it any more.
  *
  * Context: the queue's thread; in done() it does nothing.
  * Return: how many requests were done.
  */
 unsigned int dmaland_nvme_poll(struct dmaland_nvme_queue *queue);
+
+/**
+ * dmaland_nvme_request_text() - the result of a request that is done, in words
+ *
+ * Of a request of many blocks it names those of the command that failed.
+ *
+ * Return: @text, with something like "read of blocks 96 to 103 of namespace 1: Unrecovered Read Error
+ * (0x281)", cut to @size bytes.
+ */
+const char *dmaland_nvme_request_text(const struct dmaland_nvme_request *request, char *text,
+				      size_t size);
 
 /*
  * One request, waited for. @data has blocks * block_size bytes, anywhere. Compare returns

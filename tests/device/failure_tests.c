@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * failure_tests.c - time-outs, a device that is gone, a second process, a killed one
+ * failure_tests.c - a device that is gone, queues that end, a second process, a killed one
  */
 #include "suite.h"
 #include "nvme_internal.h"
@@ -67,40 +67,6 @@ static void reads_submit(struct reads *r, struct drive *d)
 	}
 }
 
-static void a_command_that_does_not_come_back_is_an_error(void **state)
-{
-	struct drive d;
-	struct reads r;
-	static char doorbell[8];
-	int late = 0;
-
-	(void)state;
-	drive_open(&d, device_spec, 300);
-	d.queue->sq_doorbell = doorbell; /* the drive is never told of the commands */
-	reads_submit(&r, &d);
-	while (r.wait.done < 4)
-		dmaland_nvme_poll(d.queue);
-	for (int i = 0; i < 4; i++) {
-		assert_true(r.wait.status[i] < 0);
-		late += r.wait.status[i] == -ETIMEDOUT;
-	}
-	assert_true(late > 0);
-	assert_int_equal(dmaland_nvme_submit(d.queue, &r.requests[0]), -EIO);
-	assert_error_says("out of service");
-	dma_free_coherent(d.dev, 65536, r.memory, r.handle);
-	drive_close(&d);
-	log_clear();
-
-	drive_open(&d, device_spec, 0); /* and the drive works again */
-	reads_submit(&r, &d);
-	while (r.wait.done < 4)
-		dmaland_nvme_poll(d.queue);
-	assert_int_equal(r.wait.status[0], 0);
-	dma_free_coherent(d.dev, 65536, r.memory, r.handle);
-	drive_close(&d);
-	assert_string_equal(log_text(), "");
-}
-
 /* The state that a drive is in when neither bus mastering nor a reset nor CC.EN obeys. */
 static void memory_of_a_drive_that_cannot_be_stopped_stays_mapped(void **state)
 {
@@ -119,7 +85,7 @@ static void memory_of_a_drive_that_cannot_be_stopped_stays_mapped(void **state)
 	live = stats.live_mapped + stats.live_bounced;
 	assert_true(live > 0);
 	d.ctrl->refuse = d.ctrl->cancel = EIO;
-	atomic_store(&d.ctrl->service, NVME_RUNAWAY);
+	atomic_store(&d.ctrl->state, NVME_GENERATION | NVME_RUNAWAY);
 	while (r.wait.done < 4)
 		dmaland_nvme_poll(d.queue);
 	for (int i = 0; i < 4; i++)
@@ -134,24 +100,6 @@ static void memory_of_a_drive_that_cannot_be_stopped_stays_mapped(void **state)
 	log_clear();
 	for (size_t i = 0; i < sizeof(own); i++)
 		assert_int_equal(own[i], POISON);
-}
-
-static void a_drive_that_may_not_do_dma_fails_its_commands(void **state)
-{
-	struct drive d;
-	struct reads r;
-
-	(void)state;
-	drive_open(&d, device_spec, 300);
-	assert_int_equal(pci_clear_master(d.dev), 0);
-	reads_submit(&r, &d);
-	while (r.wait.done < 4)
-		dmaland_nvme_poll(d.queue);
-	for (int i = 0; i < 4; i++)
-		assert_true(r.wait.status[i] < 0);
-	dma_free_coherent(d.dev, 65536, r.memory, r.handle);
-	drive_close(&d);
-	log_clear();
 }
 
 static void requests_under_way_at_close_are_answered_once(void **state)
@@ -439,9 +387,7 @@ static void specs_that_qemu_refuses_are_explained(void **state)
 int run_failure_tests(void)
 {
 	const struct CMUnitTest everywhere[] = {
-		cmocka_unit_test(a_command_that_does_not_come_back_is_an_error),
 		cmocka_unit_test(memory_of_a_drive_that_cannot_be_stopped_stays_mapped),
-		cmocka_unit_test(a_drive_that_may_not_do_dma_fails_its_commands),
 		cmocka_unit_test(requests_under_way_at_close_are_answered_once),
 		cmocka_unit_test(requests_under_way_when_a_queue_is_destroyed_are_answered_once),
 		cmocka_unit_test(a_second_process_is_told_that_the_device_is_in_use),

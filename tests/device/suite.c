@@ -40,7 +40,9 @@ bool device_is_drive(void)
 void drive_open(struct drive *d, const char *spec, unsigned int timeout_ms)
 {
 	const struct dmaland_nvme_options options = {.size = sizeof(options),
-						     .timeout_ms = timeout_ms};
+						     .timeout_ms = timeout_ms,
+						     .abort_timeout_ms = timeout_ms / 2,
+						     .queue_timeout_ms = timeout_ms * 4};
 
 	d->dev = dmaland_open(spec, NULL);
 	if (!d->dev)
@@ -108,7 +110,8 @@ int main(int argc, char **argv)
 	}
 	failed = run_device_tests() + run_fork_tests() + run_streaming_tests();
 	if (device_is_drive())
-		failed += run_transfer_tests() + run_command_tests() + run_failure_tests();
+		failed += run_transfer_tests() + run_command_tests() + run_recovery_tests() +
+			  run_failure_tests();
 	if (device_is_on("soft"))
 		failed += run_engine_tests() + run_fault_tests() + run_soft_tests() +
 			  run_share_tests();

@@ -26,6 +26,7 @@ struct drive {
 	struct dmaland_nvme_info info;
 };
 
+/* timeout_ms: 0, or of a command; half of it of an abort, four times of a queue's command. */
 void drive_open(struct drive *d, const char *spec, unsigned int timeout_ms);
 
 /* What the driver mapped is unmapped. */
@@ -40,6 +41,7 @@ struct dmaland_pool_stats pool_stats(struct dmaland_device *dev, const char *nam
 int run_device_tests(void);
 int run_transfer_tests(void);
 int run_command_tests(void);
+int run_recovery_tests(void);
 int run_failure_tests(void);
 int run_engine_tests(void);
 int run_fault_tests(void);
