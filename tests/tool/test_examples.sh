@@ -71,7 +71,7 @@ check() {
 pages=("${@/#/$root/docs/man/}")
 pages=("${pages[@]/%/.3.scd}")
 if [ $# = 0 ]; then
-	pages=("$root"/docs/man/*.3.scd "$root/README.md" "$root/docs/quickstart.md")
+	pages=("$root"/docs/man/*.3.scd "$root/README.md" "$root"/docs/{quickstart,porting-a-linux-driver}.md)
 	echo "1..$((2 + ${#pages[@]}))"
 	check "examples/edu carries a text" edu_works
 	check "examples/nvme_read reads a block" nvme_read_works
