@@ -28,6 +28,7 @@ static void child_begins(void)
 {
 	fork_in_child();
 	magazines_disown();
+	streaming_disown_threads();
 	for (struct dmaland_device *dev = devices.first; dev; dev = dev->next) {
 		mmio_disown(dev->function);
 		pci_function_disown(dev->function);

@@ -29,6 +29,9 @@
 /* Pages' bookkeeping for each class that is had ready where no system calls are allowed later. */
 enum { READY_PAGES = 32 };
 
+/* So many are asked for, at least, between two looks for those that are idle. */
+enum { SWEEP_PAGES = 64 };
+
 static size_t class_size(uint32_t class)
 {
 	return (size_t)1 << (BOUNCE_SHIFT_MIN + class);
@@ -107,10 +110,12 @@ static struct bounce_page *page_alloc(struct streaming_space *space, uint32_t cl
 	spin_lock(&space->lock);
 	page->next = space->pages;
 	space->pages = page;
+	space->page_count++;
 	spin_unlock(&space->lock);
 	return page;
 }
 
+/* The lock is held, here and below. */
 static void page_free(struct streaming_space *space, struct bounce_page *page)
 {
 	uint32_t class = page->shift - BOUNCE_SHIFT_MIN;
@@ -120,15 +125,69 @@ static void page_free(struct streaming_space *space, struct bounce_page *page)
 	space->free_pages[class] = page;
 }
 
+/* Nothing leads to it any more. */
+static void page_unlink(struct streaming_space *space, const struct bounce_page *page)
+{
+	uintptr_t word = (uintptr_t)page | FRAME_BOUNCE;
+
+	for (size_t at = 0; at < page_bytes(page->shift - BOUNCE_SHIFT_MIN); at += FRAME_SIZE)
+		if (frames_get(&space->frames, page->dma + at) == word)
+			frames_set(&space->frames, page->dma + at, FRAME_SIZE, 0);
+}
+
+/* Who gave a block back has done with its slot, too: bounce_slot_put(). */
+static bool page_is_idle(const struct bounce_page *page)
+{
+	for (size_t i = 0; i < page_slots(page->shift - BOUNCE_SHIFT_MIN); i++)
+		if (__atomic_load_n(&page->slots[i].state, __ATOMIC_ACQUIRE) != SLOT_NONE)
+			return false;
+	return true;
+}
+
+/*
+ * Nobody tells when a pool gives a page back. But where none of its blocks is ours there is nothing
+ * to be known of it, and its bookkeeping can be another's. The next sweep is when as many have been
+ * asked for as are in use now: what lies around stays bounded, and looking for it cheap.
+ */
+static void pages_sweep(struct streaming_space *space)
+{
+	size_t in_use = 0;
+
+	for (struct bounce_page *page = space->pages; page; page = page->next) {
+		if (!page->owner)
+			continue;
+		if (!page_is_idle(page)) {
+			in_use++;
+			continue;
+		}
+		page_unlink(space, page);
+		page_free(space, page);
+	}
+	space->sweep_in = in_use + SWEEP_PAGES;
+}
+
+static struct bounce_page *page_pop(struct streaming_space *space, uint32_t class)
+{
+	struct bounce_page *page = space->free_pages[class];
+
+	if (page)
+		space->free_pages[class] = page->next_free;
+	return page;
+}
+
 static struct bounce_page *page_get(struct streaming *s, uint32_t class)
 {
 	struct streaming_space *space = s->space;
 	struct bounce_page *page;
 
 	spin_lock(&space->lock);
-	page = space->free_pages[class];
-	if (page)
-		space->free_pages[class] = page->next_free;
+	if (space->sweep_in)
+		space->sweep_in--;
+	page = page_pop(space, class);
+	if (!page && (s->options.no_syscalls || !space->sweep_in)) {
+		pages_sweep(space);
+		page = page_pop(space, class);
+	}
 	spin_unlock(&space->lock);
 	if (!page && !s->options.no_syscalls)
 		page = page_alloc(space, class);
@@ -173,27 +232,39 @@ static void stale_free(struct streaming *s, dma_addr_t dma, size_t bytes)
 		struct bounce_page *old =
 			(struct bounce_page *)(word & ~(uintptr_t)FRAME_KIND_MASK);
 
-		if ((word & FRAME_KIND_MASK) == FRAME_BOUNCE && old->owner &&
-		    dma + at - old->dma < page_bytes(old->shift - BOUNCE_SHIFT_MIN))
-			page_free(s->space, old);
+		if ((word & FRAME_KIND_MASK) != FRAME_BOUNCE)
+			continue;
+		page_unlink(s->space, old);
+		page_free(s->space, old);
 	}
 }
 
-/* The page that a block lies in, which the caller has taken from the pool; NULL with the error set. */
-static struct bounce_page *page_attach(struct streaming *s, uint32_t class, char *cpu,
-				       dma_addr_t dma)
+/* A slot that is parked: from now on its page is not idle. The lock is held. */
+static struct bounce_slot *slot_park(struct bounce_page *page, dma_addr_t dma)
+{
+	struct bounce_slot *slot = bounce_page_slot(page, dma);
+
+	slot_set(slot, SLOT_PARKED, 0);
+	return slot;
+}
+
+/* The slot of a block that the caller has taken from the pool; NULL with the error set. */
+static struct bounce_slot *slot_of_block(struct streaming *s, uint32_t class, char *cpu,
+					 dma_addr_t block)
 {
 	struct streaming_space *space = s->space;
-	size_t inside = dma & (page_bytes(class) - 1);
+	size_t inside = block & (page_bytes(class) - 1);
+	dma_addr_t dma = block - inside;
+	struct bounce_slot *slot = NULL;
 	struct bounce_page *page, *fresh;
 
-	dma -= inside;
-	cpu -= inside;
 	spin_lock(&space->lock);
 	page = page_find(s, class, dma);
-	spin_unlock(&space->lock);
 	if (page)
-		return page;
+		slot = slot_park(page, block);
+	spin_unlock(&space->lock);
+	if (slot)
+		return slot;
 	if (frames_reserve(&space->frames, dma, page_bytes(class), !s->options.no_syscalls))
 		return NULL;
 	fresh = page_get(s, class);
@@ -207,27 +278,15 @@ static struct bounce_page *page_attach(struct streaming *s, uint32_t class, char
 	} else {
 		stale_free(s, dma, page_bytes(class));
 		page = fresh;
-		page_begin(s, page, cpu, dma);
+		page_begin(s, page, cpu - inside, dma);
 		frames_set(&space->frames, dma, page_bytes(class), (uintptr_t)page | FRAME_BOUNCE);
 	}
+	slot = slot_park(page, block);
 	spin_unlock(&space->lock);
-	return page;
+	return slot;
 }
 
 /* ---- slots ---- */
-
-static struct bounce_slot *slot_of_block(struct streaming *s, uint32_t class, char *cpu,
-					 dma_addr_t dma)
-{
-	struct bounce_page *page = page_attach(s, class, cpu, dma);
-	struct bounce_slot *slot;
-
-	if (!page)
-		return NULL;
-	slot = bounce_page_slot(page, dma);
-	slot_set(slot, SLOT_PARKED, 0);
-	return slot;
-}
 
 static bool slot_push(struct streaming *s, struct bounce_slot *slot)
 {
@@ -282,8 +341,14 @@ struct bounce_slot *bounce_slot_get(struct streaming *s, uint32_t class)
 
 void bounce_slot_put(struct streaming *s, struct bounce_slot *slot)
 {
-	slot_set(slot, SLOT_NONE, 0);
-	dma_pool_free(s->pools[slot_class(slot)], slot->cpu, slot->dma);
+	struct dma_pool *pool = s->pools[slot_class(slot)];
+	dma_addr_t dma = slot->dma;
+	char *cpu = slot->cpu;
+
+	/* From then on it may be of another page. */
+	__atomic_store_n(&slot->plain, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&slot->state, SLOT_NONE, __ATOMIC_RELEASE);
+	dma_pool_free(pool, cpu, dma);
 }
 
 void bounce_slot_end(struct bounce_slot *slot, bool wanted)
@@ -424,14 +489,10 @@ static struct bounce_page *pages_detach(struct streaming *s)
 
 	spin_lock(&s->space->lock);
 	for (struct bounce_page *page = s->space->pages; page; page = page->next) {
-		uintptr_t word = (uintptr_t)page | FRAME_BOUNCE;
-
 		if (page->owner != s)
 			continue;
-		for (size_t at = 0; at < page_bytes(page->shift - BOUNCE_SHIFT_MIN);
-		     at += FRAME_SIZE)
-			if (frames_get(s->frames, page->dma + at) == word)
-				frames_set(&s->space->frames, page->dma + at, FRAME_SIZE, 0);
+		page_unlink(s->space, page);
+		__atomic_store_n(&page->owner, NULL, __ATOMIC_RELAXED);
 		page->next_free = list;
 		list = page;
 	}
@@ -454,12 +515,10 @@ static void page_end(struct streaming *s, struct bounce_page *page)
 
 void bounce_end(struct streaming *s)
 {
-	struct bounce_page *page = pages_detach(s), *next;
+	struct bounce_page *page, *next;
 
-	for (size_t i = 0; i < SHARDS; i++)
-		for (uint32_t class = 0; class < BOUNCE_CLASSES; class ++)
-			s->shards[i].stacks[class].count = 0;
-	for (; page; page = next) {
+	threads_forget_slots(s);
+	for (page = pages_detach(s); page; page = next) {
 		next = page->next_free;
 		page_end(s, page);
 		spin_lock(&s->space->lock);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * life.c - making and ending a device's mappings, registering memory, limits, threads
+ * life.c - making and ending a device's mappings, registering memory, limits
  */
 #include "streaming/streaming_internal.h"
 
@@ -20,27 +20,6 @@
 #define SEG_BOUNDARY_DEFAULT DMA_BIT_MASK(32)
 
 #define LAZY_COUNT_MAX 32768u /* half of what type1 may map in all */
-
-/* ---- threads ---- */
-
-_Thread_local uint32_t streaming_shard __attribute__((tls_model("initial-exec"))) = UINT32_MAX;
-
-/* The first threads have shards of their own; the others share. */
-uint32_t streaming_shard_choose(void)
-{
-	static uint32_t threads;
-	uint32_t number = __atomic_fetch_add(&threads, 1, __ATOMIC_RELAXED);
-
-	if (number >= EXCLUSIVE_SHARDS)
-		number = EXCLUSIVE_SHARDS + number % (SHARDS - EXCLUSIVE_SHARDS);
-	streaming_shard = number * (uint32_t)sizeof(struct shard);
-	return streaming_shard;
-}
-
-__attribute__((noinline)) void count_way_shared(struct streaming *s, enum way way)
-{
-	count_in(s, shard_of(s), way);
-}
 
 /* ---- the domain's part ---- */
 
@@ -284,6 +263,7 @@ int streaming_init(struct streaming *s, struct streaming_space *space, struct dm
 	iova_cache_init(&s->iova, &domain->iova, &domain->lock, domain->granule);
 	s->shrinker.shrink = streaming_shrink;
 	arena_add_shrinker(space->arena, &s->shrinker);
+	threads_add(s);
 	if (s->options.no_syscalls)
 		err = bounce_prepare(s);
 	if (err)
@@ -337,6 +317,7 @@ void streaming_fini(struct streaming *s)
 			registration->owner = NULL; /* it stays, and so do its addresses */
 			stuck = true;
 		}
+	threads_remove(s);
 	bounce_end(s);
 	arena_remove_shrinker(s->space->arena, &s->shrinker);
 	if (!stuck)

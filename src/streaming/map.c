@@ -22,34 +22,6 @@
 
 /* ---- map ---- */
 
-static bool is_direction(unsigned int direction)
-{
-	return direction <= DMA_FROM_DEVICE;
-}
-
-int request_check(struct streaming *s, const void *ptr, size_t size,
-		  enum dma_data_direction direction, unsigned long attrs)
-{
-	if (!ptr)
-		return error_set(EINVAL, "%s: NULL can't be mapped for the device", s->name);
-	if (size == 0 || size > SIZE_MAX / 2 || (uintptr_t)ptr > UINTPTR_MAX - size)
-		return error_set(EINVAL,
-				 "%s: %zu bytes at %p can't be mapped for the device: 1 byte "
-				 "at least, and all inside the address space",
-				 s->name, size, ptr);
-	if (!is_direction(direction))
-		return error_set(EINVAL,
-				 "%s: direction %d is none: DMA_TO_DEVICE, DMA_FROM_DEVICE or "
-				 "DMA_BIDIRECTIONAL",
-				 s->name, (int)direction);
-	if (attrs & ~ATTRS_KNOWN)
-		return error_set(EINVAL,
-				 "%s: attributes 0x%lx are not for memory of a process, or not "
-				 "known to this dmaland",
-				 s->name, attrs & ~ATTRS_KNOWN);
-	return 0;
-}
-
 /* With errno and the sentence set. */
 static bool streaming_is_disowned(const struct streaming *s)
 {
@@ -361,30 +333,38 @@ static bool holding_find(const struct streaming *s, uintptr_t word, dma_addr_t d
 }
 
 /*
- * Memory of the arena, other than blocks to bounce through? Then the frame's word says so from now
- * on: it stays when the memory goes, but memory that comes there later is found before.
+ * Memory of the arena, other than blocks to bounce through? mark: then the frame's word, whose table
+ * is there, says so from now on. Under the arena's lock, so that it is set before the memory becomes
+ * a block to bounce through, and its word another.
  */
-static bool arena_holds(struct streaming *s, dma_addr_t dma)
+static bool arena_look(struct streaming *s, dma_addr_t dma, bool mark)
 {
 	struct arena *arena = s->space->arena;
-	const struct page *page;
 	bool found = false;
 
 	pthread_spin_lock(&arena->lock);
-	for (const struct arena_chunk *chunk = arena->chunks; chunk && !found;
-	     chunk = chunk->next) {
+	for (const struct arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next) {
+		size_t inside = (size_t)(dma - chunk->memory.dma);
 		const struct arena_tenant *tenant;
 
-		if (dma - chunk->memory.dma >= chunk->memory.size)
+		if (inside >= chunk->memory.size)
 			continue;
-		page = pagemap_find(&arena->pagemap, chunk->memory.cpu + (dma - chunk->memory.dma));
-		tenant = page->tenant;
+		tenant = pagemap_find(&arena->pagemap, chunk->memory.cpu + inside)->tenant;
 		found = tenant && !tenant->limits->bouncing;
+		if (found && mark)
+			frames_set(&s->space->frames, dma, 1, FRAME_ARENA);
+		break;
 	}
 	pthread_spin_unlock(&arena->lock);
-	if (found && !frames_reserve(&s->space->frames, dma, 1, !s->options.no_syscalls))
-		frames_set(&s->space->frames, dma, 1, FRAME_ARENA);
 	return found;
+}
+
+/* A word stays when the memory goes, but memory that comes there later is found before. */
+static bool arena_holds(struct streaming *s, dma_addr_t dma)
+{
+	return arena_look(s, dma, false) &&
+	       (frames_reserve(&s->space->frames, dma, 1, !s->options.no_syscalls) ||
+		arena_look(s, dma, true));
 }
 
 /* Is dma a translated address, holding nothing? */

@@ -2,11 +2,37 @@
 /*
  * report.c - what is said about bad calls
  *
- * The facts, and their order, are those that the kernel's dma-debug gives (kernel/dma/debug.c).
+ * The facts about unmap and sync, and their order, are those that the kernel's dma-debug gives (kernel/dma/debug.c).
  */
 #include "streaming/streaming_internal.h"
 
+#include <errno.h>
+
+#include "base/error.h"
 #include "base/log.h"
+
+int request_check(struct streaming *s, const void *ptr, size_t size,
+		  enum dma_data_direction direction, unsigned long attrs)
+{
+	if (!ptr)
+		return error_set(EINVAL, "%s: NULL can't be mapped for the device", s->name);
+	if (size == 0 || size > SIZE_MAX / 2 || (uintptr_t)ptr > UINTPTR_MAX - size)
+		return error_set(EINVAL,
+				 "%s: %zu bytes at %p can't be mapped for the device: 1 byte "
+				 "at least, and all inside the address space",
+				 s->name, size, ptr);
+	if (!is_direction(direction))
+		return error_set(EINVAL,
+				 "%s: direction %d is none: DMA_TO_DEVICE, DMA_FROM_DEVICE or "
+				 "DMA_BIDIRECTIONAL",
+				 s->name, (int)direction);
+	if (attrs & ~ATTRS_KNOWN)
+		return error_set(EINVAL,
+				 "%s: attributes 0x%lx are not for memory of a process, or not "
+				 "known to this dmaland",
+				 s->name, attrs & ~ATTRS_KNOWN);
+	return 0;
+}
 
 static const char *direction_name(enum dma_data_direction direction)
 {

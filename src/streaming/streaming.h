@@ -80,7 +80,9 @@ struct streaming_space {
 	uint32_t lock; /* base/spin.h: all that follows */
 	struct mapping *free_mappings;
 	struct mapping_slab *mapping_slabs;
-	struct bounce_page *pages; /* all of them */
+	struct bounce_page *pages; /* all of them, page_count */
+	size_t page_count;
+	size_t sweep_in; /* so many are asked for before idle ones are looked for */
 	struct bounce_page *free_pages[BOUNCE_CLASSES];
 };
 
@@ -117,6 +119,7 @@ struct streaming {
 	struct iova_cache iova;
 	struct arena_shrinker shrinker;
 	uint64_t live_mapped;
+	struct streaming *next; /* in the list of all: threads.c */
 
 	/* Pools of blocks to bounce through, made when they are needed. */
 	pthread_mutex_t making;
@@ -151,6 +154,9 @@ void streaming_fini(struct streaming *s);
 
 /* In the child of a fork: from now on every call fails with EPERM. Takes no lock. */
 void streaming_disown(struct streaming *s);
+
+/* Once for all of them. */
+void streaming_disown_threads(void);
 
 /* ---- limits ---- */
 

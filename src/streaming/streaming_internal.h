@@ -8,6 +8,7 @@
  *   granules.c     memory to copy through for devices that are not trusted
  *   sg.c           lists
  *   life.c         making, registering, ending
+ *   threads.c      which shard is a thread's, and what becomes of it
  *   report.c       what is said about bad calls
  *
  * What is known of a mapping lies in slots and mappings, which no device can reach. They are used
@@ -47,6 +48,13 @@ enum { EXCLUSIVE_END = EXCLUSIVE_SHARDS * sizeof(struct shard) };
 
 /* A thread's first call. */
 uint32_t streaming_shard_choose(void);
+
+/* From now on, until it is removed, threads that end give back what they have of this device. */
+void threads_add(struct streaming *s);
+void threads_remove(struct streaming *s);
+
+/* What is parked is forgotten; the caller finds it by the pages. Nobody maps. */
+void threads_forget_slots(struct streaming *s);
 
 static inline struct shard *shard_of(const struct streaming *s)
 {
@@ -320,11 +328,16 @@ void piece_unmap(struct streaming *s, dma_addr_t dma, size_t size,
 bool piece_is_translated(struct streaming *s, const struct piece *piece);
 bool piece_is_mapped(struct streaming *s, const struct piece *piece);
 
-/* 0, or -EINVAL in words. */
+/* ---- report.c ---- */
+
+static inline bool is_direction(unsigned int direction)
+{
+	return direction <= DMA_FROM_DEVICE;
+}
+
+/* May this be mapped? 0, or -EINVAL in words. */
 int request_check(struct streaming *s, const void *ptr, size_t size,
 		  enum dma_data_direction direction, unsigned long attrs);
-
-/* ---- report.c ---- */
 
 /* What is at an address; also for what is not as it is claimed to be. */
 struct holding {

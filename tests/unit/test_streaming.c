@@ -382,6 +382,44 @@ static void pages_that_change_hands_are_known_by_their_new_owner(void **state)
 	close_quietly();
 }
 
+/* Pages go from one pool to another, and to coherent memory and back. */
+static void bookkeeping_of_pages_that_change_hands_does_not_grow(void **state)
+{
+	static const size_t sizes[] = {4000, 16000, 60000, 100, 8000};
+	enum { LIVE = 64, PAGES = 512, ROUNDS = 200 };
+	static char *coherent[PAGES];
+	static dma_addr_t live[LIVE], handles[PAGES];
+	size_t begin = 0;
+
+	(void)state;
+	open_kind(FAKE_PLAIN, (struct streaming_options){.copy_below = BOUNCE_MAX});
+	for (int round = 0; round < ROUNDS; round++) {
+		for (size_t i = 0; i < LIVE; i++)
+			live[i] = streaming_map(s, memory, sizes[(i + (size_t)round) % 5],
+						DMA_TO_DEVICE, 0);
+		for (size_t i = 0; i < PAGES; i++) {
+			coherent[i] = coherent_alloc(place.arena, &place.coherent, PAGE,
+						     &handles[i], GFP_KERNEL);
+			streaming_unmap(s, streaming_map(s, coherent[i], 100, DMA_TO_DEVICE, 0),
+					100, DMA_TO_DEVICE, 0);
+		}
+		for (size_t i = 0; i < LIVE; i++)
+			streaming_unmap(s, live[i], sizes[(i + (size_t)round) % 5], DMA_TO_DEVICE,
+					0);
+		for (size_t class = 0; class < BOUNCE_CLASSES; class ++)
+			if (s->pools[class])
+				dmaland_pool_trim(s->pools[class]);
+		for (size_t i = 0; i < PAGES; i++)
+			coherent_free(place.arena, &place.coherent, "fake", PAGE, coherent[i],
+				      handles[i]);
+		if (round == ROUNDS / 2)
+			begin = place.space->page_count;
+	}
+	if (place.space->page_count > begin)
+		fail_msg("bookkeeping grew from %zu pages to %zu", begin, place.space->page_count);
+	close_quietly();
+}
+
 static void an_untrusted_device_sees_nothing_but_the_transfer(void **state)
 {
 	char buffer[8192], *coherent;
@@ -476,6 +514,7 @@ int main(void)
 		cmocka_unit_test(memory_above_the_mask_is_not_translated),
 		cmocka_unit_test(narrowing_the_mask_fails_while_copies_lie_above_it),
 		cmocka_unit_test(pages_that_change_hands_are_known_by_their_new_owner),
+		cmocka_unit_test(bookkeeping_of_pages_that_change_hands_does_not_grow),
 		cmocka_unit_test(an_untrusted_device_sees_nothing_but_the_transfer),
 		cmocka_unit_test(attributes_are_known_or_refused),
 		cmocka_unit_test(options_that_contradict_are_refused),

@@ -8,6 +8,7 @@
 #include "test.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 
 #include "fake_domain.h"
@@ -124,6 +125,68 @@ static void threads_do_not_disturb_each_other(void **state)
 	run_threads(FAKE_SHADOW, (struct streaming_options){.lazy = true});
 }
 
+/* ---- threads that end ---- */
+
+static void *bounce_some(void *context)
+{
+	dma_addr_t dma[10];
+
+	for (size_t i = 0; i < 10; i++) {
+		dma[i] = streaming_map(s, areas[0][0], 64 << i % 3, DMA_TO_DEVICE, 0);
+		check(dma[i] != DMA_MAPPING_ERROR);
+	}
+	for (size_t i = 0; i < 10; i++)
+		streaming_unmap(s, dma[i], 64 << i % 3, DMA_TO_DEVICE, 0);
+	if (context)
+		__atomic_fetch_add((unsigned int *)context, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static size_t blocks_in_use(void)
+{
+	struct dmaland_pool_stats stats[BOUNCE_CLASSES];
+	size_t n = pool_list_stats(&s->pool_list, stats, BOUNCE_CLASSES), in_use = 0;
+
+	while (n)
+		in_use += stats[--n].in_use;
+	return in_use;
+}
+
+static void a_thread_that_ends_gives_back_what_it_had_parked(void **state)
+{
+	(void)state;
+	fake_streaming_open(&place, FAKE_PLAIN, NULL);
+	for (int i = 0; i < 3 * EXCLUSIVE_SHARDS; i++) { /* each finds a shard of its own */
+		pthread_t thread;
+
+		assert_int_equal(pthread_create(&thread, NULL, bounce_some, NULL), 0);
+		pthread_join(thread, NULL);
+		assert_int_equal(blocks_in_use(), 0);
+	}
+	assert_int_equal(mistakes, 0);
+	fake_streaming_close(&place);
+}
+
+static void a_device_may_be_closed_while_threads_end_that_have_used_it(void **state)
+{
+	(void)state;
+	for (int round = 0; round < 30; round++) {
+		unsigned int done = 0;
+		pthread_t threads[EXCLUSIVE_SHARDS];
+
+		fake_streaming_open(&place, FAKE_PLAIN, NULL);
+		for (int i = 0; i < EXCLUSIVE_SHARDS; i++)
+			assert_int_equal(pthread_create(&threads[i], NULL, bounce_some, &done), 0);
+		while (__atomic_load_n(&done, __ATOMIC_ACQUIRE) < EXCLUSIVE_SHARDS)
+			sched_yield();
+		fake_streaming_close(&place);
+		for (int i = 0; i < EXCLUSIVE_SHARDS; i++)
+			pthread_join(threads[i], NULL);
+	}
+	assert_int_equal(mistakes, 0);
+	assert_string_equal(log_text(), "");
+}
+
 static dma_addr_t contested;
 
 static void *unmap_contested(void *context)
@@ -159,6 +222,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(threads_do_not_disturb_each_other),
+		cmocka_unit_test(a_thread_that_ends_gives_back_what_it_had_parked),
+		cmocka_unit_test(a_device_may_be_closed_while_threads_end_that_have_used_it),
 		cmocka_unit_test(of_unmaps_that_race_for_a_mapping_one_finds_it),
 	};
 
