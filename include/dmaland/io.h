@@ -25,8 +25,14 @@ extern "C" {
  * @bar:    0 to 5
  * @maxlen: bytes wanted from the BAR's start at most; 0: all of it
  *
- * The device must answer to memory accesses as long as the window is used: pci_enable_device()
- * first. After pci_disable_device() an access through VFIO ends in SIGBUS.
+ * The device must answer to memory accesses: pci_enable_device() first. While it does not any more
+ * (after pci_disable_device(), or removed), registers read all ones and what is written is lost;
+ * once it does again, the window works as before.
+ *
+ * On VFIO, on x86-64, this takes a handler of SIGBUS, which comes with the first window of the
+ * process and hands on to the one that was there before. An application that sets up a handler
+ * later must call the one that sigaction(2) returns for what is not its own, and SIGBUS must not be
+ * blocked in threads that use registers.
  *
  * Return: the window, or NULL with errno set (EINVAL: no such memory BAR, EIO: not enabled).
  */

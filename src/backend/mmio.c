@@ -17,6 +17,7 @@
 
 #include <dmaland/io.h>
 #include "base/error.h"
+#include "backend/bus_error.h"
 
 struct window {
 	struct window *next;
@@ -33,6 +34,7 @@ static struct {
 	_Atomic(uintptr_t) lowest, highest; /* of all windows that ever were without a mapping */
 } table = {.lock = PTHREAD_MUTEX_INITIALIZER, .lowest = UINTPTR_MAX};
 
+/* The open window that an address lies in; what it says holds as long as nobody closes it. */
 static struct window *window_at(uintptr_t address)
 {
 	for (struct window *w = atomic_load_explicit(&table.first, memory_order_acquire); w;
@@ -42,18 +44,31 @@ static struct window *window_at(uintptr_t address)
 
 		/* A node that is just used again has another base by now. */
 		if (inside && atomic_load(&w->base) == base)
-			return w->direct ? NULL : w;
+			return w;
 	}
 	return NULL;
 }
 
-/* The window without a mapping that an address lies in; NULL: follow the address. */
-static inline struct window *window_trapped(uintptr_t address)
+/* Called in a handler of SIGBUS. */
+static bool is_direct(uintptr_t address)
 {
-	if (address < atomic_load_explicit(&table.lowest, memory_order_relaxed) ||
-	    address > atomic_load_explicit(&table.highest, memory_order_relaxed))
-		return NULL;
-	return window_at(address);
+	struct window *w = window_at(address);
+
+	return w && w->direct;
+}
+
+/* The window without a mapping that an address lies in; NULL: follow the address. */
+static struct window *window_trapped(uintptr_t address)
+{
+	struct window *w = window_at(address);
+
+	return w && !w->direct ? w : NULL;
+}
+
+static inline bool is_mapped_surely(uintptr_t address)
+{
+	return address < atomic_load_explicit(&table.lowest, memory_order_relaxed) ||
+	       address > atomic_load_explicit(&table.highest, memory_order_relaxed);
 }
 
 static uint64_t window_read(struct window *w, uintptr_t address, unsigned int width)
@@ -66,23 +81,38 @@ static void window_write(struct window *w, uintptr_t address, unsigned int width
 	w->function->ops->write(w->function, w->bar, address - w->base, width, value);
 }
 
+/* The second half stands apart, so that the first needs no stack. */
 #define MMIO_ACCESS(bits)                                                                          \
-	uint##bits##_t dmaland_read##bits(const volatile void *addr)                               \
+	static __attribute__((noinline))                                                           \
+	uint##bits##_t look_up_read##bits(const volatile void *addr)                               \
 	{                                                                                          \
 		struct window *w = window_trapped((uintptr_t)addr);                                \
                                                                                                    \
-		if (__builtin_expect(w != NULL, 0))                                                \
-			return (uint##bits##_t)window_read(w, (uintptr_t)addr, bits / 8);          \
-		return *(const volatile uint##bits##_t *)addr;                                     \
+		return w ? (uint##bits##_t)window_read(w, (uintptr_t)addr, bits / 8)               \
+			 : bus_read##bits(addr);                                                   \
+	}                                                                                          \
+	uint##bits##_t dmaland_read##bits(const volatile void *addr)                               \
+	{                                                                                          \
+		if (__builtin_expect(is_mapped_surely((uintptr_t)addr), 1))                        \
+			return bus_read##bits(addr);                                               \
+		return look_up_read##bits(addr);                                                   \
+	}                                                                                          \
+	static __attribute__((noinline)) void look_up_write##bits(uint##bits##_t value,            \
+								  volatile void *addr)             \
+	{                                                                                          \
+		struct window *w = window_trapped((uintptr_t)addr);                                \
+                                                                                                   \
+		if (w)                                                                             \
+			window_write(w, (uintptr_t)addr, bits / 8, value);                         \
+		else                                                                               \
+			bus_write##bits(value, addr);                                              \
 	}                                                                                          \
 	void dmaland_write##bits(uint##bits##_t value, volatile void *addr)                        \
 	{                                                                                          \
-		struct window *w = window_trapped((uintptr_t)addr);                                \
-                                                                                                   \
-		if (__builtin_expect(w != NULL, 0))                                                \
-			window_write(w, (uintptr_t)addr, bits / 8, value);                         \
+		if (__builtin_expect(is_mapped_surely((uintptr_t)addr), 1))                        \
+			bus_write##bits(value, addr);                                              \
 		else                                                                               \
-			*(volatile uint##bits##_t *)addr = value;                                  \
+			look_up_write##bits(value, addr);                                          \
 	}
 
 MMIO_ACCESS(8)
@@ -129,7 +159,9 @@ void *mmio_open(struct pci_function *f, unsigned int bar, uint64_t size)
 	if (size == 0 || size > bar_size)
 		size = bar_size;
 	cookie = direct;
-	if (!direct) {
+	if (direct) {
+		bus_error_watch(is_direct);
+	} else {
 		cookie = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 			      -1, 0);
 		if (cookie == MAP_FAILED) {

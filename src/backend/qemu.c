@@ -102,6 +102,8 @@ int qemu_function_config_write(struct pci_function *f, unsigned int where, unsig
 {
 	struct qemu_function *q = qemu_of(f);
 
+	if (where == PCI_COMMAND)
+		__atomic_store_n(&q->decodes, value & PCI_COMMAND_MEMORY, __ATOMIC_RELAXED);
 	return qemu_config_write(q->machine, q->plugged.slot, where, width, q->timeout, value);
 }
 
@@ -189,11 +191,12 @@ static int function_bar(struct pci_function *f, unsigned int bar, uint64_t *size
 	return 0;
 }
 
+/* Where nothing answers QEMU gives 0; and a bus, and we, all ones. */
 static bool access_fits(const struct qemu_function *q, unsigned int bar, uint64_t offset,
 			unsigned int width)
 {
-	return bar < PCI_STD_NUM_BARS && width <= q->bars[bar].size &&
-	       offset <= q->bars[bar].size - width;
+	return __atomic_load_n(&q->decodes, __ATOMIC_RELAXED) && bar < PCI_STD_NUM_BARS &&
+	       width <= q->bars[bar].size && offset <= q->bars[bar].size - width;
 }
 
 uint64_t qemu_function_read(struct pci_function *f, unsigned int bar, uint64_t offset,

@@ -17,6 +17,7 @@ struct qemu_function {
 	struct {
 		uint64_t address, size; /* size 0: no memory BAR */
 	} bars[PCI_STD_NUM_BARS];
+	bool decodes; /* memory accesses: its command register says so */
 	struct qemu_listener listener;
 	unsigned int peer; /* of the doorbell: where its messages of MSI-X go */
 	uint64_t masked[QEMU_DOORBELL_VECTORS / 64]; /* bitmap of vectors, messages that is */

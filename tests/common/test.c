@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <pthread.h>
+#include <signal.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char text[65536];
@@ -56,4 +57,16 @@ int only_child(void)
 	}
 	closedir(tasks);
 	return pid;
+}
+
+static struct sigaction bus_errors;
+
+void bus_errors_note(void)
+{
+	sigaction(SIGBUS, NULL, &bus_errors);
+}
+
+void bus_errors_to_library(void)
+{
+	sigaction(SIGBUS, &bus_errors, NULL);
 }

@@ -22,6 +22,13 @@ void log_capture(void);
 void log_clear(void);
 const char *log_text(void);
 
+/*
+ * cmocka puts a handler of its own for SIGBUS around each test. Note the library's, when it is set up
+ * outside of a test; and put it back inside of one.
+ */
+void bus_errors_note(void);
+void bus_errors_to_library(void);
+
 /* The pid of the only child process, or 0; QEMU is one. */
 int only_child(void);
 

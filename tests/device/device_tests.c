@@ -96,6 +96,37 @@ static void windows_that_cannot_be_are_refused(void **state)
 	dmaland_close(dev);
 }
 
+static void registers_that_do_not_answer_read_all_ones_and_come_back(void **state)
+{
+	struct dmaland_device *dev = open_device(NULL);
+	char *bar;
+	uint32_t first;
+
+	(void)state;
+	bus_errors_to_library();
+	assert_int_equal(pci_enable_device(dev), 0);
+	bar = pci_iomap(dev, 0, 0);
+	assert_non_null(bar);
+	first = readl(bar);
+	assert_int_not_equal(first, UINT32_MAX);
+	for (int i = 0; i < 3; i++) {
+		pci_disable_device(dev);
+		assert_int_equal(readb(bar), 0xff);
+		assert_int_equal(readl(bar), UINT32_MAX);
+		writel(0, bar);
+		assert_int_equal(readl(bar + 4), UINT32_MAX);
+		assert_int_equal(pci_enable_device(dev), 0);
+		assert_int_equal(readl(bar), first);
+		pci_disable_device(dev);
+		assert_int_equal(readl(bar), UINT32_MAX);
+		if (pci_reset_function(dev) == 0)
+			assert_int_equal(readl(bar), UINT32_MAX); /* as it was before */
+		assert_int_equal(pci_enable_device(dev), 0);
+		assert_int_equal(readl(bar), first);
+	}
+	dmaland_close(dev);
+}
+
 static void configuration_space_reads_alike_at_every_width(void **state)
 {
 	struct dmaland_device *dev = open_device(NULL);
@@ -427,6 +458,7 @@ int run_device_tests(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_the_domain_can_do_is_told),
 		cmocka_unit_test(windows_that_cannot_be_are_refused),
+		cmocka_unit_test(registers_that_do_not_answer_read_all_ones_and_come_back),
 		cmocka_unit_test(configuration_space_reads_alike_at_every_width),
 		cmocka_unit_test(bus_mastering_goes_on_and_off),
 		cmocka_unit_test(a_reset_keeps_the_configuration_or_says_that_there_is_none),

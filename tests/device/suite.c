@@ -23,6 +23,10 @@ static int device_learn(void)
 	dmaland_get_info(dev, &info);
 	device.backend = info.backend;
 	err = pci_read_config_dword(dev, 0x08, &device.class);
+	if (!err)
+		err = pci_enable_device(dev);
+	pci_iomap(dev, 0, 0);
+	bus_errors_note();
 	dmaland_close(dev);
 	return err;
 }

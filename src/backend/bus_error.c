@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bus_error.c - the handler of SIGBUS
+ *
+ * It is set up with the first window of mapped registers, and stays. A signal that is not ours goes
+ * where it would have gone: to the handler that was there before, or to the default, which is the end.
+ * An application that sets a handler up later gets ours from sigaction() and has to do the same.
+ */
+#include "backend/bus_error.h"
+
+#ifdef __x86_64__
+
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+/* An entry of the section dmaland_accesses; its ends are the linker's. */
+struct access {
+	int32_t at, after; /* from where they stand */
+};
+
+extern const struct access first __asm__("__start_dmaland_accesses")
+	__attribute__((visibility("hidden")));
+extern const struct access end __asm__("__stop_dmaland_accesses")
+	__attribute__((visibility("hidden")));
+
+static struct {
+	pthread_once_t once;
+	bool (*is_register)(uintptr_t address);
+	struct sigaction before;
+} watch = {.once = PTHREAD_ONCE_INIT};
+
+/* Where it goes on after an access of ours; 0: it is none. */
+static uintptr_t access_after(uintptr_t at)
+{
+	for (const struct access *a = &first; a < &end; a++)
+		if ((uintptr_t)&a->at + (uintptr_t)(intptr_t)a->at == at)
+			return (uintptr_t)&a->after + (uintptr_t)(intptr_t)a->after;
+	return 0;
+}
+
+/* What would have happened without us. An instruction that raised it raises it again. */
+static void hand_on(int signal, siginfo_t *info, void *context)
+{
+	bool was_sent = info->si_code <= 0;
+
+	if (watch.before.sa_flags & SA_SIGINFO) {
+		watch.before.sa_sigaction(signal, info, context);
+	} else if (watch.before.sa_handler != SIG_DFL && watch.before.sa_handler != SIG_IGN) {
+		watch.before.sa_handler(signal);
+	} else if (watch.before.sa_handler == SIG_DFL || !was_sent) {
+		sigaction(signal, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
+		if (was_sent)
+			raise(signal);
+	}
+}
+
+static void bus_error(int signal, siginfo_t *info, void *context)
+{
+	ucontext_t *thread = context;
+	greg_t *at = &thread->uc_mcontext.gregs[REG_RIP];
+	uintptr_t after = info->si_code > 0 ? access_after((uintptr_t)*at) : 0;
+
+	if (after && watch.is_register((uintptr_t)info->si_addr))
+		*at = (greg_t)after;
+	else
+		hand_on(signal, info, context);
+}
+
+static void handler_set(void)
+{
+	struct sigaction action = {.sa_sigaction = bus_error, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+
+	sigemptyset(&action.sa_mask);
+	/* It must be known before the first signal can be handed on. */
+	sigaction(SIGBUS, NULL, &watch.before);
+	sigaction(SIGBUS, &action, NULL);
+}
+
+void bus_error_watch(bool (*is_register)(uintptr_t address))
+{
+	watch.is_register = is_register;
+	pthread_once(&watch.once, handler_set);
+}
+
+#else
+
+void bus_error_watch(bool (*is_register)(uintptr_t address))
+{
+	(void)is_register;
+}
+
+#endif
