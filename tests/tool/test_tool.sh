@@ -91,7 +91,7 @@ check "a number that is too large is refused" refused 2 "not '999999999999999999
 	"$tool" nvme read x -c 99999999999999999999
 check "a missing SPEC is refused" refused 2 "wants SPEC" "$tool" nvme identify
 check "one operand too many is refused" refused 2 "also 'b'" "$tool" nvme identify a b
-for command in info bind unbind "nvme identify" "nvme read" "nvme write" "nvme verify" pools; do
+for command in info bind unbind pools nvme\ {identify,log,read,write,verify,zero,discard,format,bench}; do
 	check "$command --help names its manual" eval '"$tool" $command --help | grep "man dmaland"'
 done
 
@@ -103,6 +103,8 @@ check "info of an address that is not there is refused" \
 	refused 1 "no PCI device ffff:ff:1f.7" "$tool" info ffff:ff:1f.7
 check "bind of an address that is not there is refused" \
 	refused 1 "no PCI device ffff:ff:1f.7" "$tool" bind ffff:ff:1f.7
+check "two formats at a time are refused" refused 2 "exclude each other" "$tool" nvme format x --format 1 --block-size 512
+check "erasing without a format is refused" refused 2 "say into what" "$tool" nvme format x --erase
 check "bind to what is no name of a driver is refused" \
 	refused 2 "no driver's name" "$tool" bind --driver a/b ffff:ff:1f.7
 check "a full disk is reported by info" \
@@ -197,6 +199,48 @@ drive_tests() {
 		eval 'head -c $((2 * b)) data | "$tool" nvme write "$spec" -c 3'
 	check "$b: an empty pipe is nothing to write" eval ': | "$tool" nvme write "$spec"'
 
+	# blocks that lose what they hold
+	cp five "$image"
+	check "$b: to zero, blocks must be named" refused 2 "say which blocks" "$tool" nvme zero "$spec"
+	check "$b: to discard, too" refused 2 "say which blocks" "$tool" nvme discard "$spec" -s 3
+	check "$b: blocks past the end are not zeroed" \
+		refused 1 "past the end" "$tool" nvme zero "$spec" -s 1 -c $blocks
+	check "$b: that left the drive as it was" cmp five "$image"
+	check "$b: blocks are zeroed" status 0 "$tool" nvme zero "$spec" -s 100 -c 1000
+	check "$b: they are zeroes" cmp -n $((1000 * b)) -i $((100 * b)):0 "$image" /dev/zero
+	check "$b: what was before and after is not" eval '
+		cmp -n $((100 * b)) five "$image" && cmp -i $((1100 * b)) five "$image"'
+	check "$b: discarding leaves the other blocks" eval '
+		status 0 "$tool" nvme discard "$spec" -s 100 -c 1000 &&
+			cmp -n $((100 * b)) five "$image" && cmp -i $((1100 * b)) five "$image"'
+	check "$b: --all is to the end" eval '
+		status 0 "$tool" nvme zero -v "$spec" -s 1 --all && grep "^zeroed .*: $((blocks - 1)) blocks" err &&
+			cmp -n "$b" five "$image" && cmp -i "$b:0" -n $((16 * MiB - b)) "$image" /dev/zero'
+
+	check "$b: the health and the errors of a drive are told" eval '
+		"$tool" nvme log "$spec" >out && grep -E "^temperature +[0-9]+ C$" out && grep "no error in the log" out'
+	check "$b: log --json is JSON" eval '"$tool" nvme log "$spec" --json | json_reader'
+	check "$b: the formats are listed" eval '
+		"$tool" nvme format "$spec" | grep -E "^ +[0-9] +$b +0 +best +in use$"'
+	check "$b: format --json is JSON" eval '"$tool" nvme format "$spec" --json | json_reader'
+	check "$b: a format that is not there is refused" refused 1 "format" "$tool" nvme format "$spec" --format 63
+
+	cp five "$image"
+	check "$b: reads are measured" eval '
+		"$tool" nvme bench "$spec" --random --requests 300 >out && cat out &&
+			grep -x "300 random reads of 4 KiB, 32 in flight, polled" out && grep -E "^latency +p50 .* max " out'
+	check "$b: that left the drive as it was" cmp five "$image"
+	check "$b: writes are measured, only where they may be written" eval '
+		"$tool" nvme bench "$spec" --write -s 100 -c 1000 --requests 200 --size 8K --depth 1 --json |
+			tee out | json_reader && grep "\"requests\": 200" out && ! cmp -s five "$image" &&
+			cmp -n $((100 * b)) five "$image" && cmp -i $((1100 * b)) five "$image"'
+	check "$b: requests that are no multiple of the block are refused" \
+		refused 1 "not a multiple" "$tool" nvme bench "$spec" --size 1000
+	check "$b: requests larger than the range are refused" \
+		refused 1 "larger than" "$tool" nvme bench "$spec" --size 1M -c 2
+	check "$b: more requests in flight than a queue holds are refused" \
+		refused 1 "more than a queue" "$tool" nvme bench "$spec" --depth 65535
+
 	check "$b: 1024 reads of 64 KiB hold 64 pages of PRP lists" \
 		eval '"$tool" pools "$spec" | grep -E "^prp list 256 +1024 +1024 +256 +64 +0$"'
 	check "$b: pools --json is JSON" eval '"$tool" pools "$spec" --json | json_reader'
@@ -286,6 +330,19 @@ interrupted_read() {
 	[ "$status" = 130 ] && [ "$(bytes part)" = $((blocks * 512)) ] && cmp -n "$(bytes part)" part sparse.img
 }
 check "SIGINT leaves in the file what was read, and says how much" interrupted_read
+
+# A benchmark without an end in sight is ended, and says what it has measured.
+interrupted_bench() {
+	local pid status=0
+	env --default-signal=INT "$tool" nvme bench "$big" --write --time 1000000 >out 2>err &
+	pid=$!
+	until ! cmp -s -n 512 drive-512.img before; do kill -0 "$pid" && sleep 0.01 || return; done
+	kill -INT "$pid"
+	wait "$pid" || status=$?
+	[ "$status" = 130 ] && grep "sequential writes of 4 KiB" out && [ ! -s err ]
+}
+head -c 512 drive-512.img >before
+check "SIGINT ends a benchmark, which says what it has measured" interrupted_bench
 
 interrupted_verify() {
 	local pid status=0

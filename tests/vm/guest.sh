@@ -161,7 +161,7 @@ machine)
 	[ "$build" != build ] || quickstart=1
 	echo "1..$((9 + ${quickstart:-0}))"
 	program "$build/tests/device/refusals" bound "$nvme"
-	program tests/vm/bind.sh machine "$build"
+	program tests/vm/tool.sh machine "$build"
 	check kernel_reads_what_we_wrote kernel_reads_what_we_wrote
 	check we_read_what_the_kernel_wrote we_read_what_the_kernel_wrote
 	bind "$nvme" vfio-pci || exit 1
@@ -186,10 +186,10 @@ machine)
 	;;
 no-iommu)
 	program "$build/tests/device/refusals" no-iommu "$nvme"
-	program tests/vm/bind.sh no-iommu "$build"
+	program tests/vm/tool.sh no-iommu "$build"
 	;;
 shared)
-	program tests/vm/bind.sh shared "$build"
+	program tests/vm/tool.sh shared "$build"
 	bind "$shared" vfio-pci || exit 1
 	program "$build/tests/device/refusals" not-viable "$shared"
 	;;

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,17 @@ static const struct option all_options[] = {
 	{"size", required_argument, NULL, 'Z'},
 	{"driver", required_argument, NULL, 'B'},
 	{"dry-run", no_argument, NULL, 'D'},
+	{"all", no_argument, NULL, 'A'},
+	{"format", required_argument, NULL, 'F'},
+	{"block-size", required_argument, NULL, 'K'},
+	{"metadata", no_argument, NULL, 'M'},
+	{"erase", no_argument, NULL, 'E'},
+	{"crypto-erase", no_argument, NULL, 'C'},
+	{"random", no_argument, NULL, 'N'},
+	{"write", no_argument, NULL, 'W'},
+	{"depth", required_argument, NULL, 'Q'},
+	{"time", required_argument, NULL, 'T'},
+	{"requests", required_argument, NULL, 'U'},
 };
 
 enum { OPTIONS = sizeof(all_options) / sizeof(all_options[0]) };
@@ -53,41 +65,57 @@ static bool number_read(const char *text, bool units, uint64_t *value)
 	return true;
 }
 
-/* Where an option's value goes, and what values it may have. */
+/* Where a number goes, and what numbers it may be. */
+static const struct number {
+	int letter;
+	bool units;
+	size_t offset;
+	uint64_t least, most;
+} numbers[] = {
+	{'n', false, offsetof(struct arguments, nsid), 1, UINT32_MAX - 1},
+	{'s', false, offsetof(struct arguments, first), 0, UINT64_MAX},
+	{'c', false, offsetof(struct arguments, blocks), 1, UINT64_MAX},
+	{'S', false, offsetof(struct arguments, seed), 0, UINT64_MAX},
+	{'R', false, offsetof(struct arguments, reads), 0, UINT64_MAX},
+	{'Z', true, offsetof(struct arguments, size), 1, UINT32_MAX},
+	{'F', false, offsetof(struct arguments, format), 0, 63},
+	{'K', true, offsetof(struct arguments, block_size), 1, UINT32_MAX},
+	{'Q', false, offsetof(struct arguments, depth), 1, UINT16_MAX},
+	{'T', false, offsetof(struct arguments, seconds), 1, UINT32_MAX},
+	{'U', false, offsetof(struct arguments, requests), 1, UINT32_MAX},
+};
+
+static const struct number *number_find(int letter)
+{
+	const struct number *number = numbers;
+
+	while (number->letter != letter)
+		number++;
+	return number;
+}
+
 static int value_set(struct arguments *arguments, const struct command *command,
 		     const struct option *option, const char *text)
 {
-	uint64_t value, least = strchr("ncZ", option->val) ? 1 : 0;
-	uint64_t most = option->val == 'n' ? UINT32_MAX - 1 : UINT64_MAX;
+	const struct number *number;
+	uint64_t value;
 
 	if (option->val == 'B') {
 		arguments->driver = text;
 		return STATUS_OK;
 	}
-	if (!number_read(text, option->val == 'Z', &value) || value < least || value > most)
-		return usage_error(command->name, "--%s is a number from %llu%s, not '%s'",
-				   option->name, (unsigned long long)least,
-				   option->val == 'Z' ? ", with or without K, M or G" : "", text);
-	switch (option->val) {
-	case 'n':
-		arguments->nsid = (uint32_t)value;
-		break;
-	case 's':
-		arguments->first = value;
-		break;
-	case 'c':
-		arguments->blocks = value;
-		break;
-	case 'S':
-		arguments->seed = value;
-		break;
-	case 'R':
-		arguments->reads = value;
-		break;
-	case 'Z':
-		arguments->size = value;
-		break;
+	number = number_find(option->val);
+	if (!number_read(text, number->units, &value) || value < number->least ||
+	    value > number->most) {
+		char upto[32] = "";
+
+		if (number->most != UINT64_MAX)
+			snprintf(upto, sizeof(upto), " to %llu", (unsigned long long)number->most);
+		return usage_error(command->name, "--%s is a number from %llu%s%s, not '%s'",
+				   option->name, (unsigned long long)number->least, upto,
+				   number->units ? ", with or without K, M or G" : "", text);
 	}
+	*(uint64_t *)((char *)arguments + number->offset) = value;
 	return STATUS_OK;
 }
 

@@ -12,6 +12,10 @@
  *   read.c       `nvme read`
  *   write.c      `nvme write`
  *   verify.c     `nvme verify`
+ *   erase.c      `nvme zero`, `nvme discard`
+ *   format.c     `nvme format`
+ *   log.c        `nvme log`
+ *   bench.c      `nvme bench`
  *   pools.c      `pools`
  *   drive.c      a drive opened and closed
  *   transfer.c   blocks of a namespace, many requests in flight
@@ -41,9 +45,9 @@ enum {
  * form have a letter too, see arguments.c.
  */
 struct arguments {
-	char given[16];
-	uint32_t nsid;
-	uint64_t first, blocks, seed, reads, size;
+	char given[32];
+	uint64_t nsid, first, blocks, seed, reads, size;
+	uint64_t format, block_size, depth, seconds, requests;
 	const char *driver;
 	char **operands;
 	int operand_count;
@@ -65,6 +69,8 @@ struct command {
 extern const struct command info_command, bind_command, unbind_command;
 extern const struct command nvme_identify_command, nvme_read_command;
 extern const struct command nvme_write_command, nvme_verify_command;
+extern const struct command nvme_zero_command, nvme_discard_command, nvme_format_command;
+extern const struct command nvme_log_command, nvme_bench_command;
 extern const struct command pools_command;
 
 /* arguments.c: 0; or a status, with the user told */

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Runs inside the VM, as root: bind.sh PART BUILD; prints TAP. `dmaland bind` and `unbind`, and what they refuse.
+# Runs inside the VM, as root: tool.sh PART BUILD; prints TAP. What of the command `dmaland` needs a machine of its own:
+# `bind` and `unbind` with what they refuse, and drives that are formatted.
 #
 #   machine     the drive begins and ends bound to nvme
 #   no-iommu    booted without an IOMMU
@@ -200,6 +201,35 @@ others_than_root_are_told_who_may() {
 		as_nobody "$build/tools/dmaland" bind --dry-run "$drive" | grep -q drivers_probe
 }
 
+# ---- drives that forget
+
+discarded_blocks_are_zeroes_and_the_others_stay() {
+	dmaland bind "$drive" && head -c 2M /dev/urandom >"$TMPDIR/data" && dmaland nvme write "$drive" "$TMPDIR/data" &&
+		dmaland nvme discard "$drive" -s 100 -c 1900 && dmaland nvme read "$drive" -c 4096 "$TMPDIR/back" &&
+		cmp -n 51200 "$TMPDIR/data" "$TMPDIR/back" && cmp -i 1024000 "$TMPDIR/data" "$TMPDIR/back" &&
+		cmp -i 51200:0 -n 972800 "$TMPDIR/back" /dev/zero
+}
+
+a_namespace_with_metadata_is_refused_until_it_is_formatted() {
+	refused "format 1 .*metadata" dmaland nvme format "$drive" --format 1 &&
+		dmaland nvme format "$drive" --format 1 --metadata &&
+		refused "8 bytes of metadata beside each block" dmaland nvme read "$drive" -c 1 "$TMPDIR/back" &&
+		refused "8 bytes of metadata beside each block" dmaland nvme write "$drive" "$TMPDIR/data" &&
+		dmaland nvme format "$drive" --block-size 512 | grep -x "namespace 1 has format 0 now: 524288 blocks of 512 bytes" &&
+		dmaland nvme write "$drive" "$TMPDIR/data" && dmaland nvme read "$drive" -c 4096 | cmp - "$TMPDIR/data"
+}
+
+blocks_are_of_the_size_that_they_were_formatted_to() {
+	dmaland nvme format "$drive" --block-size 4K &&
+		refused "4096 blocks from block 65535 go past the end: namespace 1 has 65536 blocks of 4096 bytes, 1 from there" \
+			dmaland nvme read "$drive" -s 65535 -c 4096 "$TMPDIR/back" &&
+		dmaland nvme write "$drive" -s 65024 "$TMPDIR/data" &&
+		dmaland nvme read "$drive" -s 65024 | cmp - "$TMPDIR/data" && dmaland nvme format "$drive" | grep "^ *4 .*in use$" &&
+		refused "no format with blocks of 1024 bytes" dmaland nvme format "$drive" --block-size 1K
+	local status=$?
+	dmaland nvme format "$drive" --format 0 && dmaland unbind "$drive" && return "$status"
+}
+
 # ---- other machines
 
 without_an_iommu_the_drive_goes_back_to_its_driver() {
@@ -227,7 +257,10 @@ machine)
 		a_file_system_mounted_elsewhere_is_refused a_mounted_partition_is_refused swap_is_refused
 		a_mapping_as_of_lvm_is_refused an_array_is_refused a_disk_that_a_program_has_open_is_refused
 		a_drive_that_a_program_drives_is_refused a_network_interface_that_is_up_is_refused
-		a_bridge_is_refused others_than_root_are_told_who_may)
+		a_bridge_is_refused others_than_root_are_told_who_may
+		discarded_blocks_are_zeroes_and_the_others_stay
+		a_namespace_with_metadata_is_refused_until_it_is_formatted
+		blocks_are_of_the_size_that_they_were_formatted_to)
 	;;
 no-iommu) tests=(without_an_iommu_the_drive_goes_back_to_its_driver) ;;
 shared) tests=(the_others_of_the_group_are_named a_whole_group_is_bound_by_one_command) ;;

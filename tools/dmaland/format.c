@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * format.c - `dmaland nvme format`: the formats that a namespace can have, and formatting
+ */
+#include "drive.h"
+#include "report.h"
+
+enum {
+	FORMAT_INDEX,
+	FORMAT_BLOCK_SIZE,
+	FORMAT_METADATA,
+	FORMAT_SPEED,
+	FORMAT_IN_USE,
+	FORMAT_IN_USE_JSON,
+	FORMAT_COLUMNS
+};
+
+static const struct column format_columns[FORMAT_COLUMNS] = {
+	[FORMAT_INDEX] = {"FORMAT", "format", COLUMN_NUMBER, FIT_NO},
+	[FORMAT_BLOCK_SIZE] = {"BLOCK SIZE", "block_size", COLUMN_NUMBER, FIT_NO},
+	[FORMAT_METADATA] = {"METADATA", "metadata", COLUMN_NUMBER, FIT_NO},
+	[FORMAT_SPEED] = {"SPEED", "speed", COLUMN_TEXT, FIT_NO},
+	[FORMAT_IN_USE] = {"", NULL, COLUMN_TEXT, FIT_NO},
+	[FORMAT_IN_USE_JSON] = {NULL, "in_use", COLUMN_BOOLEAN, FIT_NO},
+};
+
+/* The drive's own judgement (NVM Command Set 1.0, figure 98: RP). */
+static const char *const speeds[] = {"best", "better", "good", "degraded"};
+
+static int formats_print(const struct dmaland_nvme_namespace *ns, bool json)
+{
+	struct report report;
+
+	report_begin(&report, json);
+	report_table(&report, "formats", format_columns, FORMAT_COLUMNS);
+	for (unsigned int i = 0; i < ns->format_count; i++) {
+		const struct dmaland_nvme_lba_format *format = &ns->formats[i];
+
+		if (!format->block_size)
+			continue;
+		report_row(&report);
+		report_number(&report, FORMAT_INDEX, i);
+		report_number(&report, FORMAT_BLOCK_SIZE, format->block_size);
+		report_number(&report, FORMAT_METADATA, format->metadata);
+		report_text(&report, FORMAT_SPEED, speeds[format->performance & 3]);
+		report_text(&report, FORMAT_IN_USE, i == ns->format ? "in use" : "");
+		report_text(&report, FORMAT_IN_USE_JSON, i == ns->format ? "1" : "0");
+	}
+	return report_end(&report);
+}
+
+/* The first format without metadata that has blocks of that size. */
+static int format_choose(const struct dmaland_nvme_namespace *ns, const struct arguments *arguments,
+			 unsigned int *format)
+{
+	if (arguments_have(arguments, 'F')) {
+		*format = (unsigned int)arguments->format;
+		return STATUS_OK;
+	}
+	for (unsigned int i = 0; i < ns->format_count; i++) {
+		if (ns->formats[i].block_size != arguments->block_size || ns->formats[i].metadata)
+			continue;
+		*format = i;
+		return STATUS_OK;
+	}
+	return fail(
+		"namespace %u has no format with blocks of %llu bytes and no metadata; 'dmaland "
+		"nvme format' without options lists what it has",
+		ns->nsid, (unsigned long long)arguments->block_size);
+}
+
+static int namespace_format(struct drive *drive, struct dmaland_nvme_namespace *ns,
+			    const struct arguments *arguments)
+{
+	unsigned int format = 0, flags = 0;
+	int status = format_choose(ns, arguments, &format);
+
+	if (status)
+		return status;
+	if (arguments_have(arguments, 'E'))
+		flags |= DMALAND_NVME_FORMAT_ERASE;
+	if (arguments_have(arguments, 'C'))
+		flags |= DMALAND_NVME_FORMAT_CRYPTO_ERASE;
+	if (arguments_have(arguments, 'M'))
+		flags |= DMALAND_NVME_FORMAT_METADATA;
+	if (dmaland_nvme_format(drive->ctrl, ns->nsid, format, flags) ||
+	    dmaland_nvme_get_namespace(drive->ctrl, ns->nsid, ns))
+		return fail_library(NULL);
+	printf("namespace %u has format %u now: %llu blocks of %u bytes\n", ns->nsid, ns->format,
+	       (unsigned long long)ns->blocks, ns->block_size);
+	return STATUS_OK;
+}
+
+static int format_run(const struct arguments *arguments)
+{
+	bool formats = arguments_have(arguments, 'F') || arguments_have(arguments, 'K');
+	struct dmaland_nvme_namespace ns;
+	struct drive drive;
+	int status;
+
+	if (arguments_have(arguments, 'F') && arguments_have(arguments, 'K'))
+		return usage_error("nvme format", "--format and --block-size exclude each other");
+	if (arguments_have(arguments, 'E') && arguments_have(arguments, 'C'))
+		return usage_error("nvme format", "--erase and --crypto-erase exclude each other");
+	if (!formats && (arguments_have(arguments, 'E') || arguments_have(arguments, 'C')))
+		return usage_error("nvme format", "say into what: --format or --block-size");
+	status = drive_open(&drive, arguments);
+	if (status)
+		return status;
+	if (dmaland_nvme_get_namespace(drive.ctrl, (uint32_t)arguments->nsid, &ns))
+		status = fail_library(NULL);
+	else if (formats)
+		status = namespace_format(&drive, &ns, arguments);
+	else
+		status = formats_print(&ns, arguments_have(arguments, 'J'));
+	drive_close(&drive);
+	return status;
+}
+
+const struct command nvme_format_command = {
+	.name = "nvme format",
+	.summary = "list formats; format a namespace (destroys data)",
+	.options = "nFKECMJv",
+	.operands = "SPEC",
+	.least = 1,
+	.most = 1,
+	.help = "Without --format and --block-size: a table of the formats that a namespace can "
+		"have.\n"
+		"With one of them the namespace is formatted. All that it holds is lost; nothing "
+		"is "
+		"asked.\n\n"
+		"  -n, --namespace=NSID    the namespace; 1 when left out\n"
+		"      --format=NUMBER     a format of the table\n"
+		"      --block-size=BYTES  the first format that has such blocks and no metadata\n"
+		"      --metadata          --format may name one with metadata, which dmaland "
+		"cannot read\n"
+		"      --erase             erase what was written\n"
+		"      --crypto-erase      erase it by throwing away the key\n"
+		"      --json              the table as one JSON object\n"
+		"  -v, --verbose           more messages on stderr\n\n"
+		"More: man dmaland-nvme\n",
+	.run = format_run,
+};
