@@ -417,7 +417,7 @@ int nvme_create_queue(struct dmaland_nvme_queue *queue, uint32_t state)
 		.opcode = NVME_ADMIN_CREATE_CQ,
 		.prp = {htole64(queue->cq_dma)},
 		.cdw10 = htole32(id_and_size),
-		.cdw11 = htole32(1), /* PC: physically contiguous; IEN 0: no interrupts */
+		.cdw11 = htole32(1), /* PC: physically contiguous */
 	};
 	struct nvme_command create_sq = {
 		.opcode = NVME_ADMIN_CREATE_SQ,
@@ -425,15 +425,21 @@ int nvme_create_queue(struct dmaland_nvme_queue *queue, uint32_t state)
 		.cdw10 = htole32(id_and_size),
 		.cdw11 = htole32((uint32_t)queue->qid << 16 | 1), /* CQID, PC */
 	};
-	int status = nvme_admin(queue->ctrl, state, &create_cq, timeout_ms, NULL), undone;
+	int status, undone;
 
+	if (queue->vector >= 0) /* IV and IEN */
+		create_cq.cdw11 |= htole32((uint32_t)queue->vector << 16 | 1u << 1);
+	status = nvme_admin(queue->ctrl, state, &create_cq, timeout_ms, NULL);
 	if (status != 0)
 		return status;
 	status = nvme_admin(queue->ctrl, state, &create_sq, timeout_ms, NULL);
-	if (status == 0)
-		queue->made = state;
-	if (status <= 0)
+	if (status < 0)
 		return status;
+	if (status == 0) {
+		queue->made = state;
+		nvme_unmask_queue(queue);
+		return 0;
+	}
 	queue->made = state; /* half of it, which is deleted again */
 	undone = nvme_delete_cq(queue);
 	dmaland_set_error(EIO, "%s: Create I/O Submission Queue %u: %s",

@@ -105,7 +105,7 @@ int nvme_enable_ctrl(struct dmaland_nvme *ctrl)
 	const struct dmaland_nvme_queue *admin = ctrl->admin;
 	uint32_t size = admin->entries - 1;
 
-	writel(UINT32_MAX, ctrl->bar + NVME_REG_INTMS);
+	nvme_mask_irqs(ctrl);
 	writel(size << 16 | size, ctrl->bar + NVME_REG_AQA);
 	writeq(admin->sq_dma, ctrl->bar + NVME_REG_ASQ);
 	writeq(admin->cq_dma, ctrl->bar + NVME_REG_ACQ);

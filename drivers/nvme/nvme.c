@@ -14,6 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <dmaland/irq.h>
+
 enum {
 	DEFAULT_TIMEOUT_MS = 30000,
 	DEFAULT_ABORT_MS = 5000,
@@ -100,7 +102,10 @@ static int nvme_setup_memory(struct dmaland_nvme *ctrl)
 	ctrl->admin = nvme_alloc_queue(ctrl, 0, NVME_ADMIN_DEPTH);
 	if (!ctrl->admin)
 		return -errno;
-	return pci_set_master(ctrl->dev);
+	code = pci_set_master(ctrl->dev);
+	if (code == 0)
+		nvme_setup_irqs(ctrl);
+	return code;
 }
 
 /*
@@ -132,6 +137,7 @@ static void take_options(struct dmaland_nvme *ctrl, const struct dmaland_nvme_op
 	ctrl->queue_ms = options.queue_timeout_ms ? options.queue_timeout_ms : DEFAULT_QUEUE_MS;
 	ctrl->reset_ms = options.reset_timeout_ms; /* until CAP is known */
 	ctrl->format_ms = options.format_timeout_ms ? options.format_timeout_ms : DEFAULT_FORMAT_MS;
+	ctrl->irq_types = options.irq_types ? options.irq_types : PCI_IRQ_ALL_TYPES;
 	ctrl->max_transfer = options.max_transfer ? options.max_transfer : DEFAULT_MAX_TRANSFER;
 	ctrl->shutdown_ms = DEFAULT_SHUTDOWN_MS;
 	set_ticks(ctrl);
@@ -212,6 +218,7 @@ void dmaland_nvme_close(struct dmaland_nvme *ctrl)
 	}
 	free_memory(ctrl);
 	nvme_free_namespaces(ctrl);
+	nvme_release_irqs(ctrl);
 	pci_iounmap(ctrl->dev, ctrl->bar);
 	pci_disable_device(ctrl->dev);
 	pthread_mutex_destroy(&ctrl->data_lock);

@@ -7,6 +7,7 @@
  *   command.c   the commands beside read and write
  *   sync.c      requests that are waited for
  *   queue.c     queue pairs: rings, slots, doorbells
+ *   irq.c       interrupts: queues that are waited for
  *   map.c       from segments of memory to what the drive reaches: mapped, or copied
  *   prp.c       from that to PRPs
  *   admin.c     commands of the admin queue
@@ -41,6 +42,7 @@ enum {
 	NVME_REG_CAP = 0x00,
 	NVME_REG_VS = 0x08,
 	NVME_REG_INTMS = 0x0c,
+	NVME_REG_INTMC = 0x10,
 	NVME_REG_CC = 0x14,
 	NVME_REG_CSTS = 0x1c,
 	NVME_REG_AQA = 0x24,
@@ -120,6 +122,8 @@ enum {
 	NVME_IDENTIFY_COMMAND_SET = 6,
 	NVME_ADMIN_DATA = 4096, /* bytes that an admin command moves at most */
 	NVME_ADMIN_DEPTH = 31,
+	NVME_MOST_VECTORS = 32, /* of MSI, and as many as INTMS has bits */
+	NVME_POLLS_LOOK = 256,	/* polls until the clock is looked at, see dmaland_nvme_poll() */
 	NVME_FEATURE_QUEUES = 7,
 	NVME_DISCARD_RANGES = 256, /* of a command (NVM 1.0, 3.2.3) */
 };
@@ -274,6 +278,8 @@ struct dmaland_nvme_queue {
 	bool quiet;	       /* nothing completed since then */
 	dma_addr_t sq_dma, cq_dma;
 	size_t sq_bytes, cq_bytes;
+	int vector;  /* that it interrupts by; -1: it is polled */
+	bool unmask; /* the vector is to be, before it is waited for */
 	struct dmaland_nvme_queue *next;
 };
 
@@ -317,6 +323,9 @@ struct dmaland_nvme {
 	_Atomic uint32_t aborting; /* Abort commands under way */
 	atomic_bool admin_late;	   /* an admin command took too long since the last reset */
 	struct nvme_counters stats;
+	int vectors;		/* interrupt vectors that the device has; 0: it has no interrupts */
+	unsigned int irq_type;	/* their kind, PCI_IRQ_* */
+	unsigned int irq_types; /* the kinds that may be */
 
 	pthread_mutex_t lock; /* the admin queue, the list of queues */
 	struct dmaland_nvme_queue *admin, *queues;
@@ -404,10 +413,25 @@ void nvme_ring_cq(struct dmaland_nvme_queue *queue);
 bool nvme_next_completion(struct dmaland_nvme_queue *queue, struct nvme_completion *completion,
 			  struct nvme_iod **iod);
 
+/* Is the next entry of the completion ring new? */
+static inline bool nvme_has_completion(const struct dmaland_nvme_queue *queue)
+{
+	const struct nvme_completion *entry = &queue->cq[queue->cq_head];
+
+	return (le16toh(READ_ONCE(entry->status)) & 1) == queue->phase;
+}
+
 static inline int nvme_completion_status(const struct nvme_completion *completion)
 {
 	return le16toh(completion->status) >> 1 & 0x7ff;
 }
+
+/* irq.c */
+void nvme_setup_irqs(struct dmaland_nvme *ctrl);
+void nvme_release_irqs(struct dmaland_nvme *ctrl);
+void nvme_mask_irqs(struct dmaland_nvme *ctrl);
+void nvme_unmask_queue(struct dmaland_nvme_queue *queue);
+int nvme_choose_vector(struct dmaland_nvme *ctrl);
 
 /* request.c */
 unsigned int nvme_reap(struct dmaland_nvme_queue *queue);

@@ -108,6 +108,7 @@ struct dmaland_nvme_queue *nvme_alloc_queue(struct dmaland_nvme *ctrl, uint16_t 
 	queue->qid = qid;
 	queue->depth = depth;
 	queue->entries = depth + 1;
+	queue->vector = -1;
 	queue->slot_mask = slot_mask_for(depth);
 	queue->waiting_end = &queue->waiting;
 	queue->last_tick = nvme_now_ms();
@@ -221,7 +222,7 @@ bool nvme_next_completion(struct dmaland_nvme_queue *queue, struct nvme_completi
 {
 	const struct nvme_completion *entry = &queue->cq[queue->cq_head];
 
-	if ((le16toh(READ_ONCE(entry->status)) & 1) != queue->phase)
+	if (!nvme_has_completion(queue))
 		return false;
 	dma_rmb();
 	*completion = *entry;
@@ -253,16 +254,20 @@ static uint32_t free_qid(struct dmaland_nvme *ctrl)
 }
 
 /* Allocate a queue pair and take its identifier. */
-static struct dmaland_nvme_queue *add_queue(struct dmaland_nvme *ctrl, uint32_t depth)
+static struct dmaland_nvme_queue *add_queue(struct dmaland_nvme *ctrl, uint32_t depth, bool irq)
 {
 	struct dmaland_nvme_queue *queue = NULL;
+	int vector = -1;
 	uint32_t qid;
 
 	pthread_mutex_lock(&ctrl->lock);
 	qid = free_qid(ctrl);
-	if (qid)
+	if (qid && irq)
+		vector = nvme_choose_vector(ctrl);
+	if (qid && (!irq || vector >= 0))
 		queue = nvme_alloc_queue(ctrl, qid, depth);
 	if (queue) {
+		queue->vector = vector;
 		queue->next = ctrl->queues;
 		ctrl->queues = queue;
 	}
@@ -313,8 +318,9 @@ struct dmaland_nvme_queue *dmaland_nvme_queue_create(struct dmaland_nvme *ctrl, 
 
 	if (dmaland_check(ctrl->dev) != 0)
 		return NULL;
-	if (flags != 0) {
-		dmaland_set_error(EINVAL, "queue flags 0x%x: none are known", flags);
+	if (flags & ~DMALAND_NVME_QUEUE_IRQ) {
+		dmaland_set_error(EINVAL, "queue flags 0x%x: 0x%x is the only one", flags,
+				  DMALAND_NVME_QUEUE_IRQ);
 		return NULL;
 	}
 	if (depth == 0)
@@ -326,7 +332,7 @@ struct dmaland_nvme_queue *dmaland_nvme_queue_create(struct dmaland_nvme *ctrl, 
 			depth, dmaland_name(ctrl->dev), most);
 		return NULL;
 	}
-	queue = add_queue(ctrl, depth);
+	queue = add_queue(ctrl, depth, flags & DMALAND_NVME_QUEUE_IRQ);
 	if (!queue)
 		return NULL;
 	if (begin_queue(queue) != 0) {

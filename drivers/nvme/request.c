@@ -308,7 +308,7 @@ unsigned int nvme_reap(struct dmaland_nvme_queue *queue)
 
 unsigned int dmaland_nvme_poll(struct dmaland_nvme_queue *queue)
 {
-	enum { EMPTY = 16, LOOK = 256 }; /* the clock: every 16 empty polls, 256 at most */
+	enum { EMPTY = 16 }; /* so many empty polls are as many as NVME_POLLS_LOOK others */
 	unsigned int n;
 
 	if (queue->polling || dmaland_check(queue->ctrl->dev))
@@ -328,8 +328,8 @@ unsigned int dmaland_nvme_poll(struct dmaland_nvme_queue *queue)
 			nvme_submit_waiting(queue);
 		nvme_ring_sq(queue);
 	}
-	queue->polls += n > 0 ? 1 : EMPTY;
-	if (queue->polls >= LOOK) {
+	queue->polls += n > 0 ? 1 : NVME_POLLS_LOOK / EMPTY;
+	if (queue->polls >= NVME_POLLS_LOOK) {
 		queue->polls = 0;
 		nvme_watch(queue);
 	}

@@ -68,7 +68,9 @@ static int submit_and_wait(struct dmaland_nvme_queue *queue, struct dmaland_nvme
 	if (code != 0)
 		return code;
 	while (!done) {
-		if (dmaland_nvme_poll(queue) == 0)
+		if (dmaland_nvme_poll(queue) > 0)
+			continue;
+		if (queue->vector < 0 || dmaland_nvme_wait(queue, -1) < 0)
 			sched_yield();
 	}
 	return explain(queue, request);

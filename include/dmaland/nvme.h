@@ -41,8 +41,9 @@ struct nvme_ns;
  * @queue_timeout_ms:  how long each command may take that deletes or makes half a queue; 0: 5,000
  * @reset_timeout_ms:  how long a controller may take to become disabled, and to become ready, in a
  *                     reset; 0: as long as it says (CAP.TO)
+ * @irq_types:         kinds of interrupts that may be used, PCI_IRQ_* of <dmaland/irq.h>; 0: all
  *
- * See dmaland_nvme_poll() for how they follow on one another.
+ * See dmaland_nvme_poll() for how the time-outs follow on one another.
  */
 struct dmaland_nvme_options {
 	size_t size;
@@ -50,6 +51,7 @@ struct dmaland_nvme_options {
 	size_t max_transfer;
 	unsigned int format_timeout_ms;
 	unsigned int abort_timeout_ms, queue_timeout_ms, reset_timeout_ms;
+	unsigned int irq_types;
 };
 
 /**
@@ -253,13 +255,19 @@ int dmaland_nvme_get_errors(struct dmaland_nvme *ctrl, struct dmaland_nvme_error
 const char *dmaland_nvme_error_text(const struct dmaland_nvme_error *error, char *text,
 				    size_t size);
 
+enum dmaland_nvme_queue_flags {
+	DMALAND_NVME_QUEUE_IRQ = 1, /* it can be waited for; else it is polled */
+};
+
 /**
  * dmaland_nvme_queue_create() - an I/O queue pair
  * @depth: commands in flight, 1 to max_queue_depth; 0: what suits most, at most 1,023
- * @flags: 0
+ * @flags: enum dmaland_nvme_queue_flags
  *
  * A queue belongs to one thread at a time; different queues can be used at the same time. A drive
- * has info.max_queues of them; more are refused with -EBUSY.
+ * has info.max_queues of them; more are refused with -EBUSY. A queue that can be waited for
+ * takes an interrupt vector, of which there are as many as CPUs and one more, or as the drive has; more
+ * are refused with -EBUSY, or -EOPNOTSUPP where there are no interrupts.
  *
  * Return: the queue, or NULL with errno set.
  */
@@ -379,6 +387,31 @@ int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_re
  * Return: how many requests were done.
  */
 unsigned int dmaland_nvme_poll(struct dmaland_nvme_queue *queue);
+
+/**
+ * dmaland_nvme_wait() - sleep until there may be something to poll
+ * @queue:      made with DMALAND_NVME_QUEUE_IRQ
+ * @timeout_ms: 0: do not sleep; below 0: for as long as it takes
+ *
+ * It returns when the drive interrupts, and now and then before that, so that commands that are
+ * late, and resets, are seen to: call dmaland_nvme_poll() then, and wait again. Interrupts between
+ * are not lost.
+ *
+ * Context: the queue's thread; makes system calls.
+ * Return: 1: poll; 0: the time is up, or nothing is under way; -EINTR: a signal came, and nothing is
+ * lost; -EINVAL: the queue is polled; or another -errno.
+ */
+int dmaland_nvme_wait(struct dmaland_nvme_queue *queue, int timeout_ms);
+
+/**
+ * dmaland_nvme_queue_fd() - what dmaland_nvme_wait() sleeps on, to wait for other things too
+ *
+ * When it is readable: dmaland_nvme_wait() with a time-out of 0, which takes the interrupt, then
+ * dmaland_nvme_poll(). Poll at least once a second too, for what is late. The queue closes it.
+ *
+ * Return: an eventfd, or -EINVAL when the queue is polled.
+ */
+int dmaland_nvme_queue_fd(struct dmaland_nvme_queue *queue);
 
 /**
  * dmaland_nvme_request_text() - the result of a request that is done, in words

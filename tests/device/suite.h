@@ -42,6 +42,7 @@ int run_device_tests(void);
 int run_transfer_tests(void);
 int run_command_tests(void);
 int run_recovery_tests(void);
+int run_queue_irq_tests(void);
 int run_failure_tests(void);
 int run_engine_tests(void);
 int run_fault_tests(void);

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * queue_irq_tests.c - queues of the NVMe driver that are waited for, beside others that are polled
+ */
+#include "suite.h"
+#include "nvme_internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <dmaland/irq.h>
+
+static const unsigned int types[] = {PCI_IRQ_MSIX, PCI_IRQ_MSI, PCI_IRQ_INTX};
+enum { TYPES = sizeof(types) / sizeof(types[0]), ANY = 0 };
+
+/* False where the device has no interrupts of this kind, or the backend no interrupts at all. */
+static bool open_with(struct drive *d, unsigned int irq_types)
+{
+	const struct dmaland_nvme_options options = {.size = sizeof(options),
+						     .irq_types = irq_types};
+
+	d->dev = dmaland_open(device_spec, NULL);
+	if (!d->dev)
+		fail_msg("%s", dmaland_last_error());
+	d->ctrl = dmaland_nvme_open(d->dev, &options);
+	if (!d->ctrl)
+		fail_msg("%s", dmaland_last_error());
+	assert_int_equal(dmaland_nvme_get_namespace(d->ctrl, 1, &d->ns), 0);
+	d->queue = dmaland_nvme_queue_create(d->ctrl, 16, DMALAND_NVME_QUEUE_IRQ);
+	if (d->queue)
+		return true;
+	assert_error_says("poll it");
+	assert_int_equal(d->ctrl->vectors, 0);
+	drive_close(d);
+	return false;
+}
+
+static void count_done(struct dmaland_nvme_request *request, int status)
+{
+	assert_int_equal(status, 0);
+	++*(unsigned int *)request->context;
+}
+
+/* n reads, each completion waited for. Returns how often that was interrupted by signals. */
+static unsigned int read_waiting(struct drive *d, struct dmaland_nvme_queue *queue, unsigned int n)
+{
+	static char data[16][4096];
+	struct dmaland_nvme_request requests[16];
+	unsigned int done = 0, begun, signals = 0;
+	struct iovec iov[16];
+
+	for (begun = 0; begun < 16; begun++) {
+		iov[begun] = (struct iovec){data[begun], d->ns.block_size};
+		requests[begun] = (struct dmaland_nvme_request){.opcode = DMALAND_NVME_READ,
+								.nsid = 1,
+								.block = begun,
+								.blocks = 1,
+								.iov = &iov[begun],
+								.iov_count = 1,
+								.done = count_done,
+								.context = &done};
+	}
+	for (begun = 0; begun < n; begun++) {
+		unsigned int before = done;
+		int code = dmaland_nvme_submit(queue, &requests[begun % 16]);
+
+		assert_int_equal(code, 0);
+		while (done == before) {
+			code = dmaland_nvme_wait(queue, -1);
+			if (code == -EINTR)
+				signals++;
+			else
+				assert_int_equal(code, 1);
+			dmaland_nvme_poll(queue);
+		}
+	}
+	assert_int_equal(done, n);
+	return signals;
+}
+
+static void completions_are_waited_for_by_each_kind_of_interrupt(void **state)
+{
+	unsigned int kinds = 0;
+
+	(void)state;
+	for (size_t i = 0; i < TYPES; i++) {
+		struct pollfd fd = {.events = POLLIN};
+		struct drive d;
+
+		if (!open_with(&d, types[i]))
+			continue;
+		kinds++;
+		assert_int_equal(d.ctrl->irq_type, types[i]);
+		read_waiting(&d, d.queue, 50);
+		/* synchronous calls sleep too */
+		for (unsigned int n = 0; n < 10; n++) {
+			char data[4096];
+
+			assert_int_equal(dmaland_nvme_read(d.queue, 1, n, 1, data), 0);
+		}
+		assert_int_equal(dmaland_nvme_wait(d.queue, 100), 0); /* nothing is under way */
+		fd.fd = dmaland_nvme_queue_fd(d.queue);
+		assert_true(fd.fd >= 0);
+		assert_int_equal(poll(&fd, 1, 0), 0); /* and what came was taken */
+		drive_close(&d);
+	}
+	assert_true(kinds > 0 || device_is_on("soft"));
+	assert_string_equal(log_text(), "");
+}
+
+/* The interrupt alone ends the sleep: a tick takes half a second. */
+static void an_interrupt_ends_the_sleep(void **state)
+{
+	struct dmaland_nvme_request request;
+	unsigned int done = 0, woken = 0;
+	struct pollfd fd = {.events = POLLIN};
+	struct iovec iov;
+	struct drive d;
+	char data[4096];
+
+	(void)state;
+	assert_true(open_with(&d, ANY));
+	fd.fd = dmaland_nvme_queue_fd(d.queue);
+	iov = (struct iovec){data, d.ns.block_size};
+	request = (struct dmaland_nvme_request){.opcode = DMALAND_NVME_READ,
+						.nsid = 1,
+						.blocks = 1,
+						.iov = &iov,
+						.iov_count = 1,
+						.done = count_done,
+						.context = &done};
+	for (unsigned int i = 0; i < 20; i++) {
+		assert_int_equal(dmaland_nvme_submit(d.queue, &request), 0);
+		woken += poll(&fd, 1, 10000) == 1; /* no time-out of ours, no tick */
+		assert_int_equal(dmaland_nvme_wait(d.queue, 0), 1);
+		dmaland_nvme_poll(d.queue);
+		assert_int_equal(done, i + 1);
+	}
+	assert_int_equal(woken, 20);
+	drive_close(&d);
+}
+
+static void polled_queues_and_those_waited_for_work_side_by_side(void **state)
+{
+	struct dmaland_nvme_queue *polled;
+	struct drive d;
+	char data[4096];
+
+	(void)state;
+	assert_true(open_with(&d, ANY));
+	polled = dmaland_nvme_queue_create(d.ctrl, 4, 0);
+	assert_non_null(polled);
+	assert_int_equal(dmaland_nvme_queue_fd(polled), -EINVAL);
+	assert_error_says("DMALAND_NVME_QUEUE_IRQ");
+	assert_int_equal(dmaland_nvme_wait(polled, 0), -EINVAL);
+	for (unsigned int i = 0; i < 10; i++) {
+		read_waiting(&d, d.queue, 5);
+		assert_int_equal(dmaland_nvme_read(polled, 1, i, 1, data), 0);
+	}
+	drive_close(&d);
+}
+
+static void a_reset_keeps_the_interrupts(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < TYPES; i++) {
+		struct drive d;
+
+		if (!open_with(&d, types[i]))
+			continue;
+		for (unsigned int n = 0; n < 5; n++) {
+			assert_int_equal(dmaland_nvme_reset(d.ctrl), 0);
+			read_waiting(&d, d.queue, 5);
+		}
+		drive_close(&d);
+	}
+	log_clear();
+}
+
+static void on_alarm(int number)
+{
+	(void)number;
+}
+
+static void a_signal_interrupts_the_sleep_and_nothing_is_lost(void **state)
+{
+	const struct itimerval often = {{0, 300}, {0, 300}}, never = {{0, 0}, {0, 0}};
+	struct sigaction action = {.sa_handler = on_alarm}, before;
+	unsigned int signals = 0;
+	struct drive d;
+
+	(void)state;
+	assert_true(open_with(&d, ANY));
+	sigaction(SIGALRM, &action, &before);
+	setitimer(ITIMER_REAL, &often, NULL);
+	for (unsigned int i = 0; i < 100 && signals == 0; i++)
+		signals += read_waiting(&d, d.queue, 20);
+	setitimer(ITIMER_REAL, &never, NULL);
+	sigaction(SIGALRM, &before, NULL);
+	assert_true(signals > 0);
+	drive_close(&d);
+}
+
+static void queues_without_a_vector_left_are_refused_in_words(void **state)
+{
+	struct dmaland_nvme_queue *queue;
+	struct drive d;
+	int n = 1;
+
+	(void)state;
+	assert_true(open_with(&d, ANY));
+	while ((queue = dmaland_nvme_queue_create(d.ctrl, 1, DMALAND_NVME_QUEUE_IRQ)))
+		n++;
+	assert_int_equal(n, d.ctrl->vectors);
+	assert_int_equal(errno, EBUSY);
+	assert_error_says("interrupt vectors");
+	dmaland_nvme_queue_destroy(d.queue);
+	queue = dmaland_nvme_queue_create(d.ctrl, 16, DMALAND_NVME_QUEUE_IRQ);
+	assert_non_null(queue);
+	read_waiting(&d, queue, 5);
+	assert_null(dmaland_nvme_queue_create(d.ctrl, 1, 2));
+	assert_error_says("flags");
+	drive_close(&d);
+}
+
+int run_queue_irq_tests(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(completions_are_waited_for_by_each_kind_of_interrupt),
+		cmocka_unit_test(an_interrupt_ends_the_sleep),
+		cmocka_unit_test(polled_queues_and_those_waited_for_work_side_by_side),
+		cmocka_unit_test(a_reset_keeps_the_interrupts),
+		cmocka_unit_test(a_signal_interrupts_the_sleep_and_nothing_is_lost),
+		cmocka_unit_test(queues_without_a_vector_left_are_refused_in_words),
+	};
+
+	return cmocka_run_group_tests_name("queues with interrupts", tests, NULL, NULL);
+}
