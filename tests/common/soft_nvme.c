@@ -1,0 +1,496 @@
+/* SPDX-License-Identifier: MIT */
+#include "soft_nvme.h"
+
+#include <stdlib.h>
+
+#include "device/device.h"
+
+#define BAR_SIZE 8192
+
+static struct soft_nvme *to_drive(struct pci_function *f)
+{
+	return (struct soft_nvme *)f;
+}
+
+/* ---- memory ---- */
+
+static void access_memory(struct soft_nvme *drive, uint64_t dma, void *data, size_t size,
+			  bool write)
+{
+	struct soft_domain *sd = (struct soft_domain *)drive->engine->domain;
+	const struct soft_access access = {dma, dma, data, size, write};
+	struct dmaland_soft_fault fault;
+	uint32_t command = 0;
+
+	drive->engine->ops->config_read(drive->engine, PCI_COMMAND, 2, &command);
+	if (!(command & PCI_COMMAND_MASTER))
+		return;
+	if (soft_domain_access(sd, &access, &fault) < size)
+		drive->faults++;
+}
+
+static void complete_as(struct soft_nvme *drive, uint16_t qid, uint16_t sq_id, uint16_t cid,
+			uint32_t dw0, int status)
+{
+	struct soft_nvme_queue *queue = &drive->queues[qid];
+	struct nvme_completion completion = {
+		.dw0 = htole32(dw0),
+		.sq_head = htole16(queue->sq_head),
+		.sq_id = htole16(sq_id),
+		.cid = htole16(cid),
+		.status = htole16((uint16_t)(status << 1 | (int)queue->phase)),
+	};
+
+	access_memory(drive, queue->cq + queue->cq_tail * sizeof(completion), &completion,
+		      sizeof(completion), true);
+	if (++queue->cq_tail == queue->cq_size) {
+		queue->cq_tail = 0;
+		queue->phase ^= 1;
+	}
+}
+
+static void complete(struct soft_nvme *drive, uint16_t qid, const struct nvme_command *command,
+		     uint32_t dw0, int status)
+{
+	complete_as(drive, qid, qid, le16toh(command->cid), dw0, status);
+}
+
+/* ---- admin commands ---- */
+
+static void put(unsigned char *data, size_t at, uint64_t value, size_t bytes)
+{
+	for (size_t i = 0; i < bytes; i++)
+		data[at + i] = (unsigned char)(value >> 8 * i);
+}
+
+static int identify(struct soft_nvme *drive, const struct nvme_command *command)
+{
+	unsigned char data[4096] = {0};
+
+	switch (le32toh(command->cdw10) & 0xff) {
+	case 0:
+		put(data, 0, SOFT_NVME_BLOCKS, 8);
+		data[128 + 2] = drive->lba_shift;
+		put(data, 128, drive->metadata, 2);
+		break;
+	case 1:
+		memcpy(data + 24, "soft drive", 10);
+		data[77] = 5; /* MDTS: 128 KiB */
+		data[258] = 3;
+		data[261] = 4;
+		data[262] = 0;
+		data[512] = 0x66;
+		data[513] = 0x44;
+		put(data, 516, 1, 4);
+		put(data, 520, 0x8d, 2);
+		break;
+	case 2:
+		put(data, 0, 1, 4);
+		break;
+	default:
+		return 0x002 | SOFT_NVME_DNR;
+	}
+	access_memory(drive, le64toh(command->prp[0]), data, sizeof(data), true);
+	return 0;
+}
+
+/* The error log's only entry. */
+static void get_log(struct soft_nvme *drive, const struct nvme_command *command)
+{
+	size_t size = ((le32toh(command->cdw10) >> 16) + 1) * 4;
+	unsigned char data[4096] = {0};
+
+	put(data, 0, 1, 8);
+	put(data, 8, drive->error_qid, 2);
+	put(data, 10, drive->error_cid, 2);
+	put(data, 12, 0x281 << 1, 2);
+	put(data, 16, drive->error_block, 8);
+	put(data, 24, 1, 4);
+	access_memory(drive, le64toh(command->prp[0]), data, size < 4096 ? size : 4096, true);
+}
+
+/* End the held commands of a queue, or one of them; completed with a status, or forgotten (below 0). */
+static unsigned int end_held(struct soft_nvme *drive, uint16_t qid, int cid, int status)
+{
+	unsigned int kept = 0, ended = 0;
+
+	for (unsigned int i = 0; i < drive->held_count; i++) {
+		bool match = drive->held[i].qid == qid &&
+			     (cid < 0 || le16toh(drive->held[i].command.cid) == cid);
+
+		if (!match) {
+			drive->held[kept++] = drive->held[i];
+			continue;
+		}
+		ended++;
+		if (status >= 0)
+			complete(drive, qid, &drive->held[i].command, 0, status);
+	}
+	drive->held_count = kept;
+	return ended;
+}
+
+static int make_queue(struct soft_nvme *drive, const struct nvme_command *command, bool sq)
+{
+	uint32_t id = le32toh(command->cdw10) & 0xffff, size = (le32toh(command->cdw10) >> 16) + 1;
+	struct soft_nvme_queue *queue = &drive->queues[id];
+
+	if (id == 0 || id > SOFT_NVME_QUEUES || (sq ? queue->sq_made : queue->cq_made) ||
+	    (sq && !queue->cq_made))
+		return 0x101 | SOFT_NVME_DNR;
+	if (sq) {
+		queue->sq_made = true;
+		queue->sq = le64toh(command->prp[0]);
+		queue->sq_size = size;
+		queue->sq_head = queue->sq_tail = 0;
+	} else {
+		queue->cq_made = true;
+		queue->cq = le64toh(command->prp[0]);
+		queue->cq_size = size;
+		queue->cq_tail = 0;
+		queue->phase = 1;
+	}
+	return 0;
+}
+
+static int delete_queue(struct soft_nvme *drive, const struct nvme_command *command, bool sq)
+{
+	uint32_t id = le32toh(command->cdw10) & 0xffff;
+	struct soft_nvme_queue *queue = &drive->queues[id % (SOFT_NVME_QUEUES + 1)];
+	bool *made = sq ? &queue->sq_made : &queue->cq_made;
+
+	if (id == 0 || id > SOFT_NVME_QUEUES || !*made)
+		return 0x101 | SOFT_NVME_DNR;
+	if (sq)
+		end_held(drive, (uint16_t)id, -1, 0x008);
+	*made = false;
+	return 0;
+}
+
+static void admin(struct soft_nvme *drive, const struct nvme_command *command)
+{
+	uint32_t dw10 = le32toh(command->cdw10), dw0 = 0;
+	int status = 0;
+
+	if (command->opcode == drive->silent_admin)
+		return;
+	switch (command->opcode) {
+	case NVME_ADMIN_IDENTIFY:
+		status = identify(drive, command);
+		break;
+	case NVME_ADMIN_GET_LOG_PAGE:
+		get_log(drive, command);
+		break;
+	case NVME_ADMIN_SET_FEATURES:
+		dw0 = (SOFT_NVME_QUEUES - 1) << 16 | (SOFT_NVME_QUEUES - 1);
+		break;
+	case NVME_ADMIN_CREATE_CQ:
+	case NVME_ADMIN_CREATE_SQ:
+		status = make_queue(drive, command, command->opcode == NVME_ADMIN_CREATE_SQ);
+		break;
+	case NVME_ADMIN_DELETE_CQ:
+	case NVME_ADMIN_DELETE_SQ:
+		status = delete_queue(drive, command, command->opcode == NVME_ADMIN_DELETE_SQ);
+		break;
+	case NVME_ADMIN_ABORT:
+		dw0 = 1;
+		if (drive->aborts && end_held(drive, dw10 & 0xffff, dw10 >> 16, 0x007)) {
+			dw0 = 0;
+			drive->aborted++;
+		}
+		break;
+	default:
+		status = 0x001 | SOFT_NVME_DNR;
+	}
+	complete(drive, 0, command, dw0, status);
+}
+
+/* ---- I/O ---- */
+
+static uint64_t list_entry(struct soft_nvme *drive, uint64_t at)
+{
+	uint64_t entry = 0;
+
+	access_memory(drive, at, &entry, sizeof(entry), false);
+	return le64toh(entry);
+}
+
+/* Between the media and memory, by PRPs of 4 KiB pages (NVMe 2.0, 4.1.1). */
+static void move(struct soft_nvme *drive, const struct nvme_command *command, unsigned char *media,
+		 size_t bytes)
+{
+	uint64_t page = le64toh(command->prp[0]), list = le64toh(command->prp[1]);
+	size_t piece = 4096 - page % 4096, done = 0;
+	bool is_list = bytes > piece + 4096;
+
+	while (done < bytes) {
+		if (piece > bytes - done)
+			piece = bytes - done;
+		access_memory(drive, page, media + done, piece,
+			      command->opcode == DMALAND_NVME_READ);
+		done += piece;
+		piece = 4096;
+		page = list;
+		if (!is_list || done >= bytes)
+			continue;
+		page = list_entry(drive, list);
+		if ((list + 8) % 4096 == 0 && bytes - done > 4096) {
+			list = page;
+			page = list_entry(drive, list);
+		}
+		list += 8;
+	}
+}
+
+static int carry_out(struct soft_nvme *drive, const struct nvme_command *command)
+{
+	uint64_t block = le32toh(command->cdw10) | (uint64_t)le32toh(command->cdw11) << 32;
+	size_t blocks = (le32toh(command->cdw12) & 0xffff) + 1;
+	unsigned char *media = drive->media + block * SOFT_NVME_BLOCK;
+
+	if (command->opcode == DMALAND_NVME_FLUSH)
+		return 0;
+	if (block + blocks > SOFT_NVME_BLOCKS)
+		return 0x080 | SOFT_NVME_DNR;
+	if (command->opcode == DMALAND_NVME_WRITE_ZEROES)
+		memset(media, 0, blocks * SOFT_NVME_BLOCK);
+	else if (command->opcode == DMALAND_NVME_READ || command->opcode == DMALAND_NVME_WRITE)
+		move(drive, command, media, blocks * SOFT_NVME_BLOCK);
+	return 0;
+}
+
+/* Completions of nobody: of slots that are free, of another queue, of no slot, with a head that is none. */
+static void forge(struct soft_nvme *drive, uint16_t qid, uint16_t cid)
+{
+	complete_as(drive, qid, qid, cid ^ 0x8000, 0, 0);
+	complete_as(drive, qid, qid + 1, cid, 0, 0);
+	complete_as(drive, qid, qid, 0xffff, 0, 0x281);
+	drive->queues[qid].sq_head += 0x4000;
+	complete_as(drive, qid, qid, cid, 0, 0);
+	drive->queues[qid].sq_head -= 0x4000;
+}
+
+static void io(struct soft_nvme *drive, uint16_t qid, const struct nvme_command *command)
+{
+	int verdict = drive->verdict ? drive->verdict(drive, command) : SOFT_NVME_CARRY_OUT;
+
+	drive->commands++;
+	if (verdict == SOFT_NVME_HOLD) {
+		assert_true(drive->held_count < SOFT_NVME_HELD);
+		drive->held[drive->held_count].qid = qid;
+		drive->held[drive->held_count++].command = *command;
+		return;
+	}
+	if (verdict > 0) {
+		drive->error_qid = qid;
+		drive->error_cid = le16toh(command->cid);
+		complete(drive, qid, command, 0, verdict);
+		return;
+	}
+	if (verdict == SOFT_NVME_FORGED)
+		forge(drive, qid, le16toh(command->cid));
+	complete(drive, qid, command, 0, carry_out(drive, command));
+	if (verdict == SOFT_NVME_TWICE)
+		complete(drive, qid, command, 0, 0);
+}
+
+/* ---- registers ---- */
+
+static void enable(struct soft_nvme *drive)
+{
+	struct soft_nvme_queue *queue = &drive->queues[0];
+
+	drive->enables++;
+	if (drive->never_ready)
+		return;
+	*queue = (struct soft_nvme_queue){
+		.sq_made = true,
+		.cq_made = true,
+		.sq = drive->asq,
+		.cq = drive->acq,
+		.sq_size = (drive->aqa & 0xfff) + 1,
+		.cq_size = (drive->aqa >> 16 & 0xfff) + 1,
+		.phase = 1,
+	};
+	drive->csts = drive->fatal_when_ready ? NVME_CSTS_CFS : NVME_CSTS_RDY;
+}
+
+static void disable(struct soft_nvme *drive)
+{
+	memset(drive->queues, 0, sizeof(drive->queues));
+	drive->held_count = 0;
+	drive->csts = 0;
+}
+
+static void control(struct soft_nvme *drive, uint32_t cc)
+{
+	uint32_t before = drive->cc;
+
+	drive->cc = cc;
+	if (cc & ~before & NVME_CC_EN)
+		enable(drive);
+	else if (before & ~cc & NVME_CC_EN)
+		disable(drive);
+	if (cc & NVME_CC_SHN_MASK)
+		drive->csts |= NVME_CSTS_SHST_COMPLETE;
+}
+
+static void doorbell(struct soft_nvme *drive, uint32_t number, uint32_t value)
+{
+	uint16_t qid = (uint16_t)(number / 2);
+	struct soft_nvme_queue *queue = &drive->queues[qid];
+
+	if (number % 2 || qid > SOFT_NVME_QUEUES || !queue->sq_made || value >= queue->sq_size)
+		return;
+	queue->sq_tail = value;
+	while (queue->sq_made && queue->sq_head != queue->sq_tail) {
+		struct nvme_command command = {0};
+
+		access_memory(drive, queue->sq + queue->sq_head * sizeof(command), &command,
+			      sizeof(command), false);
+		queue->sq_head = (queue->sq_head + 1) % queue->sq_size;
+		if (qid == 0)
+			admin(drive, &command);
+		else
+			io(drive, qid, &command);
+	}
+}
+
+static uint64_t soft_nvme_read(struct pci_function *f, unsigned int bar, uint64_t offset,
+			       unsigned int width)
+{
+	struct soft_nvme *drive = to_drive(f);
+	/* MQES 63, CQR, TO 500 ms, NVM command set */
+	uint64_t value = 63 | 1 << 16 | 1 << 24 | 1ull << 37;
+
+	(void)bar;
+	(void)width;
+	if (atomic_load(&drive->gone))
+		return UINT64_MAX;
+	pthread_mutex_lock(&drive->lock);
+	if (offset == NVME_REG_VS)
+		value = 0x10400;
+	else if (offset == NVME_REG_CC)
+		value = drive->cc;
+	else if (offset == NVME_REG_CSTS)
+		value = drive->csts;
+	else if (offset != 0)
+		value = 0;
+	pthread_mutex_unlock(&drive->lock);
+	return value;
+}
+
+static void soft_nvme_write(struct pci_function *f, unsigned int bar, uint64_t offset,
+			    unsigned int width, uint64_t value)
+{
+	struct soft_nvme *drive = to_drive(f);
+
+	(void)bar;
+	(void)width;
+	if (atomic_load(&drive->gone))
+		return;
+	pthread_mutex_lock(&drive->lock);
+	if (offset == NVME_REG_CC)
+		control(drive, (uint32_t)value);
+	else if (offset == NVME_REG_AQA)
+		drive->aqa = (uint32_t)value;
+	else if (offset == NVME_REG_ASQ)
+		drive->asq = value;
+	else if (offset == NVME_REG_ACQ)
+		drive->acq = value;
+	else if (offset >= NVME_REG_DOORBELLS)
+		doorbell(drive, (uint32_t)(offset - NVME_REG_DOORBELLS) / 4, (uint32_t)value);
+	pthread_mutex_unlock(&drive->lock);
+}
+
+/* ---- the function: the engine's, but for its class, registers and reset ---- */
+
+static int soft_nvme_config_read(struct pci_function *f, unsigned int where, unsigned int width,
+				 uint32_t *value)
+{
+	struct soft_nvme *drive = to_drive(f);
+	int err = drive->engine->ops->config_read(drive->engine, where, width, value);
+
+	if (where == 0x08 && width == 4)
+		*value = 0x01080200;
+	if (where == 0x00 && atomic_load(&drive->gone))
+		*value = UINT32_MAX;
+	return err;
+}
+
+static int soft_nvme_config_write(struct pci_function *f, unsigned int where, unsigned int width,
+				  uint32_t value)
+{
+	struct soft_nvme *drive = to_drive(f);
+
+	return drive->engine->ops->config_write(drive->engine, where, width, value);
+}
+
+static int soft_nvme_bar(struct pci_function *f, unsigned int bar, uint64_t *size, void **direct)
+{
+	(void)f;
+	*size = bar == 0 ? BAR_SIZE : 0;
+	*direct = NULL;
+	return 0;
+}
+
+static int soft_nvme_reset(struct pci_function *f)
+{
+	struct soft_nvme *drive = to_drive(f);
+
+	pthread_mutex_lock(&drive->lock);
+	disable(drive);
+	drive->cc = 0;
+	pthread_mutex_unlock(&drive->lock);
+	return 0;
+}
+
+static bool soft_nvme_is_dead(struct pci_function *f)
+{
+	return atomic_load(&to_drive(f)->gone);
+}
+
+static void soft_nvme_close(struct pci_function *f)
+{
+	struct soft_nvme *drive = to_drive(f);
+
+	drive->engine->ops->close(drive->engine);
+}
+
+static const struct pci_function_ops soft_nvme_ops = {
+	.config_read = soft_nvme_config_read,
+	.config_write = soft_nvme_config_write,
+	.bar = soft_nvme_bar,
+	.read = soft_nvme_read,
+	.write = soft_nvme_write,
+	.reset = soft_nvme_reset,
+	.is_dead = soft_nvme_is_dead,
+	.close = soft_nvme_close,
+};
+
+struct dmaland_device *soft_nvme_open(struct soft_nvme *drive)
+{
+	struct dmaland_device *dev = dmaland_open("soft:", NULL);
+
+	if (!dev)
+		fail_msg("%s", dmaland_last_error());
+	memset(drive, 0, sizeof(*drive));
+	pthread_mutex_init(&drive->lock, NULL);
+	drive->silent_admin = -1;
+	drive->lba_shift = 9;
+	drive->media = calloc(SOFT_NVME_BLOCKS, SOFT_NVME_BLOCK);
+	assert_non_null(drive->media);
+	drive->engine = dev->function;
+	drive->f.ops = &soft_nvme_ops;
+	drive->f.domain = drive->engine->domain;
+	drive->f.event_fd = -1;
+	snprintf(drive->f.name, sizeof(drive->f.name), "soft:nvme");
+	dev->function = &drive->f;
+	return dev;
+}
+
+void soft_nvme_free(struct soft_nvme *drive)
+{
+	pthread_mutex_destroy(&drive->lock);
+	free(drive->media);
+}

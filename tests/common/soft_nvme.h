@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * soft_nvme.h - an NVMe controller of a few lines, that does what QEMU's can't be told to do
+ *
+ * It stands in for the engine of a `soft:` device, and reaches memory through the domain of that, so that
+ * what the driver has not mapped, or has unmapped, can't be touched: soft_nvme.faults counts. It
+ * works in the thread that rings a doorbell. A command of an I/O queue is carried out, held back or
+ * failed as `verdict` says; held ones are ended by an Abort, if `aborts` is set, or by the end of their queue.
+ */
+#ifndef TESTS_COMMON_SOFT_NVME_H
+#define TESTS_COMMON_SOFT_NVME_H
+
+#include "test.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "backend/soft.h"
+#include "nvme_internal.h"
+
+enum {
+	SOFT_NVME_QUEUES = 8, /* of I/O */
+	SOFT_NVME_BLOCKS = 4096,
+	SOFT_NVME_BLOCK = 512,
+	SOFT_NVME_HELD = 256,
+	/* verdicts beside a status word, whose bits are those of a completion's status above the phase */
+	SOFT_NVME_CARRY_OUT = 0,
+	SOFT_NVME_HOLD = -1,
+	SOFT_NVME_TWICE = -2,  /* carry out, complete twice */
+	SOFT_NVME_FORGED = -3, /* carry out, after completions that nobody asked for */
+	SOFT_NVME_DNR = 1 << 14,
+	SOFT_NVME_MORE = 1 << 13,
+};
+
+struct soft_nvme_queue {
+	bool sq_made, cq_made;
+	uint64_t sq, cq;
+	uint32_t sq_size, cq_size;
+	uint32_t sq_head, sq_tail, cq_tail, phase;
+};
+
+struct soft_nvme {
+	struct pci_function f;
+	struct pci_function *engine; /* whose configuration space and domain it uses */
+	pthread_mutex_t lock;
+	uint32_t cc, csts, aqa;
+	uint64_t asq, acq;
+	struct soft_nvme_queue queues[SOFT_NVME_QUEUES + 1];
+	struct {
+		uint16_t qid;
+		struct nvme_command command;
+	} held[SOFT_NVME_HELD];
+	unsigned int held_count;
+	unsigned char *media;
+
+	/* how it behaves; set while nobody else uses it */
+	int (*verdict)(struct soft_nvme *drive, const struct nvme_command *command);
+	void *context;
+	bool aborts;	       /* Abort ends held commands */
+	bool never_ready;      /* CC.EN does nothing */
+	bool fatal_when_ready; /* CC.EN leads to CSTS.CFS */
+	atomic_bool gone;      /* all ones from now on */
+	int silent_admin;      /* the admin opcode that is never answered; -1: none */
+	uint8_t lba_shift;     /* of the block size that it claims; 9 */
+	uint16_t metadata;
+
+	/* what it saw; read with the lock, or when nobody uses it */
+	unsigned int faults; /* accesses that the domain did not allow */
+	unsigned int commands, aborted, enables;
+	uint64_t error_block; /* in the error log */
+	uint16_t error_cid, error_qid;
+};
+
+/* A device that is the drive; dmaland_close() ends it, then soft_nvme_free(). */
+struct dmaland_device *soft_nvme_open(struct soft_nvme *drive);
+void soft_nvme_free(struct soft_nvme *drive);
+
+#endif
