@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs inside the VM, as root: guest.sh PART BUILD
 #
-#   device      the device suite on VFIO, edu, isolation, permissions, and what VFIO does to mappings
+#   device      booted with --removable: the device suite on VFIO, edu, isolation, permissions, and what VFIO does to mappings
 #   machine     what needs states of the machine: other drivers, ordinary users, limits; and the kernel's
 #               own nvme driver reading what ours wrote, and the other way round
 #   no-iommu    booted without an IOMMU
@@ -16,7 +16,7 @@
 set -uo pipefail
 
 part=$1 build=$2
-nvme=0000:00:01.0 edu=0000:00:04.0 shared=0000:02:01.0 far=0000:81:00.0
+nvme=0000:00:01.0 edu=0000:00:04.0 shared=0000:02:01.0 removable=0000:01:00.0 far=0000:81:00.0
 failed=0 count=0
 
 # bind ADDRESS DRIVER
@@ -26,6 +26,26 @@ bind() {
 	[ ! -e "$device/driver" ] || echo "$1" >"$device/driver/unbind"
 	echo "$1" >/sys/bus/pci/drivers_probe
 	[ "$(basename "$(readlink "$device/driver")")" = "$2" ]
+}
+
+# The port that leads to QEMU's monitor.
+monitor() {
+	local name
+	name=$(grep -lx dmaland.monitor /sys/class/virtio-ports/*/name)
+	name=${name%/name}
+	echo "/dev/${name##*/}"
+}
+
+# A drive that is used is removed: by the kernel, which finds it again, and by its machine.
+removals() {
+	local round
+	for round in 1 2 3; do
+		bind "$removable" vfio-pci || return
+		program "$build/tests/device/removal" "$removable" "echo 1 >/sys/bus/pci/devices/$removable/remove"
+		echo 1 >/sys/bus/pci/rescan
+	done
+	bind "$removable" vfio-pci || return
+	program "$build/tests/device/removal" "$removable" "echo device_del dmaland3 >$(monitor)"
 }
 
 group_file() { echo "/dev/vfio/$(basename "$(readlink "/sys/bus/pci/devices/$1/iommu_group")")"; }
@@ -150,6 +170,7 @@ device)
 	program "$build/tests/device/edu" "vfio:$edu" "vfio:$nvme"
 	program "$build/tests/device/irq" "vfio:$nvme"
 	program "$build/tests/device/irq" "vfio:$edu"
+	removals || failed=1
 	program "$build/tests/device/isolation" "$nvme"
 	program "$build/tests/device/permissions" "vfio:$nvme"
 	program "$build/tests/device/permissions" "vfio:$edu"

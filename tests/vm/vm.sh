@@ -12,6 +12,8 @@
 # with --shared-group also these two, which share one:
 #   0000:02:01.0   NVMe, serial dmaland1, 64 MiB
 #   0000:02:02.0   NVMe, serial dmaland2, 64 MiB
+# with --removable this one, in a slot that it can be taken out of:
+#   0000:01:00.0   NVMe, serial dmaland3, 64 MiB
 # with --numa this one, on node 1:
 #   0000:81:00.0   edu
 #
@@ -20,6 +22,7 @@
 #   --bind ADDRESS      bind a device to vfio-pci before COMMAND; may be repeated
 #   --no-iommu          without an IOMMU
 #   --shared-group      see above
+#   --removable         see above; "device_del dmaland3", written to the port dmaland.monitor, takes it out
 #   --numa              two NUMA nodes: CPU 0 and the memory on node 0, but for CPU 1 and 256 MiB on node 1
 #   --timeout SECONDS   end it then (300; a shell has no limit)
 #   --memory SIZE       as QEMU's -m (1G)
@@ -62,7 +65,7 @@ cleanup() {
 }
 
 options_parse() {
-	drive='' bind='' iommu=yes shared_group='' numa='' seconds='' memory=1G icount='' append='' extra=''
+	drive='' bind='' iommu=yes shared_group='' removable='' numa='' seconds='' memory=1G icount='' append='' extra=''
 	while [ $# -gt 0 ]; do
 		case $1 in
 		--drive | --bind | --timeout | --memory | --append | --qemu)
@@ -76,6 +79,7 @@ options_parse() {
 		--qemu) extra+=" $2" ;;
 		--no-iommu) iommu='' ;;
 		--shared-group) shared_group=yes ;;
+		--removable) removable=yes ;;
 		--numa) numa=yes ;;
 		--icount) icount=yes ;;
 		--) shift && break ;;
@@ -87,7 +91,7 @@ options_parse() {
 		*) break ;;
 		esac
 		case $1 in
-		--no-iommu | --shared-group | --numa | --icount) shift ;;
+		--no-iommu | --shared-group | --removable | --numa | --icount) shift ;;
 		*) shift 2 ;;
 		esac
 	done
@@ -98,6 +102,7 @@ options_parse() {
 	[ $# -gt 0 ] || interactive=yes
 	[[ ${seconds:=300} =~ ^[0-9]+$ ]] || die 2 "--timeout $seconds: not a number of seconds"
 	[ -z "$numa" ] || [ -z "$icount" ] || die 2 "--numa wants two CPUs, and --icount has one"
+	[ -z "$shared_group" ] || [ -z "$removable" ] || die 2 "--shared-group and --removable want the same place"
 	[ -z "$drive" ] || { [ -f "$drive" ] && [ -w "$drive" ]; } || die 2 "--drive $drive: no file that can be written to"
 	[ -z "${DMALAND_VM_SHARE:-}" ] || [ -d "$DMALAND_VM_SHARE" ] || die 2 "DMALAND_VM_SHARE=$DMALAND_VM_SHARE: no directory"
 	[ -z "$interactive" ] || [ -t 0 ] || die 2 "a shell needs a terminal; or give a command"
@@ -135,6 +140,15 @@ job_write() {
 nvme_add() {
 	qemu+=(-drive "file=${2//,/,,},if=none,id=$1,format=raw,cache=unsafe,discard=unmap"
 		-device "nvme,drive=$1,serial=$1,$3")
+}
+
+# QEMU's monitor, which takes the drive out, is on the other end of a port of the guest's.
+removable_add() {
+	qemu+=(-device "pcie-root-port,id=slot0,chassis=2,addr=05.0")
+	nvme_add dmaland3 "$(image_make drive3 64M)" id=dmaland3,bus=slot0,addr=00.0
+	qemu+=(-chardev "socket,id=monitor,path=$work/monitor,server=on,wait=off" -mon chardev=monitor,mode=readline
+		-chardev "socket,id=operator,path=$work/monitor"
+		-device virtserialport,bus=ports.0,nr=4,chardev=operator,name=dmaland.monitor)
 }
 
 # The nodes' memory is QEMU's -m in two pieces; a number alone is MiB there.
@@ -204,6 +218,7 @@ qemu_assemble() {
 	port_add 1 stdout
 	port_add 2 stderr
 	port_add 3 status
+	[ -z "$removable" ] || removable_add
 	# shellcheck disable=SC2206 # words, as documented
 	qemu+=($extra)
 	# Last: QEMU puts devices that name no bus on the newest.
