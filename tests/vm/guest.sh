@@ -38,8 +38,7 @@ monitor() {
 
 # A drive that is used is removed: by the kernel, which finds it again, and by its machine.
 removals() {
-	local round
-	for round in 1 2 3; do
+	for _ in 1 2 3; do
 		bind "$removable" vfio-pci || return
 		program "$build/tests/device/removal" "$removable" "echo 1 >/sys/bus/pci/devices/$removable/remove"
 		echo 1 >/sys/bus/pci/rescan

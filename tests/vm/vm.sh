@@ -146,9 +146,9 @@ nvme_add() {
 removable_add() {
 	qemu+=(-device "pcie-root-port,id=slot0,chassis=2,addr=05.0")
 	nvme_add dmaland3 "$(image_make drive3 64M)" id=dmaland3,bus=slot0,addr=00.0
-	qemu+=(-chardev "socket,id=monitor,path=$work/monitor,server=on,wait=off" -mon chardev=monitor,mode=readline
+	qemu+=(-chardev "socket,id=monitor,path=$work/monitor,server=on,wait=off" -mon "chardev=monitor,mode=readline"
 		-chardev "socket,id=operator,path=$work/monitor"
-		-device virtserialport,bus=ports.0,nr=4,chardev=operator,name=dmaland.monitor)
+		-device "virtserialport,bus=ports.0,nr=4,chardev=operator,name=dmaland.monitor")
 }
 
 # The nodes' memory is QEMU's -m in two pieces; a number alone is MiB there.
