@@ -53,7 +53,7 @@ static void hand_on(int signal, siginfo_t *info, void *context)
 	} else if (watch.before.sa_handler == SIG_DFL || !was_sent) {
 		sigaction(signal, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
 		if (was_sent)
-			raise(signal);
+			pthread_kill(pthread_self(), signal); /* somebody's wish, taken late */
 	}
 }
 
