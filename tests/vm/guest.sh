@@ -190,6 +190,9 @@ machine)
 	check the_drive_fills_a_file_in_memory the_drive_fills_a_file_in_memory
 	check a_file_that_is_not_given_to_the_drive_is_written a_file_that_is_not_given_to_the_drive_is_written
 	check a_full_disk_is_an_error_and_leaves_nothing a_full_disk_is_an_error_and_leaves_nothing
+	[ "$build" = build ] && times=20 || times=5
+	program "$build/tests/device/killed" "vfio:$nvme" "$times"
+	program "$build/tests/device/removed" "vfio:$nvme" "$times"
 	disk_mount && bind "$edu" vfio-pci || exit 1
 	program "$build/tests/device/vfio_mappings" "vfio:$edu" "vfio:$edu" "$TMPDIR/disk/file"
 	umount "$TMPDIR/disk" && bind "$nvme" vfio-pci || exit 1
