@@ -44,9 +44,9 @@ static int irqs_set(struct vfio_function *vf, uint32_t index, uint32_t flags, ui
 		    const int *fds, uint32_t n)
 {
 	size_t data = flags & VFIO_IRQ_SET_DATA_EVENTFD ? n * sizeof(*fds) : 0;
-	struct {
+	union {
 		struct vfio_irq_set set;
-		int fds[VFIO_VECTORS_MAX];
+		char space[sizeof(struct vfio_irq_set) + VFIO_VECTORS_MAX * sizeof(int)];
 	} request;
 	int result;
 
@@ -58,7 +58,7 @@ static int irqs_set(struct vfio_function *vf, uint32_t index, uint32_t flags, ui
 		.count = n,
 	};
 	if (data)
-		memcpy(request.fds, fds, data);
+		memcpy(request.set.data, fds, data);
 	result = ioctl(vf->fd, VFIO_DEVICE_SET_IRQS, &request);
 	return result < 0 ? -errno : result;
 }
