@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * faults.c - the n-th system call or allocation fails, for every n: ./faults SPEC
+ * faults.c - the n-th system call or allocation fails, for every n: ./faults SPEC [ADDRESS]
  *
- * With the spec of a VFIO device also: it is opened from files that are open already.
+ * ADDRESS is that of a device of VFIO, which is opened from files that are open already.
  * The linker's --wrap leads the library's calls through the functions below. A run opens a drive, or
  * the engine of soft:, allocates, writes, reads, compares and closes. Whatever fails, the run ends with a sentence or
  * succeeds all the same, and nothing is left: no file descriptor, no process, no memory.
@@ -27,7 +27,7 @@
 #include "backend/sysfs.h"
 #include "device/device.h"
 
-static const char *spec;
+static const char *spec, *address;
 
 static pid_t process;
 static atomic_int countdown; /* the call that brings it to 0 fails; below 0: none does */
@@ -244,7 +244,7 @@ static int group;
 /* Each time into a container and out of it; a device that is held keeps it there. */
 static int open_handed(void)
 {
-	struct dmaland_device *dev = dmaland_open(spec, &handed);
+	struct dmaland_device *dev = dmaland_open(address, &handed);
 	int failed = dev ? 0 : -1;
 
 	dmaland_close(dev);
@@ -252,7 +252,7 @@ static int open_handed(void)
 	return failed;
 }
 
-static void files_open(const char *address)
+static void files_open(void)
 {
 	char path[32];
 
@@ -262,7 +262,7 @@ static void files_open(const char *address)
 	assert_true(group > 0 && handed.container_fd > 0);
 }
 
-static int device_file(const char *address)
+static int device_file(void)
 {
 	assert_int_equal(ioctl(group, VFIO_GROUP_SET_CONTAINER, &handed.container_fd), 0);
 	assert_int_equal(ioctl(handed.container_fd, VFIO_SET_IOMMU, (void *)VFIO_TYPE1v2_IOMMU), 0);
@@ -342,14 +342,12 @@ static void whatever_fails_nothing_is_left_and_it_is_told(void **state)
 
 static void so_it_is_with_files_that_are_open_already(void **state)
 {
-	const char *address = spec + strlen("vfio:");
-
 	(void)state;
-	files_open(address);
+	files_open();
 	handed.group_fd = group;
 	assert_true(fail_each(open_handed) > 15);
 	handed.group_fd = 0;
-	handed.device_fd = device_file(address);
+	handed.device_fd = device_file();
 	assert_true(handed.device_fd > 0);
 	assert_true(fail_each(open_handed) > 10);
 	close(handed.device_fd);
@@ -367,16 +365,17 @@ int main(int argc, char **argv)
 	};
 	int failed;
 
-	if (argc != 2) {
-		fprintf(stderr, "usage: %s SPEC\n", argv[0]);
+	if (argc != 2 && argc != 3) {
+		fprintf(stderr, "usage: %s SPEC [ADDRESS]\n", argv[0]);
 		return 2;
 	}
 	spec = argv[1];
+	address = argv[2];
 	process = getpid();
 	atomic_store(&countdown, -1);
 	log_capture();
 	failed = cmocka_run_group_tests_name("faults", tests, NULL, NULL);
-	if (strncmp(spec, "vfio:", strlen("vfio:")) == 0)
+	if (address)
 		failed += cmocka_run_group_tests_name("faults of files", of_vfio, NULL, NULL);
 	return failed;
 }

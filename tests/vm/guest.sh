@@ -165,7 +165,7 @@ case $part in
 device)
 	bind "$nvme" vfio-pci && bind "$edu" vfio-pci || exit 1
 	program "$build/tests/device/suite" "vfio:$nvme"
-	program "$build/tests/device/faults" "vfio:$nvme"
+	program "$build/tests/device/faults" "vfio:$nvme" "$edu"
 	program "$build/tests/device/edu" "vfio:$edu" "vfio:$nvme"
 	program "$build/tests/device/irq" "vfio:$nvme"
 	program "$build/tests/device/irq" "vfio:$edu"
