@@ -42,8 +42,10 @@ static void run_kernel_test(const struct allocator *a, struct dma_pool *pool, st
 			    size_t blocks, unsigned int rounds)
 {
 	for (unsigned int round = 0; round < rounds; round++) {
+#pragma GCC unroll 8
 		for (size_t i = 0; i < blocks; i++)
 			block_take(a, pool, &held[i]);
+#pragma GCC unroll 8
 		for (size_t i = 0; i < blocks; i++)
 			block_give(a, pool, &held[i]);
 	}
@@ -68,6 +70,7 @@ static void run_hot(const struct allocator *a, struct dma_pool *pool, size_t pai
 {
 	struct held held = {0, NULL};
 
+#pragma GCC unroll 8
 	for (size_t i = 0; i < pairs; i++) {
 		block_take(a, pool, &held);
 		block_give(a, pool, &held);
@@ -304,11 +307,16 @@ size_t workload_count(struct workbench *bench, const struct workload *w, const s
 		      unsigned int rounds)
 {
 	struct dma_pool *pool = sample_pool(bench, w, a);
-	size_t blocks = w->kind == WORKLOAD_HOT ? 1 : kernel_test_blocks(w->size);
+	size_t pairs = rounds;
 
-	run_kernel_test(a, pool, bench->held, blocks, rounds);
+	if (w->kind == WORKLOAD_HOT) {
+		run_hot(a, pool, pairs);
+	} else {
+		pairs *= kernel_test_blocks(w->size);
+		run_kernel_test(a, pool, bench->held, kernel_test_blocks(w->size), rounds);
+	}
 	a->destroy(pool);
-	return blocks * rounds;
+	return pairs;
 }
 
 /* ---- what samples are taken with ---- */
