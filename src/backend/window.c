@@ -36,7 +36,7 @@
 #define WINDOW_ALIGN ((size_t)1 << 30)
 
 /* What the page map and the codes of pools can tell apart: pagemap.h. */
-#define WINDOW_MAX ((size_t)64 << 30)
+#define WINDOW_MAX ((size_t)63 << 30)
 
 static const int reserve_flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 

@@ -19,9 +19,23 @@
 __attribute__((weak)) void __lsan_register_root_region(const void *begin, size_t size);
 __attribute__((weak)) void __lsan_unregister_root_region(const void *begin, size_t size);
 
+/* The entry before the first, in a system page of its own. */
+static int nobodys_begin(struct pagemap *map, size_t page_size)
+{
+	struct page *nobodys = map->pages - 1;
+
+	if (mprotect(map->base, page_size, PROT_READ | PROT_WRITE))
+		return error_system("cannot get %zu KiB for the page map", page_size >> 10);
+	nobodys->unit.state = nobodys->unit.inline_state;
+	nobodys->unit.inline_state[0] = PAGE_NOBODYS_STATE;
+	return 0;
+}
+
 int pagemap_open(struct pagemap *map, const char *window, size_t window_size)
 {
-	void *pages;
+	size_t page_size = (size_t)sysconf(_SC_PAGESIZE);
+	void *base;
+	int err;
 
 	if (window_size >> ARENA_PAGE_SHIFT > PAGEMAP_PAGES_MAX)
 		return error_set(EINVAL, "a window of %zu GiB; the page map takes %llu",
@@ -29,23 +43,30 @@ int pagemap_open(struct pagemap *map, const char *window, size_t window_size)
 				 (unsigned long long)(PAGEMAP_PAGES_MAX << ARENA_PAGE_SHIFT) >> 30);
 	map->window = window;
 	map->count = window_size >> ARENA_PAGE_SHIFT;
-	map->reserved = align_up(map->count * sizeof(struct page), (size_t)sysconf(_SC_PAGESIZE));
-	pages = mmap(NULL, map->reserved, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		     -1, 0);
-	if (pages == MAP_FAILED)
+	map->mask = power_of_two_covering(map->count) - 1;
+	map->reserved = page_size + align_up((map->mask + 1) * sizeof(struct page), page_size);
+	base = mmap(NULL, map->reserved, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+		    0);
+	if (base == MAP_FAILED)
 		return error_system("cannot reserve %zu MiB of addresses for the page map",
 				    map->reserved >> 20);
-	map->pages = pages;
+	map->base = base;
+	map->pages = (struct page *)(void *)(map->base + page_size);
+	err = nobodys_begin(map, page_size);
+	if (err) {
+		munmap(map->base, map->reserved);
+		return err;
+	}
 	if (__lsan_register_root_region)
-		__lsan_register_root_region(map->pages, map->reserved);
+		__lsan_register_root_region(map->base, map->reserved);
 	return 0;
 }
 
 void pagemap_close(struct pagemap *map)
 {
 	if (__lsan_unregister_root_region)
-		__lsan_unregister_root_region(map->pages, map->reserved);
-	munmap(map->pages, map->reserved);
+		__lsan_unregister_root_region(map->base, map->reserved);
+	munmap(map->base, map->reserved);
 }
 
 int pagemap_commit(struct pagemap *map, const char *cpu, size_t size)

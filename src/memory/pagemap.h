@@ -23,8 +23,8 @@ struct arena_tenant;
  */
 enum { ARENA_PAGE_SHIFT = 12, ARENA_PAGE = 1 << ARENA_PAGE_SHIFT };
 
-/* The largest window: 64 GiB. It bounds what one domain may hold of coherent memory and pools. */
-#define PAGEMAP_PAGES_MAX (UINT64_C(1) << 24)
+/* The largest window: 63 GiB. It bounds what one domain may hold of coherent memory and pools. */
+#define PAGEMAP_PAGES_MAX (UINT64_C(63) << (30 - ARENA_PAGE_SHIFT))
 
 struct page {
 	struct arena_chunk *chunk;   /* NULL: no memory here */
@@ -46,12 +46,16 @@ struct page {
 	};
 } __attribute__((aligned(64)));
 
-_Static_assert(sizeof(struct page) == 64, "an entry is a line of the cache");
+enum { PAGE_ENTRY_SHIFT = 6, PAGE_NOBODYS_STATE = 4 };
+
+_Static_assert(sizeof(struct page) == 1 << PAGE_ENTRY_SHIFT, "an entry is a line of the cache");
 
 struct pagemap {
-	struct page *pages;
+	struct page *pages; /* pages[-1] is no page's; its block 0 is out for ever: src/pool */
 	size_t count;
-	size_t reserved; /* bytes of the array */
+	size_t mask;	 /* any index and this is one that can be read: 2^n - 1 */
+	char *base;	 /* of the memory that the array lies in */
+	size_t reserved; /* bytes of that */
 	const char *window;
 };
 

@@ -303,7 +303,7 @@ static bool free_begin(struct dma_pool *pool, const struct subject *s, const voi
 
 bool debug_free(struct dma_pool *pool, block_code code, const void *site)
 {
-	struct page *unit = &pool->pages[code >> CODE_NUMBER_BITS];
+	struct page *unit = code_page(pool, code);
 	struct subject s = subject_of(pool, unit, code & CODE_NUMBER_MASK);
 	struct damage damage;
 

@@ -31,6 +31,16 @@ static size_t stride_of(const struct dma_pool *pool, size_t size)
 	return pool->debug & POOL_CHECKED ? align_up(size + POOL_ZONE_MIN, size & -size) : size;
 }
 
+/* Of an odd number, modulo 2^64: each step doubles the bits that are right, of which n has three. */
+static uint64_t inverse_of(uint64_t n)
+{
+	uint64_t inverse = n;
+
+	for (int bits = 3; bits < 64; bits *= 2)
+		inverse *= 2 - n * inverse;
+	return inverse;
+}
+
 /* A unit with several blocks is one page, so that a boundary inside is a power of two. */
 static void unit_lay_out(struct dma_pool *pool, size_t size, size_t boundary)
 {
@@ -52,10 +62,10 @@ static void unit_lay_out(struct dma_pool *pool, size_t size, size_t boundary)
 	pool->segment_log2 = (uint32_t)__builtin_ctzll(power_of_two_covering(segment));
 	pool->per_segment = (uint32_t)(segment / stride);
 	pool->per_unit = pool->per_segment * (uint32_t)(pool->unit_size / segment);
-	pool->state_count = pool->per_unit + (pool->unit_size - pool->per_unit * stride >= 1);
 	pool->words = (pool->per_unit + 63) / 64;
-	if (pool->unit_size == ARENA_PAGE && segment == ARENA_PAGE)
-		pool->reciprocal = (uint32_t)(((UINT64_C(1) << 32) + stride - 1) / stride);
+	pool->stride_log2 = (uint32_t)__builtin_ctzll(stride);
+	pool->inverse = inverse_of(stride >> pool->stride_log2);
+	pool->blocks = segment == pool->unit_size ? pool->per_unit : 0;
 }
 
 int pool_lay_out(struct dma_pool *pool, size_t size, size_t align, size_t boundary)

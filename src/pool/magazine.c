@@ -6,7 +6,8 @@
  *   pool   --> depot: full halves, empty halves
  *         \--> units with unused blocks
  *
- * A thread finds its magazine by the pool's slot in a table of its own; nothing is to be registered.
+ * A thread finds its magazine by the pool's id in a table of its own; nothing is to be registered. The
+ * tops of the first ones lie in the thread's own segment, where the fast paths find them by one load.
  * The magazine is the pool's only if magazine->pool says so: when a pool ends, its magazines become
  * nobody's, wherever they are, and their threads find out at their next use.
  *
@@ -31,11 +32,18 @@ enum { READY_TABLES = 2, READY_HALVES = 8 };
 /* So many keys have their place in each thread's descriptor; glibc allocates for those above. */
 enum { KEYS_AT_HAND = 32 };
 
-/* Of threads that have none: read, and never written. */
+/* Of threads that have none: read, and never written once it is filled in. */
 static struct thread_magazines none;
+
+/* Where the magazines have their tops that shall have neither blocks nor room. */
+static block_code closed[] = {CODE_NONE, CODE_END};
 
 _Thread_local struct thread_magazines *thread_magazines __attribute__((tls_model("initial-exec"))) =
 	&none;
+
+/* By the pool's id; the first stands for all that are not here. */
+static _Thread_local block_code *thread_tops[POOL_TOPS]
+	__attribute__((tls_model("initial-exec"))) = {[0 ... POOL_TOPS - 1] = closed + 1};
 
 /* Lock order: registry.lock, then a pool's. Both are held for some loads and stores only. */
 static struct {
@@ -77,29 +85,47 @@ static void half_set_count(struct half *half, uint32_t count)
 	__atomic_store_n(&half->count, count, __ATOMIC_RELAXED);
 }
 
+static block_code *half_begin(struct half *half)
+{
+	return half->codes + 1;
+}
+
+/* Blocks in the half that is worked on. */
+static uint32_t magazine_count(const struct magazine *magazine)
+{
+	return (uint32_t)(*magazine->top - half_begin(magazine->half));
+}
+
 /* Neither blocks nor room. */
 static void magazine_close(struct magazine *magazine)
 {
-	magazine_set_top(magazine, magazine->begin);
-	magazine->end = magazine->begin;
+	magazine_set_top(magazine, closed + 1);
 	half_set_count(magazine->other, 0);
-	magazine->capacity = 0;
+}
+
+static void table_close(struct thread_magazines *table)
+{
+	for (unsigned int i = 0; i < POOL_IDS; i++) {
+		table->slots[i].own_top = closed + 1;
+		table->slots[i].top = &table->slots[i].own_top;
+	}
 }
 
 /* A half's blocks go to their units; the pool's lock is held. */
 static void half_put(struct dma_pool *pool, struct half *half)
 {
-	pool_note_bad(pool, units_put(pool, half->codes, half->count));
+	pool_note_bad(pool, units_put(pool, half_begin(half), half->count));
 	half_set_count(half, 0);
 }
 
 /* Both halves are put away; the pool's lock is held. */
 static void put_both(struct dma_pool *pool, struct magazine *magazine)
 {
+	block_code *begin = half_begin(magazine->half);
+
 	half_put(pool, magazine->other);
-	pool_note_bad(pool, units_put(pool, magazine->begin,
-				      (uint32_t)(magazine->top - magazine->begin)));
-	magazine_set_top(magazine, magazine->begin);
+	pool_note_bad(pool, units_put(pool, begin, magazine_count(magazine)));
+	magazine_set_top(magazine, begin);
 }
 
 /* A thread ends: its blocks go back to their pools. Its table keeps the halves. */
@@ -120,6 +146,7 @@ static void thread_end(void *context)
 		put_both(pool, magazine);
 		pthread_spin_unlock(&pool->lock);
 		magazine_close(magazine);
+		magazine->top = &magazine->own_top;
 		__atomic_store_n(&magazine->pool, NULL, __ATOMIC_RELAXED);
 	}
 	table->next = registry.tables;
@@ -132,6 +159,7 @@ static void registry_begin(void)
 {
 	pthread_spin_init(&registry.lock, PTHREAD_PROCESS_PRIVATE);
 	registry.id_taken[0] = true;
+	table_close(&none);
 	registry.error = pthread_key_create(&registry.key, thread_end);
 }
 
@@ -140,6 +168,8 @@ void magazines_disown(void)
 	if (thread_magazines != &none)
 		pthread_setspecific(registry.key, NULL);
 	thread_magazines = &none;
+	for (unsigned int i = 0; i < POOL_TOPS; i++)
+		thread_tops[i] = closed + 1;
 	pthread_spin_init(&registry.lock, PTHREAD_PROCESS_PRIVATE);
 	registry.halves = NULL;
 	registry.tables = NULL;
@@ -179,6 +209,7 @@ static void registry_fill(void)
 		if (!table)
 			return;
 		memset(table, 0, sizeof(*table));
+		table_close(table);
 		pthread_spin_lock(&registry.lock);
 		table->next = registry.tables;
 		registry.tables = table;
@@ -228,19 +259,32 @@ static bool magazine_equip(struct magazine *magazine)
 		registry.half_count -= 2;
 		magazine->half = half_pop(&registry.halves);
 		magazine->other = half_pop(&registry.halves);
-		magazine->begin = magazine->half->codes;
 	}
 	pthread_spin_unlock(&registry.lock);
 	return magazine->half;
 }
 
-struct magazine *magazine_get(struct dma_pool *pool, gfp_t gfp)
+static void half_set_room(struct half *half, uint32_t room)
 {
-	struct magazine *magazine = magazine_of(pool);
+	half_begin(half)[half->room] = CODE_NONE;
+	half_begin(half)[room] = CODE_END;
+	half->room = room;
+}
 
-	if (magazine->pool == pool)
-		return magazine;
-	if (!pool->slot)
+/* Work on this half from now on; what it has is in its count. */
+static void magazine_load(struct magazine *magazine, struct half *half)
+{
+	half_set_room(half, magazine->capacity);
+	__atomic_store_n(&magazine->half, half, __ATOMIC_RELAXED);
+	magazine_set_top(magazine, half_begin(half) + half->count);
+	half_set_count(half, 0);
+}
+
+struct magazine *magazine_make(struct dma_pool *pool, gfp_t gfp)
+{
+	struct magazine *magazine;
+
+	if (!pool->id)
 		return NULL;
 	if (gfp & __GFP_RECLAIM)
 		registry_fill();
@@ -249,9 +293,10 @@ struct magazine *magazine_get(struct dma_pool *pool, gfp_t gfp)
 	magazine = magazine_of(pool);
 	if (!magazine_equip(magazine))
 		return NULL;
-	magazine_close(magazine);
 	magazine->capacity = pool->half_max < HALF_MIN ? pool->half_max : HALF_MIN;
-	magazine->end = magazine->begin + magazine->capacity;
+	if (TOPS_BY_SEGMENT && pool->id < POOL_TOPS)
+		magazine->top = &thread_tops[pool->id];
+	magazine_load(magazine, magazine->half);
 	__atomic_store_n(&magazine->pool, pool, __ATOMIC_RELAXED);
 	pthread_spin_lock(&pool->lock);
 	magazine->next = pool->magazines;
@@ -260,9 +305,20 @@ struct magazine *magazine_get(struct dma_pool *pool, gfp_t gfp)
 	return magazine;
 }
 
+/* Where %fs finds a top, in any thread: they all have theirs at the same place. */
+static uintptr_t tops_slot(uint32_t id)
+{
+#if TOPS_BY_SEGMENT
+	return (uintptr_t)&thread_tops[id] -
+	       *(uintptr_t __seg_fs *)0; /* psABI: %fs:0 is %fs's base */
+#else
+	return id;
+#endif
+}
+
 int magazines_begin(struct dma_pool *pool)
 {
-	uint16_t id = 1;
+	uint32_t id = 1;
 
 	pthread_once(&registry.once, registry_begin);
 	if (registry.error)
@@ -273,7 +329,8 @@ int magazines_begin(struct dma_pool *pool)
 	pool->half_max = (uint32_t)(MAGAZINE_BYTES / 2 / pool->unit_size * pool->per_unit);
 	if (pool->half_max > HALF_MAX)
 		pool->half_max = HALF_MAX;
-	if (!pool->half_max || !(pool->reciprocal || pool->per_unit == 1))
+	pool->slot = tops_slot(0);
+	if (!pool->half_max || !pool->blocks || pool->debug)
 		return 0;
 	registry_fill();
 	pthread_spin_lock(&registry.lock);
@@ -281,9 +338,10 @@ int magazines_begin(struct dma_pool *pool)
 		id++;
 	if (id < POOL_IDS) {
 		registry.id_taken[id] = true;
-		pool->slot = id * sizeof(struct magazine);
+		pool->id = id;
 	}
 	pthread_spin_unlock(&registry.lock);
+	pool->slot = tops_slot(id < POOL_TOPS ? id : 0);
 	return 0;
 }
 
@@ -291,7 +349,7 @@ void magazines_end(struct dma_pool *pool)
 {
 	struct magazine *magazine, *next;
 
-	if (!pool->slot)
+	if (!pool->id)
 		return;
 	pthread_spin_lock(&registry.lock);
 	for (magazine = pool->magazines; magazine; magazine = next) {
@@ -300,7 +358,7 @@ void magazines_end(struct dma_pool *pool)
 		__atomic_store_n(&magazine->pool, NULL, __ATOMIC_RELAXED);
 	}
 	pool->magazines = NULL;
-	registry.id_taken[pool->slot / sizeof(struct magazine)] = false;
+	registry.id_taken[pool->id] = false;
 	pthread_spin_unlock(&registry.lock);
 }
 
@@ -309,9 +367,10 @@ size_t magazines_parked(const struct dma_pool *pool)
 	size_t parked = 0;
 
 	for (const struct magazine *m = pool->magazines; m; m = m->next) {
-		const block_code *top = __atomic_load_n(&m->top, __ATOMIC_RELAXED);
-		const block_code *begin = __atomic_load_n(&m->begin, __ATOMIC_RELAXED);
+		const block_code *top = __atomic_load_n(m->top, __ATOMIC_RELAXED);
+		struct half *half = __atomic_load_n(&m->half, __ATOMIC_RELAXED);
 		const struct half *other = __atomic_load_n(&m->other, __ATOMIC_RELAXED);
+		const block_code *begin = half_begin(half);
 
 		/* Between two loads the thread may have exchanged its halves. */
 		if (top >= begin && top <= begin + HALF_MAX)
@@ -321,21 +380,11 @@ size_t magazines_parked(const struct dma_pool *pool)
 	return parked;
 }
 
-/* Work on this half from now on; what it has is in its count. */
-static void magazine_load(struct magazine *magazine, struct half *half)
-{
-	__atomic_store_n(&magazine->half, half, __ATOMIC_RELAXED);
-	__atomic_store_n(&magazine->begin, half->codes, __ATOMIC_RELAXED);
-	magazine->end = half->codes + magazine->capacity;
-	magazine_set_top(magazine, half->codes + half->count);
-	half_set_count(half, 0);
-}
-
 static void magazine_swap(struct magazine *magazine)
 {
 	struct half *was = magazine->half, *other = magazine->other;
 
-	half_set_count(was, (uint32_t)(magazine->top - magazine->begin));
+	half_set_count(was, magazine_count(magazine));
 	__atomic_store_n(&magazine->other, was, __ATOMIC_RELAXED);
 	magazine_load(magazine, other);
 }
@@ -345,8 +394,10 @@ static void magazine_widen(const struct dma_pool *pool, struct magazine *magazin
 {
 	uint32_t twice = 2 * magazine->capacity;
 
+	if (magazine->capacity == pool->half_max)
+		return;
 	magazine->capacity = twice < pool->half_max ? twice : pool->half_max;
-	magazine->end = magazine->begin + magazine->capacity;
+	half_set_room(magazine->half, magazine->capacity);
 }
 
 bool magazine_fill(struct dma_pool *pool, struct magazine *magazine)
@@ -362,11 +413,13 @@ bool magazine_fill(struct dma_pool *pool, struct magazine *magazine)
 	if (pool->full && magazine->capacity == pool->half_max) {
 		half_push(&pool->empty, magazine->half);
 		magazine_load(magazine, half_pop(&pool->full));
-		n = (uint32_t)(magazine->top - magazine->begin);
+		n = magazine_count(magazine);
 		pool->depot -= n;
 	} else {
-		n = units_take(pool, magazine->begin, magazine->capacity);
-		magazine_set_top(magazine, magazine->begin + n);
+		block_code *begin = half_begin(magazine->half);
+
+		n = units_take(pool, begin, magazine->capacity);
+		magazine_set_top(magazine, begin + n);
 	}
 	pool_note_fill(pool);
 	pthread_spin_unlock(&pool->lock);
@@ -418,9 +471,9 @@ void depot_flush(struct dma_pool *pool)
  */
 static bool depot_wants(const struct dma_pool *pool, size_t halves, size_t units)
 {
-	size_t quarters = pool->size < 128 ? 2 : pool->size < ARENA_PAGE ? 3 : 4;
+	size_t eighths = pool->size < 128 ? 5 : pool->size < ARENA_PAGE ? 6 : 8;
 
-	return pool->slot && 4 * halves * pool->half_max <= quarters * units * pool->per_unit;
+	return pool->id && 8 * halves * pool->half_max <= eighths * units * pool->per_unit;
 }
 
 void depot_shrink(struct dma_pool *pool)

@@ -48,16 +48,16 @@ static void pool_block_err(struct dma_pool *pool, const void *vaddr, dma_addr_t 
 
 /* ---- alloc ---- */
 
-/* The top block of a magazine that is not empty: out now; false when it was a racing free's copy. */
+/* The top block of a magazine: out now; false when there is none, or a racing free's copy of one. */
 static inline bool block_take(const struct dma_pool *pool, struct magazine *m, struct block *block)
 {
-	block_code *top = m->top - 1;
+	block_code *top = *m->top - 1;
 
-	__atomic_store_n(&m->top, top, __ATOMIC_RELAXED);
 	*block = block_decode(pool, *top);
 	if (unlikely(state_read(block->state) != BLOCK_FREE))
 		return false;
 	state_write(block->state, BLOCK_OUT);
+	magazine_set_top(m, top);
 	return true;
 }
 
@@ -93,17 +93,27 @@ static bool take_one(struct dma_pool *pool, struct block *block)
 	return false;
 }
 
+/* The top block is in two magazines, and the other one's is or was out: this one is dropped. */
+static void drop_copy(struct dma_pool *pool, struct magazine *m)
+{
+	struct block block = block_decode(pool, (*m->top)[-1]);
+
+	magazine_set_top(m, *m->top - 1);
+	pool_block_err(pool, block.vaddr, block.handle, "already free", NULL);
+}
+
 static bool take_by_magazine(struct dma_pool *pool, struct magazine *m, struct block *block)
 {
-	while (m->top != m->begin || magazine_fill(pool, m)) {
-		if (block_take(pool, m, block))
+	while (!magazine_is_empty(m) || magazine_fill(pool, m)) {
+		if (likely(block_take(pool, m, block)))
 			return true;
-		pool_block_err(pool, block->vaddr, block->handle, "already free", NULL);
+		drop_copy(pool, m);
 	}
 	return false;
 }
 
-static bool take_slowly(struct dma_pool *pool, gfp_t gfp, struct block *block, const void *site)
+/* The magazine is not this pool's yet, or the pool has to grow; or it works without magazines. */
+static bool take_growing(struct dma_pool *pool, gfp_t gfp, struct block *block, const void *site)
 {
 	struct magazine *m;
 
@@ -112,8 +122,6 @@ static bool take_slowly(struct dma_pool *pool, gfp_t gfp, struct block *block, c
 		return false;
 	}
 	m = magazine_get(pool, gfp);
-	if (gfp & __GFP_RECLAIM)
-		units_reap(pool);
 	while (!(m ? take_by_magazine(pool, m, block) : take_one(pool, block)))
 		if (units_grow(pool, gfp)) {
 			__atomic_fetch_add(&pool->refused, 1, __ATOMIC_RELAXED);
@@ -124,11 +132,28 @@ static bool take_slowly(struct dma_pool *pool, gfp_t gfp, struct block *block, c
 	return true;
 }
 
+/* In the child of a fork no magazine is a pool's of the parent. */
+static inline bool take_slowly(struct dma_pool *pool, gfp_t gfp, struct block *block,
+			       const void *site)
+{
+	struct magazine *m = magazine_of(pool);
+
+	if (gfp & __GFP_RECLAIM && units_reap_due(pool) && !pool_is_disowned(pool))
+		units_reap(pool);
+	return (m->pool == pool && take_by_magazine(pool, m, block)) ||
+	       take_growing(pool, gfp, block, site);
+}
+
+/* Apart, so that dma_pool_alloc() needs no stack frame. */
 static __attribute__((noinline)) void *alloc_slowly(struct dma_pool *pool, gfp_t gfp,
 						    dma_addr_t *handle, const void *site)
 {
 	struct block block;
 
+	if (!pool) {
+		error_set(EINVAL, "dma_pool_alloc: no pool");
+		return NULL;
+	}
 	if (!take_slowly(pool, gfp, &block, site))
 		return NULL;
 	if (gfp & __GFP_ZERO)
@@ -137,63 +162,55 @@ static __attribute__((noinline)) void *alloc_slowly(struct dma_pool *pool, gfp_t
 	return block.vaddr;
 }
 
-/* The top block was in two magazines, and the other one's is or was out: drop it, take another. */
-static __attribute__((noinline, cold)) void *alloc_after_copy(struct dma_pool *pool, gfp_t gfp,
-							      dma_addr_t *handle, void *copy,
-							      dma_addr_t copy_handle)
-{
-	pool_block_err(pool, copy, copy_handle, "already free", NULL);
-	return alloc_slowly(pool, gfp, handle, NULL);
-}
-
-/* Apart, so that dma_pool_alloc() needs no stack frame. */
-static __attribute__((noinline, cold)) void *alloc_from_nothing(void)
-{
-	error_set(EINVAL, "dma_pool_alloc: no pool");
-	return NULL;
-}
-
+/* One branch leads to all that is not the usual: no block in the magazine, a copy, __GFP_ZERO. */
 void *dma_pool_alloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle)
 {
-	struct magazine *m;
-	struct block block;
+	const struct page *page;
+	block_code *top, code;
+	uint32_t number;
+	uint8_t unusual;
+	uint8_t *state;
+	top_slot slot;
+	char *vaddr;
 
 	if (unlikely(!pool))
-		return alloc_from_nothing();
-	m = magazine_of(pool);
-	if (unlikely(m->top == m->begin))
 		return alloc_slowly(pool, gfp, handle, CALL_SITE);
-	if (unlikely(!block_take(pool, m, &block)))
-		return alloc_after_copy(pool, gfp, handle, block.vaddr, block.handle);
-	*handle = block.handle;
-	if (unlikely(gfp & __GFP_ZERO))
-		return memset(block.vaddr, 0, pool->size);
-	return block.vaddr;
+	slot = thread_top_slot(pool);
+	top = *slot;
+	code = top[-1];
+	number = code & CODE_NUMBER_MASK;
+	page = code_page(pool, code);
+	state = page->unit.state + number;
+	unusual = (uint8_t)gfp | state_read(state);
+	if (unlikely(unusual & (BLOCK_OUT | __GFP_ZERO)))
+		return alloc_slowly(pool, unusual, handle, CALL_SITE);
+	state_write(state, BLOCK_OUT);
+	top_set(slot, top - 1);
+	vaddr = page->unit.base + number * pool->stride;
+	*handle = (uintptr_t)vaddr + page->dma_offset;
+	return vaddr;
 }
 
-/* As many blocks as the magazine has; fewer when a racing free's copy comes up: it is dropped. */
-static size_t take_several(struct dma_pool *pool, struct magazine *m, size_t n, void **vaddrs,
+/* As many blocks as the magazine has; fewer when a racing free's copy comes up. */
+static size_t take_several(const struct dma_pool *pool, size_t n, void **vaddrs,
 			   dma_addr_t *handles)
 {
-	const block_code *top = m->top;
-	size_t have = (size_t)(top - m->begin), i;
+	top_slot slot = thread_top_slot(pool);
+	block_code *top = *slot;
+	size_t i;
 
-	n = n < have ? n : have;
-	if (!n)
-		return 0; /* the magazine may be the one of all threads that have none */
 #pragma GCC unroll 4
 	for (i = 0; i < n; i++) {
-		struct block block = block_decode(pool, *--top);
+		struct block block = block_decode(pool, top[-1 - (ptrdiff_t)i]);
 
-		if (unlikely(state_read(block.state) != BLOCK_FREE)) {
-			pool_block_err(pool, block.vaddr, block.handle, "already free", NULL);
+		if (unlikely(state_read(block.state) != BLOCK_FREE))
 			break;
-		}
 		state_write(block.state, BLOCK_OUT);
 		vaddrs[i] = block.vaddr;
 		handles[i] = block.handle;
 	}
-	magazine_set_top(m, m->begin + (top - m->begin));
+	if (i) /* else the magazine may be the one of all threads that have none */
+		top_set(slot, top - i);
 	return i;
 }
 
@@ -209,7 +226,7 @@ size_t dmaland_pool_alloc_bulk(struct dma_pool *pool, gfp_t gfp, size_t n, void 
 	while (got < n) {
 		struct block block;
 
-		got += take_several(pool, magazine_of(pool), n - got, vaddrs + got, handles + got);
+		got += take_several(pool, n - got, vaddrs + got, handles + got);
 		if (got == n || !take_slowly(pool, gfp, &block, CALL_SITE))
 			break;
 		vaddrs[got] = block.vaddr;
@@ -231,8 +248,9 @@ static void put_watched(struct dma_pool *pool, block_code code, const void *site
 		pool_block_err(pool, block.vaddr, block.handle, "already free", site);
 }
 
-static __attribute__((noinline)) void put_slowly(struct dma_pool *pool, block_code code,
-						 uint8_t *state, const void *site)
+/* The magazine is not this pool's yet; or it works without. */
+static __attribute__((noinline)) void put_first(struct dma_pool *pool, block_code code,
+						const void *site)
 {
 	struct magazine *m;
 
@@ -245,108 +263,108 @@ static __attribute__((noinline)) void put_slowly(struct dma_pool *pool, block_co
 		return;
 	}
 	m = magazine_get(pool, GFP_ATOMIC);
-	state_write(state, BLOCK_FREE);
-	if (!m) {
-		pthread_spin_lock(&pool->lock);
-		pool_note_bad(pool, units_put(pool, &code, 1));
-		pthread_spin_unlock(&pool->lock);
+	state_write(block_decode(pool, code).state, BLOCK_FREE);
+	if (m) {
+		magazine_push(m, code);
 		return;
 	}
-	if (m->top == m->end)
-		magazine_spill(pool, m);
-	*m->top = code;
-	__atomic_store_n(&m->top, m->top + 1, __ATOMIC_RELAXED);
+	pthread_spin_lock(&pool->lock);
+	pool_note_bad(pool, units_put(pool, &code, 1));
+	pthread_spin_unlock(&pool->lock);
 }
 
-/* The block is out and now the thread's. Site: NULL means where the public call came from. */
-static inline __attribute__((always_inline)) void block_put(struct dma_pool *pool, block_code code,
-							    uint8_t *state, const void *site)
+/* A good free that finds no room in the magazine. */
+static __attribute__((noinline)) void put_slowly(struct dma_pool *pool, block_code code,
+						 const void *site)
 {
 	struct magazine *m = magazine_of(pool);
-	block_code *top = m->top;
 
-	if (unlikely(top == m->end)) {
-		put_slowly(pool, code, state, site ? site : CALL_SITE);
+	if (m->pool != pool) {
+		put_first(pool, code, site);
+		return;
+	}
+	state_write(block_decode(pool, code).state, BLOCK_FREE);
+	if (magazine_is_full(m))
+		magazine_spill(pool, m);
+	magazine_push(m, code);
+}
+
+/* All checks in the kernel's order, and the free if they hold. Delta: handle less address. */
+static __attribute__((noinline)) void free_slowly(struct dma_pool *pool, void *vaddr,
+						  dma_addr_t delta, const void *site)
+{
+	struct page *page = pagemap_find(&pool->place.arena->pagemap, vaddr);
+	dma_addr_t handle = (uintptr_t)vaddr + delta;
+	uint32_t number = UINT32_MAX;
+
+	if (page && page_tenant(page) == &pool->tenant)
+		number = unit_block_number(pool, ((size_t)page->run_offset << ARENA_PAGE_SHIFT) +
+							 ((uintptr_t)vaddr & (ARENA_PAGE - 1)));
+	if (number >= pool->per_unit) {
+		pool_block_err(pool, vaddr, handle, "(bad vaddr)", site);
+		return;
+	}
+	page = unit_of(page);
+	if (delta != page->dma_offset)
+		pool_block_err(pool, vaddr, handle, "(bad dma)", site);
+	else if (state_read(&page->unit.state[number]) != BLOCK_OUT)
+		pool_block_err(pool, vaddr, handle, "already free", site);
+	else
+		put_slowly(pool, block_encode((size_t)(page - pool->pages), number), site);
+}
+
+/*
+ * The number of the block that begins at an address, if that is below pool->blocks: else none does.
+ *
+ * The offset in the unit, divided by stride without a division. The product with the inverse of
+ * stride's odd part is the quotient times 2^stride_log2, modulo 2^64, if there is no rest. Turned
+ * right by stride_log2, any bit of a rest is above all that a number has: so this holds for any
+ * address, wherever it lies (Granlund, Montgomery 1994; Warren: Hacker's Delight, 10-17).
+ */
+static inline uint64_t block_number(const struct dma_pool *pool, const struct page *page,
+				    uintptr_t vaddr)
+{
+	uint64_t product = (vaddr - (uintptr_t)page->unit.base) * pool->inverse;
+
+	return product >> pool->stride_log2 | product << (-pool->stride_log2 & 63);
+}
+
+static inline __attribute__((always_inline)) void pool_free(struct dma_pool *pool, void *vaddr,
+							    dma_addr_t handle)
+{
+	dma_addr_t delta = handle - (uintptr_t)vaddr;
+	block_code code, *top;
+	struct page *page;
+	uint64_t number;
+	uint8_t *state;
+	top_slot slot;
+	size_t at;
+
+	at = ((uintptr_t)vaddr - pool->window) >> (ARENA_PAGE_SHIFT - PAGE_ENTRY_SHIFT) &
+	     pool->page_mask;
+	page = (struct page *)(void *)((char *)pool->pages + at);
+	number = block_number(pool, page, (uintptr_t)vaddr);
+	if (unlikely(page_tenant(page) != &pool->tenant) || unlikely(number >= pool->blocks) ||
+	    unlikely(delta != page->dma_offset)) {
+		free_slowly(pool, vaddr, delta, CALL_SITE);
+		return;
+	}
+	state = page->unit.state + number;
+	if (unlikely(state_read(state) != BLOCK_OUT)) {
+		free_slowly(pool, vaddr, delta, CALL_SITE);
+		return;
+	}
+	code = (block_code)(at << (CODE_NUMBER_BITS - PAGE_ENTRY_SHIFT)) + (block_code)number +
+	       block_encode(0, 0);
+	slot = thread_top_slot(pool);
+	top = *slot;
+	if (unlikely(*top == CODE_END)) {
+		put_slowly(pool, code, CALL_SITE);
 		return;
 	}
 	state_write(state, BLOCK_FREE);
 	*top = code;
-	__atomic_store_n(&m->top, top + 1, __ATOMIC_RELAXED);
-}
-
-static __attribute__((noinline, cold)) void bad_vaddr(struct dma_pool *pool, void *vaddr,
-						      dma_addr_t handle, const void *site)
-{
-	pool_block_err(pool, vaddr, handle, "(bad vaddr)", site);
-}
-
-static __attribute__((noinline, cold)) void bad_dma(struct dma_pool *pool, void *vaddr,
-						    dma_addr_t handle, const void *site)
-{
-	pool_block_err(pool, vaddr, handle, "(bad dma)", site);
-}
-
-/* Also for the waste behind the last block, whose state is never "out". */
-static __attribute__((noinline, cold)) void already_free(struct dma_pool *pool, void *vaddr,
-							 dma_addr_t handle, uint64_t number,
-							 const void *site)
-{
-	pool_block_err(pool, vaddr, handle,
-		       number < pool->per_unit ? "already free" : "(bad vaddr)", site);
-}
-
-/* The checks that are left once the block's number is known, then the free. */
-static inline __attribute__((always_inline)) void block_free(struct dma_pool *pool, void *vaddr,
-							     dma_addr_t handle,
-							     const struct page *unit, size_t index,
-							     uint64_t number, const void *site)
-{
-	uint8_t *state = unit->unit.state + number;
-
-	if (unlikely(handle != (uintptr_t)vaddr + unit->dma_offset))
-		bad_dma(pool, vaddr, handle, site ? site : CALL_SITE);
-	else if (unlikely(state_read(state) != BLOCK_OUT))
-		already_free(pool, vaddr, handle, number, site ? site : CALL_SITE);
-	else
-		block_put(pool, block_encode(index, number), state, site);
-}
-
-/* Not the start of a block; or a unit of several pages, or with waste between its blocks. */
-static __attribute__((noinline)) void free_odd_block(struct dma_pool *pool, void *vaddr,
-						     dma_addr_t handle, size_t index,
-						     const void *site)
-{
-	const struct page *page = &pool->pages[index];
-	size_t offset = ((size_t)page->run_offset << ARENA_PAGE_SHIFT) +
-			((uintptr_t)vaddr & (ARENA_PAGE - 1));
-	uint32_t number = unit_block_number(pool, offset);
-
-	if (number == UINT32_MAX)
-		bad_vaddr(pool, vaddr, handle, site);
-	else
-		block_free(pool, vaddr, handle, page - page->run_offset, index - page->run_offset,
-			   number, site);
-}
-
-/*
- * Offset times reciprocal has the block's number in its upper half, and its lower half is below the
- * reciprocal just when the division leaves no rest; both hold as offset and size are below 2^16
- * (Lemire, Kaser, Kurz: Faster remainder by direct computation, 2019).
- */
-static inline __attribute__((always_inline)) void pool_free(struct dma_pool *pool, void *vaddr,
-							    dma_addr_t handle)
-{
-	size_t offset = (uintptr_t)vaddr - pool->window;
-	size_t index = offset >> ARENA_PAGE_SHIFT;
-	const struct page *page = &pool->pages[index];
-	uint64_t product = ((uintptr_t)vaddr & (ARENA_PAGE - 1)) * (uint64_t)pool->reciprocal;
-
-	if (unlikely(offset >= pool->window_size || page_tenant(page) != &pool->tenant))
-		bad_vaddr(pool, vaddr, handle, CALL_SITE);
-	else if (unlikely((uint32_t)product >= pool->reciprocal))
-		free_odd_block(pool, vaddr, handle, index, CALL_SITE);
-	else
-		block_free(pool, vaddr, handle, page, index, product >> 32, NULL);
+	top_set(slot, top + 1);
 }
 
 void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
@@ -359,36 +377,33 @@ void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
  * Frees from the front of the arrays, as long as they lie in one page of the pool, each a good one,
  * and the magazine has room; how many. The others take the way of dma_pool_free(), which says why.
  */
-static size_t put_several(struct dma_pool *pool, struct magazine *m, size_t n, void **vaddrs,
+static size_t put_several(const struct dma_pool *pool, size_t n, void **vaddrs,
 			  const dma_addr_t *handles)
 {
-	uintptr_t first = (uintptr_t)vaddrs[0] & ~(uintptr_t)(ARENA_PAGE - 1);
-	size_t room = (size_t)(m->end - m->top), index = (first - pool->window) >> ARENA_PAGE_SHIFT;
-	const struct page *page = &pool->pages[index];
-	uint64_t reciprocal = pool->reciprocal, dma_offset;
-	block_code *top = m->top;
+	const struct page *page = pagemap_find(&pool->place.arena->pagemap, vaddrs[0]);
+	top_slot slot = thread_top_slot(pool);
+	block_code *top = *slot, base;
+	uint64_t dma_offset;
 	uint8_t *states;
 	size_t i;
 
-	if (first - pool->window >= pool->window_size || page_tenant(page) != &pool->tenant)
+	if (!page || page_tenant(page) != &pool->tenant)
 		return 0;
 	states = page->unit.state;
 	dma_offset = page->dma_offset;
-	n = n < room ? n : room;
-	if (!n)
-		return 0;
+	base = block_encode((size_t)(page - pool->pages), 0);
 #pragma GCC unroll 4
 	for (i = 0; i < n; i++) {
-		uintptr_t vaddr = (uintptr_t)vaddrs[i];
-		uint64_t product = (vaddr - first) * reciprocal, number = product >> 32;
+		uint64_t number = block_number(pool, page, (uintptr_t)vaddrs[i]);
 
-		if (vaddr - first >= ARENA_PAGE || (uint32_t)product >= reciprocal ||
-		    handles[i] != vaddr + dma_offset || state_read(&states[number]) != BLOCK_OUT)
+		if (number >= pool->blocks || handles[i] - (uintptr_t)vaddrs[i] != dma_offset ||
+		    state_read(&states[number]) != BLOCK_OUT || top[i] == CODE_END)
 			break;
 		state_write(&states[number], BLOCK_FREE);
-		*top++ = block_encode(index, number);
+		top[i] = base + (block_code)number;
 	}
-	magazine_set_top(m, top);
+	if (i)
+		top_set(slot, top + i);
 	return i;
 }
 
@@ -400,8 +415,7 @@ void dmaland_pool_free_bulk(struct dma_pool *pool, size_t n, void **vaddrs,
 	if (unlikely(!pool))
 		return;
 	while (done < n) {
-		done += put_several(pool, magazine_of(pool), n - done, vaddrs + done,
-				    handles + done);
+		done += put_several(pool, n - done, vaddrs + done, handles + done);
 		if (done == n)
 			break;
 		pool_free(pool, vaddrs[done], handles[done]);
@@ -456,14 +470,15 @@ struct dma_pool *pool_create(const char *name, const struct pool_place *place, s
 	pool->units = UNIT_NONE;
 	pool->tenant.limits = pool->uncarved.limits = place->limits;
 	pool->pages = map->pages;
+	pool->coded = map->pages - 1;
 	pool->window = (uintptr_t)map->window;
-	pool->window_size = map->count << ARENA_PAGE_SHIFT;
+	pool->page_mask = map->mask * sizeof(struct page);
 	snprintf(pool->name, sizeof(pool->name), "%s", name ? name : "");
 	pool->debug = (place->debug ? POOL_CHECKED : 0) | (place->annotate ? POOL_ANNOTATED : 0);
 	if (pool_lay_out(pool, size, align, boundary))
 		goto fail;
 	pthread_spin_init(&pool->lock, PTHREAD_PROCESS_PRIVATE);
-	if (units_prepare(pool) || (!pool->debug && magazines_begin(pool))) {
+	if (units_prepare(pool) || magazines_begin(pool)) {
 		units_end(pool);
 		goto fail;
 	}

@@ -6,6 +6,7 @@
  *   layout.c     where in a unit the blocks lie
  *   magazine.c   each thread's stacks of free blocks
  *   unit.c       units of memory, and the state of every block in them
+ *   word.h       bits of unused blocks, to codes and back
  *   debug.c      pools that are watched
  *
  * A block is out with the user or free; its state byte, outside of the device's reach, says which. A
@@ -21,7 +22,12 @@
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 /* Moving: between the two, in a thread that looks at the block; only in pools with pool->debug. */
-enum block_state { BLOCK_FREE, BLOCK_OUT, BLOCK_MOVING };
+enum block_state { BLOCK_FREE, BLOCK_MOVING, BLOCK_OUT = PAGE_NOBODYS_STATE };
+
+/* dma_pool_alloc() looks at a block's state and its own flags at a time. */
+_Static_assert(!(BLOCK_OUT & (__GFP_RECLAIM | __GFP_ZERO)) && BLOCK_OUT <= UINT8_MAX &&
+		       (__GFP_RECLAIM | __GFP_ZERO) <= UINT8_MAX,
+	       "both go into a byte, and can be told apart");
 
 /* What a pool without magazines does beside: flags of pool->debug. */
 enum { POOL_CHECKED = 1, POOL_ANNOTATED = 2 };
@@ -32,16 +38,23 @@ struct block_record {
 };
 
 /*
- * A free block as magazines hold it: the index of its page in the page map, and its number in its
- * unit. All else is computed from it when it leaves.
+ * A free block as magazines hold it: one more than the index of its page in the page map, and its
+ * number in its unit. All else is computed from it when it leaves.
+ *
+ * Two are no block's. CODE_NONE lies below the blocks of a half, and is found where they end: it
+ * leads to the entry before the page map's first, whose block is never free. CODE_END lies above
+ * the room of a half.
  */
 typedef uint32_t block_code;
 
 enum { CODE_NUMBER_BITS = 8, CODE_NUMBER_MASK = (1 << CODE_NUMBER_BITS) - 1 };
 
+#define CODE_NONE 0u
+#define CODE_END  UINT32_MAX
+
 /* 16 bytes is the smallest block, and the window has no more pages than a code can tell. */
 _Static_assert(ARENA_PAGE / 16 <= 1 << CODE_NUMBER_BITS, "a code holds a block's number");
-_Static_assert(PAGEMAP_PAGES_MAX <= UINT64_C(1) << (32 - CODE_NUMBER_BITS), "and its page");
+_Static_assert(PAGEMAP_PAGES_MAX + 2 <= UINT64_C(1) << (32 - CODE_NUMBER_BITS), "and its page");
 
 struct block {
 	char *vaddr;
@@ -50,31 +63,33 @@ struct block {
 };
 
 enum {
-	HALF_MAX = 64,		 /* blocks that each half of a magazine may hold */
+	HALF_MAX = 128,		 /* blocks that each half of a magazine may hold */
 	HALF_MIN = 4,		 /* what a new one may hold; it doubles with use */
 	MAGAZINE_BYTES = 262144, /* of blocks that a magazine may hold */
 	POOL_IDS = 256,		 /* pools with magazines; the others work without */
+	POOL_TOPS = 32,		 /* of them, those whose magazines the fast paths reach */
 };
 
 /* Half a magazine: what threads and the depot exchange. */
 struct half {
 	struct half *next;
 	uint32_t count; /* while it lies in the depot, or is not the one that is worked on */
-	block_code codes[HALF_MAX];
+	uint32_t room;	/* for blocks, up to CODE_END */
+	block_code codes[1 + HALF_MAX + 1]; /* the first is CODE_NONE */
 };
 
 /*
  * One thread's free blocks of one pool, in two halves: one is worked on, the other is full or
- * empty. Only its thread changes it, but for the pool's end, which empties it and leaves it no room:
- * so whoever finds a block or room in a magazine may use it.
+ * empty. Only its thread changes it, but for the pool's end, which leaves it neither blocks nor
+ * room: so whoever finds a block or room in a magazine may use it.
  */
 struct magazine {
-	block_code *top;	 /* of the half that is worked on: where the next block goes */
-	block_code *begin, *end; /* of that half; end as far as it may be filled today */
+	block_code **top; /* where it is kept: where the next block goes in the half worked on */
 	struct half *half, *other;
 	uint32_t capacity;     /* blocks that a half may hold today */
 	struct dma_pool *pool; /* NULL: nobody's */
 	struct magazine *next; /* in the pool's list */
+	block_code *own_top;   /* the top that is not in thread_tops */
 } __attribute__((aligned(64)));
 
 struct thread_magazines {
@@ -87,18 +102,20 @@ struct dma_pool {
 	struct arena_tenant uncarved;
 
 	/* What frees and allocations read; written once. */
-	struct page *pages;
+	struct page *pages, *coded; /* coded: by the codes' indexes */
 	uintptr_t window;
-	size_t window_size;
-	size_t slot;	      /* bytes to its magazines in the tables of threads; 0: it has none */
-	uint32_t stride;      /* bytes from one block to the next: layout.c */
-	uint32_t reciprocal;  /* 2^32 / stride, rounded up; 0 where that does not lead to a block */
-	uint32_t per_unit;    /* blocks of a unit */
-	uint32_t state_count; /* one more where there is waste behind the last block */
-	uint32_t words;	      /* of bits, that a unit has */
+	size_t page_mask;      /* which bytes of an offset in the page map count */
+	uintptr_t slot;	       /* of the tops of its magazines in thread_tops: bytes behind %fs */
+	uint64_t inverse;      /* of stride's odd part, modulo 2^64: layout.c */
+	uint64_t blocks;       /* per_unit; 0 where there is waste between the blocks of a unit */
+	uint32_t stride_log2;  /* of the largest power of two that divides stride */
+	uint32_t stride;       /* bytes from one block to the next: layout.c */
+	uint32_t per_unit;     /* blocks of a unit */
+	uint32_t words;	       /* of bits, that a unit has */
 	uint32_t segment_log2; /* log2 of the boundary inside a unit */
 	uint32_t per_segment;  /* blocks before each boundary */
 	uint32_t half_max;     /* blocks that half a magazine may hold; 0: no magazines */
+	uint32_t id;	       /* of its magazines in the tables of threads; 0: it has none */
 	uint32_t size;	       /* bytes of a block */
 	uint32_t debug;	       /* POOL_CHECKED, POOL_ANNOTATED */
 	size_t unit_size;      /* bytes */
@@ -137,7 +154,12 @@ static inline void state_write(uint8_t *state, enum block_state value)
 
 static inline block_code block_encode(size_t page_index, uint64_t number)
 {
-	return (block_code)(page_index << CODE_NUMBER_BITS | number);
+	return (block_code)(((page_index + 1) << CODE_NUMBER_BITS) + number);
+}
+
+static inline struct page *code_page(const struct dma_pool *pool, block_code code)
+{
+	return &pool->coded[code >> CODE_NUMBER_BITS];
 }
 
 /* In the child of a fork a pool is the parent's: none of its locks may be taken. */
@@ -199,7 +221,7 @@ static inline struct page *unit_of(struct page *page)
 static inline struct block block_decode(const struct dma_pool *pool, block_code code)
 {
 	uint32_t number = code & CODE_NUMBER_MASK;
-	const struct page *page = &pool->pages[code >> CODE_NUMBER_BITS];
+	const struct page *page = code_page(pool, code);
 	struct block block;
 
 	block.state = page->unit.state + number;
@@ -212,8 +234,8 @@ static inline struct block block_decode(const struct dma_pool *pool, block_code 
 struct block unit_block(const struct dma_pool *pool, block_code code);
 
 /*
- * The number of the block that begins at an offset of the unit, or UINT32_MAX. Where the pool has a
- * reciprocal there is a shorter way, in pool.c.
+ * The number of the block that begins at an offset of the unit, or UINT32_MAX. There is a shorter
+ * way, in pool.c, but for units with waste between their blocks.
  */
 uint32_t unit_block_number(const struct dma_pool *pool, size_t offset);
 
@@ -241,11 +263,20 @@ int units_grow(struct dma_pool *pool, gfp_t gfp);
 /* Give up to max units with no block out or in a thread's magazine back to the arena; how many. */
 size_t units_trim(struct dma_pool *pool, size_t max);
 
+/* So often magazines are filled before it is looked whether the pool has too much. */
+#define UNIT_REAP_FILLS 1024
+
 /*
- * From time to time, give back half of the units that were not needed since the last time, and idle
- * chunks of the arena with them. Makes system calls.
+ * Give back half of the units that were not needed since the last time, if that is long enough ago,
+ * and idle chunks of the arena with them. Makes system calls.
  */
 void units_reap(struct dma_pool *pool);
+
+/* May it be? */
+static inline bool units_reap_due(const struct dma_pool *pool)
+{
+	return unlikely(racy_load(&pool->fills) >= UNIT_REAP_FILLS);
+}
 
 /* All units go: idle ones to the arena, busy ones to the device's orphans. True if any was busy. */
 bool units_end(struct dma_pool *pool);
@@ -257,7 +288,26 @@ int units_prepare(struct dma_pool *pool);
 
 static inline void magazine_set_top(struct magazine *magazine, block_code *top)
 {
-	__atomic_store_n(&magazine->top, top, __ATOMIC_RELAXED);
+	__atomic_store_n(magazine->top, top, __ATOMIC_RELAXED);
+}
+
+/* No blocks in the half that is worked on. */
+static inline bool magazine_is_empty(const struct magazine *magazine)
+{
+	return (*magazine->top)[-1] == CODE_NONE;
+}
+
+/* No room in it. */
+static inline bool magazine_is_full(const struct magazine *magazine)
+{
+	return **magazine->top == CODE_END;
+}
+
+/* There is room. */
+static inline void magazine_push(struct magazine *magazine, block_code code)
+{
+	**magazine->top = code;
+	magazine_set_top(magazine, *magazine->top + 1);
 }
 
 extern _Thread_local struct thread_magazines *thread_magazines
@@ -269,13 +319,50 @@ extern _Thread_local struct thread_magazines *thread_magazines
  */
 static inline struct magazine *magazine_of(const struct dma_pool *pool)
 {
-	char *slots = (char *)thread_magazines->slots;
-
-	return (struct magazine *)(void *)(slots + pool->slot);
+	return &thread_magazines->slots[pool->id];
 }
 
-/* This thread's magazine, made if need be; NULL when the pool has none or gfp forbids to get one. */
-struct magazine *magazine_get(struct dma_pool *pool, gfp_t gfp);
+/*
+ * Where this thread's magazine has its top, as fast as can be: at an offset from the thread's own
+ * segment that the pool knows. Pools that have none there find neither blocks nor room. Sanitizers
+ * can't follow that: under them all tops are in the magazines.
+ */
+#if defined(__SEG_FS) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
+#define TOPS_BY_SEGMENT 1
+typedef block_code *volatile __seg_fs *top_slot;
+#else
+#define TOPS_BY_SEGMENT 0
+typedef block_code **top_slot;
+#endif
+
+static inline top_slot thread_top_slot(const struct dma_pool *pool)
+{
+#if TOPS_BY_SEGMENT
+	return (top_slot)pool->slot;
+#else
+	return &magazine_of(pool)->own_top;
+#endif
+}
+
+static inline void top_set(top_slot slot, block_code *top)
+{
+#if TOPS_BY_SEGMENT
+	*slot = top;
+#else
+	__atomic_store_n(slot, top, __ATOMIC_RELAXED);
+#endif
+}
+
+/* A magazine for this thread; NULL when the pool has none or gfp forbids to get one. */
+struct magazine *magazine_make(struct dma_pool *pool, gfp_t gfp);
+
+/* This thread's magazine, made if need be. */
+static inline struct magazine *magazine_get(struct dma_pool *pool, gfp_t gfp)
+{
+	struct magazine *magazine = magazine_of(pool);
+
+	return likely(magazine->pool == pool) ? magazine : magazine_make(pool, gfp);
+}
 
 /* Give the pool an id and magazines for threads to come. 0 or -errno in words. */
 int magazines_begin(struct dma_pool *pool);

@@ -22,15 +22,13 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "pool/debug.h"
+#include "pool/word.h"
 
 /* State arrays kept ready for GFP_ATOMIC, where a unit has more blocks than its entry holds. */
 #define UNIT_SPARE_ARRAYS ARENA_RESERVE_PAGES
 
 /* Pages that a large pool takes from the arena at a time. */
 #define UNIT_RUN_MAX 64
-
-/* So often magazines are filled before it is looked whether the pool has too much. */
-#define REAP_FILLS 1024
 
 /* One in so many units may be carved ahead. */
 #define UNIT_EXCESS 32
@@ -65,8 +63,7 @@ uint32_t unit_block_number(const struct dma_pool *pool, size_t offset)
 
 static bool states_inline(const struct dma_pool *pool)
 {
-	return pool->state_count <= sizeof(((struct page *)NULL)->unit.inline_state) &&
-	       !pool->debug;
+	return pool->per_unit <= sizeof(((struct page *)NULL)->unit.inline_state) && !pool->debug;
 }
 
 /*
@@ -90,7 +87,7 @@ struct block_record *unit_records(const struct dma_pool *pool, const struct page
 /* Behind the states: where spare arrays hang together. */
 static size_t states_link(const struct dma_pool *pool)
 {
-	return align_up(pool->state_count, sizeof(uint8_t *));
+	return align_up(pool->per_unit, sizeof(uint8_t *));
 }
 
 static uint8_t *states_make(const struct dma_pool *pool)
@@ -169,47 +166,31 @@ static void unit_push(struct dma_pool *pool, uint32_t *list, struct page *unit)
 	*list = (uint32_t)(unit - pool->pages);
 }
 
-/* The codes of the set bits, at most n, lowest last and ending at end; the bits that are left. */
-static uint64_t bits_take(uint64_t bits, block_code base, block_code *end, uint32_t n)
-{
-	block_code *at = end;
-
-	if (bits == UINT64_MAX && n >= 64) {
-		for (block_code number = 0; number < 64; number++)
-			*--at = base + number;
-		return 0;
-	}
-	for (; bits && at > end - n; bits &= bits - 1)
-		*--at = base + (block_code)__builtin_ctzll(bits);
-	return bits;
-}
-
 /* From one word of bits of the first unit of the list; the lock is held. */
-static uint32_t unit_take(struct dma_pool *pool, block_code *end, uint32_t n)
+static void unit_take(struct dma_pool *pool, block_code **end, uint32_t n)
 {
 	struct page *unit = &pool->pages[pool->units];
 	uint32_t w = pool->words == 1 ? 0 : (uint32_t)__builtin_ctzll(unit->unit.unused);
-	uint64_t *word = unit_words(pool, unit) + w, bits = *word, left;
+	uint64_t *word = unit_words(pool, unit) + w;
 
-	left = bits_take(bits, block_encode(pool->units, 64 * w), end, n);
-	*word = left;
-	if (!left && pool->words > 1)
+	*word = bits_take(*word, block_encode(pool->units, 64 * w), end, n);
+	if (!*word && pool->words > 1)
 		unit->unit.unused &= ~(UINT64_C(1) << w);
 	if (!unit->unit.unused)
 		pool->units = unit->unit.next;
-	return (uint32_t)__builtin_popcountll(bits ^ left);
 }
 
 uint32_t units_take(struct dma_pool *pool, block_code *codes, uint32_t n)
 {
 	block_code *end = codes + n;
-	uint32_t taken = 0;
+	uint32_t taken;
 
-	while (taken < n && pool->units != UNIT_NONE)
-		taken += unit_take(pool, end - taken, n - taken);
+	while (end > codes && pool->units != UNIT_NONE)
+		unit_take(pool, &end, (uint32_t)(end - codes));
+	taken = n - (uint32_t)(end - codes);
 	pool->unused -= taken;
 	if (taken < n)
-		memmove(codes, end - taken, taken * sizeof(*codes));
+		memmove(codes, end, taken * sizeof(*codes));
 	return taken;
 }
 
@@ -220,24 +201,20 @@ uint32_t units_take(struct dma_pool *pool, block_code *codes, uint32_t n)
 static uint32_t unit_put(struct dma_pool *pool, const block_code *codes, uint32_t n, uint32_t *bad)
 {
 	block_code base = codes[0] & ~(block_code)63;
-	struct page *unit = &pool->pages[base >> CODE_NUMBER_BITS];
-	uint32_t w = (base & CODE_NUMBER_MASK) / 64, put, i;
-	uint64_t *word = unit_words(pool, unit) + w, bits = 0;
-	const uint8_t *states = unit->unit.state + 64 * w;
+	struct page *unit = code_page(pool, base);
+	uint32_t w = (base & CODE_NUMBER_MASK) / 64, put;
+	uint64_t *word = unit_words(pool, unit) + w;
+	uint64_t bits = bits_of_free(bits_of(codes, base, &n), unit->unit.state + 64 * w) & ~*word;
 
-	for (i = 0; i < n && codes[i] - base < 64; i++)
-		if (likely(state_read(&states[codes[i] - base]) == BLOCK_FREE))
-			bits |= UINT64_C(1) << (codes[i] - base);
-	bits &= ~*word;
-	put = (uint32_t)__builtin_popcountll(bits);
+	put = bits == UINT64_MAX ? 64 : (uint32_t)__builtin_popcountll(bits);
 	if (put && !unit->unit.unused)
 		unit_push(pool, &pool->units, unit);
 	*word |= bits;
 	if (put && pool->words > 1)
 		unit->unit.unused |= UINT64_C(1) << w;
 	pool->unused += put;
-	*bad += i - put;
-	return i;
+	*bad += n - put;
+	return n;
 }
 
 uint32_t units_put(struct dma_pool *pool, const block_code *codes, uint32_t n)
@@ -365,8 +342,10 @@ static int unit_get(struct dma_pool *pool, gfp_t gfp, struct page **unit)
 
 static void unit_set_tenant(struct page *unit, struct arena_tenant *tenant)
 {
-	for (uint32_t i = 0; i < unit->run_pages; i++)
+	for (uint32_t i = 0; i < unit->run_pages; i++) {
+		unit[i].unit.base = unit->unit.base; /* frees look at the page they are told */
 		page_set_tenant(&unit[i], tenant);
+	}
 }
 
 /* Make a unit of pages that `uncarved` has. */
@@ -374,7 +353,7 @@ static void unit_carve(struct dma_pool *pool, struct page *unit, uint8_t *states
 {
 	if (!states)
 		states = unit->unit.inline_state;
-	memset(states, BLOCK_FREE, pool->state_count);
+	memset(states, BLOCK_FREE, pool->per_unit);
 	unit->unit.base = pagemap_address(&pool->place.arena->pagemap, unit);
 	unit->unit.state = states;
 	unit_fill(pool, unit);
@@ -446,7 +425,7 @@ static void units_give(struct dma_pool *pool, uint32_t list)
 			debug_unit_end(pool, unit);
 		if (!states_inline(pool)) {
 			/* Not freed before the pool ends: a bad free may be looking at it. */
-			memset(unit->unit.state, BLOCK_FREE, pool->state_count);
+			memset(unit->unit.state, BLOCK_FREE, pool->per_unit);
 			spare_push(pool, unit->unit.state);
 		}
 		arena_give(pool->place.arena, unit);
@@ -486,12 +465,10 @@ void units_reap(struct dma_pool *pool)
 {
 	size_t a_pass, blocks, surplus = 0;
 
-	if (racy_load(&pool->fills) < REAP_FILLS)
-		return;
 	pthread_spin_lock(&pool->lock);
 	blocks = pool->unit_count * pool->per_unit;
-	a_pass = pool->slot ? blocks / pool->half_max : blocks; /* fills to take all its blocks */
-	if (pool->fills >= REAP_FILLS && pool->fills >= 4 * a_pass) {
+	a_pass = pool->id ? blocks / pool->half_max : blocks; /* fills to take all its blocks */
+	if (pool->fills >= UNIT_REAP_FILLS && pool->fills >= 4 * a_pass) {
 		if (pool->recent_high < blocks)
 			surplus = (blocks - pool->recent_high) / pool->per_unit / 2;
 		pool_set_fills(pool, 0);

@@ -16,10 +16,10 @@ static struct {
 
 static void see(block_code code, const char *where)
 {
-	size_t page = (code >> CODE_NUMBER_BITS) - all.first_page;
+	size_t page = (size_t)(code_page(all.pool, code) - all.pool->pages) - all.first_page;
 	uint32_t number = code & CODE_NUMBER_MASK;
 
-	if (page >= PAGES || all.pool->pages[code >> CODE_NUMBER_BITS].tenant != &all.pool->tenant)
+	if (page >= PAGES || code_page(all.pool, code)->tenant != &all.pool->tenant)
 		explore_fail("a block in %s is not the pool's", where);
 	else if (all.seen[page][number]++)
 		explore_fail("a block in %s is elsewhere too", where);
@@ -39,7 +39,7 @@ static size_t see_depot(const struct dma_pool *pool)
 
 	for (const struct half *half = pool->full; half && halves < PAGES;
 	     half = half->next, halves++) {
-		see_half(half->codes, half->count, "the depot");
+		see_half(half->codes + 1, half->count, "the depot");
 		n += half->count;
 	}
 	for (const struct half *half = pool->empty; half && halves < PAGES;
@@ -122,8 +122,8 @@ void census(struct dma_pool *pool, bool (*is_out)(const void *vaddr))
 		(size_t)(pagemap_find(map, pool->place.arena->chunks->memory.cpu) - map->pages);
 	depot = see_depot(pool);
 	for (const struct magazine *m = pool->magazines; m && n <= THREADS_MAX; m = m->next, n++) {
-		see_half(m->begin, (size_t)(m->top - m->begin), "a magazine");
-		see_half(m->other->codes, m->other->count, "the other half of a magazine");
+		see_half(m->half->codes + 1, (size_t)(*m->top - m->half->codes - 1), "a magazine");
+		see_half(m->other->codes + 1, m->other->count, "the other half of a magazine");
 	}
 	if (n > THREADS_MAX)
 		explore_fail("there are more magazines than threads");
