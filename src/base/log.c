@@ -3,17 +3,20 @@
  * log.c - messages to the application's callback, or stderr
  *
  * The callback may call the library. So who holds a lock keeps his lines back until it is released:
- * a few for each thread, in a buffer of fixed size, since there may be no memory to be had.
+ * a few for each thread, in buffers that all threads share, since there may be no memory to be had.
+ * A thread has only their numbers: what it has of its own is to stay small, or programs can't dlopen()
+ * the library (glibc keeps 1664 bytes a thread for all libraries that come so).
  */
 #include "base/log.h"
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "base/error.h"
 
-enum { LINE_SIZE = 512, LINES_HELD = 4 };
+enum { LINE_SIZE = 512, LINES_HELD = 4, LINES_SHARED = 32 };
 
 static struct {
 	void (*log)(void *context, enum dmaland_log_level level, const char *line);
@@ -25,10 +28,16 @@ struct held_line {
 	char text[LINE_SIZE];
 };
 
+static struct {
+	uint32_t taken; /* a bit a line */
+	struct held_line lines[LINES_SHARED];
+} shared;
+
 static _Thread_local struct {
 	unsigned int holds;
-	unsigned int count; /* of lines since the first hold; those above LINES_HELD are lost */
-	struct held_line lines[LINES_HELD];
+	unsigned int count; /* of lines since the first hold; those that are not kept are lost */
+	unsigned int kept;
+	uint8_t lines[LINES_HELD]; /* which of the shared ones */
 } held;
 
 void dmaland_set_log(void (*log)(void *context, enum dmaland_log_level level, const char *line),
@@ -46,6 +55,32 @@ static void line_put(enum dmaland_log_level level, const char *line)
 		fprintf(stderr, "dmaland: %s\n", line);
 }
 
+/* A shared line; false when all are taken. */
+static bool line_take(unsigned int *line)
+{
+	uint32_t taken = __atomic_load_n(&shared.taken, __ATOMIC_RELAXED);
+
+	do {
+		if (taken == UINT32_MAX)
+			return false;
+		*line = (unsigned int)__builtin_ctz(~taken);
+	} while (!__atomic_compare_exchange_n(&shared.taken, &taken, taken | UINT32_C(1) << *line,
+					      false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
+	return true;
+}
+
+static void line_keep(enum dmaland_log_level level, const char *text)
+{
+	unsigned int line;
+
+	held.count++;
+	if (held.kept == LINES_HELD || !line_take(&line))
+		return;
+	shared.lines[line].level = level;
+	memcpy(shared.lines[line].text, text, LINE_SIZE);
+	held.lines[held.kept++] = (uint8_t)line;
+}
+
 void dmaland_log(enum dmaland_log_level level, const char *format, ...)
 {
 	char line[LINE_SIZE];
@@ -58,11 +93,7 @@ void dmaland_log(enum dmaland_log_level level, const char *format, ...)
 		line_put(level, line);
 		return;
 	}
-	if (held.count < LINES_HELD) {
-		held.lines[held.count].level = level;
-		memcpy(held.lines[held.count].text, line, sizeof(line));
-	}
-	held.count++;
+	line_keep(level, line);
 }
 
 void log_hold(void)
@@ -76,18 +107,22 @@ void log_hold(void)
  */
 void log_release(void)
 {
-	unsigned int count = held.count;
+	unsigned int count = held.count, kept = held.kept;
 	struct held_line lines[LINES_HELD];
 	struct error_state error;
 
 	if (--held.holds || !count)
 		return;
 	error_keep(&error);
-	memcpy(lines, held.lines, sizeof(lines));
-	held.count = 0;
-	for (unsigned int i = 0; i < count && i < LINES_HELD; i++)
+	for (unsigned int i = 0; i < kept; i++) {
+		lines[i] = shared.lines[held.lines[i]];
+		__atomic_fetch_and(&shared.taken, ~(UINT32_C(1) << held.lines[i]),
+				   __ATOMIC_RELEASE);
+	}
+	held.count = held.kept = 0;
+	for (unsigned int i = 0; i < kept; i++)
 		line_put(lines[i].level, lines[i].text);
-	if (count > LINES_HELD)
-		dmaland_log(DMALAND_LOG_WARN, "%u more lines of this kind", count - LINES_HELD);
+	if (count > kept)
+		dmaland_log(DMALAND_LOG_WARN, "%u more lines of this kind", count - kept);
 	error_put_back(&error);
 }
