@@ -41,7 +41,8 @@ struct contestant {
 	unsigned int (*reap)(void *contestant, unsigned int count);
 };
 
-extern const struct contestant drive_ours;	 /* memory that was registered */
+extern const struct contestant drive_ours; /* polled, memory that was registered */
+extern const struct contestant drive_ours_irq;
 extern const struct contestant drive_ours_plain; /* any memory */
 extern const struct contestant drive_io_uring;	 /* polled */
 extern const struct contestant drive_io_uring_irq;

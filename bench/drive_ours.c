@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* drive_ours.c - libdmaland-nvme, polled */
+/* drive_ours.c - libdmaland-nvme: polled, or by interrupts */
 #include "drive.h"
 
 #include <stdlib.h>
@@ -25,7 +25,7 @@ static void ours_done(struct dmaland_nvme_request *request, int status)
 		bench_fail("a request failed: %s", dmaland_nvme_status_text(status));
 }
 
-static struct ours *ours_new(const char *spec)
+static struct ours *ours_new(const char *spec, unsigned int flags)
 {
 	struct ours *ours = calloc(1, sizeof(*ours));
 	struct dmaland_nvme_namespace ns;
@@ -36,7 +36,7 @@ static struct ours *ours_new(const char *spec)
 	if (ours->dev)
 		ours->ctrl = dmaland_nvme_open(ours->dev, NULL);
 	if (ours->ctrl)
-		ours->queue = dmaland_nvme_queue_create(ours->ctrl, DRIVE_DEPTH, 0);
+		ours->queue = dmaland_nvme_queue_create(ours->ctrl, DRIVE_DEPTH, flags);
 	if (!ours->queue || dmaland_nvme_get_namespace(ours->ctrl, 1, &ns))
 		bench_fail("%s", dmaland_last_error());
 	ours->block_size = ns.block_size;
@@ -51,17 +51,27 @@ static struct ours *ours_new(const char *spec)
 static void *ours_open_plain(const char *spec, char *buffers)
 {
 	(void)buffers;
-	return ours_new(spec);
+	return ours_new(spec, 0);
 }
 
-static void *ours_open(const char *spec, char *buffers)
+static void *ours_open_registered(const char *spec, char *buffers, unsigned int flags)
 {
-	struct ours *ours = ours_new(spec);
+	struct ours *ours = ours_new(spec, flags);
 
 	if (dmaland_register(ours->dev, buffers, DRIVE_ALL_BYTES))
 		bench_fail("%s", dmaland_last_error());
 	ours->registered = buffers;
 	return ours;
+}
+
+static void *ours_open(const char *spec, char *buffers)
+{
+	return ours_open_registered(spec, buffers, 0);
+}
+
+static void *ours_open_irq(const char *spec, char *buffers)
+{
+	return ours_open_registered(spec, buffers, DMALAND_NVME_QUEUE_IRQ);
 }
 
 static void ours_close(void *contestant)
@@ -100,12 +110,34 @@ static unsigned int ours_reap(void *contestant, unsigned int count)
 	return dmaland_nvme_poll(ours->queue);
 }
 
+static unsigned int ours_sleep(void *contestant, unsigned int count)
+{
+	struct ours *ours = contestant;
+	unsigned int done = 0;
+
+	while (done < count) {
+		if (dmaland_nvme_wait(ours->queue, -1) < 0)
+			bench_fail("%s", dmaland_last_error());
+		done += dmaland_nvme_poll(ours->queue);
+	}
+	return done;
+}
+
 const struct contestant drive_ours = {
 	.row = "ours",
 	.open = ours_open,
 	.close = ours_close,
 	.submit = ours_submit,
 	.reap = ours_reap,
+};
+
+const struct contestant drive_ours_irq = {
+	.row = "ours_irq",
+	.sleeps = true,
+	.open = ours_open_irq,
+	.close = ours_close,
+	.submit = ours_submit,
+	.reap = ours_sleep,
 };
 
 const struct contestant drive_ours_plain = {

@@ -7,10 +7,12 @@
  *
  *   instructions_per_io.WHO.LOAD  of program and kernel together. WHO:
  *       ours          polled; memory of dmaland_register()
+ *       ours_irq      by interrupts, else the same
  *       ours_plain    polled; any memory: copied, or mapped for each request
  *       io_uring      polled (IOPOLL), buffers and files registered
- *       io_uring_irq  by interrupt, else the same
- *   vs_io_uring.LOAD              io_uring's over ours
+ *       io_uring_irq  by interrupts, else the same
+ *   vs_io_uring.LOAD              io_uring's over ours, both polled
+ *   vs_io_uring_irq.LOAD          the same, by interrupts
  *   syscalls_per_io.WHO.LOAD      by the kernel's count
  *   hidden.WHO                    instructions that the delays of a round hid; none is to be expected
  *   pt.*                          the same, booted with iommu=pt: the kernel's driver then maps nothing, and its
@@ -30,9 +32,18 @@
 #define ROUNDS	     "15"
 #define ROUNDS_QUICK "5"
 
-static const char *const contestants[] = {"ours", "ours_plain", "io_uring", "io_uring_irq"};
+/* The last two are set beside the first two. */
+static const char *const contestants[] = {"ours", "ours_irq", "ours_plain", "io_uring",
+					  "io_uring_irq"};
 
 #define CONTESTANTS (sizeof(contestants) / sizeof(contestants[0]))
+
+static const struct {
+	const char *row, *ours, *theirs;
+} ratios[] = {
+	{"vs_io_uring", "ours", "io_uring"},
+	{"vs_io_uring_irq", "ours_irq", "io_uring_irq"},
+};
 
 /* Two ways to boot. */
 static const struct boot {
@@ -94,6 +105,20 @@ static void answer_word(const char *answer, const char *key, char *word, size_t 
 	snprintf(word, size, "%.*s", at ? (int)strcspn(at, "\n") : 0, at ? at : "");
 }
 
+static void ratios_take(struct nvme_bench *b, const struct boot *boot, const char *answer)
+{
+	for (size_t r = 0; r < sizeof(ratios) / sizeof(ratios[0]); r++)
+		for (size_t i = 0; i < NVME_LOADS; i++)
+			if (bench_wants(&b->options, "%s%s.%s", boot->prefix, ratios[r].row,
+					nvme_loads[i].row))
+				report_add(&b->report,
+					   answer_value(answer, ratios[r].theirs, &nvme_loads[i]) /
+						   answer_value(answer, ratios[r].ours,
+								&nvme_loads[i]),
+					   "x", "%s%s.%s", boot->prefix, ratios[r].row,
+					   nvme_loads[i].row);
+}
+
 static bool boot_wanted(const struct bench_options *o, const struct boot *boot)
 {
 	size_t length = strlen(boot->prefix);
@@ -121,12 +146,7 @@ static void boot_measure(struct nvme_bench *b, const struct boot *boot, const ch
 	answer_word(answer, "linux:", b->release, sizeof(b->release));
 	for (size_t i = 0; i < CONTESTANTS; i++)
 		contestant_take(b, boot, answer, contestants[i]);
-	for (size_t i = 0; i < NVME_LOADS; i++)
-		if (bench_wants(&b->options, "%svs_io_uring.%s", boot->prefix, nvme_loads[i].row))
-			report_add(&b->report,
-				   answer_value(answer, "io_uring", &nvme_loads[i]) /
-					   answer_value(answer, "ours", &nvme_loads[i]),
-				   "x", "%svs_io_uring.%s", boot->prefix, nvme_loads[i].row);
+	ratios_take(b, boot, answer);
 }
 
 static void measure(struct nvme_bench *b)
@@ -164,31 +184,40 @@ static const char *load_title(const struct nvme_load *load, char *title, size_t 
 	return title;
 }
 
+/* What stands beside a contestant's figure: the row that it is compared with, or NULL. */
+static const char *compared_with(const char *who)
+{
+	for (size_t r = 0; r < sizeof(ratios) / sizeof(ratios[0]); r++)
+		if (strcmp(ratios[r].theirs, who) == 0)
+			return ratios[r].ours;
+	return NULL;
+}
+
 /* What stands in a load's line; false when none of it was measured. */
 static bool line_cells(const struct nvme_bench *b, const struct boot *boot,
 		       const struct nvme_load *load, char text[CONTESTANTS][32], const char **cells)
 {
-	double ours = row_value(b, boot, "instructions_per_io", "ours", load);
 	bool any = false;
 
 	for (size_t i = 0; i < CONTESTANTS; i++) {
 		double value = row_value(b, boot, "instructions_per_io", contestants[i], load);
-		bool theirs = strncmp(contestants[i], "ours", 4) != 0;
+		const char *other = compared_with(contestants[i]);
+		double ours = other ? row_value(b, boot, "instructions_per_io", other, load) : NAN;
 
 		cells[i] = isnan(value) ? NULL : text[i];
 		any |= !isnan(value);
-		if (theirs && !isnan(ours))
-			snprintf(text[i], sizeof(text[i]), "%.0f %6.1fx", value, value / ours);
-		else
+		if (isnan(ours))
 			snprintf(text[i], sizeof(text[i]), "%.0f", value);
+		else
+			snprintf(text[i], sizeof(text[i]), "%.0f %6.1fx", value, value / ours);
 	}
 	return any;
 }
 
 static void boot_print(const struct nvme_bench *b, const struct boot *boot)
 {
-	static const char *const headings[] = {"dmaland", "plain memory", "io_uring, polled",
-					       "io_uring, interrupts"};
+	static const char *const headings[] = {"dmaland", "interrupts", "plain memory",
+					       "io_uring, polled", "io_uring, interrupts"};
 	char text[CONTESTANTS][32], title[64];
 	const char *cells[CONTESTANTS];
 	struct table table;
@@ -218,9 +247,8 @@ static void notes_print(const struct nvme_bench *b)
 	puts("io_uring: O_DIRECT; file, buffers and ring registered. Polled: IOPOLL, on a poll "
 	     "queue. "
 	     "In sequence, the kernel merges the 4 KiB requests of a batch");
-	puts("dmaland: polled; memory registered, and no system calls. Plain memory: 4 KiB are "
-	     "copied, "
-	     "64 KiB mapped for each request by 2 or 3 system calls");
+	puts("dmaland: polled, memory registered, no system calls. Interrupts: the same, but it "
+	     "sleeps. Plain memory: 4 KiB are copied, 64 KiB mapped for each request");
 	puts("iommu=pt: the kernel's driver maps nothing, and its drive reaches all memory; "
 	     "dmaland's is confined in both");
 #ifndef BENCH_IO_URING
@@ -233,7 +261,7 @@ static void notes_print(const struct nvme_bench *b)
 static void tables_print(const struct nvme_bench *b)
 {
 	puts("requests to an NVMe drive, instructions for each: smaller is better; x: over "
-	     "dmaland's");
+	     "dmaland's, which polls or sleeps likewise");
 	report_print_machine();
 	for (size_t i = 0; i < BOOTS; i++)
 		boot_print(b, &boots[i]);

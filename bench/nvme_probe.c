@@ -349,6 +349,7 @@ int nvme_probe_answer(int argc, char **argv)
 	printf("linux: %s\n", system.release);
 	if (argv[2][0] != '/') {
 		probe_run(&drive_ours, argv[2], rounds);
+		probe_run(&drive_ours_irq, argv[2], rounds);
 		probe_run(&drive_ours_plain, argv[2], rounds);
 		return 0;
 	}
