@@ -438,7 +438,13 @@ unsigned int nvme_reap(struct dmaland_nvme_queue *queue);
 void nvme_submit_waiting(struct dmaland_nvme_queue *queue);
 void nvme_pop_waiting(struct dmaland_nvme_queue *queue);
 void nvme_end_command(struct dmaland_nvme_queue *queue, struct nvme_iod *iod, int status);
-void nvme_finish_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request);
+
+static inline void nvme_finish_request(struct dmaland_nvme_queue *queue,
+				       struct dmaland_nvme_request *request)
+{
+	queue->finished++;
+	request->done(request, request->driver.status);
+}
 
 /* recover.c */
 int nvme_judge(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,

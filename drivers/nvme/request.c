@@ -111,12 +111,6 @@ static int begin_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_r
 	return 0;
 }
 
-void nvme_finish_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
-{
-	queue->finished++;
-	request->done(request, request->driver.status);
-}
-
 void nvme_pop_waiting(struct dmaland_nvme_queue *queue)
 {
 	struct dmaland_nvme_request *request = queue->waiting;

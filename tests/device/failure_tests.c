@@ -263,6 +263,77 @@ static void when_qemu_is_killed_requests_fail_and_registers_read_all_ones(void *
 	log_clear();
 }
 
+static void requests_of_a_device_that_hangs_are_answered(void **state)
+{
+	char spec[512];
+	struct drive d;
+	struct reads r;
+	int qemu;
+
+	(void)state;
+	snprintf(spec, sizeof(spec), "%s,timeout=300", device_spec);
+	drive_open(&d, spec, 200);
+	qemu = only_child();
+	assert_true(qemu > 0);
+	kill(qemu, SIGSTOP);
+	reads_submit(&r, &d);
+	while (r.wait.done < 4)
+		dmaland_nvme_poll(d.queue);
+	for (int i = 0; i < 4; i++)
+		assert_true(r.wait.status[i] == -ENODEV || r.wait.status[i] == -ETIMEDOUT);
+	assert_int_equal(dmaland_nvme_reset(d.ctrl), -ENODEV);
+	assert_error_says("out of service");
+	dma_free_coherent(d.dev, 65536, r.memory, r.handle);
+	drive_close(&d);
+	log_clear();
+}
+
+/* A file for QEMU, of a size, that begins with a text. */
+static void file_make(char *path, size_t size, const char *text)
+{
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+}
+
+/* QEMU's blkdebug fails what touches a sector; once=on: the first time. */
+static void media_errors_come_in_words_with_their_blocks(void **state)
+{
+	char image[] = "/tmp/dmaland-image-XXXXXX", faults[] = "/tmp/dmaland-faults-XXXXXX";
+	static char data[2 << 20];
+	struct dmaland_nvme_stats stats;
+	struct drive d;
+	char spec[256];
+
+	(void)state;
+	file_make(image, 16 << 20, "");
+	file_make(faults, 0,
+		  "[inject-error]\nevent = \"read_aio\"\nerrno = \"5\"\nsector = \"1200\"\n"
+		  "[inject-error]\nevent = \"write_aio\"\nerrno = \"5\"\nsector = \"3000\"\n"
+		  "[inject-error]\nevent = \"read_aio\"\nerrno = \"5\"\nsector = \"9000\"\n"
+		  "once = \"on\"\n");
+	snprintf(spec, sizeof(spec), "qemu:nvme,drive=blkdebug:%s:%s,mdts=5", faults, image);
+	drive_open(&d, spec, 0);
+	assert_int_equal(d.ns.block_size, 512);
+	assert_int_equal(dmaland_nvme_read(d.queue, 1, 0, sizeof(data) / 512, data), 0x281);
+	/* the command of 128 KiB (MDTS) that it was, of a request for 2 MiB */
+	assert_error_says(
+		"read of blocks 1024 to 1279 of namespace 1: Unrecovered Read Error (0x281)");
+	dmaland_nvme_get_stats(d.ctrl, &stats);
+	assert_int_equal(stats.repeated, 5);
+	assert_int_equal(dmaland_nvme_write(d.queue, 1, 3000, 1, data), 0x280);
+	assert_error_says("write of blocks 3000 to 3000 of namespace 1: Write Fault (0x280)");
+	assert_int_equal(dmaland_nvme_read(d.queue, 1, 9000, 1, data), 0); /* at the second try */
+	assert_int_equal(dmaland_nvme_write(d.queue, 1, 2999, 1, data), 0);
+	drive_close(&d);
+	unlink(image);
+	unlink(faults);
+	assert_string_equal(log_text(), "");
+}
+
 static void a_register_access_that_does_not_answer_ends(void **state)
 {
 	char spec[512];
@@ -395,6 +466,8 @@ int run_failure_tests(void)
 	};
 	const struct CMUnitTest on_qemu[] = {
 		cmocka_unit_test(when_qemu_is_killed_requests_fail_and_registers_read_all_ones),
+		cmocka_unit_test(requests_of_a_device_that_hangs_are_answered),
+		cmocka_unit_test(media_errors_come_in_words_with_their_blocks),
 		cmocka_unit_test(a_register_access_that_does_not_answer_ends),
 		cmocka_unit_test(qemu_ends_with_the_program_however_that_ends),
 		cmocka_unit_test(several_devices_live_in_one_machine_and_see_the_same_memory),
