@@ -55,6 +55,60 @@ static void complete(struct soft_nvme *drive, uint16_t qid, const struct nvme_co
 	complete_as(drive, qid, qid, le16toh(command->cid), dw0, status);
 }
 
+/* ---- data ---- */
+
+static uint64_t list_entry(struct soft_nvme *drive, uint64_t at)
+{
+	uint64_t entry = 0;
+
+	access_memory(drive, at, &entry, sizeof(entry), false);
+	return le64toh(entry);
+}
+
+/* Between the media and memory, by PRPs of 4 KiB pages (NVMe 2.0, 4.1.1). */
+static void move(struct soft_nvme *drive, const struct nvme_command *command, unsigned char *media,
+		 size_t bytes)
+{
+	uint64_t page = le64toh(command->prp[0]), list = le64toh(command->prp[1]);
+	size_t piece = 4096 - page % 4096, done = 0;
+	bool is_list = bytes > piece + 4096;
+
+	while (done < bytes) {
+		if (piece > bytes - done)
+			piece = bytes - done;
+		access_memory(drive, page, media + done, piece,
+			      command->opcode == DMALAND_NVME_READ);
+		done += piece;
+		piece = 4096;
+		page = list;
+		if (!is_list || done >= bytes)
+			continue;
+		page = list_entry(drive, list);
+		if ((list + 8) % 4096 == 0 && bytes - done > 4096) {
+			list = page;
+			page = list_entry(drive, list);
+		}
+		list += 8;
+	}
+}
+
+static int carry_out(struct soft_nvme *drive, const struct nvme_command *command)
+{
+	uint64_t block = le32toh(command->cdw10) | (uint64_t)le32toh(command->cdw11) << 32;
+	size_t blocks = (le32toh(command->cdw12) & 0xffff) + 1;
+	unsigned char *media = drive->media + block * SOFT_NVME_BLOCK;
+
+	if (command->opcode == DMALAND_NVME_FLUSH)
+		return 0;
+	if (block + blocks > SOFT_NVME_BLOCKS)
+		return 0x080 | SOFT_NVME_DNR;
+	if (command->opcode == DMALAND_NVME_WRITE_ZEROES)
+		memset(media, 0, blocks * SOFT_NVME_BLOCK);
+	else if (command->opcode == DMALAND_NVME_READ || command->opcode == DMALAND_NVME_WRITE)
+		move(drive, command, media, blocks * SOFT_NVME_BLOCK);
+	return 0;
+}
+
 /* ---- admin commands ---- */
 
 static void put(unsigned char *data, size_t at, uint64_t value, size_t bytes)
@@ -109,13 +163,16 @@ static void get_log(struct soft_nvme *drive, const struct nvme_command *command)
 	access_memory(drive, le64toh(command->prp[0]), data, size < 4096 ? size : 4096, true);
 }
 
-/* End the held commands of a queue, or one of them; completed with a status, or forgotten (below 0). */
+/*
+ * End the held commands of a queue (0: of all), or one of them; completed with a status, or forgotten (below 0).
+ * They touch their memory until then: each is carried out at the last moment.
+ */
 static unsigned int end_held(struct soft_nvme *drive, uint16_t qid, int cid, int status)
 {
 	unsigned int kept = 0, ended = 0;
 
 	for (unsigned int i = 0; i < drive->held_count; i++) {
-		bool match = drive->held[i].qid == qid &&
+		bool match = (drive->held[i].qid == qid || qid == 0) &&
 			     (cid < 0 || le16toh(drive->held[i].command.cid) == cid);
 
 		if (!match) {
@@ -123,6 +180,7 @@ static unsigned int end_held(struct soft_nvme *drive, uint16_t qid, int cid, int
 			continue;
 		}
 		ended++;
+		carry_out(drive, &drive->held[i].command);
 		if (status >= 0)
 			complete(drive, qid, &drive->held[i].command, 0, status);
 	}
@@ -207,58 +265,6 @@ static void admin(struct soft_nvme *drive, const struct nvme_command *command)
 
 /* ---- I/O ---- */
 
-static uint64_t list_entry(struct soft_nvme *drive, uint64_t at)
-{
-	uint64_t entry = 0;
-
-	access_memory(drive, at, &entry, sizeof(entry), false);
-	return le64toh(entry);
-}
-
-/* Between the media and memory, by PRPs of 4 KiB pages (NVMe 2.0, 4.1.1). */
-static void move(struct soft_nvme *drive, const struct nvme_command *command, unsigned char *media,
-		 size_t bytes)
-{
-	uint64_t page = le64toh(command->prp[0]), list = le64toh(command->prp[1]);
-	size_t piece = 4096 - page % 4096, done = 0;
-	bool is_list = bytes > piece + 4096;
-
-	while (done < bytes) {
-		if (piece > bytes - done)
-			piece = bytes - done;
-		access_memory(drive, page, media + done, piece,
-			      command->opcode == DMALAND_NVME_READ);
-		done += piece;
-		piece = 4096;
-		page = list;
-		if (!is_list || done >= bytes)
-			continue;
-		page = list_entry(drive, list);
-		if ((list + 8) % 4096 == 0 && bytes - done > 4096) {
-			list = page;
-			page = list_entry(drive, list);
-		}
-		list += 8;
-	}
-}
-
-static int carry_out(struct soft_nvme *drive, const struct nvme_command *command)
-{
-	uint64_t block = le32toh(command->cdw10) | (uint64_t)le32toh(command->cdw11) << 32;
-	size_t blocks = (le32toh(command->cdw12) & 0xffff) + 1;
-	unsigned char *media = drive->media + block * SOFT_NVME_BLOCK;
-
-	if (command->opcode == DMALAND_NVME_FLUSH)
-		return 0;
-	if (block + blocks > SOFT_NVME_BLOCKS)
-		return 0x080 | SOFT_NVME_DNR;
-	if (command->opcode == DMALAND_NVME_WRITE_ZEROES)
-		memset(media, 0, blocks * SOFT_NVME_BLOCK);
-	else if (command->opcode == DMALAND_NVME_READ || command->opcode == DMALAND_NVME_WRITE)
-		move(drive, command, media, blocks * SOFT_NVME_BLOCK);
-	return 0;
-}
-
 /* Completions of nobody: of slots that are free, of another queue, of no slot, with a head that is none. */
 static void forge(struct soft_nvme *drive, uint16_t qid, uint16_t cid)
 {
@@ -317,8 +323,8 @@ static void enable(struct soft_nvme *drive)
 
 static void disable(struct soft_nvme *drive)
 {
+	end_held(drive, 0, -1, -1);
 	memset(drive->queues, 0, sizeof(drive->queues));
-	drive->held_count = 0;
 	drive->csts = 0;
 }
 

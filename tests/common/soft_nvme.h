@@ -5,7 +5,8 @@
  * It stands in for the engine of a `soft:` device, and reaches memory through the domain of that, so that
  * what the driver has not mapped, or has unmapped, can't be touched: soft_nvme.faults counts. It
  * works in the thread that rings a doorbell. A command of an I/O queue is carried out, held back or
- * failed as `verdict` says; held ones are ended by an Abort, if `aborts` is set, or by the end of their queue.
+ * failed as `verdict` says. Held ones are ended by an Abort, if `aborts` is set, or by the end of their queue, and touch their
+ * memory until then.
  */
 #ifndef TESTS_COMMON_SOFT_NVME_H
 #define TESTS_COMMON_SOFT_NVME_H
