@@ -268,11 +268,11 @@ static void admin(struct soft_nvme *drive, const struct nvme_command *command)
 /* Completions of nobody: of slots that are free, of another queue, of no slot, with a head that is none. */
 static void forge(struct soft_nvme *drive, uint16_t qid, uint16_t cid)
 {
-	complete_as(drive, qid, qid, cid ^ 0x8000, 0, 0);
-	complete_as(drive, qid, qid + 1, cid, 0, 0);
+	complete_as(drive, qid, qid, cid ^ 0x8000, 0, 0x281 | SOFT_NVME_DNR);
+	complete_as(drive, qid, qid + 1, cid, 0, 0x281 | SOFT_NVME_DNR);
 	complete_as(drive, qid, qid, 0xffff, 0, 0x281);
 	drive->queues[qid].sq_head += 0x4000;
-	complete_as(drive, qid, qid, cid, 0, 0);
+	complete_as(drive, qid, qid, cid, 0, 0x281 | SOFT_NVME_DNR);
 	drive->queues[qid].sq_head -= 0x4000;
 }
 
