@@ -103,6 +103,20 @@ check "info of an address that is not there is refused" \
 	refused 1 "no PCI device ffff:ff:1f.7" "$tool" info ffff:ff:1f.7
 check "bind of an address that is not there is refused" \
 	refused 1 "no PCI device ffff:ff:1f.7" "$tool" bind ffff:ff:1f.7
+if [ -n "$(ls /sys/bus/pci/devices 2>/dev/null)" ]; then
+	address=$(ls /sys/bus/pci/devices | head -n 1)
+	check "info of one device tells of its link and how it is reset" \
+		eval '"$tool" info "$address" >out && grep "^$address  *link: " out && grep "^ *reset: " out'
+	check "on a terminal what can be used has a colour" \
+		eval 'env -u NO_COLOR TERM=xterm script -qec "$tool info" /dev/null | grep -q "$(printf "\033")\["'
+	check "without one there is none" eval '! TERM=xterm "$tool" info | grep "$(printf "\033")"'
+	check "nor where NO_COLOR is set" \
+		eval '! NO_COLOR=1 TERM=xterm script -qec "$tool info" /dev/null | grep "$(printf "\033")\["'
+else
+	for name in "info of one device" "a colour" "no colour" "NO_COLOR"; do
+		skip "$name" "no PCI bus, which cannot be had here"
+	done
+fi
 check "two formats at a time are refused" refused 2 "exclude each other" "$tool" nvme format x --format 1 --block-size 512
 check "erasing without a format is refused" refused 2 "say into what" "$tool" nvme format x --erase
 check "bind to what is no name of a driver is refused" \
@@ -229,6 +243,8 @@ drive_tests() {
 	check "$b: reads are measured" eval '
 		"$tool" nvme bench "$spec" --random --requests 300 >out && cat out &&
 			grep -x "300 random reads of 4 KiB, 32 in flight, polled" out && grep -E "^latency +p50 .* max " out'
+	check "$b: reads are measured by interrupt" \
+		eval '"$tool" nvme bench "$spec" --irq --requests 100 | grep -x "100 sequential reads of 4 KiB, 32 in flight, by interrupt"'
 	check "$b: that left the drive as it was" cmp five "$image"
 	check "$b: writes are measured, only where they may be written" eval '
 		"$tool" nvme bench "$spec" --write -s 100 -c 1000 --requests 200 --size 8K --depth 1 --json |

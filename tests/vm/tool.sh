@@ -76,6 +76,13 @@ bind_gives_a_drive_to_user_space() {
 		dmaland nvme read "$drive" -c 1 - | cmp -n 512 - /dev/zero
 }
 
+info_tells_what_can_be_used() {
+	dmaland info "$nic" >"$TMPDIR/info" && cat "$TMPDIR/info" &&
+		grep -x "IOMMU  *Intel VT-d, 39 bits; usable 0-0xfedfffff, 0xfef00000-0x7fffffffff" "$TMPDIR/info" &&
+		grep "its IOMMU group keeps free: 0xfee00000-0xfeefffff" "$TMPDIR/info" &&
+		dmaland info "$drive" | grep "DMA mask of nvme: 64 bits"
+}
+
 bound_twice_is_bound() { dmaland bind vfio:"$drive" | grep -x "$drive is bound to vfio-pci already"; }
 
 unbind_gives_it_back() {
@@ -249,7 +256,7 @@ a_whole_group_is_bound_by_one_command() {
 
 case $part in
 machine)
-	tests=(dry_run_shows_the_writes_and_does_none what_dry_run_shows_is_what_bind_does
+	tests=(info_tells_what_can_be_used dry_run_shows_the_writes_and_does_none what_dry_run_shows_is_what_bind_does
 		bind_gives_a_drive_to_user_space bound_twice_is_bound unbind_gives_it_back
 		a_device_that_the_kernel_has_no_driver_for_has_none_again
 		a_driver_that_does_not_take_it_leaves_all_as_it_was a_driver_that_is_not_there_is_refused

@@ -34,6 +34,7 @@ static const struct option all_options[] = {
 	{"crypto-erase", no_argument, NULL, 'C'},
 	{"random", no_argument, NULL, 'N'},
 	{"write", no_argument, NULL, 'W'},
+	{"irq", no_argument, NULL, 'I'},
 	{"depth", required_argument, NULL, 'Q'},
 	{"time", required_argument, NULL, 'T'},
 	{"requests", required_argument, NULL, 'U'},

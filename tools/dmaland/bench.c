@@ -31,7 +31,7 @@ struct bench {
 	struct drive drive;
 	struct dmaland_nvme_namespace ns;
 	struct dmaland_nvme_queue *queue;
-	bool write, random;
+	bool write, random, irq;
 	uint64_t size, depth, first, places, next, limit, submitted, done, begin, end;
 	unsigned short seed[3];
 	unsigned int in_flight;
@@ -95,6 +95,15 @@ static void request_done(struct dmaland_nvme_request *request, int status)
 		request_submit(one, now);
 }
 
+/* Nothing was complete: sleep until an interrupt, or look again soon. */
+static void bench_wait(struct bench *bench, unsigned int idle)
+{
+	if (bench->irq)
+		dmaland_nvme_wait(bench->queue, -1);
+	else
+		transfer_pause(idle);
+}
+
 /* All is submitted and waited for; how long that took. */
 static double bench_work(struct bench *bench)
 {
@@ -108,7 +117,7 @@ static double bench_work(struct bench *bench)
 		if (dmaland_nvme_poll(bench->queue))
 			idle = 0;
 		else
-			transfer_pause(idle++);
+			bench_wait(bench, idle++);
 		progress_update(bench->done * bench->size);
 	}
 	return (double)(nanoseconds_now() - bench->begin) / 1e9;
@@ -149,7 +158,8 @@ static int bench_begin(struct bench *bench)
 	bench->requests = calloc(bench->depth, sizeof(*bench->requests));
 	if (!bench->requests)
 		return fail("no memory for %llu requests", (unsigned long long)bench->depth);
-	bench->queue = dmaland_nvme_queue_create(bench->drive.ctrl, (unsigned int)bench->depth, 0);
+	bench->queue = dmaland_nvme_queue_create(bench->drive.ctrl, (unsigned int)bench->depth,
+						 bench->irq ? DMALAND_NVME_QUEUE_IRQ : 0);
 	if (!bench->queue)
 		return fail_library(NULL);
 	bench->memory = dma_alloc_coherent(bench->drive.dev, bench->depth * bench->size,
@@ -192,10 +202,10 @@ static int bench_report(const struct bench *bench, double seconds, bool json)
 	struct report report;
 
 	report_begin(&report, json);
-	report_note(&report, "%llu %s %s of %s, %llu in flight, polled",
+	report_note(&report, "%llu %s %s of %s, %llu in flight, %s",
 		    (unsigned long long)bench->done, bench->random ? "random" : "sequential",
 		    bench->write ? "writes" : "reads", size_text(bench->size).text,
-		    (unsigned long long)bench->depth);
+		    (unsigned long long)bench->depth, bench->irq ? "by interrupt" : "polled");
 	report_facts(&report, "bench");
 	report_fact(&report, "time", "%.2f s", seconds);
 	report_fact(&report, "requests/s", "%llu", (unsigned long long)rate);
@@ -204,6 +214,7 @@ static int bench_report(const struct bench *bench, double seconds, bool json)
 
 	report_member_text(&report, "operation", bench->write ? "write" : "read");
 	report_member_text(&report, "order", bench->random ? "random" : "sequential");
+	report_member_text(&report, "completion", bench->irq ? "interrupt" : "polled");
 	report_member_number(&report, "size", bench->size);
 	report_member_number(&report, "depth", bench->depth);
 	report_member_number(&report, "requests", bench->done);
@@ -248,6 +259,7 @@ static int bench_run(const struct arguments *arguments)
 		return fail("no memory");
 	bench->write = arguments_have(arguments, 'W');
 	bench->random = arguments_have(arguments, 'N');
+	bench->irq = arguments_have(arguments, 'I');
 	status = drive_open(&bench->drive, arguments);
 	if (status) {
 		free(bench);
@@ -268,7 +280,7 @@ static int bench_run(const struct arguments *arguments)
 const struct command nvme_bench_command = {
 	.name = "nvme bench",
 	.summary = "how many requests a drive does (--write destroys data)",
-	.options = "nscNWZQTUJv",
+	.options = "nscNWIZQTUJv",
 	.operands = "SPEC",
 	.least = 1,
 	.most = 1,
@@ -278,6 +290,7 @@ const struct command nvme_bench_command = {
 		"take. With --write what the blocks held is lost; nothing is asked.\n\n"
 		"      --random          in random order; in sequence when left out\n"
 		"      --write           write random bytes; read when left out\n"
+		"      --irq             sleep until the drive interrupts; poll when left out\n"
 		"      --size=BYTES      of each request; 4K when left out\n"
 		"      --depth=NUMBER    requests in flight; 32 when left out\n"
 		"      --time=SECONDS    how long; 5 when left out\n"

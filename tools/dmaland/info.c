@@ -20,6 +20,11 @@ enum {
 	COL_VFIO,
 	COL_REASON,
 	COL_CURE,
+	COL_LINK,
+	COL_LINK_MOST,
+	COL_RESET,
+	COL_MASK,
+	COL_HOLES,
 	COLS,
 };
 
@@ -34,7 +39,88 @@ static const struct column device_columns[COLS] = {
 	[COL_VFIO] = {NULL, "vfio", COLUMN_BOOLEAN, FIT_NO},
 	[COL_REASON] = {NULL, "reason", COLUMN_TEXT, FIT_NO},
 	[COL_CURE] = {NULL, "cure", COLUMN_TEXT, FIT_NO},
+	[COL_LINK] = {NULL, "link", COLUMN_TEXT, FIT_NO},
+	[COL_LINK_MOST] = {NULL, "link_most", COLUMN_TEXT, FIT_NO},
+	[COL_RESET] = {NULL, "reset_methods", COLUMN_TEXT, FIT_NO},
+	[COL_MASK] = {NULL, "dma_mask_bits", COLUMN_NUMBER, FIT_NO},
+	[COL_HOLES] = {NULL, "iommu_holes", COLUMN_TEXT, FIT_NO},
 };
+
+/*
+ * What a table has no room for: read when it is told, "" where there is none.
+ * @mask: what the driver that has it now can address; not VFIO's, which does not know
+ */
+struct details {
+	char link[48], link_most[48], reset[64], mask[8], holes[256];
+};
+
+static void link_read(const char *address, const char *which, char *text, size_t size)
+{
+	char file[32], speed[24], width[8];
+
+	text[0] = '\0';
+	snprintf(file, sizeof(file), "%s_link_speed", which);
+	if (!pci_text(address, file, speed, sizeof(speed)) || speed[0] < '0' || speed[0] > '9')
+		return;
+	snprintf(file, sizeof(file), "%s_link_width", which);
+	if (!pci_text(address, file, width, sizeof(width)) || strcmp(width, "0") == 0)
+		return;
+	speed[strcspn(speed, "/")] = '\0'; /* "8.0 GT/s PCIe" */
+	snprintf(text, size, "%s/s x%s", speed, width);
+}
+
+static void details_read(const struct pci_entry *entry, struct details *details)
+{
+	struct hole holes[8];
+	size_t count = 0, used = 0;
+
+	memset(details, 0, sizeof(*details));
+	link_read(entry->address, "current", details->link, sizeof(details->link));
+	link_read(entry->address, "max", details->link_most, sizeof(details->link_most));
+	if (!pci_text(entry->address, "reset_method", details->reset, sizeof(details->reset)))
+		details->reset[0] = '\0';
+	if (!entry->driver[0] || strstr(entry->driver, "vfio") ||
+	    !pci_text(entry->address, "dma_mask_bits", details->mask, sizeof(details->mask)))
+		details->mask[0] = '\0';
+	if (entry->group >= 0)
+		count = pci_group_holes(entry->group, holes, sizeof(holes) / sizeof(holes[0]));
+	for (size_t i = 0; i < count && used < sizeof(details->holes); i++)
+		used += (size_t)snprintf(details->holes + used, sizeof(details->holes) - used,
+					 "%s%#llx-%#llx", used ? ", " : "",
+					 (unsigned long long)holes[i].first,
+					 (unsigned long long)holes[i].last);
+}
+
+/* One line about each device that was asked for. */
+static void report_details(struct report *report, const struct pci_entry *entry)
+{
+	struct details details;
+
+	details_read(entry, &details);
+	report_fact(report, entry->address, "link: %s%s%s", details.link[0] ? details.link : "none",
+		    strcmp(details.link, details.link_most) != 0 ? ", of at most " : "",
+		    strcmp(details.link, details.link_most) != 0 ? details.link_most : "");
+	report_fact(report, "", "reset: %s",
+		    details.reset[0]
+			    ? details.reset
+			    : "none: closing it leaves it as it is, with bus mastering off");
+	if (details.mask[0])
+		report_fact(report, "", "DMA mask of %s: %s bits", entry->driver, details.mask);
+	if (details.holes[0])
+		report_fact(report, "", "its IOMMU group keeps free: %s", details.holes);
+}
+
+static void report_device_details(struct report *report, const struct pci_entry *entry)
+{
+	struct details details;
+
+	details_read(entry, &details);
+	report_text(report, COL_LINK, details.link[0] ? details.link : NULL);
+	report_text(report, COL_LINK_MOST, details.link_most[0] ? details.link_most : NULL);
+	report_text(report, COL_RESET, details.reset[0] ? details.reset : NULL);
+	report_text(report, COL_MASK, details.mask[0] ? details.mask : NULL);
+	report_text(report, COL_HOLES, details.holes[0] ? details.holes : NULL);
+}
 
 static void report_device(struct report *report, const struct pci_entry *entry)
 {
@@ -65,6 +151,8 @@ static void report_device(struct report *report, const struct pci_entry *entry)
 	report_text(report, COL_VFIO, usable ? "1" : "0");
 	report_text(report, COL_REASON, usable ? NULL : entry->reason);
 	report_text(report, COL_CURE, cure[0] ? cure : NULL);
+	report_color(report, COL_USABLE, usable ? "green" : words[0] == 'a' ? "brown" : "red");
+	report_device_details(report, entry);
 }
 
 /* Under the table: what to do about each kind of obstacle, for the first device that has it. */
@@ -146,6 +234,12 @@ static int info_run(const struct arguments *arguments)
 		report_device(&report, &list.entries[i]);
 	report_space(&report);
 	report_machine(&report);
+	if (arguments->operand_count && !report.json) {
+		report_space(&report);
+		report_facts(&report, "details");
+		for (size_t i = 0; i < list.count; i++)
+			report_details(&report, &list.entries[i]);
+	}
 	report_cures(&report, &list);
 	free(list.entries);
 	return report_end(&report);

@@ -81,17 +81,74 @@ bool machine_has_iommu(void)
 	return iommu.units > 0;
 }
 
+enum { HOLES = 16 };
+
+/* The holes that all groups have; a group may have more of its own. */
+static size_t common_holes(struct hole *holes)
+{
+	DIR *dir = opendir("/sys/kernel/iommu_groups");
+	struct hole others[HOLES];
+	size_t count = 0, kept, other_count;
+	bool first = true;
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		other_count = pci_group_holes(atoi(entry->d_name), others, HOLES);
+		if (first) {
+			memcpy(holes, others, sizeof(others));
+			count = other_count;
+		}
+		first = false;
+		kept = 0;
+		for (size_t i = 0; i < count; i++)
+			for (size_t j = 0; j < other_count; j++)
+				if (memcmp(&holes[i], &others[j], sizeof(others[j])) == 0)
+					holes[kept++] = holes[i];
+		count = kept;
+	}
+	if (dir)
+		closedir(dir);
+	return count;
+}
+
+/* What lies between the holes, "0-0xfedfffff, 0xfef00000-0x7fffffffff". */
+static void usable_text(unsigned int bits, char *text, size_t size)
+{
+	uint64_t next = 0, end = bits < 64 ? (UINT64_C(1) << bits) - 1 : UINT64_MAX;
+	struct hole holes[HOLES];
+	size_t count = common_holes(holes), used = 0;
+
+	text[0] = '\0';
+	for (size_t i = 0; i < count && holes[i].first <= end && used < size; i++) {
+		if (holes[i].first > next)
+			used += (size_t)snprintf(text + used, size - used, "%#llx-%#llx, ",
+						 (unsigned long long)next,
+						 (unsigned long long)holes[i].first - 1);
+		if (holes[i].last >= next)
+			next = holes[i].last + 1;
+	}
+	if (next <= end && used < size)
+		snprintf(text + used, size - used, "%#llx-%#llx", (unsigned long long)next,
+			 (unsigned long long)end);
+}
+
 static void report_iommu(struct report *report)
 {
+	char usable[256] = "";
 	struct iommu iommu;
 
 	iommu_read(&iommu);
+	if (iommu.bits)
+		usable_text(iommu.bits, usable, sizeof(usable));
 	if (!iommu.units)
 		report_fact(report, "IOMMU",
 			    "none, or off: turn on VT-d or AMD-Vi in the firmware, and boot with "
 			    "intel_iommu=on");
 	else if (iommu.bits)
-		report_fact(report, "IOMMU", "%s, %u bits", iommu.name, iommu.bits);
+		report_fact(report, "IOMMU", "%s, %u bits; usable %s", iommu.name, iommu.bits,
+			    usable);
 	else
 		report_fact(report, "IOMMU", "%s", iommu.name);
 	if (iommu.units)
@@ -102,6 +159,10 @@ static void report_iommu(struct report *report)
 		report_member_number(report, "iommu_bits", iommu.bits);
 	else
 		report_member_null(report, "iommu_bits");
+	if (iommu.bits)
+		report_member_text(report, "iommu_usable", usable);
+	else
+		report_member_null(report, "iommu_usable");
 }
 
 /* ---- NUMA ---- */

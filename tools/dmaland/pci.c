@@ -116,6 +116,25 @@ static int group_read(const char *address)
 	return strncmp(name, "vfio-noiommu", 12) == 0 ? -1 : atoi(number);
 }
 
+/* Ascending; those that are "relaxable" VFIO gives away (vfio_iommu_type1.c: resv_exclude). */
+size_t pci_group_holes(int group, struct hole *holes, size_t max)
+{
+	unsigned long long first, last;
+	char path[96], line[96], type[32];
+	size_t count = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), IOMMU_GROUPS "/%d/reserved_regions", group);
+	file = fopen(path, "re");
+	while (file && count < max && fgets(line, sizeof(line), file))
+		if (sscanf(line, "%llx %llx %31s", &first, &last, type) == 3 &&
+		    strcmp(type, "direct-relaxable") != 0)
+			holes[count++] = (struct hole){first, last};
+	if (file)
+		fclose(file);
+	return count;
+}
+
 /* Say in words what the obstacle is. */
 static enum obstacle reason_set(struct pci_entry *entry, enum obstacle obstacle, const char *format,
 				...) __attribute__((format(printf, 3, 4)));

@@ -57,6 +57,12 @@ int pci_link(const char *address, const char *link, char *name, size_t size);
 /* The first line of a file of the device's, without its end; false when there is none. */
 bool pci_text(const char *address, const char *file, char *text, size_t size);
 
+/* What VFIO leaves out of a group's addresses: how many holes of "first-last" there are. */
+struct hole {
+	uint64_t first, last;
+};
+size_t pci_group_holes(int group, struct hole *holes, size_t max);
+
 /* inuse.c: who would miss the device if its driver let go, and what to do; false when nobody. */
 bool pci_in_use(const struct pci_entry *entry, char *words, size_t size);
 

@@ -116,6 +116,22 @@ static bool folds(const struct report *report)
 	return !report->json && isatty(STDOUT_FILENO);
 }
 
+static bool colors(const struct report *report)
+{
+	const char *none = getenv("NO_COLOR"), *term = getenv("TERM");
+
+	return folds(report) && !(none && none[0]) && term && strcmp(term, "dumb") != 0;
+}
+
+void report_color(struct report *report, size_t column, const char *color)
+{
+	if (report->failed || !colors(report))
+		return;
+	scols_table_enable_colors(report->table, 1);
+	report->failed =
+		scols_cell_set_color(scols_line_get_cell(report->line, column), color) != 0;
+}
+
 /* libsmartcols folds anywhere; have it do so where text_fold() has put a newline. */
 static void column_fold(struct libscols_column *column)
 {

@@ -59,6 +59,9 @@ void report_text(struct report *report, size_t column, const char *text);
 void report_number(struct report *report, size_t column, uint64_t number);
 void report_size(struct report *report, size_t column, uint64_t bytes);
 
+/* A cell that has its text, on a terminal; not with NO_COLOR (no-color.org) set. */
+void report_color(struct report *report, size_t column, const char *color);
+
 /* Facts, under a name in JSON. */
 void report_facts(struct report *report, const char *name);
 void report_fact(struct report *report, const char *label, const char *format, ...)
