@@ -327,6 +327,10 @@ static int drive_is_the_parents(struct drive *d)
 	MUST(dmaland_nvme_identify(d->ctrl, 1, 0, data) == -EPERM);
 	MUST(dmaland_nvme_get_namespace(d->ctrl, 1, &ns) == -EPERM);
 	MUST(dmaland_nvme_poll(d->queue) == 0);
+	MUST(dmaland_nvme_wait(d->queue, -1) == -EPERM);
+	MUST(dmaland_nvme_reset(d->ctrl) == -EPERM && says_why());
+	MUST(dmaland_nvme_format(d->ctrl, 1, 0, 0) == -EPERM);
+	MUST(dmaland_nvme_get_log(d->ctrl, 2, UINT32_MAX, 0, data, 512) == -EPERM);
 	MUST(!dmaland_nvme_queue_create(d->ctrl, 0, 0) && says_why());
 	MUST(!dmaland_nvme_open(d->dev, NULL) && says_why());
 	dmaland_nvme_queue_destroy(d->queue);
@@ -335,9 +339,25 @@ static int drive_is_the_parents(struct drive *d)
 	return 0;
 }
 
+static void count_done(struct dmaland_nvme_request *request, int status)
+{
+	*(int *)request->context += status == 0 ? 1 : 1000;
+}
+
+/* The child is forked with a read in flight. */
 static void a_drive_goes_on_in_the_parent_and_only_there(void **state)
 {
 	static char out[65536], in[65536];
+	struct iovec iov = {in, sizeof(in)};
+	int done = 0;
+	struct dmaland_nvme_request request = {
+		.opcode = DMALAND_NVME_READ,
+		.nsid = 1,
+		.iov = &iov,
+		.iov_count = 1,
+		.done = count_done,
+		.context = &done,
+	};
 	struct drive d;
 	size_t blocks;
 	int status;
@@ -349,13 +369,17 @@ static void a_drive_goes_on_in_the_parent_and_only_there(void **state)
 	for (size_t k = 0; k < sizeof(out); k++)
 		out[k] = (char)(k * 7 + k / 251);
 	assert_int_equal(dmaland_nvme_write(d.queue, 1, 0, blocks, out), 0);
+	request.blocks = blocks;
+	assert_int_equal(dmaland_nvme_submit(d.queue, &request), 0);
 	pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
 		alarm(20);
 		child_ends(drive_is_the_parents(&d));
 	}
-	assert_int_equal(dmaland_nvme_read(d.queue, 1, 0, blocks, in), 0);
+	while (done == 0)
+		dmaland_nvme_poll(d.queue);
+	assert_int_equal(done, 1);
 	assert_memory_equal(in, out, sizeof(in));
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
