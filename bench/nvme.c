@@ -14,7 +14,7 @@
  *   vs_io_uring.LOAD              io_uring's over ours, both polled
  *   vs_io_uring_irq.LOAD          the same, by interrupts
  *   syscalls_per_io.WHO.LOAD      by the kernel's count
- *   hidden.WHO                    instructions that the delays of a round hid; none is to be expected
+ *   hidden.WHO                    instructions that each delay of a load hid; none is to be expected
  *   pt.*                          the same, booted with iommu=pt: the kernel's driver then maps nothing, and its
  *                                 drive can reach all memory; ours is confined as before
  */
