@@ -78,7 +78,7 @@ static int socket_make(const char *path, uid_t uid)
 	snprintf(name.sun_path, sizeof(name.sun_path), "%s", path);
 	umask(0177);
 	if (fd >= 0 && bind(fd, (struct sockaddr *)&name, sizeof(name)) == 0 &&
-	    chown(path, uid, (gid_t)-1) == 0 && listen(fd, 1) == 0)
+	    listen(fd, 1) == 0 && chown(path, uid, (gid_t)-1) == 0)
 		return fd;
 	perror(path);
 	return -1;

@@ -109,6 +109,8 @@ a_file_goes_to_the_drive_as_it_lies() { writes "38 mapped where they lie, 1 in D
 
 a_file_that_is_refused_is_read() { writes "0 mapped where they lie, 39 in DMA memory, 0 copied" ,no_syscalls=yes; }
 
+without_sysfs() { unshare --mount bash -c 'mount -t tmpfs none /sys && exec "$@"' - "$@"; }
+
 # As examples/giver.c has it: nobody reads the drive's first block, as often as it asks for it, and another may not ask.
 nobody_reads_a_drive_that_root_gave() {
 	local pid status=0
@@ -119,7 +121,8 @@ nobody_reads_a_drive_that_root_gave() {
 		kill -0 "$pid" && sleep 0.02 || return
 	done
 	for _ in 1 2 3; do
-		as_nobody "$build/examples/taker" "$TMPDIR/socket" | cmp - <(head -c 512 "$TMPDIR/ours") || status=1
+		without_sysfs setpriv --reuid=65534 --regid=65534 --clear-groups \
+			"$build/examples/taker" "$TMPDIR/socket" | cmp - <(head -c 512 "$TMPDIR/ours") || status=1
 	done
 	! setpriv --reuid=1 --regid=1 --clear-groups "$build/examples/taker" "$TMPDIR/socket" 2>/dev/null || status=1
 	kill "$pid"
