@@ -130,7 +130,7 @@ struct pci_function_ops {
 	 * Interrupts of one kind of PCI_IRQ_*. NULL, all of them, where the backend has none.
 	 *
 	 * irq_count: vectors that the device has of the kind. irq_enable: vector i makes fds[i]
-	 * readable, for the first *n; where the machine has fewer, -ENOSPC and *n is how many, or
+	 * readable, for the first *n; where the machine has fewer, -ENOSPC and *n is how many to try, or
 	 * 0. They are not closed before irq_disable. irq_mask: what interrupts meanwhile is kept,
 	 * INTx masks itself at each interrupt, and doing it again changes nothing.
 	 */

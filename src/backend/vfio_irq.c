@@ -79,8 +79,9 @@ int vfio_irq_enable(struct pci_function *f, unsigned int kind, const int *fds, u
 	int err = irqs_set(vf, kind_index(kind),
 			   VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_EVENTFD, 0, fds, *n);
 
+	/* MSI-X fails vector by vector, and it is not told at which. */
 	if (err > 0 || err == -ENOSPC) {
-		*n = err > 0 ? (unsigned int)err : 0;
+		*n = err > 0 ? (unsigned int)err : *n / 2;
 		return -ENOSPC;
 	}
 	if (err)
