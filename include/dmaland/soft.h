@@ -100,6 +100,9 @@ enum dmaland_soft_mode {
 #define DMALAND_SOFT_GARBAGE 0xee
 
 /*
+ * With reserved=0xFIRST-0xLAST in the spec the device can't use these dma addresses, and nobody in its
+ * domain does: with options.share_with it is refused where something is mapped there.
+ *
  * With coherent=no in the spec, mapped memory has a copy that the device sees; until the first sync
  * it holds this byte.
  */

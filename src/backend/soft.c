@@ -3,11 +3,12 @@
  * soft.c - the backend `soft:`: options, opening
  *
  * bits, granule, mappings and coherent belong to the domain: a device that joins another's takes
- * none of them.
+ * none of them. reserved is the device's.
  */
 #include "backend/soft.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -61,6 +62,22 @@ static int coherent_parse(const struct spec_option *option, bool *coherent)
 	return 0;
 }
 
+static int reserved_parse(const struct spec_option *option, struct soft_domain_options *options)
+{
+	struct iova_range *reserved = &options->reserved;
+	unsigned long long first, last;
+	char rest;
+
+	if (sscanf(option->value, "0x%llx-0x%llx%c", &first, &last, &rest) != 2 || first > last)
+		return error_set(EINVAL,
+				 "soft: reserved=%s is not a range of dma addresses, as "
+				 "0x8000000-0xbffffff is",
+				 option->value);
+	*reserved = (struct iova_range){first, last};
+	options->has_reserved = true;
+	return 0;
+}
+
 static int option_parse(const struct spec_option *option, struct soft_domain_options *options)
 {
 	uint64_t number = 0;
@@ -80,10 +97,25 @@ static int option_parse(const struct spec_option *option, struct soft_domain_opt
 		return granule_parse(option, &options->granule);
 	if (strcmp(option->key, "coherent") == 0)
 		return coherent_parse(option, &options->coherent);
+	if (strcmp(option->key, "reserved") == 0)
+		return reserved_parse(option, options);
 	return error_set(EINVAL,
 			 "soft: there is no option '%s'; there are: bits, granule, mappings, "
-			 "coherent",
+			 "coherent, reserved",
 			 option->key);
+}
+
+/* Only of its own domain may a device say what it is like. */
+static int shared_check(const struct spec *spec, const struct pci_function *share)
+{
+	for (size_t i = 0; i < spec->option_count; i++)
+		if (strcmp(spec->options[i].key, "reserved"))
+			return error_set(
+				EINVAL,
+				"soft: %s is the domain's, which %s has made: leave it out with "
+				"options.share_with",
+				spec->options[i].key, share->name);
+	return 0;
 }
 
 /* The domain to join: the one to share, or a new one. NULL with the error set. */
@@ -102,15 +134,13 @@ static struct soft_domain *domain_for(const struct spec *spec, struct pci_functi
 	for (size_t i = 0; i < spec->option_count; i++)
 		if (option_parse(&spec->options[i], &options))
 			return NULL;
-	if (!share)
-		return soft_domain_create(&options);
-	if (soft_domain_of(share, &sd))
+	if (share && (soft_domain_of(share, &sd) || shared_check(spec, share)))
 		return NULL;
-	if (spec->option_count) {
-		error_set(EINVAL,
-			  "soft: %s is the domain's, which %s has made: leave it out with "
-			  "options.share_with",
-			  spec->options[0].key, share->name);
+	if (!share)
+		sd = soft_domain_create(&options);
+	if (sd && options.has_reserved && soft_domain_reserve(sd, &options.reserved)) {
+		if (!share)
+			sd->domain.ops->destroy(&sd->domain);
 		return NULL;
 	}
 	return sd;

@@ -31,6 +31,8 @@ struct soft_domain_options {
 	size_t granule;	   /* bytes */
 	uint32_t mappings; /* at most */
 	bool coherent;	   /* false: mapped memory has a copy for the device */
+	bool has_reserved; /* the device can't use these addresses */
+	struct iova_range reserved;
 	uint64_t memory_limit;
 };
 
@@ -46,6 +48,12 @@ struct soft_domain *soft_domain_create(const struct soft_domain_options *options
 
 /* The domain of a device that was opened by this backend. 0 or -EINVAL in words. */
 int soft_domain_of(struct pci_function *share, struct soft_domain **sd);
+
+/*
+ * From now on a device is in it that can't use these addresses, nor does anybody: -EBUSY in words when
+ * something is mapped there. 0 or -errno.
+ */
+int soft_domain_reserve(struct soft_domain *sd, const struct iova_range *reserved);
 
 /* One device more in it: its number. The last that leaves ends the domain. */
 unsigned int soft_domain_join(struct soft_domain *sd);

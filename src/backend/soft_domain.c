@@ -415,6 +415,67 @@ int soft_domain_of(struct pci_function *share, struct soft_domain **sd)
 	return 0;
 }
 
+/* What is left of the usable ranges without these addresses; NULL: no memory. */
+static struct iova_range *usable_without(const struct domain *domain,
+					 const struct iova_range *reserved, size_t *count)
+{
+	struct iova_range *left = calloc(domain->usable_count + 1, sizeof(*left));
+
+	*count = 0;
+	for (size_t i = 0; left && i < domain->usable_count; i++) {
+		struct iova_range r = domain->usable[i];
+
+		if (r.last < reserved->first || r.first > reserved->last) {
+			left[(*count)++] = r;
+			continue;
+		}
+		if (r.first < reserved->first)
+			left[(*count)++] = (struct iova_range){r.first, reserved->first - 1};
+		if (r.last > reserved->last)
+			left[(*count)++] = (struct iova_range){reserved->last + 1, r.last};
+	}
+	return left;
+}
+
+/* The domain's lock is held. */
+static int reserve(struct soft_domain *sd, const struct iova_range *reserved)
+{
+	const struct soft_range *last = soft_ranges_before(&sd->ranges, reserved->last);
+	struct domain *domain = &sd->domain;
+	struct iova_range *left;
+	size_t count;
+
+	if (last && last->dma + (last->size - 1) >= reserved->first)
+		return error_set(EBUSY,
+				 "soft: the device can't use dma addresses 0x%llx to 0x%llx, and "
+				 "%zu bytes are mapped at 0x%llx: open it before memory is "
+				 "allocated, or without share_with",
+				 (unsigned long long)reserved->first,
+				 (unsigned long long)reserved->last, last->size,
+				 (unsigned long long)last->dma);
+	left = usable_without(domain, reserved, &count);
+	if (!left || iova_space_restrict(&domain->iova, left, count)) {
+		free(left);
+		return no_bookkeeping();
+	}
+	free(domain->usable);
+	domain->usable = left;
+	domain->usable_count = count;
+	return 0;
+}
+
+int soft_domain_reserve(struct soft_domain *sd, const struct iova_range *reserved)
+{
+	const uint64_t mask = sd->domain.granule - 1;
+	const struct iova_range granules = {reserved->first & ~mask, reserved->last | mask};
+	int err;
+
+	pthread_mutex_lock(&sd->domain.lock);
+	err = reserve(sd, &granules);
+	pthread_mutex_unlock(&sd->domain.lock);
+	return err;
+}
+
 unsigned int soft_domain_join(struct soft_domain *sd)
 {
 	unsigned int number;

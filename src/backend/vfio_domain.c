@@ -296,6 +296,7 @@ const struct vfio_info_cap_header *vfio_find_cap(const void *info, uint32_t size
 	return NULL;
 }
 
+/* The ranges that are usable now; where there were others before, they become fewer. */
 static int read_ranges(struct domain *domain, const struct vfio_iommu_type1_info *info)
 {
 	const struct vfio_iommu_type1_info_cap_iova_range *cap;
@@ -311,6 +312,10 @@ static int read_ranges(struct domain *domain, const struct vfio_iommu_type1_info
 		return error_set(ENOMEM, "no memory for the IOMMU's ranges");
 	for (uint32_t i = 0; i < cap->nr_iovas; i++)
 		usable[i] = (struct iova_range){cap->iova_ranges[i].start, cap->iova_ranges[i].end};
+	if (domain->usable && iova_space_restrict(&domain->iova, usable, cap->nr_iovas)) {
+		free(usable);
+		return error_set(ENOMEM, "no memory for the IOMMU's ranges");
+	}
 	free(domain->usable);
 	domain->usable = usable;
 	domain->usable_count = cap->nr_iovas;
@@ -368,8 +373,6 @@ static int learn_again(struct vfio_domain *vd)
 		return -errno;
 	err = read_ranges(domain, info);
 	free(info);
-	if (!err && iova_space_restrict(&domain->iova, domain->usable, domain->usable_count))
-		err = error_set(ENOMEM, "no memory for the IOMMU's ranges");
 	return err;
 }
 

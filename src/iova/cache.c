@@ -24,10 +24,13 @@ enum { IDLE_MAX = 2 };
 
 struct iova_slab {
 	uint64_t first, slot_size;
-	uint64_t free; /* a bit a slot */
+	uint64_t free;	 /* a bit a slot */
+	uint64_t usable; /* those that may be free; all, as long as the space is not restricted */
+	unsigned int taken; /* slots */
 	struct iova_shard *shard;
 	struct iova_class *class;	   /* of the shard */
 	struct iova_slab *next, *previous; /* in its class; meaningless while nothing is free */
+	struct iova_slab *next_of_all, *previous_of_all; /* in its shard */
 };
 
 void iova_cache_init(struct iova_cache *cache, struct iova_space *space, pthread_mutex_t *lock,
@@ -38,6 +41,7 @@ void iova_cache_init(struct iova_cache *cache, struct iova_space *space, pthread
 	cache->lock = lock;
 	cache->granule = granule;
 	cache->shift = (unsigned int)__builtin_ctzll(granule);
+	cache->generation = space->generation;
 }
 
 /* Of slabs with a slot that could not be revoked the addresses are never used again. */
@@ -46,13 +50,11 @@ void iova_cache_fini(struct iova_cache *cache)
 	struct iova_slab *slab, *next;
 
 	iova_cache_trim(cache);
-	for (size_t i = 0; i < IOVA_SHARDS; i++) {
-		for (size_t class = 0; class < IOVA_SLOT_GRANULES; class ++)
-			for (slab = cache->shards[i].classes[class].first; slab; slab = next) {
-				next = slab->next;
-				free(slab);
-			}
-	}
+	for (size_t i = 0; i < IOVA_SHARDS; i++)
+		for (slab = cache->shards[i].all; slab; slab = next) {
+			next = slab->next_of_all;
+			free(slab);
+		}
 }
 
 static uint64_t slab_size(const struct iova_slab *slab)
@@ -94,11 +96,32 @@ static void slab_unlink(struct iova_slab *slab)
 		class->last = slab->previous;
 }
 
+static void slab_enroll(struct iova_slab *slab)
+{
+	struct iova_shard *shard = slab->shard;
+
+	slab->next_of_all = shard->all;
+	slab->previous_of_all = NULL;
+	if (shard->all)
+		shard->all->previous_of_all = slab;
+	shard->all = slab;
+}
+
+static void slab_strike(struct iova_slab *slab)
+{
+	if (slab->previous_of_all)
+		slab->previous_of_all->next_of_all = slab->next_of_all;
+	else
+		slab->shard->all = slab->next_of_all;
+	if (slab->next_of_all)
+		slab->next_of_all->previous_of_all = slab->previous_of_all;
+}
+
 static inline uint64_t slot_take(struct iova_slab *slab)
 {
 	unsigned int slot = (unsigned int)__builtin_ctzll(slab->free);
 
-	if (slab->free == UINT64_MAX)
+	if (slab->taken++ == 0)
 		slab->class->idle--;
 	slab->free &= slab->free - 1;
 	if (!slab->free)
@@ -124,26 +147,41 @@ static inline struct iova_slab *find_slot(struct iova_shard *shard, struct iova_
 
 /* ---- slabs ---- */
 
+/*
+ * A slot of a new slab, which is enrolled under the space's lock: so that none is missed when the
+ * space is restricted.
+ */
 static struct iova_slab *slab_make(struct iova_cache *cache, struct iova_shard *shard,
-				   struct iova_class *class, uint64_t slot_size, uint64_t last)
+				   struct iova_class *class, uint64_t slot_size, uint64_t last,
+				   uint64_t *first)
 {
 	struct iova_slab *slab = malloc(sizeof(*slab));
 	int err;
 
 	if (!slab)
 		return NULL;
-	*slab = (struct iova_slab){
-		.slot_size = slot_size, .free = UINT64_MAX, .shard = shard, .class = class};
+	*slab = (struct iova_slab){.slot_size = slot_size,
+				   .free = UINT64_MAX,
+				   .usable = UINT64_MAX,
+				   .shard = shard,
+				   .class = class};
 	pthread_mutex_lock(cache->lock);
 	/* Aligned, so that no slot crosses a boundary that the slab fits into. */
 	err = iova_space_take(cache->space, slab_size(slab), power_of_two_covering(slab_size(slab)),
 			      last, &slab->first);
-	pthread_mutex_unlock(cache->lock);
-	if (err) {
-		free(slab);
-		return NULL;
+	if (!err) {
+		spin_lock(&shard->lock);
+		slab_enroll(slab);
+		slab_append(slab);
+		class->idle++;
+		*first = slot_take(slab);
+		spin_unlock(&shard->lock);
 	}
-	return slab;
+	pthread_mutex_unlock(cache->lock);
+	if (!err)
+		return slab;
+	free(slab);
+	return NULL;
 }
 
 static void slab_end(struct iova_cache *cache, struct iova_slab *slab)
@@ -154,27 +192,66 @@ static void slab_end(struct iova_cache *cache, struct iova_slab *slab)
 	free(slab);
 }
 
+/* The slots of a slab that lie in what the space may hand out. */
+static uint64_t usable_slots(const struct iova_cache *cache, const struct iova_slab *slab)
+{
+	uint64_t usable = 0;
+
+	for (unsigned int i = 0; i < IOVA_SLAB_SLOTS; i++) {
+		uint64_t first = slab->first + i * slab->slot_size;
+
+		if (iova_space_has(cache->space, first, first + (slab->slot_size - 1)))
+			usable |= UINT64_C(1) << i;
+	}
+	return usable;
+}
+
+/* Both locks are held. */
+static void slab_restrict(struct iova_slab *slab, uint64_t usable)
+{
+	uint64_t before = slab->free;
+
+	slab->usable = usable;
+	slab->free &= usable;
+	if (!before || slab->free)
+		return;
+	slab_unlink(slab);
+	if (!slab->taken)
+		slab->class->idle--;
+}
+
+/* The space has been restricted. Slabs that nobody uses go back; of the others slots are dropped. */
+static __attribute__((noinline)) void cache_restrict(struct iova_cache *cache)
+{
+	iova_cache_trim(cache);
+	pthread_mutex_lock(cache->lock);
+	for (size_t i = 0; i < IOVA_SHARDS; i++) {
+		struct iova_shard *shard = &cache->shards[i];
+
+		spin_lock(&shard->lock);
+		for (struct iova_slab *slab = shard->all; slab; slab = slab->next_of_all)
+			slab_restrict(slab, usable_slots(cache, slab));
+		spin_unlock(&shard->lock);
+	}
+	__atomic_store_n(&cache->generation, cache->space->generation, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(cache->lock);
+}
+
 bool iova_cache_take_slot(struct iova_cache *cache, uint64_t size, uint64_t last,
 			  unsigned int number, struct iova_place *place)
 {
 	struct iova_shard *shard = &cache->shards[number % IOVA_SHARDS];
 	struct iova_class *class = &shard->classes[class_of(cache, size)];
-	struct iova_slab *slab;
 
+	if (__builtin_expect(__atomic_load_n(&cache->generation, __ATOMIC_RELAXED) !=
+				     __atomic_load_n(&cache->space->generation, __ATOMIC_RELAXED),
+			     0))
+		cache_restrict(cache);
 	place->size = size;
 	place->slab = find_slot(shard, class, last, &place->first);
-	if (place->slab)
-		return true;
-	slab = slab_make(cache, shard, class, size, last);
-	if (!slab)
-		return false;
-	spin_lock(&shard->lock);
-	slab_append(slab);
-	class->idle++;
-	place->first = slot_take(slab);
-	spin_unlock(&shard->lock);
-	place->slab = slab;
-	return true;
+	if (!place->slab)
+		place->slab = slab_make(cache, shard, class, size, last, &place->first);
+	return place->slab;
 }
 
 static bool fits_slot(const struct iova_cache *cache, const struct iova_wish *wish)
@@ -229,6 +306,7 @@ void iova_cache_give(struct iova_cache *cache, const struct iova_place *place)
 	struct iova_shard *shard;
 	unsigned int *idle;
 	bool end = false;
+	uint64_t bit;
 
 	if (!slab) {
 		pthread_mutex_lock(cache->lock);
@@ -239,14 +317,18 @@ void iova_cache_give(struct iova_cache *cache, const struct iova_place *place)
 	shard = slab->shard;
 	spin_lock(&shard->lock);
 	idle = &slab->class->idle;
-	if (!slab->free)
+	bit = (UINT64_C(1) << ((place->first - slab->first) / slab->slot_size)) & slab->usable;
+	if (!slab->free && bit)
 		slab_append(slab);
-	slab->free |= UINT64_C(1) << ((place->first - slab->first) / slab->slot_size);
-	if (slab->free == UINT64_MAX && *idle < IDLE_MAX) {
-		++*idle;
-	} else if (slab->free == UINT64_MAX) {
-		slab_unlink(slab);
-		end = true;
+	slab->free |= bit;
+	if (--slab->taken == 0) {
+		end = !slab->free || *idle == IDLE_MAX;
+		if (!end)
+			++*idle;
+		else if (slab->free)
+			slab_unlink(slab);
+		if (end)
+			slab_strike(slab);
 	}
 	spin_unlock(&shard->lock);
 	if (end)
@@ -259,10 +341,11 @@ static struct iova_slab *find_idle(struct iova_shard *shard, struct iova_class *
 
 	spin_lock(&shard->lock);
 	slab = class->first;
-	while (slab && slab->free != UINT64_MAX)
+	while (slab && slab->taken)
 		slab = slab->next;
 	if (slab) {
 		slab_unlink(slab);
+		slab_strike(slab);
 		class->idle--;
 	}
 	spin_unlock(&shard->lock);

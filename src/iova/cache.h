@@ -8,6 +8,9 @@
  * A slab is 64 slots of one exact size, side by side. Slots are handed out in ascending order until
  * the slab is used up: what is mapped one after the other, and unmapped in about that order, lies
  * side by side, so that one system call can revoke it.
+ *
+ * A device that joins the domain may bring addresses that can't be used any more (iova_space_restrict).
+ * Slots that hold such are found at the next call that wants one, and not handed out again.
  */
 #ifndef IOVA_CACHE_H
 #define IOVA_CACHE_H
@@ -41,15 +44,17 @@ struct iova_class {
 };
 
 struct iova_shard {
-	uint32_t lock; /* base/spin.h */
+	uint32_t lock;	       /* base/spin.h */
+	struct iova_slab *all; /* slabs of all classes, those without free slots too */
 	struct iova_class classes[IOVA_SLOT_GRANULES];
 } __attribute__((aligned(64)));
 
 struct iova_cache {
 	struct iova_space *space;
-	pthread_mutex_t *lock; /* guards the space */
+	pthread_mutex_t *lock; /* guards the space; taken before a shard's */
 	uint64_t granule;
-	unsigned int shift; /* log2 of it */
+	unsigned int shift;  /* log2 of it */
+	uint32_t generation; /* of the space, when slabs were last looked through */
 	struct iova_shard shards[IOVA_SHARDS];
 };
 

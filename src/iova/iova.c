@@ -23,13 +23,14 @@ void iova_space_init(struct iova_space *space)
 void iova_space_destroy(struct iova_space *space)
 {
 	free(space->free);
+	free(space->usable);
 	iova_space_init(space);
 }
 
 /* Room for `more` ranges beside those that are free and those that may come back. */
 static int space_reserve(struct iova_space *space, size_t more)
 {
-	size_t needed = space->count + space->taken + 1 + more;
+	size_t needed = space->count + space->taken + space->usable_count + 1 + more;
 	struct iova_range *larger;
 
 	if (needed <= space->room)
@@ -137,11 +138,18 @@ static void range_cut(struct iova_space *space, uint64_t first, uint64_t last)
 
 int iova_space_restrict(struct iova_space *space, const struct iova_range *usable, size_t n)
 {
+	struct iova_range *copy = malloc((n + 1) * sizeof(*copy));
 	uint64_t next = 0;
-	int err = space_reserve(space, n + 1);
 
-	if (err)
-		return err;
+	if (!copy || space_reserve(space, n + 1)) {
+		free(copy);
+		return -ENOMEM;
+	}
+	memcpy(copy, usable, n * sizeof(*copy));
+	free(space->usable);
+	space->usable = copy;
+	space->usable_count = n;
+	__atomic_store_n(&space->generation, space->generation + 1, __ATOMIC_RELEASE);
 	for (size_t i = 0; i < n; i++) {
 		if (usable[i].first > next)
 			range_cut(space, next, usable[i].first - 1);
@@ -180,8 +188,28 @@ int iova_space_take(struct iova_space *space, uint64_t size, uint64_t align, uin
 
 void iova_space_release(struct iova_space *space, uint64_t first, uint64_t size)
 {
-	range_give(space, first, first + (size - 1));
+	uint64_t last = first + (size - 1);
+
 	space->taken--;
+	if (!space->usable) {
+		range_give(space, first, last);
+		return;
+	}
+	for (size_t i = 0; i < space->usable_count; i++) {
+		const struct iova_range *r = &space->usable[i];
+
+		if (r->first <= last && r->last >= first)
+			range_give(space, r->first > first ? r->first : first,
+				   r->last < last ? r->last : last);
+	}
+}
+
+bool iova_space_has(const struct iova_space *space, uint64_t first, uint64_t last)
+{
+	for (size_t i = 0; i < space->usable_count; i++)
+		if (first >= space->usable[i].first && last <= space->usable[i].last)
+			return true;
+	return !space->usable;
 }
 
 uint64_t iova_space_free(const struct iova_space *space, uint64_t last)

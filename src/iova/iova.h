@@ -22,8 +22,13 @@ struct iova_range {
 
 struct iova_space {
 	struct iova_range *free; /* ascending, never touching each other */
-	size_t count, room;	 /* room >= count + number of ranges taken */
+	size_t count, room;	 /* room >= count + number of ranges taken + usable_count */
 	size_t taken;
+
+	/* Where it was restricted: only what lies in these becomes free again. */
+	struct iova_range *usable;
+	size_t usable_count;
+	uint32_t generation; /* how often; read without the owner's lock */
 };
 
 /* Begin with nothing free. */
@@ -33,7 +38,10 @@ void iova_space_destroy(struct iova_space *space);
 /* Make first..last free; it must not touch a taken range. Address 0 is left out. 0 or -ENOMEM. */
 int iova_space_add(struct iova_space *space, uint64_t first, uint64_t last);
 
-/* Take what lies outside of the n ascending ranges out of the free ones. 0 or -ENOMEM. */
+/*
+ * From now on nothing outside of the n ascending ranges is handed out; what is taken there is not free
+ * when it comes back. 0, or -ENOMEM, and all is as it was.
+ */
 int iova_space_restrict(struct iova_space *space, const struct iova_range *usable, size_t n);
 
 /*
@@ -46,6 +54,9 @@ int iova_space_take(struct iova_space *space, uint64_t size, uint64_t align, uin
 
 /* Give back what was taken, whole. Neighbours merge. */
 void iova_space_release(struct iova_space *space, uint64_t first, uint64_t size);
+
+/* May these be handed out, as far as the space was restricted? */
+bool iova_space_has(const struct iova_space *space, uint64_t first, uint64_t last);
 
 /* Bytes that are free at or below last. */
 uint64_t iova_space_free(const struct iova_space *space, uint64_t last);

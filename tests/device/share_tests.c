@@ -51,6 +51,75 @@ engines_that_share_a_domain_see_the_same_memory_and_have_faults_of_their_own(voi
 	log_clear();
 }
 
+/* ---- addresses that one of them can't use ---- */
+
+static struct dmaland_device *join(struct engine *e, const char *format, dma_addr_t first,
+				   dma_addr_t last)
+{
+	const struct dmaland_options options = {.size = sizeof(options), .share_with = e->dev};
+	char spec[80];
+
+	snprintf(spec, sizeof(spec), format, (unsigned long long)first, (unsigned long long)last);
+	return dmaland_open(spec, &options);
+}
+
+static void map_many(struct engine *e, char *memory, dma_addr_t *dma, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		dma[i] = dma_map_single(e->dev, memory, 4 * PAGE, DMA_TO_DEVICE);
+		if (dma_mapping_error(e->dev, dma[i]))
+			fail_msg("%s", dmaland_last_error());
+	}
+}
+
+static void unmap_many(struct engine *e, const dma_addr_t *dma, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		dma_unmap_single(e->dev, dma[i], 4 * PAGE, DMA_TO_DEVICE);
+}
+
+static void addresses_that_a_device_that_joins_cannot_use_are_not_handed_out_any_more(void **state)
+{
+	enum { MANY = 300 };
+	static dma_addr_t dma[MANY];
+	char *memory = pages_new(4);
+	struct dmaland_device *other;
+	struct dmaland_info info;
+	dma_addr_t first, last;
+	struct engine e;
+
+	(void)state;
+	engine_open(&e, device_spec, NULL);
+	map_many(&e, memory, dma, MANY);
+	assert_null(join(&e, "soft:,reserved=0x%llx-0x%llx", dma[5], dma[5]));
+	assert_int_equal(errno, EBUSY);
+	assert_error_says("open it before memory is allocated");
+	unmap_many(&e, dma, MANY);
+	map_many(&e, memory, dma, MANY); /* nothing has changed */
+
+	/* Slots between others that are in use: addresses that the device holds, and nothing is at. */
+	first = dma[10] < dma[19] ? dma[10] : dma[19];
+	last = first + 10 * 4 * PAGE - 1;
+	unmap_many(&e, dma + 10, 10);
+	other = join(&e, "soft:,reserved=0x%llx-0x%llx", first + PAGE, last - PAGE);
+	if (!other)
+		fail_msg("%s", dmaland_last_error());
+	dmaland_get_info(e.dev, &info);
+	for (size_t i = 0; i < info.range_count; i++)
+		assert_true(info.ranges[i].last <= first + PAGE ||
+			    info.ranges[i].first >= last - PAGE);
+	for (int round = 0; round < 3; round++) {
+		map_many(&e, memory, dma + 10, MANY - 10 - (round ? 0 : MANY - 20));
+		for (size_t i = 10; i < (round ? MANY : 20); i++)
+			assert_true(dma[i] + 4 * PAGE <= first + PAGE || dma[i] > last - PAGE);
+		unmap_many(&e, dma + (round ? 10 : 0), round ? MANY - 10 : MANY);
+	}
+	dmaland_close(other);
+	engine_close(&e);
+	pages_free(memory, 4);
+	assert_string_equal(log_text(), "");
+}
+
 /* ---- threads ---- */
 
 enum { THREADS = 4, ROUNDS = 400 };
@@ -199,6 +268,8 @@ int run_share_tests(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
 			engines_that_share_a_domain_see_the_same_memory_and_have_faults_of_their_own),
+		cmocka_unit_test(
+			addresses_that_a_device_that_joins_cannot_use_are_not_handed_out_any_more),
 		cmocka_unit_test(threads_may_map_unmap_and_ring_at_the_same_time),
 		cmocka_unit_test(random_writes_at_any_time_leave_the_pool_whole),
 	};

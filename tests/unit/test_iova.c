@@ -72,11 +72,12 @@ static void restricting_brings_holes_but_leaves_what_is_taken(void **state)
 {
 	static const struct iova_range usable[] = {{0x2000, 0x7fff}, {0xa000, 0xffff}};
 	struct iova_space space;
-	uint64_t taken, first;
+	uint64_t taken, outside, first;
 
 	(void)state;
 	iova_space_init(&space);
 	assert_int_equal(iova_space_add(&space, 0x1000, 0x1ffff), 0);
+	assert_int_equal(iova_space_take(&space, 0x10000, 0x1000, UINT64_MAX, &outside), 0);
 	assert_int_equal(iova_space_take(&space, 0x1000, 0x1000, 0xffff, &taken), 0);
 	assert_int_equal(taken, 0xf000);
 	assert_int_equal(iova_space_restrict(&space, usable, 2), 0);
@@ -84,6 +85,8 @@ static void restricting_brings_holes_but_leaves_what_is_taken(void **state)
 	assert_int_equal(iova_space_take(&space, 0x6000, 0x1000, UINT64_MAX, &first), 0);
 	assert_int_equal(first, 0x2000);
 	iova_space_release(&space, taken, 0x1000);
+	assert_int_equal(iova_space_free(&space, UINT64_MAX), 0x6000);
+	iova_space_release(&space, outside, 0x10000); /* 0x10000 to 0x1ffff: a hole by now */
 	assert_int_equal(iova_space_free(&space, UINT64_MAX), 0x6000);
 	iova_space_destroy(&space);
 }
