@@ -176,11 +176,13 @@ void domain_fini(struct domain *domain)
 
 int domain_check_limit(struct domain *domain, size_t size)
 {
-	if (!domain->memory_limit || size <= domain->memory_limit - domain->memory)
+	uint64_t memory = __atomic_load_n(&domain->memory, __ATOMIC_RELAXED);
+
+	if (!domain->memory_limit || size <= domain->memory_limit - memory)
 		return 0;
 	return error_set(ENOMEM,
 			 "memory_limit is %llu KiB, %llu KiB are in use and %zu KiB were asked: "
 			 "raise options.memory_limit",
 			 (unsigned long long)(domain->memory_limit >> 10),
-			 (unsigned long long)(domain->memory >> 10), size >> 10);
+			 (unsigned long long)(memory >> 10), size >> 10);
 }

@@ -80,8 +80,8 @@ struct domain_ops {
 };
 
 /*
- * Embedded by each backend in a struct of its own. The lock serialises provide, withdraw, map,
- * unmap, joining and leaving, where the backend takes it, and guards iova for who maps.
+ * Embedded by each backend in a struct of its own. The lock serialises provide, withdraw, joining and
+ * leaving, and map and unmap where the backend takes it, and guards iova for who maps.
  */
 struct domain {
 	const struct domain_ops *ops;
@@ -94,9 +94,9 @@ struct domain {
 	struct iova_range *usable; /* as the kernel, or the machine, reports them, ascending */
 	size_t usable_count;
 	uint32_t mapping_limit; /* 0: none */
-	uint32_t mappings;
+	uint32_t mappings;     /* this, and memory: written by atomic means where it is not locked */
 	uint64_t memory_limit; /* bytes, from the options; 0: none */
-	uint64_t memory;       /* bytes provided now */
+	uint64_t memory;       /* bytes provided and mapped now */
 	int numa_node;	       /* its memory is taken from there if it can be, or NUMA_NO_NODE */
 	size_t copy_below; /* bytes under which copying is cheaper than map and unmap; 0: unknown */
 	void *owner;	   /* floor 6 keeps the domain's arena here */

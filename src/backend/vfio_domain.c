@@ -63,7 +63,8 @@ static int explain_map(struct domain *domain, const struct chunk *chunk)
 			"the container holds %u mappings and may hold no more (%u at first): "
 			"raise /sys/module/vfio_iommu_type1/parameters/dma_entry_limit "
 			"before the device is opened",
-			domain->mappings, domain->mapping_limit);
+			__atomic_load_n(&domain->mappings, __ATOMIC_RELAXED),
+			domain->mapping_limit);
 	if (code == EEXIST)
 		return error_set(
 			EEXIST,
@@ -150,23 +151,57 @@ release:
 	return err;
 }
 
+/*
+ * Mappings are counted without the domain's lock. The kernel has one of its own for mapping, so that
+ * ours would only be waited for; and both calls together have as many instructions more for it as
+ * all else that is done here.
+ */
+static int memory_count(struct domain *domain, size_t size)
+{
+	uint64_t limit = domain->memory_limit;
+	uint64_t memory = __atomic_load_n(&domain->memory, __ATOMIC_RELAXED);
+
+	for (;;) {
+		if (!limit || size <= limit - memory) {
+			if (__atomic_compare_exchange_n(&domain->memory, &memory, memory + size,
+							true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+				return 0;
+			continue;
+		}
+		if (domain_check_limit(domain, size))
+			return -ENOMEM;
+		memory = __atomic_load_n(&domain->memory, __ATOMIC_RELAXED);
+	}
+}
+
+static void memory_discount(struct domain *domain, size_t size)
+{
+	__atomic_fetch_sub(&domain->memory, size, __ATOMIC_RELAXED);
+}
+
+static void mappings_count(struct domain *domain, unsigned int more)
+{
+	__atomic_fetch_add(&domain->mappings, more, __ATOMIC_RELAXED);
+}
+
 static int vfio_provide(struct domain *domain, size_t size, size_t align, dma_addr_t last,
 			struct chunk *chunk)
 {
 	struct chunk made;
-	int err;
+	int err = memory_count(domain, size);
 
+	if (err)
+		return err;
 	pthread_mutex_lock(&domain->lock);
-	err = domain_check_limit(domain, size);
-	if (!err)
-		err = chunk_make(to_vfio_domain(domain), size, align, last, &made);
-	if (!err) {
-		domain->memory += size;
-		domain->mappings++;
-		*chunk = made;
-	}
+	err = chunk_make(to_vfio_domain(domain), size, align, last, &made);
 	pthread_mutex_unlock(&domain->lock);
-	return err;
+	if (err) {
+		memory_discount(domain, size);
+		return err;
+	}
+	mappings_count(domain, 1);
+	*chunk = made;
+	return 0;
 }
 
 static int vfio_withdraw(struct domain *domain, const struct chunk *chunk)
@@ -179,11 +214,13 @@ static int vfio_withdraw(struct domain *domain, const struct chunk *chunk)
 	if (!err) {
 		window_give(&vd->window, chunk->cpu, chunk->size);
 		iova_space_release(&domain->iova, chunk->dma, chunk->size);
-		domain->memory -= chunk->size;
-		domain->mappings--;
 	}
 	pthread_mutex_unlock(&domain->lock);
-	return err;
+	if (err)
+		return err;
+	memory_discount(domain, chunk->size);
+	mappings_count(domain, -1u);
+	return 0;
 }
 
 /*
@@ -203,19 +240,17 @@ static int vfio_map(struct domain *domain, dma_addr_t dma, void *cpu, size_t siz
 	const struct chunk chunk = {cpu, dma, size};
 	uint32_t flags = (access & DOMAIN_READ ? VFIO_DMA_MAP_FLAG_READ : 0u) |
 			 (access & DOMAIN_WRITE ? VFIO_DMA_MAP_FLAG_WRITE : 0u);
-	int err;
+	int err = memory_count(domain, size);
 
+	if (err)
+		return err;
 	if (!(access & DOMAIN_WRITE))
 		make_own(&chunk);
-	pthread_mutex_lock(&domain->lock);
-	err = domain_check_limit(domain, size);
-	if (!err)
-		err = map_dma(to_vfio_domain(domain), &chunk, flags);
-	if (!err) {
-		domain->memory += size;
-		domain->mappings++;
-	}
-	pthread_mutex_unlock(&domain->lock);
+	err = map_dma(to_vfio_domain(domain), &chunk, flags);
+	if (err)
+		memory_discount(domain, size);
+	else
+		mappings_count(domain, 1);
 	return err;
 }
 
@@ -223,16 +258,13 @@ static int vfio_map(struct domain *domain, dma_addr_t dma, void *cpu, size_t siz
 static int vfio_unmap(struct domain *domain, dma_addr_t dma, size_t size, unsigned int n)
 {
 	const struct chunk chunk = {NULL, dma, size};
-	int err;
+	int err = unmap_dma(to_vfio_domain(domain), &chunk);
 
-	pthread_mutex_lock(&domain->lock);
-	err = unmap_dma(to_vfio_domain(domain), &chunk);
-	if (!err) {
-		domain->memory -= size;
-		domain->mappings -= n;
-	}
-	pthread_mutex_unlock(&domain->lock);
-	return err;
+	if (err)
+		return err;
+	memory_discount(domain, size);
+	mappings_count(domain, -n);
+	return 0;
 }
 
 /* ---- the container and what it tells ---- */

@@ -371,9 +371,9 @@ void dmaland_get_info(struct dmaland_device *dev, struct dmaland_info *info)
 
 	pthread_mutex_lock(&domain->lock);
 	info->mapping_limit = domain->mapping_limit;
-	info->mappings = domain->mappings;
+	info->mappings = __atomic_load_n(&domain->mappings, __ATOMIC_RELAXED);
 	info->memory_limit = domain->memory_limit;
-	info->memory = domain->memory;
+	info->memory = __atomic_load_n(&domain->memory, __ATOMIC_RELAXED);
 	info->range_count = domain->usable_count;
 	for (size_t i = 0; i < domain->usable_count && i < 16; i++)
 		info->ranges[i] =
