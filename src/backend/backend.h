@@ -94,7 +94,7 @@ struct domain {
 	struct iova_range *usable; /* as the kernel, or the machine, reports them, ascending */
 	size_t usable_count;
 	uint32_t mapping_limit; /* 0: none */
-	uint32_t mappings;     /* this, and memory: written by atomic means where it is not locked */
+	uint32_t mappings; /* this, and memory: written by atomic means where it is not locked */
 	uint64_t memory_limit; /* bytes, from the options; 0: none */
 	uint64_t memory;       /* bytes provided and mapped now */
 	int numa_node;	       /* its memory is taken from there if it can be, or NUMA_NO_NODE */
