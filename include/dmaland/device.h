@@ -36,9 +36,10 @@ extern "C" {
  * @device_fd:    vfio: the device, as VFIO_GROUP_GET_DEVICE_FD gives it; 0: the group is asked for it.
  *                Wants @container_fd or @share_with, whose container its group must be in; @group_fd
  *                may be left out then
+ * @dma_debug:    registered memory of this device is watched: see dmaland_check_registered()
  *
  * Those from copy_below to no_syscalls can be given in the spec too, where they win: `copy_below=N`, `unmap=lazy` or `unmap=strict`,
- * `lazy_count=N`, `lazy_ms=N`, `trusted=no`, `no_syscalls=yes`. Of devices that share a domain, the
+ * `lazy_count=N`, `lazy_ms=N`, `trusted=no`, `no_syscalls=yes`; and `dma_debug=yes`. Of devices that share a domain, the
  * first lazy one says how many wait and for how long.
  *
  * With open files a process drives a device that it could not open itself: one that may sends them
@@ -58,6 +59,7 @@ struct dmaland_options {
 	unsigned int lazy_count, lazy_ms;
 	bool untrusted, lazy, no_syscalls, pool_debug;
 	int container_fd, group_fd, device_fd;
+	bool dma_debug;
 };
 
 /**

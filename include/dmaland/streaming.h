@@ -184,7 +184,7 @@ unsigned int dma_get_min_align_mask(struct dmaland_device *dev);
  * @size: bytes
  *
  * The memory must stay where it is until dmaland_unregister(): nothing here sees munmap() or
- * free().
+ * free(), but for debug mode: dmaland_check_registered().
  *
  * Context: any thread; makes system calls.
  * Return: 0; -EEXIST when it overlaps memory that is registered (which is named) or the arena;
@@ -203,6 +203,23 @@ int dmaland_register(struct dmaland_device *dev, void *ptr, size_t size);
  * Return: 0; -ENOENT when nothing registered begins there; -EIO when it could not be unmapped.
  */
 int dmaland_unregister(struct dmaland_device *dev, void *ptr);
+
+/**
+ * dmaland_check_registered() - has the program unmapped memory that is registered?
+ *
+ * In debug mode (options.dma_debug, or dma_debug=yes in the spec) memory that this device has
+ * registered is watched: it must be what was registered, and not unmapped (munmap, or free() of what
+ * is large) or mapped anew since. That is looked at here, by dmaland_unregister(), which reports it
+ * to the log, and by each mapping of such memory, which fails with EFAULT. The sentence names the
+ * memory. What replaces pages inside of a mapping (MADV_DONTNEED) is not found.
+ *
+ * Debug mode takes time: each look reads /proc/self/smaps. It gives registered memory the advice
+ * MADV_RANDOM, and dmaland_unregister() that of MADV_NORMAL.
+ *
+ * Return: how many registrations have changed, each reported to the log; -EOPNOTSUPP when the device
+ * is not in debug mode.
+ */
+int dmaland_check_registered(struct dmaland_device *dev);
 
 /**
  * dmaland_flush() - revoke what waits to be revoked (lazy mode)

@@ -103,13 +103,15 @@ static int options_streaming(struct streaming_options *streaming,
 	unsigned long copy_below = options->copy_below, count = options->lazy_count;
 	unsigned long ms = options->lazy_ms;
 	bool untrusted = options->untrusted, lazy = options->lazy;
-	bool no_syscalls = options->no_syscalls;
+	bool no_syscalls = options->no_syscalls, debug = options->dma_debug;
 	int err = read_choice(spec, "trusted", "yes", "no", &untrusted);
 
 	if (!err)
 		err = read_choice(spec, "unmap", "strict", "lazy", &lazy);
 	if (!err)
 		err = read_choice(spec, "no_syscalls", "no", "yes", &no_syscalls);
+	if (!err)
+		err = read_choice(spec, "dma_debug", "no", "yes", &debug);
 	if (!err)
 		err = read_number(spec, "lazy_count", &count);
 	if (!err)
@@ -119,6 +121,7 @@ static int options_streaming(struct streaming_options *streaming,
 	*streaming = (struct streaming_options){.untrusted = untrusted,
 						.lazy = lazy,
 						.no_syscalls = no_syscalls,
+						.debug = debug,
 						.lazy_count = (unsigned int)count,
 						.lazy_ms = (unsigned int)ms,
 						.copy_below = copy_below};

@@ -206,6 +206,13 @@ int dmaland_unregister(struct dmaland_device *dev, void *ptr)
 	return streaming_unregister(&dev->streaming, ptr);
 }
 
+int dmaland_check_registered(struct dmaland_device *dev)
+{
+	if (is_parents(dev))
+		return -EPERM;
+	return streaming_check(&dev->streaming);
+}
+
 void dmaland_flush(struct dmaland_device *dev)
 {
 	if (is_parents(dev))

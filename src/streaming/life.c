@@ -120,6 +120,11 @@ static int options_check(const struct streaming *s)
 				 "%s: with trusted=no each transfer is mapped by a system call, "
 				 "which no_syscalls forbids",
 				 s->name);
+	if (o->debug && o->no_syscalls)
+		return error_set(EINVAL,
+				 "%s: debug mode looks into /proc with each mapping of registered "
+				 "memory, which no_syscalls forbids",
+				 s->name);
 	if (o->copy_below > BOUNCE_MAX)
 		return error_set(EINVAL,
 				 "%s: copy_below is %zu, and at most %zu bytes can be copied",
@@ -134,7 +139,8 @@ static void limits_changed(struct streaming *s)
 	size_t slots = IOVA_SLOT_GRANULES * s->granule;
 	bool plain = !limits->min_align_mask && limits->seg_boundary >= BOUNCE_MAX - 1;
 
-	s->bounce_below = plain && s->translates && !s->shadow ? s->copy_below : 0;
+	s->bounce_below =
+		plain && s->translates && !s->shadow && !s->options.debug ? s->copy_below : 0;
 	s->slot_bytes = limits->min_align_mask < s->granule &&
 					limits->seg_boundary >= 2 * IOVA_SLAB_SLOTS * slots - 1
 				? slots
@@ -180,7 +186,9 @@ static void settings_fill(struct streaming *s)
 			: domain->copy_below  ? domain->copy_below
 					      : COPY_BELOW_DEFAULT;
 	s->granule = domain->granule;
-	s->map_from = s->translates && !s->shadow && domain->ops->map ? s->copy_below : SIZE_MAX;
+	s->map_from = s->translates && !s->shadow && !s->options.debug && domain->ops->map
+			      ? s->copy_below
+			      : SIZE_MAX;
 	limits_changed(s);
 }
 
@@ -234,8 +242,9 @@ int streaming_init(struct streaming *s, struct streaming_space *space, struct dm
 	s->window = (uintptr_t)domain->window;
 	s->window_bytes = options->untrusted ? 0 : domain->window_size;
 	s->frames = &space->frames;
-	s->registered =
-		options->untrusted || domain->ops->sync ? &nothing_registered : &space->registered;
+	s->registered = options->untrusted || options->debug || domain->ops->sync
+				? &nothing_registered
+				: &space->registered;
 	s->orphans = orphans;
 	s->name = name;
 	s->options = *options;
@@ -435,6 +444,7 @@ static int registration_map(struct streaming *s, struct registration *r, size_t 
 	}
 	frames_set(&s->space->frames, r->dma, r->size, s->shadow ? (uintptr_t)r : FRAME_ARENA);
 	registered_insert(&s->space->registered, r, length, r->dma - begin);
+	watch_begin(s, r);
 	return 0;
 }
 
@@ -484,8 +494,10 @@ int streaming_unregister(struct streaming *s, void *ptr)
 	struct domain *domain = s->space->domain;
 	uintptr_t begin = (uintptr_t)ptr;
 	struct registration *r;
+	size_t length;
 	int err;
 
+	log_hold();
 	pthread_mutex_lock(&registered->lock);
 	r = registered_overlap(registered, begin, begin + 1);
 	if (!r || r->begin != begin || r->owner != s) {
@@ -493,17 +505,22 @@ int streaming_unregister(struct streaming *s, void *ptr)
 				s->name, ptr);
 		goto unlock;
 	}
+	length = r->length;
+	watch_end(s, r);
 	err = domain->ops->unmap(domain, r->dma, r->size, 1);
 	if (err) {
 		err = error_prefix("%s: memory at %p stays registered", s->name, ptr);
+		watch_begin(s, r);
 		goto unlock;
 	}
 	registered_remove(registered, r);
+	watch_ended(s, begin, length);
 	frames_set(&s->space->frames, r->dma, r->size, 0);
 	mapped_give_addresses(s, &r->place);
 	registered_recycle(registered, r);
 unlock:
 	pthread_mutex_unlock(&registered->lock);
+	log_release();
 	return err;
 }
 

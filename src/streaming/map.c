@@ -102,6 +102,8 @@ static dma_addr_t piece_map_untranslated(struct streaming *s, const struct piece
 
 static dma_addr_t register_map(struct streaming *s, const struct piece *piece, dma_addr_t dma)
 {
+	if (unlikely(s->options.debug) && watch_check(s, piece->ptr, piece->size))
+		return DMA_MAPPING_ERROR;
 	count_way(s, WAY_REGISTERED);
 	if (unlikely(s->shadow) && !(piece->attrs & DMA_ATTR_SKIP_CPU_SYNC))
 		s->space->domain->ops->sync(s->space->domain, dma, piece->size, true);

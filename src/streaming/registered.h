@@ -34,6 +34,7 @@ struct registration {
 	size_t size;		 /* of these */
 	struct iova_place place; /* of the owner's cache */
 	struct streaming *owner;
+	bool marked;		   /* debug mode: watch.c */
 	struct registration *next; /* to be used again */
 };
 

@@ -87,7 +87,7 @@ struct streaming_space {
 };
 
 struct streaming_options {
-	bool untrusted, lazy, no_syscalls;
+	bool untrusted, lazy, no_syscalls, debug;
 	unsigned int lazy_count, lazy_ms; /* 0: the default */
 	size_t copy_below;		  /* 0: the domain's */
 };
@@ -187,6 +187,9 @@ void streaming_sync_sg(struct streaming *s, struct scatterlist *sg, int nents,
 
 int streaming_register(struct streaming *s, void *ptr, size_t size);
 int streaming_unregister(struct streaming *s, void *ptr);
+
+/* How many registrations are not what they were, each logged; -EOPNOTSUPP in words. */
+int streaming_check(struct streaming *s);
 void streaming_flush(struct streaming *s);
 void streaming_get_stats(struct streaming *s, struct dmaland_streaming_stats *stats);
 

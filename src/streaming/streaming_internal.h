@@ -8,6 +8,7 @@
  *   granules.c     memory to copy through for devices that are not trusted
  *   sg.c           lists
  *   life.c         making, registering, ending
+ *   watch.c        debug mode: registered memory that the program unmapped
  *   threads.c      which shard is a thread's, and what becomes of it
  *   report.c       what is said about bad calls
  *
@@ -327,6 +328,16 @@ void piece_unmap(struct streaming *s, dma_addr_t dma, size_t size,
 /* Which way would it go? Neither: it would be bounced. */
 bool piece_is_translated(struct streaming *s, const struct piece *piece);
 bool piece_is_mapped(struct streaming *s, const struct piece *piece);
+
+/* ---- watch.c: nothing unless the device is in debug mode ---- */
+
+/* The registered lock is held. The memory is registered now; will be no more; is not any more. */
+void watch_begin(struct streaming *s, struct registration *registration);
+void watch_end(struct streaming *s, struct registration *registration);
+void watch_ended(struct streaming *s, uintptr_t begin, size_t length);
+
+/* Is registered memory what it was? 0; -EFAULT in words. The lock is not held. */
+int watch_check(struct streaming *s, const void *ptr, size_t size);
 
 /* ---- report.c ---- */
 

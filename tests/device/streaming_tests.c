@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 enum { MOST = 96 << 10, GUARD = 4096, POISON = 0x6b };
 
@@ -445,6 +446,92 @@ static void without_system_calls_nothing_large_is_mapped(void **state)
 	assert_int_equal(mappings_of(m.dev), mappings);
 }
 
+/* ---- debug mode: registered memory that the program unmaps ---- */
+
+enum { PAGE = 4096, PAGES = 16 };
+
+static int open_debug(void **state)
+{
+	const struct dmaland_options options = {.size = sizeof(options), .dma_debug = true};
+
+	(void)state;
+	return begin(&options);
+}
+
+static char *pages_map(void *where, size_t pages)
+{
+	char *place = mmap(where, pages * PAGE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | (where ? MAP_FIXED : 0), -1, 0);
+
+	assert_true(place != MAP_FAILED);
+	memset(place, 1, pages * PAGE);
+	return place;
+}
+
+/* All that looks finds it, and names it; what is beside it is as good as before. */
+static void check_finds(char *registered, char *changed, const char *how)
+{
+	char where[64];
+	dma_addr_t dma;
+
+	snprintf(where, sizeof(where), "from %p on the program has unmapped them", (void *)changed);
+	assert_int_equal(dmaland_check_registered(m.dev), 1);
+	assert_logged(where);
+	assert_logged(how);
+	log_clear();
+	errno = 0;
+	assert_true(dma_map_single(m.dev, changed, 100, DMA_TO_DEVICE) == DMA_MAPPING_ERROR);
+	assert_int_equal(errno, EFAULT);
+	assert_error_says(where);
+	dma = map(changed - 100, 100, DMA_FROM_DEVICE);
+	dma_unmap_single(m.dev, dma, 100, DMA_FROM_DEVICE);
+	assert_int_equal(dmaland_unregister(m.dev, registered), 0);
+	assert_logged(where);
+	log_clear();
+	assert_int_equal(dmaland_check_registered(m.dev), 0);
+}
+
+static void registered_memory_that_the_program_unmaps_is_found_in_debug_mode(void **state)
+{
+	char *pages, *neighbour;
+
+	(void)state;
+	need_mover();
+	pages = pages_map(NULL, PAGES);
+	neighbour = pages_map(NULL, 1);
+	if (dmaland_register(m.dev, neighbour, 100)) {
+		assert_int_equal(errno, EOPNOTSUPP);
+		return;
+	}
+	for (int anew = 0; anew < 2; anew++) {
+		assert_int_equal(dmaland_register(m.dev, pages + 10, (PAGES - 1) * PAGE), 0);
+		assert_int_equal(dmaland_check_registered(m.dev), 0);
+		dma_unmap_single(m.dev, map(pages + 10, PAGE, DMA_TO_DEVICE), PAGE, DMA_TO_DEVICE);
+		munmap(pages + 4 * PAGE, PAGE);
+		if (anew)
+			pages_map(pages + 4 * PAGE, 1);
+		check_finds(pages + 10, pages + 4 * PAGE, anew ? "and mapped others" : "since:");
+		pages_map(pages + 4 * PAGE, 1);
+	}
+	/* Two that share a page: one keeps what it needs when the other goes. */
+	assert_int_equal(dmaland_register(m.dev, pages, PAGE + 100), 0);
+	assert_int_equal(dmaland_register(m.dev, pages + PAGE + 100, PAGE), 0);
+	assert_int_equal(dmaland_unregister(m.dev, pages), 0);
+	assert_int_equal(dmaland_check_registered(m.dev), 0);
+	assert_int_equal(dmaland_unregister(m.dev, pages + PAGE + 100), 0);
+	assert_int_equal(dmaland_unregister(m.dev, neighbour), 0);
+	munmap(pages, PAGES * PAGE);
+	munmap(neighbour, PAGE);
+}
+
+static void without_debug_mode_nothing_is_watched(void **state)
+{
+	(void)state;
+	need_mover();
+	assert_int_equal(dmaland_check_registered(m.dev), -EOPNOTSUPP);
+	assert_error_says("dma_debug=yes");
+}
+
 #define with(open, f) cmocka_unit_test_setup_teardown(f, open, close_device)
 
 int run_streaming_tests(void)
@@ -460,6 +547,9 @@ int run_streaming_tests(void)
 		with(open_device, a_forgotten_sync_shows_where_one_is_needed),
 		with(open_device, only_soft_without_coherence_needs_sync_of_what_is_mapped),
 		with(open_device, registered_memory_is_translated),
+		with(open_debug, registered_memory_that_the_program_unmaps_is_found_in_debug_mode),
+		with(open_debug, what_is_mapped_arrives_both_ways),
+		with(open_device, without_debug_mode_nothing_is_watched),
 		with(open_without_syscalls, without_system_calls_copies_end_when_their_memory_does),
 		with(open_without_syscalls, without_system_calls_nothing_large_is_mapped),
 	};
