@@ -26,6 +26,7 @@ static int nobodys_begin(struct pagemap *map, size_t page_size)
 
 	if (mprotect(map->base, page_size, PROT_READ | PROT_WRITE))
 		return error_system("cannot get %zu KiB for the page map", page_size >> 10);
+	nobodys->unit.base = map->base; /* anything but NULL: it is added to */
 	nobodys->unit.state = nobodys->unit.inline_state;
 	nobodys->unit.inline_state[0] = PAGE_NOBODYS_STATE;
 	return 0;
