@@ -131,7 +131,7 @@ static void poll_until_it_happens(struct drive *d, const struct load *load, int6
 /* The status of those that it cut off; 0: all had completed. */
 static int remove_one(struct load_record *record, unsigned long busy)
 {
-	struct drive d = {NULL};
+	struct drive d = {0};
 	struct load load;
 	pthread_t remover;
 	const char *wrong;
