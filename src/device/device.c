@@ -431,15 +431,17 @@ int dma_set_mask_and_coherent(struct dmaland_device *dev, uint64_t mask)
 {
 	uint64_t before = dev->limits.coherent_mask;
 	int err = dma_set_coherent_mask(dev, mask);
+	struct error_state why;
 
 	if (err)
 		return err;
 	err = dma_set_mask(dev, mask);
 	if (!err)
 		return 0;
-	if (before > mask) /* widening never fails */
-		arena_set_mask(dev->arena, &dev->limits, before, dev->function->name);
-	return error_set(-err, "%s", dmaland_last_error());
+	error_keep(&why);
+	arena_set_mask(dev->arena, &dev->limits, before, dev->function->name);
+	error_put_back(&why);
+	return err;
 }
 
 uint64_t dma_get_mask(const struct dmaland_device *dev)

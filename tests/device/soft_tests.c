@@ -392,6 +392,28 @@ static void a_forgotten_sync_shows(void **state)
 	log_clear();
 }
 
+/* The coherent mask is changed first: what it was must hold again when the other half fails. */
+static void masks_are_set_both_or_neither(void **state)
+{
+	struct dmaland_device *dev = dmaland_open("soft:,no_syscalls=yes", NULL);
+	dma_addr_t handle;
+	void *memory;
+
+	(void)state;
+	assert_non_null(dev);
+	assert_int_equal(dma_set_coherent_mask(dev, DMA_BIT_MASK(14)), 0);
+	assert_int_equal(dma_set_mask_and_coherent(dev, DMA_BIT_MASK(15)), -ENOMEM); /* 28 KiB */
+	assert_int_equal(errno, ENOMEM);
+	assert_error_says("keeps its streaming mask");
+	assert_true(dma_get_mask(dev) == DMA_BIT_MASK(32));
+	while ((memory = dma_alloc_coherent(dev, 4096, &handle, GFP_KERNEL)))
+		assert_true(handle + 4095 <= DMA_BIT_MASK(14));
+	log_clear();
+	dmaland_close(dev);
+	assert_logged("coherent=");
+	log_clear();
+}
+
 int run_soft_tests(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -403,6 +425,7 @@ int run_soft_tests(void)
 		cmocka_unit_test(the_limit_of_mappings_is_named_and_counts_chunks_too),
 		cmocka_unit_test(a_hundred_thousand_mappings_are_each_found),
 		cmocka_unit_test(a_forgotten_sync_shows),
+		cmocka_unit_test(masks_are_set_both_or_neither),
 	};
 
 	return cmocka_run_group_tests_name("soft", tests, NULL, NULL);
