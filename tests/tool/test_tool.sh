@@ -11,6 +11,7 @@ set -uo pipefail
 tool=$(cd "$1" && pwd)/tools/dmaland
 [ -x "$tool" ] || { echo "test_tool.sh: there is no $tool" >&2; exit 2; }
 
+manuals=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../docs/man" && pwd)
 here=$(mktemp -d)
 trap 'rm -rf "$here"' EXIT
 cd "$here" || exit 1
@@ -91,8 +92,21 @@ check "a number that is too large is refused" refused 2 "not '999999999999999999
 	"$tool" nvme read x -c 99999999999999999999
 check "a missing SPEC is refused" refused 2 "wants SPEC" "$tool" nvme identify
 check "one operand too many is refused" refused 2 "also 'b'" "$tool" nvme identify a b
+# told COMMAND PAGE: its manual, PAGE, has all options that its help has
+told() {
+	local option found=0
+	# shellcheck disable=SC2086 # words
+	for option in $("$tool" $1 --help | grep -oE -- '--[a-z-]+' | sort -u); do
+		found=1
+		grep -q -- "\*$option\*" "$manuals/$2.1.scd" || { echo "not in $2: $option" && return 1; }
+	done
+	[ "$found" = 1 ]
+}
 for command in info bind unbind pools nvme\ {identify,log,read,write,verify,zero,discard,format,bench}; do
-	check "$command --help names its manual" eval '"$tool" $command --help | grep "man dmaland"'
+	page=dmaland
+	[ "$command" = "${command#nvme}" ] || page=dmaland-nvme
+	check "$command --help names its manual" eval '"$tool" $command --help | grep -x "More: man $page"'
+	check "which tells of its options" told "$command" $page
 done
 
 # ---- info
@@ -118,11 +132,18 @@ else
 	done
 fi
 check "two formats at a time are refused" refused 2 "exclude each other" "$tool" nvme format x --format 1 --block-size 512
+check "zeroing a count of blocks and all is refused" refused 2 "exclude each other" "$tool" nvme zero x -c 1 --all
+check "a benchmark of a time and of a number of requests is refused" \
+	refused 2 "exclude each other" "$tool" nvme bench x --time 1 --requests 1
+check "metadata without a format that has some is refused" refused 2 "goes with --format" "$tool" nvme format x --metadata
+check "a table where none is printed is refused" refused 2 "prints none" "$tool" nvme format x --format 0 --json
 check "erasing without a format is refused" refused 2 "say into what" "$tool" nvme format x --erase
 check "bind to what is no name of a driver is refused" \
 	refused 2 "no driver's name" "$tool" bind --driver a/b ffff:ff:1f.7
 check "a full disk is reported by info" \
 	refused 1 "stdout: No space left" eval '"$tool" info >/dev/full'
+
+check "help that nobody gets is a failure" refused 1 "cannot write to stdout" eval '"$tool" --help >&-'
 
 # ---- the drive
 

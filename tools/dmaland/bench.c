@@ -252,9 +252,12 @@ static int bench_measure(struct bench *bench, const struct arguments *arguments)
 
 static int bench_run(const struct arguments *arguments)
 {
-	struct bench *bench = calloc(1, sizeof(*bench));
+	struct bench *bench;
 	int status;
 
+	if (arguments_have(arguments, 'T') && arguments_have(arguments, 'U'))
+		return usage_error("nvme bench", "--time and --requests exclude each other");
+	bench = calloc(1, sizeof(*bench));
 	if (!bench)
 		return fail("no memory");
 	bench->write = arguments_have(arguments, 'W');

@@ -181,7 +181,7 @@ int stdout_close(int status)
 	bool failed = ferror(stdout);
 
 	errno = failed ? EIO : 0;
-	failed |= fclose(stdout) != 0 && errno != EBADF;
+	failed |= fclose(stdout) != 0;
 	if (!failed || status)
 		return status;
 	if (errno == EPIPE)

@@ -85,6 +85,8 @@ static int erase_run(struct erasure *erasure, const struct arguments *arguments,
 
 	if (!arguments_have(arguments, 'c') && !arguments_have(arguments, 'A'))
 		return usage_error(command, "say which blocks: --count, or --all from --start on");
+	if (arguments_have(arguments, 'c') && arguments_have(arguments, 'A'))
+		return usage_error(command, "--count and --all exclude each other");
 	status = drive_open(&drive, arguments);
 	if (status)
 		return status;

@@ -104,6 +104,11 @@ static int format_run(const struct arguments *arguments)
 		return usage_error("nvme format", "--erase and --crypto-erase exclude each other");
 	if (!formats && (arguments_have(arguments, 'E') || arguments_have(arguments, 'C')))
 		return usage_error("nvme format", "say into what: --format or --block-size");
+	if (!arguments_have(arguments, 'F') && arguments_have(arguments, 'M'))
+		return usage_error("nvme format", "--metadata goes with --format");
+	if (formats && arguments_have(arguments, 'J'))
+		return usage_error("nvme format",
+				   "--json is for the table, and formatting prints none");
 	status = drive_open(&drive, arguments);
 	if (status)
 		return status;
