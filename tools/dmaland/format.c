@@ -55,6 +55,13 @@ static int format_choose(const struct dmaland_nvme_namespace *ns, const struct a
 {
 	if (arguments_have(arguments, 'F')) {
 		*format = (unsigned int)arguments->format;
+		if (*format < ns->format_count && ns->formats[*format].metadata &&
+		    !arguments_have(arguments, 'M'))
+			return fail(
+				"format %u of namespace %u has %u bytes of metadata beside each "
+				"block, which dmaland can't read or write; --metadata if that is "
+				"meant",
+				*format, ns->nsid, ns->formats[*format].metadata);
 		return STATUS_OK;
 	}
 	for (unsigned int i = 0; i < ns->format_count; i++) {
