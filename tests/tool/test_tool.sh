@@ -258,6 +258,8 @@ drive_tests() {
 	check "$b: the formats are listed" eval '
 		"$tool" nvme format "$spec" | grep -E "^ +[0-9] +$b +0 +best +in use$"'
 	check "$b: format --json is JSON" eval '"$tool" nvme format "$spec" --json | json_reader'
+	check "$b: one with metadata is refused, and the option that it takes is said" refused 1 \
+		"format 1 .* 8 bytes of metadata .*; --metadata if that is meant" "$tool" nvme format "$spec" --format 1
 	check "$b: a format that is not there is refused" refused 1 "format" "$tool" nvme format "$spec" --format 63
 
 	cp five "$image"
@@ -404,6 +406,17 @@ check "without a terminal, a transfer that succeeds says nothing" \
 check "--verbose says how fast it was and how long requests took" \
 	eval '"$tool" nvme read -v "$big" -c 1024 out.bin 2>&1 |
 		grep -E "^latency of 4 requests: p50 [0-9.]+ .?s, p99 [0-9.]+ .?s, p99.9 [0-9.]+ .?s, max [0-9.]+ .?s$"'
+
+# What takes a second to open does not take it to read.
+slow_to_open() {
+	local begin=${EPOCHREALTIME/[.,]/} hundredths
+	mkdir slow && printf '#!/bin/sh\nsleep 1\nexec %s "$@"\n' "$(command -v qemu-system-x86_64)" >slow/qemu-system-x86_64 &&
+		chmod +x slow/qemu-system-x86_64 && PATH=$here/slow:$PATH status 0 "$tool" nvme read -v "$small" out.bin || return
+	cat err
+	hundredths=$(sed -n 's/^read .* from block 0, \([0-9]*\)\.\([0-9][0-9]\) s, .*/\1\2/p' err)
+	[ -n "$hundredths" ] && [ $((10#$hundredths * 10000 + 1000000)) -le $((${EPOCHREALTIME/[.,]/} - begin)) ]
+}
+check "--verbose tells how long the blocks took, not the opening of the drive" slow_to_open
 
 # script is the terminal; who reads the pipe waits until the bar is there.
 bar() {

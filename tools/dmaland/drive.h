@@ -31,7 +31,8 @@ int drive_range(const struct dmaland_nvme_namespace *ns, const struct arguments 
 /*
  * A transfer: a ring of slots, each with a buffer in DMA memory of @slot_bytes (whole blocks).
  * Slots are filled and waited for in order; the drive works on all that lie between. How long each
- * request took, from submitting it until its completion was seen, is counted in @latency.
+ * request took, from submitting it until its completion was seen, is counted in @latency. It lasts
+ * from @begin to @end: opening the drive, which takes as long as it takes, is no part of it.
  *
  *   first            first + used           depth
  *     | submitted         | free              |      (modulo depth)
@@ -59,6 +60,7 @@ struct transfer {
 	void *memory;
 	dma_addr_t memory_dma;
 	unsigned int depth, first, used;
+	double begin, end;
 	struct latency latency;
 	struct transfer_slot slots[TRANSFER_DEPTH];
 };
@@ -104,7 +106,7 @@ void transfer_release(struct transfer *transfer);
  * and how long requests took; with --verbose also how memory was handed to the drive.
  */
 void transfer_say(const struct transfer *transfer, const struct arguments *arguments,
-		  const char *what, uint64_t first, uint64_t blocks, double seconds);
+		  const char *what, uint64_t first, uint64_t blocks);
 
 /* Wait a moment, after @idle polls with nothing done. 0, or a status when a signal asks to end. */
 int transfer_pause(unsigned int idle);

@@ -79,7 +79,6 @@ static int erase_run(struct erasure *erasure, const struct arguments *arguments,
 		     const char *command)
 {
 	struct dmaland_nvme_namespace ns;
-	double begin = seconds_now();
 	struct drive drive;
 	int status;
 
@@ -102,7 +101,7 @@ static int erase_run(struct erasure *erasure, const struct arguments *arguments,
 	}
 	if (!status)
 		transfer_say(&erasure->transfer, arguments, erasure->past, erasure->first,
-			     erasure->done, seconds_now() - begin);
+			     erasure->done);
 	drive_close(&drive);
 	return status;
 }

@@ -209,7 +209,6 @@ static int read_run(const struct arguments *arguments)
 	const char *name = arguments->operand_count > 1 ? arguments->operands[1] : NULL;
 	struct job job = {.next = 0};
 	struct dmaland_nvme_namespace ns;
-	double begin = seconds_now();
 	struct drive drive;
 	int status;
 
@@ -229,8 +228,7 @@ static int read_run(const struct arguments *arguments)
 	if (!status)
 		status = read_to(&job, &drive, &ns, name);
 	if (!status)
-		transfer_say(&job.transfer, arguments, "read", job.first, job.done,
-			     seconds_now() - begin);
+		transfer_say(&job.transfer, arguments, "read", job.first, job.done);
 	drive_close(&drive);
 	return status;
 }

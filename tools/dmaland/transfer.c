@@ -48,11 +48,13 @@ int transfer_begin(struct transfer *transfer, struct drive *drive,
 		transfer->slots[i].transfer = transfer;
 		transfer->slots[i].data = (char *)transfer->memory + i * transfer->slot_bytes;
 	}
+	transfer->begin = seconds_now();
 	return STATUS_OK;
 }
 
 void transfer_end(struct transfer *transfer)
 {
+	transfer->end = seconds_now();
 	dmaland_nvme_queue_destroy(transfer->queue);
 	dma_free_coherent(transfer->drive->dev, transfer->depth * transfer->slot_bytes,
 			  transfer->memory, transfer->memory_dma);
@@ -206,9 +208,10 @@ static void say_ways(const struct transfer *transfer)
 }
 
 void transfer_say(const struct transfer *transfer, const struct arguments *arguments,
-		  const char *what, uint64_t first, uint64_t blocks, double seconds)
+		  const char *what, uint64_t first, uint64_t blocks)
 {
 	uint64_t bytes = blocks * transfer->ns.block_size;
+	double seconds = transfer->end - transfer->begin;
 
 	if (!arguments_have(arguments, 'v') && !progress_is_watched())
 		return;

@@ -325,7 +325,6 @@ static int write_run(const struct arguments *arguments)
 	struct job job = {.exact = arguments_have(arguments, 'c'),
 			  .pad = arguments_have(arguments, 'P')};
 	struct dmaland_nvme_namespace ns;
-	double begin = seconds_now();
 	struct drive drive;
 	int status = input_open(&job.input, name);
 
@@ -342,8 +341,7 @@ static int write_run(const struct arguments *arguments)
 	if (!status)
 		status = write_from(&drive, &ns, &job);
 	if (!status)
-		transfer_say(&job.transfer, arguments, "wrote", job.first, job.written,
-			     seconds_now() - begin);
+		transfer_say(&job.transfer, arguments, "wrote", job.first, job.written);
 	drive_close(&drive);
 	input_close(&job.input);
 	return status;
