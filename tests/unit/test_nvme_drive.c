@@ -174,6 +174,45 @@ static void completions_that_come_twice_are_ignored_and_counted(void **state)
 	end();
 }
 
+static void on_answer_free(struct dmaland_nvme_request *request, int result)
+{
+	answered += result == 0;
+	free(request);
+}
+
+/* Who looked at a request again would be told by AddressSanitizer. */
+static void a_completion_of_a_request_that_was_freed_is_ignored(void **state)
+{
+	static char data[SOFT_NVME_BLOCK];
+
+	(void)state;
+	begin();
+	judge(SOFT_NVME_TWICE, N);
+	answered = 0;
+	iov[0] = (struct iovec){data, sizeof(data)};
+	for (unsigned int i = 0; i < N; i++) {
+		struct dmaland_nvme_request *request = calloc(1, sizeof(*request));
+
+		assert_non_null(request);
+		*request = (struct dmaland_nvme_request){.opcode = DMALAND_NVME_READ,
+							 .nsid = 1,
+							 .blocks = 1,
+							 .iov = &iov[0],
+							 .iov_count = 1,
+							 .done = on_answer_free};
+		assert_int_equal(dmaland_nvme_submit(queue, request), 0);
+	}
+	while (answered < N)
+		dmaland_nvme_poll(queue);
+	while (stats().ignored < N)
+		dmaland_nvme_poll(queue);
+	assert_int_equal(answered, N);
+	assert_logged("not in flight");
+	log_clear();
+	all_is_well();
+	end();
+}
+
 static void forged_completions_are_ignored_and_counted(void **state)
 {
 	(void)state;
@@ -536,6 +575,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(completions_that_come_twice_are_ignored_and_counted),
+		cmocka_unit_test(a_completion_of_a_request_that_was_freed_is_ignored),
 		cmocka_unit_test(forged_completions_are_ignored_and_counted),
 		cmocka_unit_test(a_command_that_may_be_tried_again_is),
 		cmocka_unit_test(a_command_that_fails_six_times_has_failed),
