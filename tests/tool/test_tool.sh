@@ -126,8 +126,20 @@ if [ -n "$(ls /sys/bus/pci/devices 2>/dev/null)" ]; then
 	check "without one there is none" eval '! TERM=xterm "$tool" info | grep "$(printf "\033")"'
 	check "nor where NO_COLOR is set" \
 		eval '! NO_COLOR=1 TERM=xterm script -qec "$tool info" /dev/null | grep "$(printf "\033")\["'
+	# bound, and not by a name that was set
+	taken=()
+	for place in /sys/bus/pci/devices/*; do
+		[[ -e $place/driver && $(readlink "$place/driver") != *vfio* && $(cat "$place/class") != 0x06* ]] &&
+			[[ $(cat "$place/driver_override") =~ ^(\(null\))?$ ]] && taken+=("${place##*/}")
+	done
+	if [ ${#taken[@]} -gt 0 ]; then
+		check "unbind leaves what the kernel's drivers have, in use or not" \
+			eval 'status 0 "$tool" unbind --dry-run "${taken[@]}" && [ ! -s out ]'
+	else
+		skip "unbind" "no driver has a device, which cannot be had here"
+	fi
 else
-	for name in "info of one device" "a colour" "no colour" "NO_COLOR"; do
+	for name in "info of one device" "a colour" "no colour" "NO_COLOR" "unbind"; do
 		skip "$name" "no PCI bus, which cannot be had here"
 	done
 fi

@@ -169,13 +169,21 @@ static int device_bind(const struct binding *binding, const struct pci_entry *en
 	return STATUS_OK;
 }
 
-static int device_unbind(const struct binding *binding, const struct pci_entry *entry)
+/* Bound as it would be without us: so there is nothing to give back. */
+static bool device_is_the_kernels(const struct pci_entry *entry)
 {
-	char override[64], driver[64];
-	int status;
+	char override[64];
 
 	override_read(entry->address, override, sizeof(override));
-	if (!override[0] && entry->driver[0] && !strstr(entry->driver, "vfio")) {
+	return !override[0] && entry->driver[0] && !strstr(entry->driver, "vfio");
+}
+
+static int device_unbind(const struct binding *binding, const struct pci_entry *entry)
+{
+	char driver[64];
+	int status;
+
+	if (device_is_the_kernels(entry)) {
 		if (!binding->dry_run)
 			printf("%s is bound to %s already\n", entry->address, entry->driver);
 		return STATUS_OK;
@@ -206,6 +214,8 @@ static int device_check(const struct binding *binding, const struct pci_entry *e
 	if (entry->obstacle == OBSTACLE_BRIDGE)
 		return fail("%s is a bridge (%s): the devices behind it need its driver",
 			    entry->address, entry->name);
+	if (!binding->driver && device_is_the_kernels(entry))
+		return STATUS_OK;
 	if (entry->driver[0] && (!binding->driver || strcmp(entry->driver, binding->driver) != 0) &&
 	    pci_in_use(entry, words, sizeof(words)))
 		return fail("%s stays bound to %s: %s", entry->address, entry->driver, words);
