@@ -182,6 +182,14 @@ static int submit_command(struct dmaland_nvme_queue *queue, struct dmaland_nvme_
 	return 0;
 }
 
+/* Submit nothing more of a request: it ends with this status, or the one of what failed before. */
+static void give_up_rest(struct dmaland_nvme_request *request, int status)
+{
+	request->driver.left = 0;
+	if (request->driver.status == 0)
+		request->driver.status = status;
+}
+
 /*
  * Submit as much of a request as there are slots and memory for. 0 when nothing is left to submit;
  * -EAGAIN when it has to wait for completions; else it is over: -ENOMEM when none is under way that
@@ -198,9 +206,7 @@ static int submit_commands(struct dmaland_nvme_queue *queue, struct dmaland_nvme
 		code = -EAGAIN;
 	if (code == 0 || code == -EAGAIN || request->driver.commands == 0)
 		return code;
-	request->driver.left = 0;
-	if (request->driver.status == 0)
-		request->driver.status = code;
+	give_up_rest(request, code);
 	return 0;
 }
 
@@ -235,7 +241,10 @@ int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_re
 	return 0;
 }
 
-/* Completions have made room: go on with what waits, unless its namespace was formatted. */
+/*
+ * Completions have made room: go on with what waits, unless its namespace was formatted. What the
+ * drive has of a request then is let come back first.
+ */
 void nvme_submit_waiting(struct dmaland_nvme_queue *queue)
 {
 	while (queue->waiting) {
@@ -247,11 +256,10 @@ void nvme_submit_waiting(struct dmaland_nvme_queue *queue)
 		if (code == -EAGAIN)
 			return;
 		nvme_pop_waiting(queue);
-		if (code != 0) {
-			request->driver.left = 0;
-			request->driver.status = code;
+		if (code != 0)
+			give_up_rest(request, code);
+		if (code != 0 && request->driver.commands == 0)
 			nvme_finish_request(queue, request);
-		}
 	}
 }
 

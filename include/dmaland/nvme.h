@@ -193,8 +193,8 @@ enum dmaland_nvme_format_flags {
  *
  * Formats with metadata are refused unless @flags has DMALAND_NVME_FORMAT_METADATA, since this
  * driver can't read or write them afterwards. What is known of the namespaces is asked again.
- * Requests that wait in a queue for a slot are answered with -ESTALE, those that the drive has as
- * it likes.
+ * Requests that wait in a queue for a slot are answered with -ESTALE, when the drive has let go of
+ * what it has of them; those that the drive has as it likes.
  *
  * Context: any thread; waits for options.format_timeout_ms at most, and other admin commands
  * (the first use of a namespace, making and destroying queues) wait for it.

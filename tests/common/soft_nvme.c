@@ -130,6 +130,7 @@ static int identify(struct soft_nvme *drive, const struct nvme_command *command)
 	case 1:
 		memcpy(data + 24, "soft drive", 10);
 		data[77] = 5; /* MDTS: 128 KiB */
+		put(data, 256, NVME_OACS_FORMAT, 2);
 		data[258] = 3;
 		data[261] = 4;
 		data[262] = 0;
@@ -249,6 +250,8 @@ static void admin(struct soft_nvme *drive, const struct nvme_command *command)
 	case NVME_ADMIN_DELETE_CQ:
 	case NVME_ADMIN_DELETE_SQ:
 		status = delete_queue(drive, command, command->opcode == NVME_ADMIN_DELETE_SQ);
+		break;
+	case NVME_ADMIN_FORMAT: /* as it was */
 		break;
 	case NVME_ADMIN_ABORT:
 		dw0 = 1;

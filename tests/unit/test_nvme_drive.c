@@ -461,6 +461,51 @@ static void a_drive_that_is_gone_answers_with_enodev(void **state)
 	end();
 }
 
+/* ---- formatting, with commands in flight ---- */
+
+static int hold_second(struct soft_nvme *d, const struct nvme_command *command)
+{
+	(void)d;
+	return le32toh(command->cdw10) == BLOCKS ? SOFT_NVME_HOLD : SOFT_NVME_CARRY_OUT;
+}
+
+/* Of three commands one is done when the format is, one is the drive's still, one was not begun. */
+static void a_format_amid_a_request_ends_it_once_when_the_drive_lets_go(void **state)
+{
+	static char data[3 * SIZE];
+	struct dmaland_nvme_queue *small;
+
+	(void)state;
+	begin();
+	drive.aborts = true;
+	drive.verdict = hold_second;
+	small = dmaland_nvme_queue_create(ctrl, 2, 0);
+	assert_non_null(small);
+	answers[0] = 0;
+	iov[0] = (struct iovec){data, sizeof(data)};
+	requests[0] = (struct dmaland_nvme_request){
+		.opcode = DMALAND_NVME_READ,
+		.nsid = 1,
+		.blocks = 3ul * BLOCKS,
+		.iov = &iov[0],
+		.iov_count = 1,
+		.done = on_answer,
+	};
+	assert_int_equal(dmaland_nvme_submit(small, &requests[0]), 0);
+	assert_int_equal(dmaland_nvme_format(ctrl, 1, 0, 0), 0);
+	assert_int_equal(drive.held_count, 1);
+	while (drive.held_count > 0) {
+		assert_int_equal(answers[0], 0);
+		dmaland_nvme_poll(small);
+	}
+	for (unsigned int i = 0; i < 100; i++)
+		dmaland_nvme_poll(small);
+	assert_int_equal(answers[0], 1);
+	assert_int_equal(status[0], -ESTALE);
+	all_is_well();
+	end();
+}
+
 /* ---- the end, with commands in flight ---- */
 
 static void destroying_a_queue_ends_what_the_drive_holds(void **state)
@@ -591,6 +636,7 @@ int main(void)
 		cmocka_unit_test(a_controller_that_does_not_come_back_is_out_of_service),
 		cmocka_unit_test(a_queue_that_cannot_be_made_after_a_reset_ends_the_service),
 		cmocka_unit_test(a_drive_that_is_gone_answers_with_enodev),
+		cmocka_unit_test(a_format_amid_a_request_ends_it_once_when_the_drive_lets_go),
 		cmocka_unit_test(destroying_a_queue_ends_what_the_drive_holds),
 		cmocka_unit_test(destroying_a_queue_that_the_drive_will_not_delete_resets_it),
 		cmocka_unit_test(closing_ends_what_the_drive_holds),
