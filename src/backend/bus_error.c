@@ -41,10 +41,13 @@ static uintptr_t access_after(uintptr_t at)
 	return 0;
 }
 
-/* What would have happened without us. An instruction that raised it raises it again. */
+/*
+ * What would have happened without us. An instruction that raised it raises it again; that memory of the
+ * process has failed, which no instruction read, the kernel tells once (BUS_MCEERR_AO).
+ */
 static void hand_on(int signal, siginfo_t *info, void *context)
 {
-	bool was_sent = info->si_code <= 0;
+	bool was_sent = info->si_code <= 0 || info->si_code == BUS_MCEERR_AO;
 
 	if (watch.before.sa_flags & SA_SIGINFO) {
 		watch.before.sa_sigaction(signal, info, context);

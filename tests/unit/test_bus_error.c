@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -163,6 +164,15 @@ static void send_it(void *window)
 	kill(getpid(), SIGBUS);
 }
 
+/* As the kernel tells of memory that failed before somebody read it. */
+static void lose_memory(void *window)
+{
+	siginfo_t info = {.si_signo = SIGBUS, .si_code = BUS_MCEERR_AO};
+
+	(void)window;
+	syscall(SYS_rt_sigqueueinfo, getpid(), SIGBUS, &info);
+}
+
 static void exit_3(int signal)
 {
 	(void)signal;
@@ -187,13 +197,16 @@ static void in_process(const char *before)
 		assert_int_equal(child_ends(follow_pointer, window), SIGBUS);
 		assert_int_equal(child_ends(read_elsewhere, window), SIGBUS);
 		assert_int_equal(child_ends(send_it, window), SIGBUS);
+		assert_int_equal(child_ends(lose_memory, window), SIGBUS);
 	} else if (strcmp(before, "ignored") == 0) {
 		assert_int_equal(child_ends(follow_pointer, window), SIGBUS);
 		assert_int_equal(child_ends(send_it, window), 0);
+		assert_int_equal(child_ends(lose_memory, window), 0);
 	} else {
 		assert_int_equal(child_ends(follow_pointer, window), -3);
 		assert_int_equal(child_ends(read_elsewhere, window), -3);
 		assert_int_equal(child_ends(send_it, window), -3);
+		assert_int_equal(child_ends(lose_memory, window), -3);
 	}
 	assert_int_equal(readl(window), UINT32_MAX);
 	teardown(&window);
