@@ -9,7 +9,8 @@
  *
  * With MSI and INTx the controller has a mask of its own (INTMS, INTMC): vectors of no queue stay
  * masked there. An INTx line stays asserted until the completions are taken, and is
- * masked by the library meanwhile; so it is unmasked when the queue is waited for next.
+ * masked by the library meanwhile; so it is unmasked when the queue was polled, or is waited for
+ * next.
  */
 #include "nvme_internal.h"
 
@@ -53,10 +54,23 @@ void nvme_mask_irqs(struct dmaland_nvme *ctrl)
 		writel(UINT32_MAX, ctrl->bar + NVME_REG_INTMS);
 }
 
+/* The drive was told of the queue. Whoever had the vector before may have left the line masked. */
 void nvme_unmask_queue(struct dmaland_nvme_queue *queue)
 {
-	if (queue->vector >= 0 && queue->ctrl->irq_type != PCI_IRQ_MSIX)
-		writel(1u << queue->vector, queue->ctrl->bar + NVME_REG_INTMC);
+	if (queue->vector < 0 || queue->ctrl->irq_type == PCI_IRQ_MSIX)
+		return;
+	writel(1u << queue->vector, queue->ctrl->bar + NVME_REG_INTMC);
+	queue->unmask = queue->ctrl->irq_type == PCI_IRQ_INTX;
+	nvme_unmask_line(queue);
+}
+
+/* The line is masked since its interrupt was taken: completions that it was for are handled now. */
+void nvme_unmask_line(struct dmaland_nvme_queue *queue)
+{
+	if (!queue->unmask)
+		return;
+	queue->unmask = false;
+	dmaland_irq_unmask(queue->ctrl->dev, queue->vector);
 }
 
 static bool vector_is_free(const struct dmaland_nvme *ctrl, int vector)
@@ -143,10 +157,7 @@ int dmaland_nvme_wait(struct dmaland_nvme_queue *queue, int timeout_ms)
 
 	if (fd < 0)
 		return fd;
-	if (queue->unmask) {
-		queue->unmask = false;
-		dmaland_irq_unmask(queue->ctrl->dev, queue->vector);
-	}
+	nvme_unmask_line(queue);
 	if (need_not_wait(queue, &answer)) {
 		sleep_for(queue, fd, 0);
 		return answer;

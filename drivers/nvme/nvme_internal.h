@@ -276,10 +276,10 @@ struct dmaland_nvme_queue {
 	unsigned int polls;    /* since the clock was read, empty ones count more */
 	uint64_t last_tick;    /* ms */
 	bool quiet;	       /* nothing completed since then */
+	bool unmask;	       /* the line is masked, and is to be unmasked */
 	dma_addr_t sq_dma, cq_dma;
 	size_t sq_bytes, cq_bytes;
-	int vector;  /* that it interrupts by; -1: it is polled */
-	bool unmask; /* the vector is to be, before it is waited for */
+	int vector; /* that it interrupts by; -1: it is polled */
 	struct dmaland_nvme_queue *next;
 };
 
@@ -431,6 +431,7 @@ void nvme_setup_irqs(struct dmaland_nvme *ctrl);
 void nvme_release_irqs(struct dmaland_nvme *ctrl);
 void nvme_mask_irqs(struct dmaland_nvme *ctrl);
 void nvme_unmask_queue(struct dmaland_nvme_queue *queue);
+void nvme_unmask_line(struct dmaland_nvme_queue *queue);
 int nvme_choose_vector(struct dmaland_nvme *ctrl);
 
 /* request.c */

@@ -335,6 +335,8 @@ unsigned int dmaland_nvme_poll(struct dmaland_nvme_queue *queue)
 		queue->polls = 0;
 		nvme_watch(queue);
 	}
+	if (queue->unmask)
+		nvme_unmask_line(queue);
 	queue->polling = false;
 	return queue->finished;
 }
