@@ -148,8 +148,8 @@ static int sleep_for(struct dmaland_nvme_queue *queue, int fd, int ms)
 }
 
 /*
- * Of a long wait, each tick ends one sleep: what is in flight may be late, and the controller may have been
- * reset. dmaland_nvme_poll() sees to that, once it looks at the clock.
+ * Each tick dmaland_nvme_poll() has to look at the clock, however short the waits are: what is in flight may be
+ * late, and the controller may have been reset.
  */
 int dmaland_nvme_wait(struct dmaland_nvme_queue *queue, int timeout_ms)
 {
@@ -162,9 +162,9 @@ int dmaland_nvme_wait(struct dmaland_nvme_queue *queue, int timeout_ms)
 		sleep_for(queue, fd, 0);
 		return answer;
 	}
-	if (timeout_ms >= 0 && timeout_ms <= tick)
-		return sleep_for(queue, fd, timeout_ms);
-	answer = sleep_for(queue, fd, tick);
+	answer = sleep_for(queue, fd, timeout_ms >= 0 && timeout_ms < tick ? timeout_ms : tick);
+	if (answer < 0 || nvme_now_ms() - queue->last_tick < queue->ctrl->tick_ms)
+		return answer;
 	queue->polls = NVME_POLLS_LOOK;
-	return answer < 0 ? answer : 1;
+	return 1;
 }

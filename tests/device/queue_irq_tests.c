@@ -201,6 +201,22 @@ static void nothing_but_the_descriptor_need_be_waited_for(void **state)
 	assert_string_equal(log_text(), "");
 }
 
+/* Who waits for a moment, over and over, is told to look at the clock too. */
+static void short_waits_end_when_a_tick_is_over(void **state)
+{
+	struct drive d;
+	int code = 0;
+
+	(void)state;
+	assert_true(open_with(&d, ANY));
+	d.queue->free_count--; /* a command that never comes back */
+	for (unsigned int i = 0; i < 2 * d.ctrl->tick_ms && code == 0; i++)
+		code = dmaland_nvme_wait(d.queue, 1);
+	assert_int_equal(code, 1);
+	d.queue->free_count++;
+	drive_close(&d);
+}
+
 static void polled_queues_and_those_waited_for_work_side_by_side(void **state)
 {
 	struct dmaland_nvme_queue *polled;
@@ -290,6 +306,7 @@ int run_queue_irq_tests(void)
 		cmocka_unit_test(completions_are_waited_for_by_each_kind_of_interrupt),
 		cmocka_unit_test(an_interrupt_ends_the_sleep),
 		cmocka_unit_test(nothing_but_the_descriptor_need_be_waited_for),
+		cmocka_unit_test(short_waits_end_when_a_tick_is_over),
 		cmocka_unit_test(polled_queues_and_those_waited_for_work_side_by_side),
 		cmocka_unit_test(a_reset_keeps_the_interrupts),
 		cmocka_unit_test(a_signal_interrupts_the_sleep_and_nothing_is_lost),
