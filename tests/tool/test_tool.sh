@@ -340,6 +340,14 @@ image_in_use() {
 }
 check "an image in use by another process is an error" image_in_use
 
+own_image() {
+	local image=${small#*drive=} before
+	image=${image%%,*}
+	before=$(bytes "$image")
+	refused 1 "locked" "$tool" nvme read "$small" "$image" && [ "$(bytes "$image")" = "$before" ]
+}
+check "a drive is not read into its own image" own_image
+
 check "an output that cannot be made is an error" \
 	refused 1 "cannot open /dev/null/x" "$tool" nvme read "$small" /dev/null/x
 check "an output that is a directory is an error" \

@@ -44,6 +44,14 @@ struct job {
 	uint64_t first, blocks, next, done;
 };
 
+/* As QEMU locks the images it drives; the file may well be the one that is to be read. */
+static bool is_locked(int fd)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+	return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
 static int output_open(struct output *output, const char *name, uint64_t bytes)
 {
 	struct stat stat;
@@ -53,10 +61,16 @@ static int output_open(struct output *output, const char *name, uint64_t bytes)
 	output->fd = STDOUT_FILENO;
 	if (!name)
 		return STATUS_OK;
-	output->fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	output->fd = open(name, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
 	if (output->fd < 0 || fstat(output->fd, &stat))
 		return fail("cannot open %s: %s", name, strerror(errno));
+	if (S_ISREG(stat.st_mode) && is_locked(output->fd))
+		return fail("cannot write to %s: a program has locked it, as QEMU does with the "
+			    "image of a drive; name another file",
+			    name);
 	output->ours = S_ISREG(stat.st_mode);
+	if (output->ours && ftruncate(output->fd, 0))
+		return fail("cannot write to %s: %s", name, strerror(errno));
 	/* where the file system can't tell, it shows when it is full */
 	if (output->ours && fallocate(output->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes) &&
 	    (errno == ENOSPC || errno == EFBIG || errno == EDQUOT))
