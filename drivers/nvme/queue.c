@@ -301,6 +301,8 @@ static int begin_queue(struct dmaland_nvme_queue *queue)
 	} while (code == -ECANCELED); /* by a reset */
 	if (code == -ETIMEDOUT) {
 		nvme_reset(ctrl, state, "making queue %u took too long", queue->qid);
+		nvme_settled(
+			ctrl); /* it may be another thread's; the drive keeps the rings until then */
 		return dmaland_set_error(ETIMEDOUT, "%s did not make queue %u within %u ms",
 					 dmaland_name(ctrl->dev), queue->qid, ctrl->queue_ms);
 	}

@@ -196,8 +196,9 @@ enum dmaland_nvme_format_flags {
  * Requests that wait in a queue for a slot are answered with -ESTALE, when the drive has let go of
  * what it has of them; those that the drive has as it likes.
  *
- * Context: any thread; waits for options.format_timeout_ms at most, and other admin commands
- * (the first use of a namespace, making and destroying queues) wait for it.
+ * Context: any thread; waits for options.format_timeout_ms at most. Leave the drive alone meanwhile:
+ * one that carries out a command after the other lets requests, and other admin commands (the first
+ * use of a namespace, making and destroying queues), run into their time-outs, and may so be reset.
  * Return: 0, a status above 0, or -errno: -EINVAL (no such format), -EOPNOTSUPP (the drive can't,
  * or metadata), -ENODEV (no such namespace).
  */

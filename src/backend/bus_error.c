@@ -84,7 +84,7 @@ static void handler_set(void)
 
 void bus_error_watch(bool (*is_register)(uintptr_t address))
 {
-	watch.is_register = is_register;
+	__atomic_store_n(&watch.is_register, is_register, __ATOMIC_RELAXED);
 	pthread_once(&watch.once, handler_set);
 }
 
