@@ -23,7 +23,6 @@
 
 #include <dmaland/types.h>
 #include "base/error.h"
-#include "base/fork.h"
 #include "base/log.h"
 #include "backend/numa.h"
 #include "backend/sysfs.h"
@@ -131,16 +130,15 @@ static void hugepages_prefer(int fd, size_t size, int node)
 /*
  * Hugepages in place of a piece of the reservation. They are allocated first, so that putting them
  * there does not fail for lack of them. 0; -ENOMEM, the reservation as it was; -EFAULT when it may
- * be lost.
+ * be lost. Whoever grows an arena holds forks back, so that no child has the file.
  */
 static int place_hugepages(char *cpu, size_t size, int node)
 {
 	int fd, err = -ENOMEM;
 
-	fork_hold();
 	fd = memfd_create("dmaland", MFD_CLOEXEC | MFD_HUGETLB);
 	if (fd < 0)
-		goto release;
+		return err;
 	if (node != NUMA_NO_NODE && ftruncate(fd, (off_t)size) == 0)
 		hugepages_prefer(fd, size, node);
 	if (fallocate(fd, 0, 0, (off_t)size) == 0)
@@ -149,8 +147,6 @@ static int place_hugepages(char *cpu, size_t size, int node)
 			      ? -EFAULT
 			      : 0;
 	close(fd);
-release:
-	fork_release();
 	return err;
 }
 

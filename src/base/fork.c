@@ -2,8 +2,9 @@
 /*
  * fork.c - no fork() between a file's opening and its being known
  *
- * A lock that forks take for writing. They go first, so that those who open and close without a
- * break do not keep them out.
+ * A count of those who hold forks back, and of forks that wait until there are none. Those go first, so that
+ * who opens and closes without a break does not keep them out. A fork has the lock until it is over, and so
+ * finds it its own in the child, too.
  */
 #include "base/fork.h"
 
@@ -11,35 +12,53 @@
 
 #include "base/log.h"
 
-static pthread_rwlock_t lock = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static unsigned int holders, forks;
 static _Thread_local unsigned int holds;
 
 void fork_hold(void)
 {
 	log_hold();
-	if (holds++ == 0)
-		pthread_rwlock_rdlock(&lock);
+	if (holds++ > 0)
+		return;
+	pthread_mutex_lock(&lock);
+	while (forks > 0)
+		pthread_cond_wait(&changed, &lock);
+	holders++;
+	pthread_mutex_unlock(&lock);
 }
 
 void fork_release(void)
 {
-	if (--holds == 0)
-		pthread_rwlock_unlock(&lock);
+	if (--holds == 0) {
+		pthread_mutex_lock(&lock);
+		if (--holders == 0)
+			pthread_cond_broadcast(&changed);
+		pthread_mutex_unlock(&lock);
+	}
 	log_release();
 }
 
 void fork_before(void)
 {
-	pthread_rwlock_wrlock(&lock);
+	pthread_mutex_lock(&lock);
+	forks++;
+	while (holders > 0)
+		pthread_cond_wait(&changed, &lock);
 }
 
 void fork_in_parent(void)
 {
-	pthread_rwlock_unlock(&lock);
+	forks--;
+	pthread_cond_broadcast(&changed);
+	pthread_mutex_unlock(&lock);
 }
 
-/* Held by a thread that is another one here, and has another number. */
+/* Those who wait are the parent's. */
 void fork_in_child(void)
 {
-	lock = (pthread_rwlock_t)PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+	forks = 0;
+	changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+	pthread_mutex_unlock(&lock);
 }

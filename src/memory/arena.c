@@ -24,6 +24,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "base/fork.h"
 #include "base/log.h"
 
 #define CHUNK_SIZE_MIN	((size_t)256 << 10)
@@ -373,7 +374,7 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 	uint64_t mask;
 	int err = 0;
 
-	log_hold();
+	fork_hold(); /* opening a device does so too, and takes the same locks after it */
 	pthread_mutex_lock(&arena->growing);
 	mask = tenant->limits->coherent_mask; /* does not change meanwhile: arena_set_mask() */
 	*first = arena_find(arena, tenant, n, align, ARENA_RESERVE_PAGES, TAKE_RUN);
@@ -395,7 +396,7 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 			break;
 	}
 	pthread_mutex_unlock(&arena->growing);
-	log_release();
+	fork_release();
 	return *first ? 0 : err;
 }
 

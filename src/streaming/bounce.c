@@ -25,6 +25,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "base/fork.h"
 
 /* Pages' bookkeeping for each class that is had ready where no system calls are allowed later. */
 enum { READY_PAGES = 32 };
@@ -66,6 +67,7 @@ static int pool_make(struct streaming *s, uint32_t class)
 	struct dma_pool *pool;
 	char name[32];
 
+	fork_hold(); /* as the arena does when it grows, and opening a device, before other locks */
 	pthread_mutex_lock(&s->making);
 	pool = s->pools[class];
 	if (!pool) {
@@ -74,6 +76,7 @@ static int pool_make(struct streaming *s, uint32_t class)
 		__atomic_store_n(&s->pools[class], pool, __ATOMIC_RELEASE);
 	}
 	pthread_mutex_unlock(&s->making);
+	fork_release();
 	return pool ? 0 : -errno;
 }
 
