@@ -280,9 +280,15 @@ static void a_fork_in_the_middle_of_other_threads_calls_leaves_no_lock_behind(vo
 
 enum { OPENINGS = 2 };
 
+struct opener {
+	bool ends;
+	pthread_mutex_t
+		stay; /* held until the last fork is over: the thread is not to end before */
+};
+
 static void *open_and_close(void *context)
 {
-	bool *ends = context;
+	struct opener *opener = context;
 
 	for (int k = 0; k < OPENINGS; k++) {
 		struct dmaland_device *dev = dmaland_open(device_spec, NULL);
@@ -291,7 +297,9 @@ static void *open_and_close(void *context)
 			break;
 		dmaland_close(dev);
 	}
-	__atomic_store_n(ends, true, __ATOMIC_RELEASE);
+	__atomic_store_n(&opener->ends, true, __ATOMIC_RELEASE);
+	pthread_mutex_lock(&opener->stay);
+	pthread_mutex_unlock(&opener->stay);
 	return NULL;
 }
 
@@ -304,13 +312,15 @@ static int has_no_more_files(struct inherited *i)
 static void a_fork_in_the_middle_of_opening_and_closing_leaks_no_file(void **state)
 {
 	struct inherited i = {.files = open_files()};
-	bool ends = false;
+	struct opener opener = {.stay = PTHREAD_MUTEX_INITIALIZER};
 	pthread_t thread;
 
 	(void)state;
-	assert_int_equal(pthread_create(&thread, NULL, open_and_close, &ends), 0);
-	while (!__atomic_load_n(&ends, __ATOMIC_ACQUIRE))
+	pthread_mutex_lock(&opener.stay);
+	assert_int_equal(pthread_create(&thread, NULL, open_and_close, &opener), 0);
+	while (!__atomic_load_n(&opener.ends, __ATOMIC_ACQUIRE))
 		in_child(has_no_more_files, &i);
+	pthread_mutex_unlock(&opener.stay);
 	pthread_join(thread, NULL);
 	assert_int_equal(open_files(), i.files);
 }

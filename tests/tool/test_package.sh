@@ -82,7 +82,7 @@ program_compiles() {
 	export PKG_CONFIG_SYSROOT_DIR=$work/root PKG_CONFIG_PATH=$libraries/pkgconfig
 	# shellcheck disable=SC2046 # words
 	cc "$root/examples/nvme_read.c" -o "$work/program" $(pkg-config --cflags --libs dmaland dmaland-nvme) &&
-		LD_LIBRARY_PATH=$libraries "$work/program" nowhere: 0 2>&1 | grep "no backend"
+		{ LD_LIBRARY_PATH=$libraries "$work/program" nowhere: 0 2>&1 || true; } | grep "no backend"
 }
 
 lintian_finds_no_error() { lintian --allow-root --fail-on error "$work"/*.changes; }
