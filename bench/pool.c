@@ -430,11 +430,7 @@ int main(int argc, char **argv)
 	measure(&b);
 	rows_add(&b);
 	workbench_close(&b.workbench);
-	if (b.options.only && b.report.count == 0)
-		bench_fail("no row that can be measured here begins with '%s'", b.options.only);
-	if (b.options.json)
-		report_print_json(&b.report);
-	else
+	if (!report_is_json(&b.report, &b.options))
 		tables_print(&b);
 	return 0;
 }

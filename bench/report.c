@@ -8,8 +8,6 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include "bench.h"
-
 #ifdef __clang__
 #define COMPILER __VERSION__
 #else
@@ -90,7 +88,7 @@ static void machine_print_json(void)
 	putchar('}');
 }
 
-void report_print_json(const struct report *report)
+static void json_print(const struct report *report)
 {
 	printf("{\"bench\": ");
 	json_string_print(report->bench);
@@ -105,6 +103,15 @@ void report_print_json(const struct report *report)
 		putchar('}');
 	}
 	printf("\n ]}\n");
+}
+
+bool report_is_json(const struct report *report, const struct bench_options *options)
+{
+	if (options->only && report->count == 0)
+		bench_fail("no row that can be measured here begins with '%s'", options->only);
+	if (options->json)
+		json_print(report);
+	return options->json;
 }
 
 void report_print_machine(void)

@@ -9,6 +9,8 @@
 
 #include <stddef.h>
 
+#include "bench.h"
+
 #define REPORT_ROWS_MAX 512
 
 struct report {
@@ -25,8 +27,11 @@ struct report {
 void report_add(struct report *report, double value, const char *unit, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 
-/* The rows and the machine as one JSON object on stdout. */
-void report_print_json(const struct report *report);
+/*
+ * The rows and the machine as one JSON object on stdout, if that is asked for; false: it is not, and
+ * tables are wanted. Stops with a sentence where none of the rows that are wanted was measured.
+ */
+bool report_is_json(const struct report *report, const struct bench_options *options);
 
 /* One line on stdout: CPU, kernel, compiler. */
 void report_print_machine(void);
