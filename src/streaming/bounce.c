@@ -128,14 +128,13 @@ static void page_free(struct streaming_space *space, struct bounce_page *page)
 	space->free_pages[class] = page;
 }
 
-/* Nothing leads to it any more. */
+/* Nothing leads to it any more. Its addresses may be somebody else's by now. */
 static void page_unlink(struct streaming_space *space, const struct bounce_page *page)
 {
 	uintptr_t word = (uintptr_t)page | FRAME_BOUNCE;
 
 	for (size_t at = 0; at < page_bytes(page->shift - BOUNCE_SHIFT_MIN); at += FRAME_SIZE)
-		if (frames_get(&space->frames, page->dma + at) == word)
-			frames_set(&space->frames, page->dma + at, FRAME_SIZE, 0);
+		frames_replace(&space->frames, page->dma + at, word, 0);
 }
 
 /* Who gave a block back has done with its slot, too: bounce_slot_put(). */

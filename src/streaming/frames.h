@@ -76,6 +76,17 @@ static inline uintptr_t *frames_span(const struct frames *frames, dma_addr_t dma
 	return (dma ^ (dma + (size - 1))) >> TABLE_SHIFT ? NULL : frames_word(frames, dma);
 }
 
+/* Set the word of a frame, unless it is not any more what it was. */
+static inline void frames_replace(const struct frames *frames, dma_addr_t dma, uintptr_t was,
+				  uintptr_t word)
+{
+	uintptr_t *place = frames_word(frames, dma);
+
+	if (place)
+		__atomic_compare_exchange_n(place, &was, word, false, __ATOMIC_RELEASE,
+					    __ATOMIC_RELAXED);
+}
+
 static inline void frames_fill(uintptr_t *words, size_t n, uintptr_t word)
 {
 	for (; n >= 4; n -= 4, words += 4) {
