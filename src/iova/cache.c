@@ -7,8 +7,7 @@
  *
  * The slots of a slab have one exact size and not the next power of two, so that neighbours leave no
  * gap between them. A slab that gets a slot back goes to the end of its list: the one in front is
- * used up first. Where no place for a slab is left, or its place would break a wish, single ranges
- * are taken from the space.
+ * used up first. Ranges are taken straight from the space.
  */
 #include "iova/cache.h"
 
@@ -23,7 +22,10 @@
 enum { IDLE_MAX = 2 };
 
 struct iova_slab {
-	uint64_t first, slot_size;
+	uint64_t first, last; /* its addresses */
+	uint64_t slot_size;
+	char *records; /* the user's, one for each slot */
+	size_t record_size;
 	uint64_t free;	 /* a bit a slot */
 	uint64_t usable; /* those that may be free; all, as long as the space is not restricted */
 	unsigned int taken; /* slots */
@@ -34,11 +36,12 @@ struct iova_slab {
 };
 
 void iova_cache_init(struct iova_cache *cache, struct iova_space *space, pthread_mutex_t *lock,
-		     uint64_t granule)
+		     uint64_t granule, const struct iova_records *records)
 {
 	memset(cache, 0, sizeof(*cache));
 	cache->space = space;
 	cache->lock = lock;
+	cache->records = records;
 	cache->granule = granule;
 	cache->shift = (unsigned int)__builtin_ctzll(granule);
 	cache->generation = space->generation;
@@ -117,7 +120,8 @@ static void slab_strike(struct iova_slab *slab)
 		slab->next_of_all->previous_of_all = slab->previous_of_all;
 }
 
-static inline uint64_t slot_take(struct iova_slab *slab)
+/* The record of the lowest free slot. */
+static inline void *slot_take(struct iova_slab *slab)
 {
 	unsigned int slot = (unsigned int)__builtin_ctzll(slab->free);
 
@@ -126,62 +130,94 @@ static inline uint64_t slot_take(struct iova_slab *slab)
 	slab->free &= slab->free - 1;
 	if (!slab->free)
 		slab_unlink(slab);
-	return slab->first + slot * slab->slot_size;
+	return slab->records + slot * slab->record_size;
 }
 
 /* A slot of a slab that is there; NULL when none is low enough. */
-static inline struct iova_slab *find_slot(struct iova_shard *shard, struct iova_class *class,
-					  uint64_t last, uint64_t *first)
+static inline void *find_slot(struct iova_shard *shard, struct iova_class *class, uint64_t last)
 {
 	struct iova_slab *slab;
+	void *record = NULL;
 
 	spin_lock(&shard->lock);
 	slab = class->first;
-	while (slab && slab->first + (slab_size(slab) - 1) > last)
+	while (slab && __builtin_expect(slab->last > last, 0))
 		slab = slab->next;
 	if (slab)
-		*first = slot_take(slab);
+		record = slot_take(slab);
 	spin_unlock(&shard->lock);
-	return slab;
+	return record;
 }
 
 /* ---- slabs ---- */
+
+static void places_fill(struct iova_slab *slab)
+{
+	for (unsigned int i = 0; i < IOVA_SLAB_SLOTS; i++) {
+		void *record = slab->records + i * slab->record_size;
+		struct iova_place *place = record;
+
+		*place = (struct iova_place){
+			.first = slab->first + i * slab->slot_size,
+			.size = slab->slot_size,
+			.slab = slab,
+			.bit = UINT64_C(1) << i,
+		};
+	}
+}
+
+/* Addresses and records for a new slab; the space's lock is held. */
+static int slab_furnish(struct iova_cache *cache, struct iova_slab *slab, uint64_t last)
+{
+	uint64_t size = slab_size(slab);
+	/* Aligned, so that no slot crosses a boundary that the slab fits into. */
+	int err = iova_space_take(cache->space, size, power_of_two_covering(size), last,
+				  &slab->first);
+
+	if (err)
+		return err;
+	slab->last = slab->first + (size - 1);
+	slab->records = cache->records->begin(cache, slab->first, slab->slot_size);
+	if (slab->records) {
+		places_fill(slab);
+		return 0;
+	}
+	iova_space_release(cache->space, slab->first, size);
+	return -ENOMEM;
+}
 
 /*
  * A slot of a new slab, which is enrolled under the space's lock: so that none is missed when the
  * space is restricted.
  */
-static struct iova_slab *slab_make(struct iova_cache *cache, struct iova_shard *shard,
-				   struct iova_class *class, uint64_t slot_size, uint64_t last,
-				   uint64_t *first)
+static __attribute__((noinline)) void *slab_make(struct iova_cache *cache, struct iova_shard *shard,
+						 struct iova_class *class, uint64_t slot_size,
+						 uint64_t last)
 {
 	struct iova_slab *slab = malloc(sizeof(*slab));
-	int err;
+	void *record = NULL;
 
 	if (!slab)
 		return NULL;
 	*slab = (struct iova_slab){.slot_size = slot_size,
+				   .record_size = cache->records->size,
 				   .free = UINT64_MAX,
 				   .usable = UINT64_MAX,
 				   .shard = shard,
 				   .class = class};
 	pthread_mutex_lock(cache->lock);
-	/* Aligned, so that no slot crosses a boundary that the slab fits into. */
-	err = iova_space_take(cache->space, slab_size(slab), power_of_two_covering(slab_size(slab)),
-			      last, &slab->first);
-	if (!err) {
+	if (!slab_furnish(cache, slab, last)) {
 		spin_lock(&shard->lock);
 		slab_enroll(slab);
 		slab_append(slab);
 		class->idle++;
-		*first = slot_take(slab);
+		record = slot_take(slab);
 		spin_unlock(&shard->lock);
 	}
 	pthread_mutex_unlock(cache->lock);
-	if (!err)
-		return slab;
-	free(slab);
-	return NULL;
+	if (!record)
+		free(slab);
+	return record;
 }
 
 static void slab_end(struct iova_cache *cache, struct iova_slab *slab)
@@ -189,6 +225,7 @@ static void slab_end(struct iova_cache *cache, struct iova_slab *slab)
 	pthread_mutex_lock(cache->lock);
 	iova_space_release(cache->space, slab->first, slab_size(slab));
 	pthread_mutex_unlock(cache->lock);
+	cache->records->end(cache, slab->records);
 	free(slab);
 }
 
@@ -221,7 +258,7 @@ static void slab_restrict(struct iova_slab *slab, uint64_t usable)
 }
 
 /* The space has been restricted. Slabs that nobody uses go back; of the others slots are dropped. */
-static __attribute__((noinline)) void cache_restrict(struct iova_cache *cache)
+static void cache_restrict(struct iova_cache *cache)
 {
 	iova_cache_trim(cache);
 	pthread_mutex_lock(cache->lock);
@@ -237,28 +274,36 @@ static __attribute__((noinline)) void cache_restrict(struct iova_cache *cache)
 	pthread_mutex_unlock(cache->lock);
 }
 
-bool iova_cache_take_slot(struct iova_cache *cache, uint64_t size, uint64_t last,
-			  unsigned int number, struct iova_place *place)
+uint64_t iova_cache_slot_max(const struct iova_cache *cache, uint64_t boundary)
+{
+	uint64_t most = IOVA_SLOT_GRANULES * cache->granule;
+	uint64_t fits = boundary / IOVA_SLAB_SLOTS + 1; /* both are powers of two */
+
+	return fits < most ? fits & ~(cache->granule - 1) : most;
+}
+
+static __attribute__((noinline)) void *restrict_and_take(struct iova_cache *cache, uint64_t size,
+							 uint64_t last, unsigned int number)
+{
+	cache_restrict(cache);
+	return iova_cache_take_slot(cache, size, last, number);
+}
+
+/* What is rare is a jump, so that nothing is saved for it. */
+void *iova_cache_take_slot(struct iova_cache *cache, uint64_t size, uint64_t last,
+			   unsigned int number)
 {
 	struct iova_shard *shard = &cache->shards[number % IOVA_SHARDS];
 	struct iova_class *class = &shard->classes[class_of(cache, size)];
+	void *record;
 
 	if (__builtin_expect(__atomic_load_n(&cache->generation, __ATOMIC_RELAXED) !=
 				     __atomic_load_n(&cache->space->generation, __ATOMIC_RELAXED),
 			     0))
-		cache_restrict(cache);
-	place->size = size;
-	place->slab = find_slot(shard, class, last, &place->first);
-	if (!place->slab)
-		place->slab = slab_make(cache, shard, class, size, last, &place->first);
-	return place->slab;
-}
-
-static bool fits_slot(const struct iova_cache *cache, const struct iova_wish *wish)
-{
-	return class_of(cache, wish->size) < IOVA_SLOT_GRANULES &&
-	       wish->modulus <= cache->granule &&
-	       wish->boundary >= power_of_two_covering(wish->size * IOVA_SLAB_SLOTS) - 1;
+		return restrict_and_take(cache, size, last, number);
+	record = find_slot(shard, class, last);
+	return __builtin_expect(record != NULL, 1) ? record
+						   : slab_make(cache, shard, class, size, last);
 }
 
 static bool crosses(const struct iova_wish *wish, const struct iova_place *place)
@@ -286,52 +331,60 @@ static int take_range(struct iova_cache *cache, const struct iova_wish *wish,
 	return iova_space_take(cache->space, place->size, align, wish->last, &place->first);
 }
 
-int iova_cache_take(struct iova_cache *cache, const struct iova_wish *wish, unsigned int shard,
+int iova_cache_take(struct iova_cache *cache, const struct iova_wish *wish,
 		    struct iova_place *place)
 {
 	int err;
 
-	if (fits_slot(cache, wish) &&
-	    iova_cache_take_slot(cache, wish->size, wish->last, shard, place))
-		return 0;
 	pthread_mutex_lock(cache->lock);
 	err = take_range(cache, wish, place);
 	pthread_mutex_unlock(cache->lock);
 	return err;
 }
 
+static __attribute__((noinline)) void range_give(struct iova_cache *cache,
+						 const struct iova_place *place)
+{
+	pthread_mutex_lock(cache->lock);
+	iova_space_release(cache->space, place->first, place->size);
+	pthread_mutex_unlock(cache->lock);
+}
+
+/* A slab is left with free slots only. Kept? If not, it is in no list any more. */
+static inline bool slab_is_kept(struct iova_slab *slab)
+{
+	if (slab->free && slab->class->idle < IDLE_MAX) {
+		slab->class->idle++;
+		return true;
+	}
+	if (slab->free)
+		slab_unlink(slab);
+	slab_strike(slab);
+	return false;
+}
+
 void iova_cache_give(struct iova_cache *cache, const struct iova_place *place)
 {
 	struct iova_slab *slab = place->slab;
 	struct iova_shard *shard;
-	unsigned int *idle;
-	bool end = false;
+	bool kept = true;
 	uint64_t bit;
 
 	if (!slab) {
-		pthread_mutex_lock(cache->lock);
-		iova_space_release(cache->space, place->first, place->size);
-		pthread_mutex_unlock(cache->lock);
+		range_give(cache, place);
 		return;
 	}
 	shard = slab->shard;
+	bit = place->bit;
 	spin_lock(&shard->lock);
-	idle = &slab->class->idle;
-	bit = (UINT64_C(1) << ((place->first - slab->first) / slab->slot_size)) & slab->usable;
+	bit &= slab->usable;
 	if (!slab->free && bit)
 		slab_append(slab);
 	slab->free |= bit;
-	if (--slab->taken == 0) {
-		end = !slab->free || *idle == IDLE_MAX;
-		if (!end)
-			++*idle;
-		else if (slab->free)
-			slab_unlink(slab);
-		if (end)
-			slab_strike(slab);
-	}
+	if (--slab->taken == 0)
+		kept = slab_is_kept(slab);
 	spin_unlock(&shard->lock);
-	if (end)
+	if (!kept)
 		slab_end(cache, slab);
 }
 

@@ -9,6 +9,9 @@
  * the slab is used up: what is mapped one after the other, and unmapped in about that order, lies
  * side by side, so that one system call can revoke it.
  *
+ * Beside each slot lies a record of the user's, for what is mapped there. It is made with the slab, so
+ * that who takes a slot has its record, and needs no other bookkeeping.
+ *
  * A device that joins the domain may bring addresses that can't be used any more (iova_space_restrict).
  * Slots that hold such are found at the next call that wants one, and not handed out again.
  */
@@ -23,10 +26,25 @@ enum { IOVA_SLOT_GRANULES = 32, IOVA_SLAB_SLOTS = 64, IOVA_SHARDS = 4 };
 
 struct iova_slab;
 
+struct iova_cache;
+
 /* Addresses that were taken: where they begin, and where they go back to. */
 struct iova_place {
 	uint64_t first, size;
 	struct iova_slab *slab; /* NULL: straight from the space */
+	uint64_t bit;		/* in the slab */
+};
+
+/* The user's records, each of which begins with the struct iova_place of its slot. */
+struct iova_records {
+	size_t size;
+	/*
+	 * IOVA_SLAB_SLOTS of them for slots from first on, one after the other; their places are
+	 * filled in later. NULL: none can be had. The space's lock is held.
+	 */
+	void *(*begin)(struct iova_cache *cache, uint64_t first, uint64_t slot_size);
+	/* All slots are free, and the slab is no more. */
+	void (*end)(struct iova_cache *cache, void *records);
 };
 
 /* What is asked of addresses beside their number. */
@@ -52,6 +70,7 @@ struct iova_shard {
 struct iova_cache {
 	struct iova_space *space;
 	pthread_mutex_t *lock; /* guards the space; taken before a shard's */
+	const struct iova_records *records;
 	uint64_t granule;
 	unsigned int shift;  /* log2 of it */
 	uint32_t generation; /* of the space, when slabs were last looked through */
@@ -59,26 +78,27 @@ struct iova_cache {
 };
 
 void iova_cache_init(struct iova_cache *cache, struct iova_space *space, pthread_mutex_t *lock,
-		     uint64_t granule);
+		     uint64_t granule, const struct iova_records *records);
 
 /* All places are back: give all slabs to the space. */
 void iova_cache_fini(struct iova_cache *cache);
 
+/* How large a slot may be, so that no slab crosses a multiple of boundary plus 1; 0: none. */
+uint64_t iova_cache_slot_max(const struct iova_cache *cache, uint64_t boundary);
+
 /*
- * Take addresses; shard tells threads apart, so that they meet at different locks. 0, -ENOSPC or
- * -ENOMEM, without the error text.
+ * The record of a slot of size bytes, whole granules up to iova_cache_slot_max(), no byte of it above
+ * last; shard tells threads apart, so that they meet at different locks. NULL when there is none; a
+ * range may find a place.
  */
-int iova_cache_take(struct iova_cache *cache, const struct iova_wish *wish, unsigned int shard,
+void *iova_cache_take_slot(struct iova_cache *cache, uint64_t size, uint64_t last,
+			   unsigned int shard);
+
+/* Take a range from the space. 0, -ENOSPC or -ENOMEM, without the error text. */
+int iova_cache_take(struct iova_cache *cache, const struct iova_wish *wish,
 		    struct iova_place *place);
 
-/*
- * Only a slot: size is up to IOVA_SLOT_GRANULES granules, and the boundary is none that a slab could
- * cross. False when there is none; the long way may find a place.
- */
-bool iova_cache_take_slot(struct iova_cache *cache, uint64_t size, uint64_t last,
-			  unsigned int shard, struct iova_place *place);
-
-/* Give them back; nothing is mapped there any more. Never fails. */
+/* Give a range back, or a slot; nothing is mapped there any more. Never fails. */
 void iova_cache_give(struct iova_cache *cache, const struct iova_place *place);
 
 /* Give slabs that nobody uses back to the space. */

@@ -70,12 +70,6 @@ static inline uintptr_t frames_get(const struct frames *frames, dma_addr_t dma)
 	return __builtin_expect(word != NULL, 1) ? __atomic_load_n(word, __ATOMIC_ACQUIRE) : 0;
 }
 
-/* The words of a range, side by side; NULL where it has no table yet, or more than one. */
-static inline uintptr_t *frames_span(const struct frames *frames, dma_addr_t dma, size_t size)
-{
-	return (dma ^ (dma + (size - 1))) >> TABLE_SHIFT ? NULL : frames_word(frames, dma);
-}
-
 /* Set the word of a frame, unless it is not any more what it was. */
 static inline void frames_replace(const struct frames *frames, dma_addr_t dma, uintptr_t was,
 				  uintptr_t word)

@@ -62,7 +62,7 @@ void streaming_space_destroy(struct streaming_space *space)
 		next = page->next;
 		free(page);
 	}
-	mapped_space_end(space);
+	mappings_end(space);
 	registered_fini(&space->registered);
 	frames_fini(&space->frames);
 	pthread_mutex_destroy(&space->lazy_lock);
@@ -136,14 +136,12 @@ static int options_check(const struct streaming *s)
 static void limits_changed(struct streaming *s)
 {
 	const struct dma_limits *limits = s->limits;
-	size_t slots = IOVA_SLOT_GRANULES * s->granule;
 	bool plain = !limits->min_align_mask && limits->seg_boundary >= BOUNCE_MAX - 1;
 
 	s->bounce_below =
 		plain && s->translates && !s->shadow && !s->options.debug ? s->copy_below : 0;
-	s->slot_bytes = limits->min_align_mask < s->granule &&
-					limits->seg_boundary >= 2 * IOVA_SLAB_SLOTS * slots - 1
-				? slots
+	s->slot_bytes = limits->min_align_mask < s->granule
+				? iova_cache_slot_max(&s->iova, limits->seg_boundary)
 				: 0;
 }
 
@@ -248,6 +246,7 @@ int streaming_init(struct streaming *s, struct streaming_space *space, struct dm
 	s->orphans = orphans;
 	s->name = name;
 	s->options = *options;
+	iova_cache_init(&s->iova, &domain->iova, &domain->lock, domain->granule, &mapping_records);
 	err = options_check(s);
 	if (!err && s->options.lazy)
 		err = revoke_make(s);
@@ -269,7 +268,6 @@ int streaming_init(struct streaming *s, struct streaming_space *space, struct dm
 		free(s->shards);
 		return err;
 	}
-	iova_cache_init(&s->iova, &domain->iova, &domain->lock, domain->granule);
 	s->shrinker.shrink = streaming_shrink;
 	arena_add_shrinker(space->arena, &s->shrinker);
 	threads_add(s);
@@ -297,9 +295,16 @@ static uint64_t live_bounced(const struct streaming *s)
 	       streaming_count(s, WAY_UNMAPPABLE) - ended;
 }
 
+static uint64_t live_mapped(const struct streaming *s)
+{
+	uint64_t ended = streaming_count(s, WAY_MAPPED_END);
+
+	return streaming_count(s, WAY_MAPPED) + streaming_count(s, WAY_UNTRUSTED) - ended;
+}
+
 uint64_t streaming_live(struct streaming *s)
 {
-	return live_bounced(s) + __atomic_load_n(&s->live_mapped, __ATOMIC_RELAXED);
+	return live_bounced(s) + live_mapped(s);
 }
 
 /* The short ways lead to the long ones, which say why nothing is done. */
@@ -431,7 +436,7 @@ static int registration_map(struct streaming *s, struct registration *r, size_t 
 
 	r->owner = s;
 	r->size = align_up(r->begin + length, granule) - begin;
-	err = mapped_take_addresses(s, (void *)begin, r->size, true, &r->place, &r->dma);
+	err = mapped_take_range(s, (void *)begin, r->size, true, &r->place, &r->dma);
 	if (err)
 		return err;
 	err = frames_reserve(&s->space->frames, r->dma, r->size, true);
@@ -439,7 +444,7 @@ static int registration_map(struct streaming *s, struct registration *r, size_t 
 		err = mapped_domain_map(s, r->dma, (void *)begin, r->size,
 					DOMAIN_READ | DOMAIN_WRITE);
 	if (err) {
-		mapped_give_addresses(s, &r->place);
+		iova_cache_give(&s->iova, &r->place);
 		return err;
 	}
 	frames_set(&s->space->frames, r->dma, r->size, s->shadow ? (uintptr_t)r : FRAME_ARENA);
@@ -516,7 +521,7 @@ int streaming_unregister(struct streaming *s, void *ptr)
 	registered_remove(registered, r);
 	watch_ended(s, begin, length);
 	frames_set(&s->space->frames, r->dma, r->size, 0);
-	mapped_give_addresses(s, &r->place);
+	iova_cache_give(&s->iova, &r->place);
 	registered_recycle(registered, r);
 unlock:
 	pthread_mutex_unlock(&registered->lock);
@@ -549,7 +554,7 @@ void streaming_get_stats(struct streaming *s, struct dmaland_streaming_stats *st
 	stats->failed = streaming_count(s, WAY_FAILED);
 	stats->bad_calls = streaming_count(s, WAY_BAD_CALL);
 	stats->live_bounced = live_bounced(s);
-	stats->live_mapped = __atomic_load_n(&s->live_mapped, __ATOMIC_RELAXED);
+	stats->live_mapped = live_mapped(s);
 	stats->copy_below = s->copy_below;
 	if (!revoke)
 		return;

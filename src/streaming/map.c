@@ -170,19 +170,12 @@ static __attribute__((noinline)) dma_addr_t map_small(struct streaming *s, void 
 }
 
 /* Known to be neither the arena's nor registered, and not small. */
-static __attribute__((noinline)) dma_addr_t map_large(struct streaming *s, void *ptr, size_t size,
-						      enum dma_data_direction direction,
-						      unsigned long attrs)
+static inline dma_addr_t map_large(struct streaming *s, void *ptr, size_t size,
+				   enum dma_data_direction direction, unsigned long attrs)
 {
-	const struct piece piece = {ptr, size, direction, attrs, 0, 0};
-	dma_addr_t dma;
-
 	if (unlikely(!ptr || (uintptr_t)ptr > UINTPTR_MAX - size))
 		return map_otherwise(s, ptr, size, direction, attrs);
-	dma = mapped_map(s, &piece);
-	if (unlikely(dma == DMA_MAPPING_ERROR))
-		count_way(s, WAY_FAILED);
-	return dma;
+	return mapped_map_single(s, ptr, size, direction, attrs);
 }
 
 static __attribute__((noinline)) dma_addr_t counted_shared(struct streaming *s, enum way way,

@@ -16,7 +16,6 @@
 #include "streaming/streaming_internal.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/bits.h"
@@ -25,56 +24,6 @@
 
 #define HUGEPAGE   ((uint64_t)2 << 20)
 #define GIANT_PAGE ((uint64_t)1 << 30)
-
-enum { SLAB_MAPPINGS = 64 };
-
-struct mapping_slab {
-	struct mapping_slab *next;
-	struct mapping mappings[SLAB_MAPPINGS];
-};
-
-/* ---- bookkeeping ---- */
-
-static int slab_add(struct streaming_space *space)
-{
-	struct mapping_slab *slab = calloc(1, sizeof(*slab));
-
-	if (!slab)
-		return error_set(ENOMEM, "no memory for the bookkeeping of mappings");
-	spin_lock(&space->lock);
-	slab->next = space->mapping_slabs;
-	space->mapping_slabs = slab;
-	for (int i = 0; i < SLAB_MAPPINGS; i++) {
-		slab->mappings[i].next = space->free_mappings;
-		space->free_mappings = &slab->mappings[i];
-	}
-	spin_unlock(&space->lock);
-	return 0;
-}
-
-static inline struct mapping *mapping_get(struct streaming_space *space)
-{
-	struct mapping *mapping;
-
-	do {
-		spin_lock(&space->lock);
-		mapping = space->free_mappings;
-		if (mapping)
-			space->free_mappings = mapping->next;
-		spin_unlock(&space->lock);
-	} while (!mapping && slab_add(space) == 0);
-	return mapping;
-}
-
-static inline __attribute__((always_inline)) void mapping_put(struct streaming_space *space,
-							      struct mapping *mapping)
-{
-	__atomic_store_n(&mapping->state, MAPPING_FREE, __ATOMIC_RELAXED);
-	spin_lock(&space->lock);
-	mapping->next = space->free_mappings;
-	space->free_mappings = mapping;
-	spin_unlock(&space->lock);
-}
 
 /* ---- addresses ---- */
 
@@ -102,15 +51,14 @@ static int take_congruent(struct streaming *s, struct iova_wish wish, uint64_t m
 	int err;
 
 	wish.modulus = modulus > s->granule ? modulus : 0;
-	err = iova_cache_take(&s->iova, &wish, shard_number(), place);
+	err = iova_cache_take(&s->iova, &wish, place);
 	if (!err)
 		*dma = place->first + (place->size - wish.size);
 	return err;
 }
 
-/* The long way to addresses. */
-static int take_addresses(struct streaming *s, const void *cpu, size_t bytes, bool many,
-			  struct iova_place *place, dma_addr_t *dma)
+int mapped_take_range(struct streaming *s, const void *cpu, size_t bytes, bool many,
+		      struct iova_place *place, dma_addr_t *dma)
 {
 	const struct dma_limits *limits = s->limits;
 	const struct iova_wish wish = {
@@ -137,22 +85,6 @@ static int take_addresses(struct streaming *s, const void *cpu, size_t bytes, bo
 	iova_cache_trim(&s->iova);
 	err = take_congruent(s, wish, need, place, dma);
 	return err ? no_addresses(s, bytes) : 0;
-}
-
-int mapped_take_addresses(struct streaming *s, const void *cpu, size_t bytes, bool many,
-			  struct iova_place *place, dma_addr_t *dma)
-{
-	if (bytes > s->slot_bytes ||
-	    !iova_cache_take_slot(&s->iova, bytes, s->limits->streaming_mask, shard_number(),
-				  place))
-		return take_addresses(s, cpu, bytes, many, place, dma);
-	*dma = place->first;
-	return 0;
-}
-
-void mapped_give_addresses(struct streaming *s, const struct iova_place *place)
-{
-	iova_cache_give(&s->iova, place);
 }
 
 /* ---- making and ending ---- */
@@ -208,18 +140,18 @@ static void sync_shadow(struct streaming *s, dma_addr_t dma, size_t size, bool f
 }
 
 /* End what the domain mapped at once; what can't be ended is never used again. True: it can. */
-static inline __attribute__((always_inline)) bool domain_unmap(struct mapping *mapping)
+static inline __attribute__((always_inline)) bool domain_unmap(const struct mapping *mapping,
+							       size_t bytes)
 {
 	struct streaming *s = mapping->owner;
 	struct domain *domain = s->space->domain;
-	int err = domain->ops->unmap(domain, mapping->dma, mapping->bytes, mapping->maps);
+	int err = domain->ops->unmap(domain, mapping->dma, bytes, mapping->maps);
 
-	if (err)
+	if (unlikely(err))
 		log_line(
 			DMALAND_LOG_ERR,
 			"%s: %zu KiB at dma address 0x%llx stay mapped, and are not used again: %s",
-			s->name, mapping->bytes >> 10, (unsigned long long)mapping->dma,
-			error_last());
+			s->name, bytes >> 10, (unsigned long long)mapping->dma, error_last());
 	return !err;
 }
 
@@ -231,29 +163,19 @@ static void revoke_what_is_due(struct streaming *s)
 		revoke_if_due(revoke);
 }
 
-/*
- * Its frames lead to it. They go on doing so when it has ended: whoever comes there looks whether it
- * is live, and has the address.
- */
-static inline void mapping_mark(const struct mapping *mapping)
-{
-	uintptr_t word = (uintptr_t)mapping | FRAME_MAPPED;
-
-	if (likely(mapping->words))
-		frames_fill(mapping->words, mapping->bytes >> FRAME_SHIFT, word);
-	else
-		frames_set(&mapping->owner->space->frames, mapping->dma, mapping->bytes, word);
-}
-
 /* The device reaches it no more: its addresses and itself can be used again. */
 static inline void mapping_release(struct mapping *mapping)
 {
 	struct streaming *s = mapping->owner;
+	bool range = !mapping->place.slab;
 
-	mapped_give_addresses(s, &mapping->place);
-	if (mapping->buffer)
+	if (unlikely(mapping->buffer != NULL)) {
 		granules_put(s, mapping->buffer);
-	mapping_put(s->space, mapping);
+		mapping->buffer = NULL;
+	}
+	iova_cache_give(&s->iova, &mapping->place);
+	if (unlikely(range))
+		mapping_put(s->space, mapping);
 }
 
 /* What could not be revoked stays as it is, for good: its addresses, its state, its memory. */
@@ -263,96 +185,126 @@ void mapped_released(void *what, bool revoked)
 		mapping_release(what);
 }
 
-/* Take addresses for a mapping whose bytes are filled in, and frames to find it by. */
-static inline __attribute__((always_inline)) int
-mapping_place(struct streaming *s, struct mapping *mapping, const void *cpu)
+/* With addresses for granules that begin with those at ptr; or NULL. */
+static __attribute__((noinline)) struct mapping *range_mapping(struct streaming *s, const void *ptr,
+							       size_t bytes)
 {
-	int err = mapped_take_addresses(s, cpu, mapping->bytes, false, &mapping->place,
-					&mapping->dma);
+	struct mapping *mapping = mapping_get(s->space);
 
-	if (err)
-		return err;
-	mapping->words = frames_span(s->frames, mapping->dma, mapping->bytes);
-	if (likely(mapping->words))
-		return 0;
-	err = frames_reserve(&s->space->frames, mapping->dma, mapping->bytes, true);
-	if (err)
-		mapped_give_addresses(s, &mapping->place);
-	return err;
+	if (!mapping)
+		return NULL;
+	mapping->owner = s;
+	mapping->bytes = bytes;
+	if (mapped_take_range(s, ptr, bytes, false, &mapping->place, &mapping->dma))
+		goto put;
+	if (frames_reserve(&s->space->frames, mapping->dma, bytes, true))
+		goto give;
+	mapping_mark(mapping);
+	return mapping;
+give:
+	iova_cache_give(&s->iova, &mapping->place);
+put:
+	mapping_put(s->space, mapping);
+	return NULL;
 }
 
+static struct mapping *refuse_mapping(struct streaming *s, const void *ptr, size_t bytes)
+{
+	error_set(EPERM,
+		  "%s: %zu KiB at %p would have to be mapped, and no_syscalls forbids it: register "
+		  "the memory, or raise copy_below (%zu)",
+		  s->name, bytes >> 10, ptr, s->copy_below);
+	return NULL;
+}
+
+/* A mapping for so many bytes of granules, that begin with those at ptr; NULL with the error set. */
+static inline __attribute__((always_inline)) struct mapping *
+mapping_new(struct streaming *s, const void *ptr, size_t bytes)
+{
+	struct mapping *mapping = NULL;
+
+	if (unlikely(s->options.no_syscalls))
+		return refuse_mapping(s, ptr, bytes);
+	revoke_what_is_due(s);
+	if (likely(bytes <= s->slot_bytes))
+		mapping = iova_cache_take_slot(&s->iova, bytes, s->limits->streaming_mask,
+					       shard_number());
+	return likely(mapping != NULL) ? mapping : range_mapping(s, ptr, bytes);
+}
+
+/* From now on it is live. */
 static inline __attribute__((always_inline)) dma_addr_t
-mapping_begin(struct streaming *s, struct mapping *mapping, unsigned long attrs)
+mapping_begin(struct streaming *s, struct mapping *mapping, enum way way, unsigned long attrs)
 {
 	dma_addr_t dma = mapping->dma + mapping->offset;
 
-	mapping_mark(mapping);
-	if (!(attrs & DMA_ATTR_SKIP_CPU_SYNC) || mapping->buffer)
+	if (unlikely(s->shadow) && (!(attrs & DMA_ATTR_SKIP_CPU_SYNC) || mapping->buffer))
 		sync_shadow(s, dma, mapping->size, true);
-	__atomic_fetch_add(&s->live_mapped, 1, __ATOMIC_RELAXED);
+	count_way(s, way);
 	__atomic_store_n(&mapping->state, MAPPING_LIVE, __ATOMIC_RELEASE);
 	return dma;
 }
 
-static inline __attribute__((always_inline)) struct mapping *mapping_new(struct streaming *s,
-									 const struct piece *piece)
-{
-	struct mapping *mapping;
-
-	if (s->options.no_syscalls) {
-		error_set(EPERM,
-			  "%s: %zu bytes at %p would have to be mapped, and no_syscalls forbids "
-			  "it: register the memory, or raise copy_below (%zu)",
-			  s->name, piece->size, (void *)piece->ptr, s->copy_below);
-		return NULL;
-	}
-	revoke_what_is_due(s);
-	mapping = mapping_get(s->space);
-	if (!mapping)
-		return NULL;
-	mapping->owner = s;
-	mapping->original = piece->ptr;
-	mapping->size = piece->size;
-	mapping->direction = (uint8_t)piece->direction;
-	mapping->nents = piece->nents;
-	mapping->buffer = NULL;
-	mapping->maps = 0;
-	return mapping;
-}
-
 /* The granules around a piece. */
-static inline char *granules_around(const struct streaming *s, const struct piece *piece,
+static inline char *granules_around(const struct streaming *s, const char *ptr, size_t size,
 				    size_t *bytes)
 {
 	uintptr_t granule = s->granule;
-	uintptr_t begin = (uintptr_t)piece->ptr & ~(granule - 1);
+	uintptr_t begin = (uintptr_t)ptr & ~(granule - 1);
 
-	*bytes = align_up((uintptr_t)piece->ptr + piece->size, granule) - begin;
+	*bytes = align_up((uintptr_t)ptr + size, granule) - begin;
 	return (char *)begin;
+}
+
+static inline __attribute__((always_inline)) dma_addr_t
+map_in_place(struct streaming *s, char *ptr, size_t size, enum dma_data_direction direction,
+	     unsigned long attrs, uint32_t nents)
+{
+	struct mapping *mapping;
+	size_t bytes;
+	char *cpu = granules_around(s, ptr, size, &bytes);
+
+	mapping = mapping_new(s, ptr, bytes);
+	if (unlikely(!mapping))
+		return DMA_MAPPING_ERROR;
+	mapping->offset = (size_t)(ptr - cpu);
+	mapping->size = size;
+	mapping->original = ptr;
+	mapping->nents = nents;
+	mapping->maps = 1;
+	mapping->direction = (uint8_t)direction;
+	if (likely(!domain_map(s, mapping->dma, cpu, bytes, access_of(direction))))
+		return mapping_begin(s, mapping, WAY_MAPPED, attrs);
+	mapping_release(mapping);
+	return DMA_MAPPING_ERROR;
 }
 
 dma_addr_t mapped_map(struct streaming *s, const struct piece *piece)
 {
-	struct mapping *mapping = mapping_new(s, piece);
-	char *cpu;
+	return map_in_place(s, piece->ptr, piece->size, piece->direction, piece->attrs,
+			    piece->nents);
+}
 
-	if (!mapping)
-		return DMA_MAPPING_ERROR;
-	cpu = granules_around(s, piece, &mapping->bytes);
-	mapping->offset = (size_t)(piece->ptr - cpu);
-	if (mapping_place(s, mapping, cpu))
-		goto put;
-	if (domain_map(s, mapping->dma, cpu, mapping->bytes, access_of(piece->direction)))
-		goto give;
-	mapping->maps = 1;
-	count_way(s, WAY_MAPPED);
-	return mapping_begin(s, mapping, piece->attrs);
+dma_addr_t mapped_map_single(struct streaming *s, char *ptr, size_t size,
+			     enum dma_data_direction direction, unsigned long attrs)
+{
+	dma_addr_t dma = map_in_place(s, ptr, size, direction, attrs, 0);
 
-give:
-	mapped_give_addresses(s, &mapping->place);
-put:
-	mapping_put(s->space, mapping);
-	return DMA_MAPPING_ERROR;
+	if (unlikely(dma == DMA_MAPPING_ERROR))
+		count_way(s, WAY_FAILED);
+	return dma;
+}
+
+/* What is copied, or has several maps. */
+static void mapping_describe(struct mapping *mapping, const struct piece *piece, size_t offset,
+			     size_t size)
+{
+	mapping->offset = offset;
+	mapping->size = size;
+	mapping->original = piece->ptr;
+	mapping->nents = piece->nents;
+	mapping->maps = 0;
+	mapping->direction = (uint8_t)piece->direction;
 }
 
 /*
@@ -367,7 +319,7 @@ static int pieces_map(struct streaming *s, struct mapping *mapping, const struct
 
 	for (size_t i = 0; i < n; i++) {
 		size_t bytes;
-		char *cpu = granules_around(s, &pieces[i], &bytes);
+		char *cpu = granules_around(s, pieces[i].ptr, pieces[i].size, &bytes);
 
 		err = domain_map(s, dma, cpu, bytes, access_of(pieces[i].direction));
 		if (err)
@@ -377,48 +329,38 @@ static int pieces_map(struct streaming *s, struct mapping *mapping, const struct
 	}
 	return 0;
 unmap:
-	mapping->bytes = dma - mapping->dma;
-	*stuck = mapping->maps && !domain_unmap(mapping);
+	*stuck = mapping->maps && !domain_unmap(mapping, dma - mapping->dma);
 	return err;
 }
 
 dma_addr_t mapped_map_pieces(struct streaming *s, const struct piece *pieces, size_t n)
 {
-	struct mapping *mapping = mapping_new(s, pieces);
+	struct mapping *mapping;
+	size_t bytes = 0, size = 0;
 	bool stuck = false;
-	size_t bytes = 0;
-	char *cpu;
-	int err;
 
+	for (size_t i = 0; i < n; i++) {
+		size_t more;
+
+		granules_around(s, pieces[i].ptr, pieces[i].size, &more);
+		bytes += more;
+		size += pieces[i].size;
+	}
+	mapping = mapping_new(s, pieces->ptr, bytes);
 	if (!mapping)
 		return DMA_MAPPING_ERROR;
-	cpu = granules_around(s, pieces, &mapping->bytes);
-	mapping->offset = (size_t)(pieces->ptr - cpu);
-	for (size_t i = 1; i < n; i++) {
-		granules_around(s, &pieces[i], &bytes);
-		mapping->bytes += bytes;
-		mapping->size += pieces[i].size;
-	}
-	err = mapping_place(s, mapping, cpu);
-	if (err)
-		goto put;
-	err = pieces_map(s, mapping, pieces, n, &stuck);
-	if (stuck)
-		return DMA_MAPPING_ERROR; /* nothing of it is used again */
-	if (err)
-		goto give;
-	count_way(s, WAY_MAPPED);
-	return mapping_begin(s, mapping, pieces->attrs);
-give:
-	mapped_give_addresses(s, &mapping->place);
-put:
-	mapping_put(s->space, mapping);
+	mapping_describe(mapping, pieces, (uintptr_t)pieces->ptr & (s->granule - 1), size);
+	if (!pieces_map(s, mapping, pieces, n, &stuck))
+		return mapping_begin(s, mapping, WAY_MAPPED, pieces->attrs);
+	if (!stuck) /* if it is, nothing of it is used again */
+		mapping_release(mapping);
 	return DMA_MAPPING_ERROR;
 }
 
 dma_addr_t mapped_bounce(struct streaming *s, const struct piece *piece)
 {
-	size_t granule = s->granule;
+	size_t granule = s->granule, offset, bytes;
+	struct granule_buffer *buffer;
 	struct mapping *mapping;
 
 	if (piece->attrs & DMA_ATTR_REQUIRE_COHERENT) {
@@ -435,30 +377,26 @@ dma_addr_t mapped_bounce(struct streaming *s, const struct piece *piece)
 			  s->name, piece->size, (void *)piece->ptr, granule, streaming_max_size(s));
 		return DMA_MAPPING_ERROR;
 	}
-	mapping = mapping_new(s, piece);
-	if (!mapping)
+	offset = (uintptr_t)piece->ptr & s->limits->min_align_mask & (granule - 1);
+	bytes = align_up(offset + piece->size, granule);
+	buffer = granules_get(s, bytes);
+	if (!buffer)
 		return DMA_MAPPING_ERROR;
-	mapping->offset = (uintptr_t)piece->ptr & s->limits->min_align_mask & (granule - 1);
-	mapping->bytes = align_up(mapping->offset + piece->size, granule);
-	mapping->buffer = granules_get(s, mapping->bytes);
-	if (!mapping->buffer)
-		goto put;
-	if (mapping_place(s, mapping, piece->ptr))
+	memcpy(buffer->cpu + offset, piece->ptr, piece->size);
+	mapping = mapping_new(s, piece->ptr, bytes);
+	if (!mapping)
 		goto free_buffer;
-	memcpy(mapping->buffer->cpu + mapping->offset, piece->ptr, piece->size);
-	if (domain_map(s, mapping->dma, mapping->buffer->cpu, mapping->bytes,
-		       access_of(piece->direction)))
-		goto give;
+	if (domain_map(s, mapping->dma, buffer->cpu, bytes, access_of(piece->direction)))
+		goto release;
+	mapping_describe(mapping, piece, offset, piece->size);
 	mapping->maps = 1;
-	count_way(s, WAY_UNTRUSTED);
-	return mapping_begin(s, mapping, piece->attrs);
+	mapping->buffer = buffer;
+	return mapping_begin(s, mapping, WAY_UNTRUSTED, piece->attrs);
 
-give:
-	mapped_give_addresses(s, &mapping->place);
+release:
+	mapping_release(mapping);
 free_buffer:
-	granules_put(s, mapping->buffer);
-put:
-	mapping_put(s->space, mapping);
+	granules_put(s, buffer);
 	return DMA_MAPPING_ERROR;
 }
 
@@ -493,57 +431,31 @@ void mapped_unmap(struct streaming *s, struct mapping *mapping, unsigned long at
 	uint8_t live = MAPPING_LIVE;
 	bool ended;
 
-	if (!__atomic_compare_exchange_n(&mapping->state, &live, MAPPING_ENDED, false,
-					 __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+	if (unlikely(!__atomic_compare_exchange_n(&mapping->state, &live, MAPPING_ENDED, false,
+						  __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))) {
 		report_not_allocated(s, mapping->dma + mapping->offset, mapping->size, false);
 		return;
 	}
-	__atomic_fetch_sub(&s->live_mapped, 1, __ATOMIC_RELAXED);
-	if (wanted)
+	count_way(s, WAY_MAPPED_END);
+	if (unlikely(s->shadow) && wanted)
 		sync_shadow(s, mapping->dma + mapping->offset, mapping->size, false);
-	if (s->options.lazy) {
+	if (unlikely(s->options.lazy)) {
 		wait_to_be_revoked(s, mapping);
 		return;
 	}
-	ended = domain_unmap(mapping);
-	if (wanted && mapping->buffer)
+	ended = domain_unmap(mapping, mapping->bytes);
+	if (unlikely(mapping->buffer != NULL) && wanted)
 		memcpy(mapping->original, mapping->buffer->cpu + mapping->offset, mapping->size);
-	if (ended)
+	if (likely(ended))
 		mapping_release(mapping);
-}
-
-/* The next one of the device's that is live; NULL at the end. */
-static struct mapping *mapping_live(struct streaming *s)
-{
-	struct mapping *found = NULL;
-
-	spin_lock(&s->space->lock);
-	for (struct mapping_slab *slab = s->space->mapping_slabs; slab && !found; slab = slab->next)
-		for (int i = 0; i < SLAB_MAPPINGS && !found; i++)
-			if (__atomic_load_n(&slab->mappings[i].state, __ATOMIC_ACQUIRE) ==
-				    MAPPING_LIVE &&
-			    slab->mappings[i].owner == s)
-				found = &slab->mappings[i];
-	spin_unlock(&s->space->lock);
-	return found;
 }
 
 void mapped_end(struct streaming *s)
 {
 	struct mapping *mapping;
 
-	while ((mapping = mapping_live(s)))
+	while ((mapping = mapping_first_live(s)))
 		mapped_unmap(s, mapping, DMA_ATTR_SKIP_CPU_SYNC);
 	streaming_flush(s);
 	granules_free(s);
-}
-
-void mapped_space_end(struct streaming_space *space)
-{
-	struct mapping_slab *slab, *next;
-
-	for (slab = space->mapping_slabs; slab; slab = next) {
-		next = slab->next;
-		free(slab);
-	}
 }

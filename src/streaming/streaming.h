@@ -45,6 +45,7 @@ enum way {
 	WAY_FAILED,
 	WAY_BAD_CALL,
 	WAY_BOUNCE_END, /* a bounced mapping is over */
+	WAY_MAPPED_END, /* one that the domain made is */
 	WAYS,
 };
 
@@ -77,10 +78,10 @@ struct streaming_space {
 	pthread_mutex_t lazy_lock;
 	struct revoke_queue *revoke; /* NULL: no device is lazy */
 
-	uint32_t lock; /* base/spin.h: all that follows */
-	struct mapping *free_mappings;
-	struct mapping_slab *mapping_slabs;
-	struct bounce_page *pages; /* all of them, page_count */
+	uint32_t lock;					 /* base/spin.h: all that follows */
+	struct mapping *free_mappings;			 /* of ranges of addresses */
+	struct mapping_slab *mapping_slabs, *free_slabs; /* all; those for slots to come */
+	struct bounce_page *pages;			 /* all of them, page_count */
 	size_t page_count;
 	size_t sweep_in; /* so many are asked for before idle ones are looked for */
 	struct bounce_page *free_pages[BOUNCE_CLASSES];
@@ -118,7 +119,6 @@ struct streaming {
 	const char *name;
 	struct iova_cache iova;
 	struct arena_shrinker shrinker;
-	uint64_t live_mapped;
 	struct streaming *next; /* in the list of all: threads.c */
 
 	/* Pools of blocks to bounce through, made when they are needed. */

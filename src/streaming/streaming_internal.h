@@ -5,6 +5,7 @@
  *   map.c          the calls: which way, and the checks at the end
  *   bounce.c       slots: blocks of pools, with what is copied through them
  *   mapped.c       mappings made by the domain, in place or through granules of their own
+ *   records.c      where what is known of the latter is kept
  *   granules.c     memory to copy through for devices that are not trusted
  *   sg.c           lists
  *   life.c         making, registering, ending
@@ -240,28 +241,34 @@ int bounce_prepare(struct streaming *s);
 
 /* ---- mapped.c ---- */
 
-enum mapping_state { MAPPING_FREE, MAPPING_LIVE, MAPPING_ENDED };
+enum mapping_state { MAPPING_ENDED, MAPPING_LIVE };
 
-/* A mapping made by the domain. */
+/*
+ * A mapping made by the domain. It lies beside a slot of addresses, for as long as the slab is there,
+ * and frames lead to it all the while; or is taken for a range of them.
+ */
 struct mapping {
-	dma_addr_t dma; /* of the granules */
+	struct iova_place place; /* first: cache.h */
+	dma_addr_t dma;		 /* of the granules */
 	size_t bytes;
+	struct streaming *owner;
 	size_t offset, size; /* of the memory in them */
 	char *original;
 	struct granule_buffer *buffer; /* NULL: mapped in place */
-	uintptr_t *words;	       /* of its frames; NULL where they are not side by side */
-	struct iova_place place;
-	struct streaming *owner;
-	uint32_t nents; /* as in struct piece */
-	uint32_t maps;	/* calls of the domain's map */
-	uint8_t state;	/* enum mapping_state */
+	uint32_t nents;		       /* as in struct piece */
+	uint32_t maps;		       /* calls of the domain's map */
+	uint8_t state;		       /* enum mapping_state */
 	uint8_t direction;
-	struct mapping *next; /* free */
+	struct mapping *next; /* free, of ranges */
 };
 
-/* Map a piece where it lies, or through granules of its own. */
+/* Map a piece where it lies, or through granules of its own. DMA_MAPPING_ERROR with the error set. */
 dma_addr_t mapped_map(struct streaming *s, const struct piece *piece);
 dma_addr_t mapped_bounce(struct streaming *s, const struct piece *piece);
+
+/* The short way of what is no list's: it is counted, too, when it fails. */
+dma_addr_t mapped_map_single(struct streaming *s, char *ptr, size_t size,
+			     enum dma_data_direction direction, unsigned long attrs);
 
 /* Map pieces, each but the last ending and each but the first beginning on a granule, side by side. */
 dma_addr_t mapped_map_pieces(struct streaming *s, const struct piece *pieces, size_t n);
@@ -286,17 +293,30 @@ void mapped_released(void *mapping, bool revoked);
  * dma addresses for granules at cpu, with the device's limits, congruent for hugepages where it
  * pays. many: they are for many mappings, and only those need not cross the segment boundary.
  */
-int mapped_take_addresses(struct streaming *s, const void *cpu, size_t bytes, bool many,
-			  struct iova_place *place, dma_addr_t *dma);
-
-void mapped_give_addresses(struct streaming *s, const struct iova_place *place);
+int mapped_take_range(struct streaming *s, const void *cpu, size_t bytes, bool many,
+		      struct iova_place *place, dma_addr_t *dma);
 
 /* The domain's map; what waits to be revoked counts against its limits, and goes if need be. */
 int mapped_domain_map(struct streaming *s, dma_addr_t dma, char *cpu, size_t size,
 		      unsigned int access);
 
+/* ---- records.c ---- */
+
+/* What a device's cache of addresses keeps beside slots: mappings. */
+extern const struct iova_records mapping_records;
+
+/* A mapping for a range of addresses; NULL with the error set. */
+struct mapping *mapping_get(struct streaming_space *space);
+void mapping_put(struct streaming_space *space, struct mapping *mapping);
+
+/* From now on its frames, whose tables are there, lead to it. */
+void mapping_mark(const struct mapping *mapping);
+
+/* One of the device's that is live; NULL when there is none. */
+struct mapping *mapping_first_live(struct streaming *s);
+
 /* The bookkeeping of a domain that nobody uses any more. */
-void mapped_space_end(struct streaming_space *space);
+void mappings_end(struct streaming_space *space);
 
 /* ---- granules.c ---- */
 
