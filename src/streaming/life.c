@@ -320,15 +320,40 @@ void streaming_disown(struct streaming *s)
 	s->map_from = SIZE_MAX;
 }
 
+/* Some memory that the device has registered; NULL when there is none. Others may register theirs. */
+static void *some_registered(struct streaming *s)
+{
+	struct registered *registered = &s->space->registered;
+	const struct registration *r;
+	void *begin;
+
+	pthread_mutex_lock(&registered->lock);
+	r = registered_of(registered, s);
+	begin = r ? (void *)r->begin : NULL;
+	pthread_mutex_unlock(&registered->lock);
+	return begin;
+}
+
+/* It stays mapped and in the way of others, and is nobody's. */
+static void registration_orphan(struct streaming *s, void *ptr)
+{
+	struct registered *registered = &s->space->registered;
+	uintptr_t begin = (uintptr_t)ptr;
+
+	pthread_mutex_lock(&registered->lock);
+	registered_overlap(registered, begin, begin + 1)->owner = NULL;
+	pthread_mutex_unlock(&registered->lock);
+}
+
 void streaming_fini(struct streaming *s)
 {
-	struct registration *registration;
 	bool stuck = false;
+	void *registered;
 
 	mapped_end(s);
-	while ((registration = registered_of(&s->space->registered, s)))
-		if (streaming_unregister(s, (void *)registration->begin)) {
-			registration->owner = NULL; /* it stays, and so do its addresses */
+	while ((registered = some_registered(s)))
+		if (streaming_unregister(s, registered)) {
+			registration_orphan(s, registered); /* so do its addresses */
 			stuck = true;
 		}
 	threads_remove(s);

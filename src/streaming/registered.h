@@ -70,7 +70,7 @@ void registered_insert(struct registered *registered, struct registration *regis
 		       size_t length, uint64_t dma_offset);
 void registered_remove(struct registered *registered, struct registration *registration);
 
-/* The first that a device has registered, or NULL. */
+/* The first that a device has registered, or NULL. The lock is held. */
 struct registration *registered_of(const struct registered *registered,
 				   const struct streaming *owner);
 

@@ -218,6 +218,46 @@ static void of_unmaps_that_race_for_a_mapping_one_finds_it(void **state)
 	fake_streaming_close(&place);
 }
 
+/* ---- devices that come and go ---- */
+
+static void second_come_and_go(struct streaming *second, struct dma_limits *limits,
+			       struct arena_tenant *orphans)
+{
+	static const struct streaming_options strict;
+	char *mine = shared_area + 7 * AREA;
+	dma_addr_t dma;
+
+	assert_int_equal(streaming_init(second, place.space, limits, orphans, "second", &strict),
+			 0);
+	assert_int_equal(streaming_register(second, mine, AREA / 2), 0);
+	dma = streaming_map(second, areas[0][1], AREA, DMA_TO_DEVICE, 0);
+	assert_true(dma != DMA_MAPPING_ERROR);
+	streaming_unmap(second, dma, AREA, DMA_TO_DEVICE, 0);
+	streaming_fini(second);
+}
+
+static void a_device_may_leave_while_another_maps_and_registers(void **state)
+{
+	static struct streaming second;
+	static struct dma_limits limits = {.streaming_mask = DMA_BIT_MASK(64),
+					   .coherent_mask = DMA_BIT_MASK(64)};
+	struct arena_tenant orphans = {.limits = &limits};
+	pthread_t threads[6];
+
+	(void)state;
+	fake_streaming_open(&place, FAKE_MAPS, NULL);
+	for (size_t i = 0; i < 6; i++)
+		assert_int_equal(
+			pthread_create(&threads[i], NULL, i < 4 ? registrar : work, (void *)i), 0);
+	for (int i = 0; i < 200; i++)
+		second_come_and_go(&second, &limits, &orphans);
+	for (size_t i = 0; i < 6; i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(mistakes, 0);
+	assert_string_equal(log_text(), "");
+	fake_streaming_close(&place);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -225,6 +265,7 @@ int main(void)
 		cmocka_unit_test(a_thread_that_ends_gives_back_what_it_had_parked),
 		cmocka_unit_test(a_device_may_be_closed_while_threads_end_that_have_used_it),
 		cmocka_unit_test(of_unmaps_that_race_for_a_mapping_one_finds_it),
+		cmocka_unit_test(a_device_may_leave_while_another_maps_and_registers),
 	};
 
 	log_capture();
