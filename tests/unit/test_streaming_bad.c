@@ -5,8 +5,11 @@
 #include "test.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "fake_domain.h"
 
@@ -197,6 +200,63 @@ static void memory_that_is_not_there_or_read_only_is_refused_where_it_is_mapped(
 	assert_true(before - iova_space_free(&place.fake.domain.iova, UINT64_MAX) <= 64 * 4 * PAGE);
 	munmap(hole, 4 * PAGE);
 	close_place();
+}
+
+/* ---- where it is copied the caller's access is at fault, as memcpy()'s would be ---- */
+
+static char *faulty;
+
+static void expect_fault(int signal, siginfo_t *info, void *context)
+{
+	(void)context;
+	_exit(signal == SIGSEGV && (uintptr_t)info->si_addr - (uintptr_t)faulty < PAGE ? 0 : 2);
+}
+
+static void map_and_unmap(size_t size, enum dma_data_direction dir, bool reaches_unmap)
+{
+	const struct sigaction action = {.sa_sigaction = expect_fault, .sa_flags = SA_SIGINFO};
+	dma_addr_t dma;
+
+	if (!reaches_unmap)
+		sigaction(SIGSEGV, &action, NULL);
+	dma = streaming_map(s, faulty, size, dir, 0);
+	sigaction(SIGSEGV, &action, NULL);
+	streaming_unmap(s, dma, size, dir, 0);
+	_exit(1);
+}
+
+static void
+memory_that_is_not_there_or_read_only_faults_in_the_caller_where_it_is_copied(void **state)
+{
+	static const struct {
+		int protection;
+		enum dma_data_direction dir;
+		bool reaches_unmap;
+	} cases[] = {
+		{PROT_NONE, DMA_TO_DEVICE, false},
+		{PROT_NONE, DMA_FROM_DEVICE, false},
+		{PROT_READ, DMA_FROM_DEVICE, true},
+		{PROT_READ, DMA_BIDIRECTIONAL, true},
+	};
+
+	(void)state;
+	faulty = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	for (size_t i = 0; i < 2 * sizeof(cases) / sizeof(cases[0]); i++) {
+		size_t size = i % 2 ? 100 : PAGE; /* in a mapping's place, too */
+		int status = -1;
+		pid_t child;
+
+		open_kind(i % 2 ? FAKE_MAPS : FAKE_PLAIN, (struct streaming_options){0});
+		assert_int_equal(mprotect(faulty, PAGE, cases[i / 2].protection), 0);
+		child = fork();
+		if (child == 0)
+			map_and_unmap(size, cases[i / 2].dir, cases[i / 2].reaches_unmap);
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_true(WIFEXITED(status));
+		assert_int_equal(WEXITSTATUS(status), 0);
+		close_place();
+	}
+	munmap(faulty, PAGE);
 }
 
 static void limits_of_the_domain_are_errors_and_not_the_end(void **state)
@@ -519,6 +579,8 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_mapped_is_refused_in_words),
 		cmocka_unit_test(
 			memory_that_is_not_there_or_read_only_is_refused_where_it_is_mapped),
+		cmocka_unit_test(
+			memory_that_is_not_there_or_read_only_faults_in_the_caller_where_it_is_copied),
 		cmocka_unit_test(limits_of_the_domain_are_errors_and_not_the_end),
 		cmocka_unit_test(full_dma_addresses_are_an_error_and_come_back),
 		cmocka_unit_test(without_memory_to_bounce_through_mapping_fails),
