@@ -142,8 +142,8 @@ static int place_hugepages(char *cpu, size_t size, int node)
 	if (node != NUMA_NO_NODE && ftruncate(fd, (off_t)size) == 0)
 		hugepages_prefer(fd, size, node);
 	if (fallocate(fd, 0, 0, (off_t)size) == 0)
-		err = mmap(cpu, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_POPULATE,
-			   fd, 0) == MAP_FAILED
+		err = mmap(cpu, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
+				      MAP_FAILED
 			      ? -EFAULT
 			      : 0;
 	close(fd);
@@ -156,7 +156,13 @@ static int place_pages(char *cpu, size_t size)
 	if (mprotect(cpu, size, PROT_READ | PROT_WRITE))
 		return -errno;
 	madvise(cpu, size, MADV_HUGEPAGE); /* where the kernel can: it need not */
-	return memory_populate(cpu, size);
+	return 0;
+}
+
+/* No child has any of the pages, since it does not inherit their place before they are there. */
+static int pages_populate(char *cpu, size_t size)
+{
+	return madvise(cpu, size, MADV_DONTFORK) ? -errno : memory_populate(cpu, size);
 }
 
 static int take_place(struct memory_window *window, size_t size, size_t align, char **cpu)
@@ -193,8 +199,8 @@ int window_take(struct memory_window *window, size_t size, size_t align, char **
 	}
 	if (placed)
 		placed = place_pages(*cpu, size);
-	if (!placed && madvise(*cpu, size, MADV_DONTFORK))
-		placed = -errno;
+	if (!placed)
+		placed = pages_populate(*cpu, size);
 	if (placed) {
 		window_give(window, *cpu, size);
 		return error_set(ENOMEM, "cannot get %zu KiB of memory from the system: %s",
