@@ -11,23 +11,18 @@ here=$(mktemp -d)
 trap 'rm -rf "$here"' EXIT
 cd "$here" || exit 1
 : >disk.img
-count=0 failed=0
+# shellcheck source=tests/common/tap.sh
+. "$root/tests/common/tap.sh" "$here"
 
-# offers NAME LINE WORD...: at the end of LINE these words, and no others
-offers() {
-	local name=$1 line=$2
-	count=$((count + 1))
-	shift 2
-	COMP_LINE=$line COMP_POINT=${#line} COMP_WORDBREAKS=$' \t\n"\'><=;|&(:' COMPREPLY=()
+# offered LINE WORD...: at the end of LINE these words, and no others
+offered() {
+	COMP_LINE=$1 COMP_POINT=${#1} COMP_WORDBREAKS=$' \t\n"\'><=;|&(:' COMPREPLY=()
+	shift
 	_dmaland
-	if diff <(printf '%s\n' "$@" | sort) <(printf '%s\n' "${COMPREPLY[@]}" | sort) >.difference; then
-		echo "ok $count - $name"
-	else
-		echo "not ok $count - $name"
-		sed 's/^/# /' .difference
-		failed=1
-	fi
+	diff <(printf '%s\n' "$@" | sort) <(printf '%s\n' "${COMPREPLY[@]}" | sort)
 }
+
+offers() { check "$1" offered "${@:2}"; }
 
 offers "commands" "dmaland " info bind unbind nvme pools --help --version
 offers "a command that is begun" "dmaland un" unbind
@@ -48,8 +43,7 @@ if [ -n "$address" ]; then
 	offers "addresses, from the last colon on" "dmaland bind $address" "${address##*:}"
 	offers "addresses of VFIO" "dmaland nvme identify vfio:$address" "${address##*:}"
 else
-	echo "ok 14 # SKIP addresses: no PCI bus, which cannot be had here"
-	echo "ok 15 # SKIP addresses of VFIO: no PCI bus, which cannot be had here"
+	skip "addresses" "no PCI bus, which cannot be had here"
+	skip "addresses of VFIO" "no PCI bus, which cannot be had here"
 fi
-echo 1..15
-exit $failed
+tap_end

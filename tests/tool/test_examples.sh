@@ -3,14 +3,14 @@
 # those of examples/. Prints TAP. What a page's example has to be stands at the top of docs/man/meson.build; what one in Markdown
 # prints has to stand there too.
 
-# shellcheck disable=SC2317 # check calls what it is given
 set -uo pipefail
 build=$(cd "$1" && pwd)
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-count=0 failed=0
 shift
+# shellcheck source=tests/common/tap.sh
+. "$root/tests/common/tap.sh" "$work"
 
 # example FILE: the first block of code under EXAMPLE of a manual page, or the first C block of a Markdown file
 example() {
@@ -54,31 +54,14 @@ nvme_read_works() {
 	refused 'namespace 1 has 128' "$build/examples/nvme_read" "qemu:nvme,drive=$image" 128
 }
 
-# check NAME COMMAND...
-check() {
-	local name=$1
-	count=$((count + 1))
-	shift
-	if "$@" >"$work/log" 2>&1; then
-		echo "ok $count - $name"
-	else
-		echo "not ok $count - $name"
-		sed 's/^/# /' "$work/log"
-		failed=1
-	fi
-}
-
 pages=("${@/#/$root/docs/man/}")
 pages=("${pages[@]/%/.3.scd}")
 if [ $# = 0 ]; then
 	pages=("$root"/docs/man/*.3.scd "$root/README.md" "$root"/docs/{quickstart,porting-a-linux-driver}.md)
-	echo "1..$((2 + ${#pages[@]}))"
 	check "examples/edu carries a text" edu_works
 	check "examples/nvme_read reads a block" nvme_read_works
-else
-	echo "1..$#"
 fi
 for page in "${pages[@]}"; do
 	check "the example in ${page#"$root/"} works" works "$page"
 done
-exit $failed
+tap_end

@@ -1,32 +1,18 @@
 #!/bin/bash
 # test_package.sh: the Debian packages are built from a copy of the source, and have in them what they should; prints TAP.
 
-# shellcheck disable=SC2317 # check calls what it is given
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-count=0 failed=0
-
-if ! command -v dpkg-buildpackage >/dev/null || ! command -v dh >/dev/null; then
-	echo "ok 1 # SKIP the packages: dpkg-buildpackage or debhelper is not installed"
-	echo 1..1
-	exit
-fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/source" "$work/root"
+# shellcheck source=tests/common/tap.sh
+. "$root/tests/common/tap.sh" "$work"
 
-check() {
-	local name=$1
-	count=$((count + 1))
-	shift
-	if "$@" >"$work/log" 2>&1; then
-		echo "ok $count - $name"
-	else
-		echo "not ok $count - $name"
-		tail -n 40 "$work/log" | sed 's/^/# /'
-		failed=1
-	fi
-}
+if ! command -v dpkg-buildpackage >/dev/null || ! command -v dh >/dev/null; then
+	skip "the packages" "dpkg-buildpackage or debhelper is not installed"
+	tap_end
+fi
 
 # Dependencies are not asked for: what is missing shows by itself.
 packages_build() {
@@ -98,8 +84,6 @@ check "a program compiles and runs against what was unpacked" program_compiles
 if command -v lintian >/dev/null; then
 	check "lintian finds no error" lintian_finds_no_error
 else
-	count=$((count + 1))
-	echo "ok $count # SKIP lintian is not installed and cannot be had here: it is no part of what tests need"
+	skip "lintian" "not installed, and cannot be had here: it is no part of what tests need"
 fi
-echo "1..$count"
-exit $failed
+tap_end

@@ -6,20 +6,8 @@ build=$(cd "$1" && pwd)
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-count=0 failed=0
-
-check() {
-	local name=$1
-	count=$((count + 1))
-	shift
-	if "$@" >"$work/log" 2>&1; then
-		echo "ok $count - $name"
-	else
-		echo "not ok $count - $name"
-		sed 's/^/# /' "$work/log"
-		failed=1
-	fi
-}
+# shellcheck source=tests/common/tap.sh
+. "$root/tests/common/tap.sh" "$work"
 
 # header LANGUAGE FLAGS...: each public header on its own
 header() {
@@ -76,11 +64,9 @@ END
 }
 
 nothing_aborts() {
-	! grep -nE '(^|[^_[:alnum:]])(abort|exit|assert|raise)[[:space:]]*\(' \
-		$(find "$root/src" "$root/drivers" -name '*.c')
+	! grep -rnE --include='*.c' '(^|[^_[:alnum:]])(abort|exit|assert|raise)[[:space:]]*\(' "$root/src" "$root/drivers"
 }
 
-echo "1..8"
 check "every public header compiles alone as C11" header c -std=c11
 check "every public header compiles alone as GNU C" header c -std=gnu11 -Wshadow -Wstrict-prototypes
 check "every public header compiles alone as C++" header c++ -std=c++17
@@ -90,4 +76,4 @@ check "libdmaland-nvme exports what its header declares" symbols_match drivers/n
 check "the manual pages tell of all that is exported" pages_tell src/libdmaland.so drivers/nvme/libdmaland-nvme.so
 check "a program builds against the installed library" installed_program_builds
 check "nothing in the libraries aborts or exits" nothing_aborts
-exit $failed
+tap_end

@@ -4,38 +4,20 @@
 #
 #   test_tool.sh BUILD-DIRECTORY
 
-# shellcheck disable=SC2015,SC2016,SC2317 # tests are strings for eval, which expands and calls what is in them
+# shellcheck disable=SC2015,SC2016,SC2034 # tests are strings for eval, which expands and calls what is in them
 set -uo pipefail
 
 [ $# = 1 ] || { echo "usage: test_tool.sh BUILD-DIRECTORY" >&2; exit 2; }
 tool=$(cd "$1" && pwd)/tools/dmaland
 [ -x "$tool" ] || { echo "test_tool.sh: there is no $tool" >&2; exit 2; }
 
-manuals=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../docs/man" && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 here=$(mktemp -d)
 trap 'rm -rf "$here"' EXIT
 cd "$here" || exit 1
 
-count=0 failures=0
-
-# check NAME COMMAND...: one test; what the command printed is shown when it fails.
-check() {
-	local name=$1
-	shift
-	count=$((count + 1))
-	if "$@" >log 2>&1; then
-		echo "ok $count - $name"
-	else
-		echo "not ok $count - $name"
-		sed 's/^/# /' log
-		failures=$((failures + 1))
-	fi
-}
-
-skip() {
-	count=$((count + 1))
-	echo "ok $count - $1 # SKIP $2"
-}
+# shellcheck source=tests/common/tap.sh
+. "$root/tests/common/tap.sh" "$here"
 
 # status WANTED COMMAND...: its exit status is so; stdout goes to `out`, stderr to `err`.
 status() {
@@ -98,7 +80,7 @@ told() {
 	# shellcheck disable=SC2086 # words
 	for option in $("$tool" $1 --help | grep -oE -- '--[a-z-]+' | sort -u); do
 		found=1
-		grep -q -- "\*$option\*" "$manuals/$2.1.scd" || { echo "not in $2: $option" && return 1; }
+		grep -q -- "\*$option\*" "$root/docs/man/$2.1.scd" || { echo "not in $2: $option" && return 1; }
 	done
 	[ "$found" = 1 ]
 }
@@ -118,11 +100,11 @@ check "info of an address that is not there is refused" \
 check "bind of an address that is not there is refused" \
 	refused 1 "no PCI device ffff:ff:1f.7" "$tool" bind ffff:ff:1f.7
 if [ -n "$(ls /sys/bus/pci/devices 2>/dev/null)" ]; then
-	address=$(ls /sys/bus/pci/devices | head -n 1)
+	address=$(find /sys/bus/pci/devices -mindepth 1 -printf "%f\n" | head -n 1)
 	check "info of one device tells of its link and how it is reset" \
 		eval '"$tool" info "$address" >out && grep "^$address  *link: " out && grep "^ *reset: " out'
 	check "on a terminal what can be used has a colour" \
-		eval 'env -u NO_COLOR TERM=xterm script -qec "$tool info" /dev/null | grep -q "$(printf "\033")\["'
+		eval 'env -u NO_COLOR TERM=xterm script -qec "$tool info" /dev/null | grep "$(printf "\033")\["'
 	check "without one there is none" eval '! TERM=xterm "$tool" info | grep "$(printf "\033")"'
 	check "nor where NO_COLOR is set" \
 		eval '! NO_COLOR=1 TERM=xterm script -qec "$tool info" /dev/null | grep "$(printf "\033")\["'
@@ -161,8 +143,7 @@ check "help that nobody gets is a failure" refused 1 "cannot write to stdout" ev
 
 if ! command -v qemu-system-x86_64 >/dev/null; then
 	skip "everything on a drive" "no qemu-system-x86_64"
-	echo "1..$count"
-	exit "$((failures > 0))"
+	tap_end
 fi
 
 MiB=1048576
@@ -469,5 +450,4 @@ misplaced() {
 }
 check "verify names a block that holds another's data" misplaced
 
-echo "1..$count"
-exit "$((failures > 0))"
+tap_end

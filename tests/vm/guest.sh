@@ -12,12 +12,13 @@
 #
 # Prints TAP, the programs' own and its own; but for the last two.
 
-# shellcheck disable=SC2015,SC2317 # check and program call what they are given
+# shellcheck disable=SC2015
 set -uo pipefail
 
 part=$1 build=$2
 nvme=0000:00:01.0 edu=0000:00:04.0 shared=0000:02:01.0 removable=0000:01:00.0 far=0000:81:00.0
-failed=0 count=0
+# shellcheck source=tests/common/tap.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../common/tap.sh" "$TMPDIR"
 
 # bind ADDRESS DRIVER
 bind() {
@@ -49,19 +50,14 @@ removals() {
 
 group_file() { echo "/dev/vfio/$(basename "$(readlink "/sys/bus/pci/devices/$1/iommu_group")")"; }
 
-program() { "$@" || failed=1; }
+program() { "$@" || tap_failed=1; }
 
-# check NAME COMMAND...: one test of our own
-check() {
-	local name=$1
-	count=$((count + 1))
-	shift
-	if "$@"; then
-		echo "ok $count - $name"
-	else
-		echo "not ok $count - $name"
-		failed=1
-	fi
+# checks NAME...: functions of those names, one test each
+checks() {
+	local name
+	for name; do
+		check "$name" "$name"
+	done
 }
 
 as_nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
@@ -173,7 +169,7 @@ device)
 	program "$build/tests/device/edu" "vfio:$edu" "vfio:$nvme"
 	program "$build/tests/device/irq" "vfio:$nvme"
 	program "$build/tests/device/irq" "vfio:$edu"
-	removals || failed=1
+	removals || tap_failed=1
 	program "$build/tests/device/isolation" "$nvme"
 	program "$build/tests/device/permissions" "vfio:$nvme"
 	program "$build/tests/device/permissions" "vfio:$edu"
@@ -181,19 +177,12 @@ device)
 	program "$build/tests/device/vfio_mappings" "vfio:$nvme" "vfio:$edu"
 	;;
 machine)
-	# What a user compiles does not go with a library for sanitizers.
-	[ "$build" != build ] || quickstart=1
-	echo "1..$((9 + ${quickstart:-0}))"
 	program "$build/tests/device/refusals" bound "$nvme"
 	program tests/vm/tool.sh machine "$build"
-	check kernel_reads_what_we_wrote kernel_reads_what_we_wrote
-	check we_read_what_the_kernel_wrote we_read_what_the_kernel_wrote
+	checks kernel_reads_what_we_wrote we_read_what_the_kernel_wrote
 	bind "$nvme" vfio-pci || exit 1
-	check a_file_goes_to_the_drive_as_it_lies a_file_goes_to_the_drive_as_it_lies
-	check a_file_that_is_refused_is_read a_file_that_is_refused_is_read
-	check the_drive_fills_a_file_in_memory the_drive_fills_a_file_in_memory
-	check a_file_that_is_not_given_to_the_drive_is_written a_file_that_is_not_given_to_the_drive_is_written
-	check a_full_disk_is_an_error_and_leaves_nothing a_full_disk_is_an_error_and_leaves_nothing
+	checks a_file_goes_to_the_drive_as_it_lies a_file_that_is_refused_is_read the_drive_fills_a_file_in_memory \
+		a_file_that_is_not_given_to_the_drive_is_written a_full_disk_is_an_error_and_leaves_nothing
 	[ "$build" = build ] && times=20 || times=5
 	program "$build/tests/device/killed" "vfio:$nvme" "$times"
 	program "$build/tests/device/removed" "vfio:$nvme" "$times"
@@ -201,13 +190,13 @@ machine)
 	program "$build/tests/device/vfio_mappings" "vfio:$edu" "vfio:$edu" "$TMPDIR/disk/file"
 	umount "$TMPDIR/disk" && bind "$nvme" vfio-pci || exit 1
 	program "$build/tests/device/handed" "$nvme" "$edu"
-	check edu_carries_a_text edu_carries_a_text
-	check nobody_reads_a_drive_that_root_gave nobody_reads_a_drive_that_root_gave
+	checks edu_carries_a_text nobody_reads_a_drive_that_root_gave
 	chmod 755 /dev/vfio
-	[ -z "${quickstart:-}" ] || check the_quickstart_is_true the_quickstart_is_true
+	# What a user compiles does not go with a library for sanitizers.
+	[ "$build" != build ] || checks the_quickstart_is_true
 	program as_nobody "$build/tests/device/refusals" no-permission "$nvme"
 	chown 65534 "$(group_file "$nvme")"
-	(ulimit -l 8192 && as_nobody "$build/tests/device/refusals" memlock "$nvme") || failed=1
+	(ulimit -l 8192 && as_nobody "$build/tests/device/refusals" memlock "$nvme") || tap_failed=1
 	echo 3 >/sys/module/vfio_iommu_type1/parameters/dma_entry_limit
 	program "$build/tests/device/refusals" mappings "$nvme"
 	;;
@@ -238,4 +227,4 @@ bench-nvme)
 	"$build" --drive "vfio:$nvme" "${@:3}" || exit 1
 	;;
 esac
-exit $failed
+tap_end

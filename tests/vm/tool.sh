@@ -6,23 +6,12 @@
 #   no-iommu    booted without an IOMMU
 #   shared      booted with two drives in one group
 
-# shellcheck disable=SC2317 # check calls what it is given
 set -uo pipefail
 
 part=$1 build=$2
 drive=0000:00:01.0 nic=0000:00:02.0 edu=0000:00:04.0 isa=0000:00:1f.0 shared=0000:02:01.0 neighbour=0000:02:02.0
-failed=0 count=0
-
-check() {
-	count=$((count + 1))
-	if "$1" >"$TMPDIR/log" 2>&1; then
-		echo "ok $count - $1"
-	else
-		echo "not ok $count - $1"
-		sed 's/^/# /' "$TMPDIR/log"
-		failed=1
-	fi
-}
+# shellcheck source=tests/common/tap.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../common/tap.sh" "$TMPDIR"
 
 dmaland() { "$build/tools/dmaland" "$@"; }
 
@@ -272,8 +261,7 @@ machine)
 no-iommu) tests=(without_an_iommu_the_drive_goes_back_to_its_driver) ;;
 shared) tests=(the_others_of_the_group_are_named a_whole_group_is_bound_by_one_command) ;;
 esac
-echo "1..${#tests[@]}"
 for name in "${tests[@]}"; do
-	check "$name"
+	check "$name" "$name"
 done
-exit $failed
+tap_end

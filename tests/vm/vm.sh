@@ -55,7 +55,6 @@ die() {
 	exit "$status"
 }
 
-# shellcheck disable=SC2317 # called by the trap
 cleanup() {
 	trap '' INT TERM HUP
 	# shellcheck disable=SC2046 # one word for each job
