@@ -3,19 +3,26 @@
  * irq.c - queues that are waited for: interrupts (NVMe 2.0, 3.1.3.3; PCIe 1.0, 3.5)
  *
  * The device gets its vectors before the controller is enabled: MSI-X, else MSI, else its INTx
- * line. Vector 0 is the admin queue's too, which is polled; so the I/O queues take the others first. A vector
- * is one queue's, so that whoever takes its interrupt looks at all that it may mean. Queues that are
- * polled have none, and the drive does not interrupt for them.
+ * line. Vector 0 is the admin queue's too, which is polled; so the I/O queues take the others first.
+ * Queues that are polled have none, and the drive does not interrupt for them.
  *
- * With MSI and INTx the controller has a mask of its own (INTMS, INTMC): vectors of no queue stay
- * masked there. An INTx line stays asserted until the completions are taken, and is
- * masked by the library meanwhile; so it is unmasked when the queue was polled, or is waited for
- * next.
+ * Where there are more queues than vectors they share them, and an interrupt has to wake each: the thread
+ * of one can't look at the queue of another. So nobody reads a vector's eventfd. Each queue has an epoll
+ * file that watches it edge-triggered (EPOLLET): every signal makes all of them readable, and taking
+ * it from one leaves it to the others.
+ *
+ *   vector --> eventfd --+--> epoll file of queue 1 <-- its thread
+ *                        `--> epoll file of queue 4 <-- its thread
+ *
+ * With MSI and INTx the controller has a mask of its own (INTMS, INTMC): vectors of no queue are
+ * masked there. An INTx line stays asserted until the completions are taken, and is masked by
+ * the library meanwhile; so each queue that took its interrupt unmasks it when it was polled, or is waited
+ * for next. If another queue's completions are still there it interrupts again at once.
  */
 #include "nvme_internal.h"
 
 #include <errno.h>
-#include <poll.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include <dmaland/irq.h>
@@ -67,39 +74,69 @@ void nvme_unmask_queue(struct dmaland_nvme_queue *queue)
 /* The line is masked since its interrupt was taken: completions that it was for are handled now. */
 void nvme_unmask_line(struct dmaland_nvme_queue *queue)
 {
+	struct dmaland_nvme *ctrl = queue->ctrl;
+
 	if (!queue->unmask)
 		return;
 	queue->unmask = false;
-	dmaland_irq_unmask(queue->ctrl->dev, queue->vector);
+	pthread_mutex_lock(&ctrl->line_lock); /* queues share the line */
+	dmaland_irq_unmask(ctrl->dev, queue->vector);
+	pthread_mutex_unlock(&ctrl->line_lock);
 }
 
-static bool vector_is_free(const struct dmaland_nvme *ctrl, int vector)
+/* With ctrl->lock held. */
+static unsigned int queues_of(const struct dmaland_nvme *ctrl, int vector)
 {
 	const struct dmaland_nvme_queue *queue;
+	unsigned int n = 0;
 
 	for (queue = ctrl->queues; queue; queue = queue->next)
-		if (queue->vector == vector)
-			return false;
-	return true;
+		n += queue->vector == vector;
+	return n;
 }
 
-/* A vector for one queue more, with ctrl->lock held. -errno with the error set when there is none. */
-int nvme_choose_vector(struct dmaland_nvme *ctrl)
+/* The vector that the fewest queues have, the admin queue's last. */
+static int choose_vector(const struct dmaland_nvme *ctrl)
 {
-	int i;
+	int i, chosen = 1 % ctrl->vectors;
+
+	for (i = 2; i <= ctrl->vectors; i++)
+		if (queues_of(ctrl, i % ctrl->vectors) < queues_of(ctrl, chosen))
+			chosen = i % ctrl->vectors;
+	return chosen;
+}
+
+/* Give a queue a vector, with ctrl->lock held and before it is in the list. 0, or -errno with the error set. */
+int nvme_take_vector(struct dmaland_nvme_queue *queue)
+{
+	struct epoll_event signals = {.events = EPOLLIN | EPOLLET};
+	struct dmaland_nvme *ctrl = queue->ctrl;
 
 	if (ctrl->vectors == 0)
 		return dmaland_set_error(EOPNOTSUPP,
 					 "%s has no interrupts that can be used; make the queue "
 					 "without DMALAND_NVME_QUEUE_IRQ, and poll it",
 					 dmaland_name(ctrl->dev));
-	for (i = 1; i <= ctrl->vectors; i++)
-		if (vector_is_free(ctrl, i % ctrl->vectors))
-			return i % ctrl->vectors;
-	return dmaland_set_error(EBUSY,
-				 "all %d interrupt vectors of %s have their queue; this one can "
-				 "be polled, without DMALAND_NVME_QUEUE_IRQ",
-				 ctrl->vectors, dmaland_name(ctrl->dev));
+	queue->vector = choose_vector(ctrl);
+	queue->fd = epoll_create1(EPOLL_CLOEXEC);
+	if (queue->fd < 0 || epoll_ctl(queue->fd, EPOLL_CTL_ADD,
+				       dmaland_irq(ctrl->dev, queue->vector), &signals) != 0)
+		return dmaland_set_error(errno,
+					 "no file descriptor to wait for queue %u of %s; raise the "
+					 "limit of open files with ulimit -n",
+					 queue->qid, dmaland_name(ctrl->dev));
+	return 0;
+}
+
+/* A queue has left the list, with ctrl->lock held: the last of its vector's masks it. */
+void nvme_leave_vector(struct dmaland_nvme_queue *queue)
+{
+	struct dmaland_nvme *ctrl = queue->ctrl;
+
+	if (queue->vector < 0 || ctrl->irq_type == PCI_IRQ_MSIX)
+		return;
+	if (queues_of(ctrl, queue->vector) == 0)
+		writel(1u << queue->vector, ctrl->bar + NVME_REG_INTMS);
 }
 
 static int polled_queue(const struct dmaland_nvme_queue *queue)
@@ -116,8 +153,7 @@ int dmaland_nvme_queue_fd(struct dmaland_nvme_queue *queue)
 
 	if (code != 0)
 		return code;
-	return queue->vector < 0 ? polled_queue(queue)
-				 : dmaland_irq(queue->ctrl->dev, queue->vector);
+	return queue->vector < 0 ? polled_queue(queue) : queue->fd;
 }
 
 /* Is there something for dmaland_nvme_poll() to do, or nothing at all under way? */
@@ -132,17 +168,16 @@ static bool need_not_wait(struct dmaland_nvme_queue *queue, int *answer)
 }
 
 /* Sleep until the vector interrupts, or so many ms are over. 1, 0, or -errno; the interrupt is taken. */
-static int sleep_for(struct dmaland_nvme_queue *queue, int fd, int ms)
+static int sleep_for(struct dmaland_nvme_queue *queue, int ms)
 {
-	struct pollfd wanted = {.fd = fd, .events = POLLIN};
-	int n = poll(&wanted, 1, ms);
-	uint64_t times;
+	struct epoll_event signal;
+	int n = epoll_wait(queue->fd, &signal, 1, ms);
 
 	if (n < 0)
-		return errno == EINTR
-			       ? -EINTR
-			       : dmaland_set_error(errno, "poll() fails for queue %u", queue->qid);
-	if (n > 0 && read(fd, &times, sizeof(times)) == sizeof(times))
+		return errno == EINTR ? -EINTR
+				      : dmaland_set_error(errno, "epoll_wait() fails for queue %u",
+							  queue->qid);
+	if (n > 0)
 		queue->unmask = queue->ctrl->irq_type == PCI_IRQ_INTX;
 	return n;
 }
@@ -159,10 +194,10 @@ int dmaland_nvme_wait(struct dmaland_nvme_queue *queue, int timeout_ms)
 		return fd;
 	nvme_unmask_line(queue);
 	if (need_not_wait(queue, &answer)) {
-		sleep_for(queue, fd, 0);
+		sleep_for(queue, 0);
 		return answer;
 	}
-	answer = sleep_for(queue, fd, timeout_ms >= 0 && timeout_ms < tick ? timeout_ms : tick);
+	answer = sleep_for(queue, timeout_ms >= 0 && timeout_ms < tick ? timeout_ms : tick);
 	if (answer < 0 || nvme_now_ms() - queue->last_tick < queue->ctrl->tick_ms)
 		return answer;
 	queue->polls = NVME_POLLS_LOOK;

@@ -178,6 +178,7 @@ struct dmaland_nvme *dmaland_nvme_open(struct dmaland_device *dev,
 	}
 	ctrl->dev = dev;
 	atomic_init(&ctrl->state, NVME_GENERATION | NVME_LIVE);
+	pthread_mutex_init(&ctrl->line_lock, NULL);
 	pthread_mutex_init(&ctrl->lock, NULL);
 	pthread_mutex_init(&ctrl->data_lock, NULL);
 	take_options(ctrl, options);
@@ -223,6 +224,7 @@ void dmaland_nvme_close(struct dmaland_nvme *ctrl)
 	pci_disable_device(ctrl->dev);
 	pthread_mutex_destroy(&ctrl->data_lock);
 	pthread_mutex_destroy(&ctrl->lock);
+	pthread_mutex_destroy(&ctrl->line_lock);
 	free(ctrl);
 }
 

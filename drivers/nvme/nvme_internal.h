@@ -280,6 +280,7 @@ struct dmaland_nvme_queue {
 	dma_addr_t sq_dma, cq_dma;
 	size_t sq_bytes, cq_bytes;
 	int vector; /* that it interrupts by; -1: it is polled */
+	int fd;	    /* what is waited for then, see irq.c; -1 */
 	struct dmaland_nvme_queue *next;
 };
 
@@ -326,6 +327,7 @@ struct dmaland_nvme {
 	int vectors;		/* interrupt vectors that the device has; 0: it has no interrupts */
 	unsigned int irq_type;	/* their kind, PCI_IRQ_* */
 	unsigned int irq_types; /* the kinds that may be */
+	pthread_mutex_t line_lock; /* unmasking INTx */
 
 	pthread_mutex_t lock; /* the admin queue, the list of queues */
 	struct dmaland_nvme_queue *admin, *queues;
@@ -432,7 +434,8 @@ void nvme_release_irqs(struct dmaland_nvme *ctrl);
 void nvme_mask_irqs(struct dmaland_nvme *ctrl);
 void nvme_unmask_queue(struct dmaland_nvme_queue *queue);
 void nvme_unmask_line(struct dmaland_nvme_queue *queue);
-int nvme_choose_vector(struct dmaland_nvme *ctrl);
+int nvme_take_vector(struct dmaland_nvme_queue *queue);
+void nvme_leave_vector(struct dmaland_nvme_queue *queue);
 
 /* request.c */
 unsigned int nvme_reap(struct dmaland_nvme_queue *queue);

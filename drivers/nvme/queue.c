@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static size_t whole_pages(const struct dmaland_nvme *ctrl, size_t bytes)
 {
@@ -108,7 +109,7 @@ struct dmaland_nvme_queue *nvme_alloc_queue(struct dmaland_nvme *ctrl, uint16_t 
 	queue->qid = qid;
 	queue->depth = depth;
 	queue->entries = depth + 1;
-	queue->vector = -1;
+	queue->vector = queue->fd = -1;
 	queue->slot_mask = slot_mask_for(depth);
 	queue->waiting_end = &queue->waiting;
 	queue->last_tick = nvme_now_ms();
@@ -133,6 +134,8 @@ void nvme_free_queue(struct dmaland_nvme_queue *queue)
 		dma_free_coherent(ctrl->dev, queue->cq_bytes, queue->cq, queue->cq_dma);
 		dma_free_coherent(ctrl->dev, queue->sq_bytes, queue->sq, queue->sq_dma);
 	}
+	if (queue->fd >= 0)
+		close(queue->fd);
 	free(queue->free_slots);
 	free(queue->iods);
 	free(queue);
@@ -257,17 +260,17 @@ static uint32_t free_qid(struct dmaland_nvme *ctrl)
 static struct dmaland_nvme_queue *add_queue(struct dmaland_nvme *ctrl, uint32_t depth, bool irq)
 {
 	struct dmaland_nvme_queue *queue = NULL;
-	int vector = -1;
 	uint32_t qid;
 
 	pthread_mutex_lock(&ctrl->lock);
 	qid = free_qid(ctrl);
-	if (qid && irq)
-		vector = nvme_choose_vector(ctrl);
-	if (qid && (!irq || vector >= 0))
+	if (qid)
 		queue = nvme_alloc_queue(ctrl, qid, depth);
+	if (queue && irq && nvme_take_vector(queue) != 0) {
+		nvme_free_queue(queue);
+		queue = NULL;
+	}
 	if (queue) {
-		queue->vector = vector;
 		queue->next = ctrl->queues;
 		ctrl->queues = queue;
 	}
@@ -284,6 +287,7 @@ static void remove_queue(struct dmaland_nvme_queue *queue)
 	for (link = &ctrl->queues; *link != queue; link = &(*link)->next)
 		;
 	*link = queue->next;
+	nvme_leave_vector(queue);
 	pthread_mutex_unlock(&ctrl->lock);
 	nvme_free_queue(queue);
 }

@@ -196,9 +196,11 @@ enum dmaland_nvme_format_flags {
  * Requests that wait in a queue for a slot are answered with -ESTALE, when the drive has let go of
  * what it has of them; those that the drive has as it likes.
  *
- * Context: any thread; waits for options.format_timeout_ms at most. Leave the drive alone meanwhile:
- * one that carries out a command after the other lets requests, and other admin commands (the first
- * use of a namespace, making and destroying queues), run into their time-outs, and may so be reset.
+ * A drive may let all other commands wait meanwhile, of other namespaces and of the admin queue (the
+ * first use of a namespace, making and destroying queues): their time-outs begin once more when the
+ * format is over.
+ *
+ * Context: any thread, one format at a time, others wait; takes options.format_timeout_ms at most.
  * Return: 0, a status above 0, or -errno: -EINVAL (no such format), -EOPNOTSUPP (the drive can't,
  * or metadata), -ENODEV (no such namespace).
  */
@@ -267,8 +269,9 @@ enum dmaland_nvme_queue_flags {
  *
  * A queue belongs to one thread at a time; different queues can be used at the same time. A drive
  * has info.max_queues of them; more are refused with -EBUSY. A queue that can be waited for
- * takes an interrupt vector, of which there are as many as CPUs and one more, or as the drive has; more
- * are refused with -EBUSY, or -EOPNOTSUPP where there are no interrupts.
+ * takes an interrupt vector, of which there are as many as CPUs and one more, or as the drive has.
+ * Further queues share them: an interrupt then wakes the threads of all queues of its vector. Where there
+ * are no interrupts it is refused with -EOPNOTSUPP.
  *
  * Return: the queue, or NULL with errno set.
  */
@@ -408,9 +411,10 @@ int dmaland_nvme_wait(struct dmaland_nvme_queue *queue, int timeout_ms);
  * dmaland_nvme_queue_fd() - what dmaland_nvme_wait() sleeps on, to wait for other things too
  *
  * When it is readable: dmaland_nvme_wait() with a time-out of 0, which takes the interrupt, then
- * dmaland_nvme_poll(). Poll at least once a second too, for what is late. The queue closes it.
+ * dmaland_nvme_poll(). Poll at least once a second too, for what is late. It may be readable with
+ * nothing complete. The queue closes it.
  *
- * Return: an eventfd, or -EINVAL when the queue is polled.
+ * Return: a file descriptor to be polled, not read; or -EINVAL when the queue is polled.
  */
 int dmaland_nvme_queue_fd(struct dmaland_nvme_queue *queue);
 

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -281,25 +282,176 @@ static void a_signal_interrupts_the_sleep_and_nothing_is_lost(void **state)
 	drive_close(&d);
 }
 
-static void queues_without_a_vector_left_are_refused_in_words(void **state)
-{
+/* ---- queues that share a vector ---- */
+
+enum { READS = 30, WAIT_MS = 10000 };
+
+struct waiter {
 	struct dmaland_nvme_queue *queue;
+	pthread_t thread;
+	unsigned int done;
+	int status;
+	bool lost; /* a wake-up */
+};
+
+static void waiter_done(struct dmaland_nvme_request *request, int status)
+{
+	struct waiter *waiter = request->context;
+
+	waiter->done++;
+	if (status != 0)
+		waiter->status = status;
+}
+
+/* Reads, each of them waited for by the descriptor alone. */
+static void *read_when_woken(void *context)
+{
+	struct waiter *waiter = context;
+	struct pollfd fd = {.fd = dmaland_nvme_queue_fd(waiter->queue), .events = POLLIN};
+	char data[4096];
+	struct iovec iov = {data, waiter->queue->ns->info.block_size};
+	struct dmaland_nvme_request request = {.opcode = DMALAND_NVME_READ,
+					       .nsid = 1,
+					       .blocks = 1,
+					       .iov = &iov,
+					       .iov_count = 1,
+					       .done = waiter_done,
+					       .context = waiter};
+
+	for (unsigned int n = 0; n < READS && waiter->status == 0 && !waiter->lost; n++) {
+		waiter->status = dmaland_nvme_submit(waiter->queue, &request);
+		while (waiter->status == 0 && waiter->done == n && !waiter->lost) {
+			waiter->lost = poll(&fd, 1, WAIT_MS) != 1;
+			dmaland_nvme_wait(waiter->queue, 0);
+			dmaland_nvme_poll(waiter->queue);
+		}
+	}
+	return NULL;
+}
+
+static void each_of_the_queues_that_share_a_vector_is_woken(void **state)
+{
+	enum { MOST = 16 };
+
+	(void)state;
+	for (size_t i = 0; i < TYPES; i++) {
+		struct waiter waiters[MOST] = {0};
+		unsigned int n;
+		struct drive d;
+		char data[4096];
+
+		if (!open_with(&d, types[i]))
+			continue;
+		n = 2 * d.ctrl->vectors + 1;
+		assert_in_range(n, 3, MOST);
+		waiters[0].queue = d.queue;
+		for (unsigned int w = 0; w < n; w++) {
+			if (w > 0)
+				waiters[w].queue = dmaland_nvme_queue_create(
+					d.ctrl, 4, DMALAND_NVME_QUEUE_IRQ);
+			if (!waiters[w].queue)
+				fail_msg("%s", dmaland_last_error());
+			assert_int_equal(dmaland_nvme_read(waiters[w].queue, 1, 0, 1, data), 0);
+		}
+		for (unsigned int w = 0; w < n; w++)
+			assert_int_equal(pthread_create(&waiters[w].thread, NULL, read_when_woken,
+							&waiters[w]),
+					 0);
+		for (unsigned int w = 0; w < n; w++) {
+			pthread_join(waiters[w].thread, NULL);
+			assert_int_equal(waiters[w].status, 0);
+			assert_false(waiters[w].lost);
+			assert_int_equal(waiters[w].done, READS);
+		}
+		drive_close(&d);
+	}
+	assert_string_equal(log_text(), "");
+}
+
+/* Completions that nobody takes keep an INTx line asserted, and leave the others' interrupts alone. */
+static void a_queue_that_is_not_attended_to_does_not_stop_the_others(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < TYPES; i++) {
+		struct dmaland_nvme_request request, others;
+		unsigned int done = 0, others_done = 0;
+		struct pollfd fd = {.events = POLLIN};
+		struct dmaland_nvme_queue *other;
+		struct iovec iov;
+		struct drive d;
+		char data[4096];
+
+		if (!open_with(&d, types[i]))
+			continue;
+		iov = (struct iovec){data, d.ns.block_size};
+		request = (struct dmaland_nvme_request){.opcode = DMALAND_NVME_READ,
+							.nsid = 1,
+							.blocks = 1,
+							.iov = &iov,
+							.iov_count = 1,
+							.done = count_done,
+							.context = &done};
+		others = request;
+		others.context = &others_done;
+		do
+			other = dmaland_nvme_queue_create(d.ctrl, 4, DMALAND_NVME_QUEUE_IRQ);
+		while (other && other->vector != d.queue->vector);
+		assert_non_null(other);
+		fd.fd = dmaland_nvme_queue_fd(other);
+		assert_int_equal(dmaland_nvme_submit(other, &others), 0);
+		assert_int_equal(poll(&fd, 1, WAIT_MS), 1);
+		for (unsigned int n = 0; n < 5; n++)
+			read_by_descriptor(&d, &request);
+		assert_int_equal(poll(&fd, 1, 0), 1);
+		while (others_done == 0) {
+			assert_int_equal(poll(&fd, 1, WAIT_MS), 1);
+			assert_int_equal(dmaland_nvme_wait(other, 0), 1);
+			dmaland_nvme_poll(other);
+		}
+		drive_close(&d);
+	}
+	assert_string_equal(log_text(), "");
+}
+
+/* NVMe 2.0, 3.1.3.3: INTMS reads as the mask. */
+static void a_vector_without_a_queue_is_masked(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < TYPES; i++) {
+		struct dmaland_nvme_queue *other;
+		struct drive d;
+
+		if (types[i] == PCI_IRQ_MSIX || !open_with(&d, types[i]))
+			continue;
+		other = dmaland_nvme_queue_create(d.ctrl, 4, DMALAND_NVME_QUEUE_IRQ);
+		assert_non_null(other);
+		assert_int_equal(other->vector, d.queue->vector); /* QEMU's drive has but one */
+		assert_int_equal(readl(d.ctrl->bar + NVME_REG_INTMS), ~1u);
+		dmaland_nvme_queue_destroy(d.queue);
+		assert_int_equal(readl(d.ctrl->bar + NVME_REG_INTMS), ~1u);
+		dmaland_nvme_queue_destroy(other);
+		assert_int_equal(readl(d.ctrl->bar + NVME_REG_INTMS), ~0u);
+		drive_close(&d);
+	}
+}
+
+static void a_queue_without_a_file_descriptor_is_refused_in_words(void **state)
+{
+	struct rlimit limit, none;
 	struct drive d;
-	int n = 1;
 
 	(void)state;
 	assert_true(open_with(&d, ANY));
-	while ((queue = dmaland_nvme_queue_create(d.ctrl, 1, DMALAND_NVME_QUEUE_IRQ)))
-		n++;
-	assert_int_equal(n, d.ctrl->vectors);
-	assert_int_equal(errno, EBUSY);
-	assert_error_says("interrupt vectors");
-	dmaland_nvme_queue_destroy(d.queue);
-	queue = dmaland_nvme_queue_create(d.ctrl, 16, DMALAND_NVME_QUEUE_IRQ);
-	assert_non_null(queue);
-	read_waiting(&d, queue, 5);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = (struct rlimit){0, limit.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_null(dmaland_nvme_queue_create(d.ctrl, 4, DMALAND_NVME_QUEUE_IRQ));
+	assert_int_equal(errno, EMFILE);
+	assert_error_says("ulimit -n");
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	assert_null(dmaland_nvme_queue_create(d.ctrl, 1, 2));
 	assert_error_says("flags");
+	read_waiting(&d, d.queue, 5);
 	drive_close(&d);
 }
 
@@ -313,7 +465,10 @@ int run_queue_irq_tests(void)
 		cmocka_unit_test(polled_queues_and_those_waited_for_work_side_by_side),
 		cmocka_unit_test(a_reset_keeps_the_interrupts),
 		cmocka_unit_test(a_signal_interrupts_the_sleep_and_nothing_is_lost),
-		cmocka_unit_test(queues_without_a_vector_left_are_refused_in_words),
+		cmocka_unit_test(each_of_the_queues_that_share_a_vector_is_woken),
+		cmocka_unit_test(a_queue_that_is_not_attended_to_does_not_stop_the_others),
+		cmocka_unit_test(a_vector_without_a_queue_is_masked),
+		cmocka_unit_test(a_queue_without_a_file_descriptor_is_refused_in_words),
 	};
 
 	return cmocka_run_group_tests_name("queues with interrupts", tests, NULL, NULL);
