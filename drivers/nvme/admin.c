@@ -107,6 +107,13 @@ static void ask_alive(struct dmaland_nvme *ctrl, uint32_t state, uint64_t now, u
 		nvme_reset(ctrl, state, "%s", what);
 }
 
+/* A format itself is held back by none. */
+static uint64_t waited(struct dmaland_nvme *ctrl, const struct nvme_command *command,
+		       uint64_t begin, uint64_t now)
+{
+	return command->opcode == NVME_ADMIN_FORMAT ? now - begin : nvme_waited(ctrl, begin, now);
+}
+
 /*
  * An admin command to a controller in the state that the caller saw; others may be under way. A status; or -errno, with the error set: -ECANCELED
  * when a reset cut it off, -ETIMEDOUT: then it is still the drive's, and the caller takes the
@@ -131,7 +138,7 @@ int nvme_admin(struct dmaland_nvme *ctrl, uint32_t state, struct nvme_command *c
 		}
 		pthread_mutex_unlock(&ctrl->lock);
 		now = nvme_now_ms();
-		if (now - begin > timeout_ms) {
+		if (waited(ctrl, command, begin, now) > timeout_ms) {
 			atomic_store(&ctrl->admin_late, true);
 			return too_late(command, timeout_ms);
 		}
@@ -442,6 +449,8 @@ int nvme_create_queue(struct dmaland_nvme_queue *queue, uint32_t state)
 	}
 	queue->made = state; /* half of it, which is deleted again */
 	undone = nvme_delete_cq(queue);
+	if (undone > 0) /* the drive keeps it, identifier and memory, until it is reset */
+		undone = -EIO;
 	dmaland_set_error(EIO, "%s: Create I/O Submission Queue %u: %s",
 			  dmaland_name(queue->ctrl->dev), queue->qid,
 			  dmaland_nvme_status_text(status));

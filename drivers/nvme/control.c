@@ -38,6 +38,20 @@ uint64_t nvme_now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/*
+ * How long a command has been waited for, in ms. While a format is under way (held_until is
+ * UINT64_MAX) the drive may carry out nothing else, so that time counts for no other command:
+ * each has its time-out once more when the format is over.
+ */
+uint64_t nvme_waited(struct dmaland_nvme *ctrl, uint64_t begin, uint64_t now)
+{
+	uint64_t held = atomic_load_explicit(&ctrl->held_until, memory_order_relaxed);
+
+	if (held > begin)
+		begin = held;
+	return now > begin ? now - begin : 0;
+}
+
 /* Wait until the bits of CSTS have a value. 0, or -ENODEV, -EIO (fatal) or -ETIMEDOUT with words. */
 static int wait_status(struct dmaland_nvme *ctrl, uint32_t bits, uint32_t value, unsigned int ms,
 		       const char *wanted)
@@ -324,8 +338,11 @@ void nvme_shutdown_ctrl(struct dmaland_nvme *ctrl)
 	ctrl->refuse = EIO;
 	ctrl->cancel = ECANCELED;
 	if (ctrl->cc & NVME_CC_EN) {
-		if (nvme_check_alive(ctrl, what, sizeof(what)) == 0)
+		if (nvme_check_alive(ctrl, what, sizeof(what)) == 0) {
+			pthread_mutex_lock(&ctrl->lock);
 			nvme_delete_queues(ctrl);
+			pthread_mutex_unlock(&ctrl->lock);
+		}
 		writel(ctrl->cc | NVME_CC_SHN_NORMAL, ctrl->bar + NVME_REG_CC);
 		if (wait_status(ctrl, NVME_CSTS_SHST_MASK, NVME_CSTS_SHST_COMPLETE,
 				ctrl->shutdown_ms, "shut down") != 0 ||

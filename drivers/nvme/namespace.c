@@ -272,7 +272,11 @@ int dmaland_nvme_format(struct dmaland_nvme *ctrl, uint32_t nsid, unsigned int f
 		status = check_format_request(ctrl, nsid, format, flags);
 	if (status != 0)
 		return status;
+	pthread_mutex_lock(&ctrl->format_lock);
+	atomic_store_explicit(&ctrl->held_until, UINT64_MAX, memory_order_relaxed);
 	status = nvme_submit_sync_cmd(ctrl, &command, ctrl->format_ms, NULL);
+	atomic_store_explicit(&ctrl->held_until, nvme_now_ms(), memory_order_relaxed);
+	pthread_mutex_unlock(&ctrl->format_lock);
 	forget_namespaces(ctrl);
 	return status;
 }

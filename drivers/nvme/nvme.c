@@ -108,20 +108,17 @@ static int nvme_setup_memory(struct dmaland_nvme *ctrl)
 	return code;
 }
 
-/*
- * Ages are counted in 16 bits and ticks: of half a second, or an eighth of the time-out where that is
- * shorter, or longer where the numbers would not do.
- */
+/* Ages are counted in ticks: of half a second, or an eighth of the time-out where that is shorter. */
 static void set_ticks(struct dmaland_nvme *ctrl)
 {
-	unsigned int least = ctrl->timeout_ms / 30000 + ctrl->abort_ms / 30000;
+	enum { MOST = 1 << 30 }; /* whose sums fit in nvme_iod.age */
 	unsigned int tick = ctrl->timeout_ms / 8 < 500 ? ctrl->timeout_ms / 8 : 500;
 
-	if (tick < least)
-		tick = least;
 	ctrl->tick_ms = tick > 0 ? tick : 1;
 	ctrl->patience = ctrl->timeout_ms / ctrl->tick_ms + 1;
 	ctrl->abort_patience = ctrl->abort_ms / ctrl->tick_ms + 1;
+	if (ctrl->abort_ms / ctrl->tick_ms > MOST)
+		ctrl->abort_patience = MOST;
 }
 
 /* Options of an older, shorter struct are zeroes from its end on; zero is the default. */
@@ -180,6 +177,7 @@ struct dmaland_nvme *dmaland_nvme_open(struct dmaland_device *dev,
 	atomic_init(&ctrl->state, NVME_GENERATION | NVME_LIVE);
 	pthread_mutex_init(&ctrl->line_lock, NULL);
 	pthread_mutex_init(&ctrl->lock, NULL);
+	pthread_mutex_init(&ctrl->format_lock, NULL);
 	pthread_mutex_init(&ctrl->data_lock, NULL);
 	take_options(ctrl, options);
 	if (nvme_pci_enable(ctrl) != 0 || nvme_setup_memory(ctrl) != 0 ||
@@ -223,6 +221,7 @@ void dmaland_nvme_close(struct dmaland_nvme *ctrl)
 	pci_iounmap(ctrl->dev, ctrl->bar);
 	pci_disable_device(ctrl->dev);
 	pthread_mutex_destroy(&ctrl->data_lock);
+	pthread_mutex_destroy(&ctrl->format_lock);
 	pthread_mutex_destroy(&ctrl->lock);
 	pthread_mutex_destroy(&ctrl->line_lock);
 	free(ctrl);

@@ -207,8 +207,8 @@ struct nvme_iod {
 	uint32_t list_count;		      /* lists[0..list_count) are this command's */
 	uint32_t sg_count;		      /* sg[0..sg_count) are mapped */
 	uint32_t bounce_count; /* bounces[0..bounce_count) are taken, their pages ascending */
+	uint32_t age;	       /* in ticks, see nvme_watch() */
 	uint16_t cid;	       /* its low bits are the slot, see queue.c */
-	uint16_t age;	       /* in ticks, see nvme_watch() */
 	bool busy;	       /* between submission and completion */
 	bool late;	       /* it takes too long ... */
 	bool asked;	       /* ... and the drive was asked to abort it */
@@ -321,8 +321,9 @@ struct dmaland_nvme {
 	char why[400];	    /* ... from STOPPED or RUNAWAY on */
 	bool opened;	    /* from then on it can be reset */
 	uint32_t abort_limit;
-	_Atomic uint32_t aborting; /* Abort commands under way */
-	atomic_bool admin_late;	   /* an admin command took too long since the last reset */
+	_Atomic uint32_t aborting;   /* Abort commands under way */
+	atomic_bool admin_late;	     /* an admin command took too long since the last reset */
+	_Atomic uint64_t held_until; /* see nvme_waited() */
 	struct nvme_counters stats;
 	int vectors;		/* interrupt vectors that the device has; 0: it has no interrupts */
 	unsigned int irq_type;	/* their kind, PCI_IRQ_* */
@@ -332,6 +333,7 @@ struct dmaland_nvme {
 	pthread_mutex_t lock; /* the admin queue, the list of queues */
 	struct dmaland_nvme_queue *admin, *queues;
 	struct nvme_completion admin_done[NVME_ADMIN_DEPTH]; /* of each slot that is not busy */
+	pthread_mutex_t format_lock;			     /* one at a time; taken before lock */
 	pthread_mutex_t data_lock;			     /* data; taken before lock */
 	void *data; /* of an admin command, one controller page or 4 KiB */
 	dma_addr_t data_dma;
@@ -500,6 +502,7 @@ static inline uint64_t nvme_get64(const uint8_t *data, size_t offset)
 
 /* control.c */
 uint64_t nvme_now_ms(void);
+uint64_t nvme_waited(struct dmaland_nvme *ctrl, uint64_t begin, uint64_t now);
 int nvme_disable_ctrl(struct dmaland_nvme *ctrl, unsigned int ms);
 int nvme_disable_as_found(struct dmaland_nvme *ctrl);
 int nvme_enable_ctrl(struct dmaland_nvme *ctrl);

@@ -18,6 +18,7 @@
 #include "nvme_internal.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -292,6 +293,21 @@ static void remove_queue(struct dmaland_nvme_queue *queue)
 	nvme_free_queue(queue);
 }
 
+/*
+ * The drive has half a queue, or may have: so only a reset makes it let go of the rings. That may be
+ * another thread's.
+ */
+static void unmake_queue(struct dmaland_nvme_queue *queue, uint32_t state)
+{
+	struct dmaland_nvme *ctrl = queue->ctrl;
+	char words[512];
+
+	snprintf(words, sizeof(words), "%s", dmaland_last_error());
+	nvme_reset(ctrl, state, "queue %u can't be made (%.80s)", queue->qid, words);
+	nvme_settled(ctrl);
+	dmaland_set_error(EIO, "%s", words);
+}
+
 /* Tell the drive of a new queue. 0 or -errno; a status is -EIO. */
 static int begin_queue(struct dmaland_nvme_queue *queue)
 {
@@ -303,13 +319,11 @@ static int begin_queue(struct dmaland_nvme_queue *queue)
 		state = nvme_settled(ctrl);
 		code = nvme_create_queue(queue, state);
 	} while (code == -ECANCELED); /* by a reset */
-	if (code == -ETIMEDOUT) {
-		nvme_reset(ctrl, state, "making queue %u took too long", queue->qid);
-		nvme_settled(
-			ctrl); /* it may be another thread's; the drive keeps the rings until then */
+	if (code == -ETIMEDOUT || code == -EIO)
+		unmake_queue(queue, state);
+	if (code == -ETIMEDOUT)
 		return dmaland_set_error(ETIMEDOUT, "%s did not make queue %u within %u ms",
 					 dmaland_name(ctrl->dev), queue->qid, ctrl->queue_ms);
-	}
 	if (code == 0)
 		queue->state = state;
 	return code > 0 ? -EIO : code;

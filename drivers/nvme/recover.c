@@ -286,13 +286,14 @@ static enum lateness age_commands(struct dmaland_nvme_queue *queue, unsigned int
  * Look at the clock, and once a tick at what is in flight. A command is not given a time when it is
  * submitted: its age counts the ticks since it was first seen here. An application that does not
  * poll for a while is not taken for a slow drive: of a long time between two looks, half the
- * patience counts at most.
+ * patience counts at most. Nor does time in which a drive formats.
  */
 void nvme_watch(struct dmaland_nvme_queue *queue)
 {
 	struct dmaland_nvme *ctrl = queue->ctrl;
 	uint64_t now = nvme_now_ms();
-	uint64_t ticks = (now - queue->last_tick) / ctrl->tick_ms;
+	uint64_t waited = nvme_waited(ctrl, queue->last_tick, now);
+	uint64_t ticks = waited / ctrl->tick_ms;
 	enum lateness lateness;
 	bool quiet = queue->quiet;
 	char what[160];
@@ -300,7 +301,7 @@ void nvme_watch(struct dmaland_nvme_queue *queue)
 
 	if (ticks == 0)
 		return;
-	queue->last_tick += ticks * ctrl->tick_ms;
+	queue->last_tick = now - waited % ctrl->tick_ms;
 	queue->quiet = true;
 	if (queue->free_count == queue->depth)
 		return;

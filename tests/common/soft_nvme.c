@@ -195,7 +195,7 @@ static int make_queue(struct soft_nvme *drive, const struct nvme_command *comman
 	struct soft_nvme_queue *queue = &drive->queues[id];
 
 	if (id == 0 || id > SOFT_NVME_QUEUES || (sq ? queue->sq_made : queue->cq_made) ||
-	    (sq && !queue->cq_made))
+	    (sq && (!queue->cq_made || drive->keeps_half)))
 		return 0x101 | SOFT_NVME_DNR;
 	if (sq) {
 		queue->sq_made = true;
@@ -218,7 +218,7 @@ static int delete_queue(struct soft_nvme *drive, const struct nvme_command *comm
 	struct soft_nvme_queue *queue = &drive->queues[id % (SOFT_NVME_QUEUES + 1)];
 	bool *made = sq ? &queue->sq_made : &queue->cq_made;
 
-	if (id == 0 || id > SOFT_NVME_QUEUES || !*made)
+	if (id == 0 || id > SOFT_NVME_QUEUES || !*made || (!sq && drive->keeps_half))
 		return 0x101 | SOFT_NVME_DNR;
 	if (sq)
 		end_held(drive, (uint16_t)id, -1, 0x008);
@@ -233,6 +233,11 @@ static void admin(struct soft_nvme *drive, const struct nvme_command *command)
 
 	if (command->opcode == drive->silent_admin)
 		return;
+	if (command->opcode == NVME_ADMIN_FORMAT && drive->keeps_format) {
+		drive->format = *command;
+		atomic_store(&drive->formatting, true);
+		return;
+	}
 	switch (command->opcode) {
 	case NVME_ADMIN_IDENTIFY:
 		status = identify(drive, command);
@@ -328,6 +333,7 @@ static void disable(struct soft_nvme *drive)
 {
 	end_held(drive, 0, -1, -1);
 	memset(drive->queues, 0, sizeof(drive->queues));
+	atomic_store(&drive->formatting, false);
 	drive->csts = 0;
 }
 
@@ -344,15 +350,12 @@ static void control(struct soft_nvme *drive, uint32_t cc)
 		drive->csts |= NVME_CSTS_SHST_COMPLETE;
 }
 
-static void doorbell(struct soft_nvme *drive, uint32_t number, uint32_t value)
+static void serve(struct soft_nvme *drive, uint16_t qid)
 {
-	uint16_t qid = (uint16_t)(number / 2);
 	struct soft_nvme_queue *queue = &drive->queues[qid];
 
-	if (number % 2 || qid > SOFT_NVME_QUEUES || !queue->sq_made || value >= queue->sq_size)
-		return;
-	queue->sq_tail = value;
-	while (queue->sq_made && queue->sq_head != queue->sq_tail) {
+	while (queue->sq_made && queue->sq_head != queue->sq_tail &&
+	       !atomic_load(&drive->formatting)) {
 		struct nvme_command command = {0};
 
 		access_memory(drive, queue->sq + queue->sq_head * sizeof(command), &command,
@@ -363,6 +366,27 @@ static void doorbell(struct soft_nvme *drive, uint32_t number, uint32_t value)
 		else
 			io(drive, qid, &command);
 	}
+}
+
+static void doorbell(struct soft_nvme *drive, uint32_t number, uint32_t value)
+{
+	uint16_t qid = (uint16_t)(number / 2);
+	struct soft_nvme_queue *queue = &drive->queues[qid];
+
+	if (number % 2 || qid > SOFT_NVME_QUEUES || !queue->sq_made || value >= queue->sq_size)
+		return;
+	queue->sq_tail = value;
+	serve(drive, qid);
+}
+
+void soft_nvme_end_format(struct soft_nvme *drive)
+{
+	pthread_mutex_lock(&drive->lock);
+	if (atomic_exchange(&drive->formatting, false))
+		complete(drive, 0, &drive->format, 0, 0);
+	for (uint16_t qid = 0; qid <= SOFT_NVME_QUEUES; qid++)
+		serve(drive, qid);
+	pthread_mutex_unlock(&drive->lock);
 }
 
 static uint64_t soft_nvme_read(struct pci_function *f, unsigned int bar, uint64_t offset,

@@ -62,8 +62,13 @@ struct soft_nvme {
 	bool fatal_when_ready; /* CC.EN leads to CSTS.CFS */
 	atomic_bool gone;      /* all ones from now on */
 	int silent_admin;      /* the admin opcode that is never answered; -1: none */
-	uint8_t lba_shift;     /* of the block size that it claims; 9 */
+	bool keeps_half;       /* refuses Create I/O Submission and Delete I/O Completion Queue */
+	bool keeps_format; /* a format goes on, and nothing else, until soft_nvme_end_format() */
+	uint8_t lba_shift; /* of the block size that it claims; 9 */
 	uint16_t metadata;
+
+	atomic_bool formatting;
+	struct nvme_command format;
 
 	/* what it saw; read with the lock, or when nobody uses it */
 	unsigned int faults; /* accesses that the domain did not allow */
@@ -75,5 +80,8 @@ struct soft_nvme {
 /* A device that is the drive; dmaland_close() ends it, then soft_nvme_free(). */
 struct dmaland_device *soft_nvme_open(struct soft_nvme *drive);
 void soft_nvme_free(struct soft_nvme *drive);
+
+/* End a format that goes on, and take up what has come meanwhile. */
+void soft_nvme_end_format(struct soft_nvme *drive);
 
 #endif

@@ -8,11 +8,11 @@ struct dmaland_device *dev;
 struct dmaland_nvme *ctrl;
 struct dmaland_nvme_queue *queue;
 
-struct dmaland_nvme *open_controller(unsigned int abort_ms)
+struct dmaland_nvme *open_controller(unsigned int timeout_ms, unsigned int abort_ms)
 {
 	const struct dmaland_nvme_options options = {
 		.size = sizeof(options),
-		.timeout_ms = TIMEOUT,
+		.timeout_ms = timeout_ms,
 		.abort_timeout_ms = abort_ms,
 		.queue_timeout_ms = TIMEOUT,
 		.reset_timeout_ms = TIMEOUT,
@@ -21,10 +21,10 @@ struct dmaland_nvme *open_controller(unsigned int abort_ms)
 	return dmaland_nvme_open(dev, &options);
 }
 
-void begin(unsigned int abort_ms)
+void begin(unsigned int timeout_ms, unsigned int abort_ms)
 {
 	dev = soft_nvme_open(&drive);
-	ctrl = open_controller(abort_ms);
+	ctrl = open_controller(timeout_ms, abort_ms);
 	if (!ctrl)
 		fail_msg("%s", dmaland_last_error());
 	queue = dmaland_nvme_queue_create(ctrl, 32, 0);
@@ -52,7 +52,7 @@ void end(void)
 int set_up(void **state)
 {
 	(void)state;
-	begin(TIMEOUT / 2);
+	begin(TIMEOUT, TIMEOUT / 2);
 	return 0;
 }
 

@@ -28,10 +28,10 @@ extern struct dmaland_nvme_queue *queue;
 int set_up(void **state);
 int tear_down(void **state);
 
-/* What they do, for tests that need several drives, or another time-out for an Abort. */
-void begin(unsigned int abort_ms);
+/* What they do, for tests that need several drives, or other time-outs. */
+void begin(unsigned int timeout_ms, unsigned int abort_ms);
 void end(void);
-struct dmaland_nvme *open_controller(unsigned int abort_ms);
+struct dmaland_nvme *open_controller(unsigned int timeout_ms, unsigned int abort_ms);
 
 struct dmaland_nvme_stats stats(void);
 

@@ -150,7 +150,7 @@ static void a_controller_that_cannot_be_used_is_refused_in_words(void **state)
 		drive.never_ready = cases[i].never;
 		drive.fatal_when_ready = cases[i].fatal;
 		drive.silent_admin = cases[i].silent;
-		assert_null(open_controller(TIMEOUT / 2));
+		assert_null(open_controller(TIMEOUT, TIMEOUT / 2));
 		assert_error_says(cases[i].says);
 		dmaland_close(dev);
 		soft_nvme_free(&drive);
@@ -174,7 +174,7 @@ static void namespaces_that_cannot_be_used_are_refused_in_words(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		begin(TIMEOUT / 2);
+		begin(TIMEOUT, TIMEOUT / 2);
 		drive.lba_shift = cases[i].shift;
 		drive.metadata = cases[i].metadata;
 		assert_int_equal(dmaland_nvme_read(queue, 1, 0, 1, data), -EOPNOTSUPP);

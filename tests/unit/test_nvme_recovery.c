@@ -8,6 +8,8 @@
 #include "nvme_stand.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <sched.h>
 #include <stdlib.h>
 
 /* ---- late commands ---- */
@@ -78,6 +80,20 @@ static void an_abort_that_is_late_itself_means_a_reset(void **state)
 	all_is_well();
 }
 
+/* However long an Abort may take, whether a command is late is looked at in time. */
+static void a_long_time_for_aborts_delays_none(void **state)
+{
+	(void)state;
+	begin(TIMEOUT / 10, UINT_MAX);
+	drive.aborts = true;
+	judge(SOFT_NVME_HOLD, N);
+	submit(DMALAND_NVME_WRITE);
+	expect(-ETIMEDOUT);
+	assert_int_equal(drive.aborted, N);
+	assert_int_equal(stats().queues_remade, 0);
+	end();
+}
+
 static void an_admin_command_that_is_late_means_a_reset(void **state)
 {
 	unsigned char data[512];
@@ -120,7 +136,7 @@ static void a_controller_that_does_not_come_back_is_out_of_service(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		begin(TIMEOUT / 2);
+		begin(TIMEOUT, TIMEOUT / 2);
 		judge(SOFT_NVME_HOLD, N);
 		submit(DMALAND_NVME_WRITE);
 		drive.silent_admin = cases[i].silent;
@@ -146,6 +162,21 @@ static void a_queue_that_cannot_be_made_after_a_reset_ends_the_service(void **st
 	assert_error_says("can't be made again");
 }
 
+/* Only a reset makes the drive give back what it keeps: all its queues can be had afterwards. */
+static void half_a_queue_that_the_drive_keeps_means_a_reset(void **state)
+{
+	(void)state;
+	drive.keeps_half = true;
+	assert_null(dmaland_nvme_queue_create(ctrl, 8, 0));
+	assert_int_equal(errno, EIO);
+	assert_error_says("Create I/O Submission Queue 2");
+	assert_int_equal(stats().resets, 1);
+	drive.keeps_half = false;
+	for (unsigned int i = 1; i < SOFT_NVME_QUEUES; i++)
+		assert_non_null(dmaland_nvme_queue_create(ctrl, 8, 0));
+	all_is_well();
+}
+
 static void a_drive_that_is_gone_answers_with_enodev(void **state)
 {
 	(void)state;
@@ -160,6 +191,60 @@ static void a_drive_that_is_gone_answers_with_enodev(void **state)
 }
 
 /* ---- formatting, with commands in flight ---- */
+
+static void *format(void *result)
+{
+	*(int *)result = dmaland_nvme_format(ctrl, 1, 0, 0);
+	return NULL;
+}
+
+static void *ask_for_log(void *result)
+{
+	unsigned char data[512];
+
+	*(int *)result = dmaland_nvme_get_log(ctrl, 2, UINT32_MAX, 0, data, sizeof(data));
+	return NULL;
+}
+
+static void a_long_format_makes_no_other_command_late(void **state)
+{
+	int formatted = UNTOUCHED, asked = UNTOUCHED;
+	pthread_t formatter, asker;
+	uint64_t begun;
+
+	(void)state;
+	all_is_well(); /* the namespace is known */
+	drive.keeps_format = true;
+	assert_int_equal(pthread_create(&formatter, NULL, format, &formatted), 0);
+	while (!atomic_load(&drive.formatting))
+		sched_yield();
+	submit(DMALAND_NVME_READ);
+	assert_int_equal(pthread_create(&asker, NULL, ask_for_log, &asked), 0);
+	for (begun = nvme_now_ms(); nvme_now_ms() - begun < 5 * TIMEOUT;)
+		dmaland_nvme_poll(queue);
+	assert_int_equal(answered, 0);
+	soft_nvme_end_format(&drive);
+	expect(0);
+	pthread_join(formatter, NULL);
+	pthread_join(asker, NULL);
+	assert_int_equal(formatted, 0);
+	assert_int_equal(asked, 0);
+	assert_int_equal(stats().aborts + stats().queues_remade + stats().resets, 0);
+}
+
+/* And what is late afterwards is so again. */
+static void a_format_that_is_late_itself_means_a_reset(void **state)
+{
+	(void)state;
+	ctrl->format_ms = TIMEOUT;
+	drive.keeps_format = true;
+	assert_int_equal(dmaland_nvme_format(ctrl, 1, 0, 0), -ETIMEDOUT);
+	assert_int_equal(stats().resets, 1);
+	judge(SOFT_NVME_HOLD, N);
+	submit(DMALAND_NVME_READ);
+	expect(-ETIMEDOUT);
+	all_is_well();
+}
 
 static int hold_second(struct soft_nvme *d, const struct nvme_command *command)
 {
@@ -252,11 +337,15 @@ int main(void)
 		on_a_drive(a_command_that_cannot_be_aborted_ends_with_its_queue),
 		on_a_drive(a_queue_that_cannot_be_deleted_means_a_reset),
 		on_a_drive(an_abort_that_is_late_itself_means_a_reset),
+		cmocka_unit_test(a_long_time_for_aborts_delays_none),
 		on_a_drive(an_admin_command_that_is_late_means_a_reset),
 		on_a_drive(commands_that_a_reset_cuts_off_are_repeated_or_answered),
 		cmocka_unit_test(a_controller_that_does_not_come_back_is_out_of_service),
 		on_a_drive(a_queue_that_cannot_be_made_after_a_reset_ends_the_service),
+		on_a_drive(half_a_queue_that_the_drive_keeps_means_a_reset),
 		on_a_drive(a_drive_that_is_gone_answers_with_enodev),
+		on_a_drive(a_long_format_makes_no_other_command_late),
+		on_a_drive(a_format_that_is_late_itself_means_a_reset),
 		on_a_drive(a_format_amid_a_request_ends_it_once_when_the_drive_lets_go),
 		on_a_drive(destroying_a_queue_ends_what_the_drive_holds),
 		on_a_drive(destroying_a_queue_that_the_drive_will_not_delete_resets_it),
