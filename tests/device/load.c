@@ -14,6 +14,12 @@ static size_t slot_bytes(unsigned int number)
 	return number % 2 ? PIECE : PAGE;
 }
 
+/* Where on the drive a slot's piece is, counted in pieces. */
+static unsigned int place(const struct load_record *record, unsigned int number)
+{
+	return record->part * LOAD_SLOTS + number;
+}
+
 static uint64_t word(unsigned int number, size_t page, uint32_t generation, size_t i)
 {
 	return (uint64_t)generation << 32 | number << 24 | page << 16 | i;
@@ -45,7 +51,7 @@ static bool page_is(const char *data, unsigned int number, size_t page, uint32_t
 static bool slot_is(const char *data, unsigned int number, const struct load_record *record)
 {
 	for (size_t at = 0; at < slot_bytes(number); at += PAGE)
-		if (!page_is(data + at, number, at / PAGE, record->answered[number],
+		if (!page_is(data + at, place(record, number), at / PAGE, record->answered[number],
 			     record->begun[number]))
 			return false;
 	return true;
@@ -64,7 +70,8 @@ static int slot_submit(struct load_slot *slot)
 		uint32_t generation = ++load->record->begun[slot->number];
 
 		for (size_t at = 0; at < bytes; at += PAGE)
-			page_write(data + at, slot->number, at / PAGE, generation);
+			page_write(data + at, place(load->record, slot->number), at / PAGE,
+				   generation);
 	}
 	slot->request.opcode = slot->reading ? DMALAND_NVME_READ : DMALAND_NVME_WRITE;
 	slot->under_way = true;
@@ -118,7 +125,7 @@ int load_begin(struct load *load, struct dmaland_nvme *ctrl, struct dmaland_nvme
 		slot->segment.iov_base = load->memory + i * PIECE;
 		slot->segment.iov_len = slot_bytes(i);
 		slot->request.nsid = 1;
-		slot->request.block = i * PIECE / ns.block_size;
+		slot->request.block = place(record, i) * PIECE / ns.block_size;
 		slot->request.blocks = slot_bytes(i) / ns.block_size;
 		slot->request.iov = &slot->segment;
 		slot->request.iov_count = 1;
@@ -142,7 +149,7 @@ const char *load_verify(struct dmaland_nvme *ctrl, struct dmaland_nvme_queue *qu
 	for (unsigned int i = 0; data && i < LOAD_SLOTS && !wrong; i++) {
 		if (record->answered[i] == 0)
 			continue;
-		if (dmaland_nvme_read(queue, 1, i * PIECE / ns.block_size,
+		if (dmaland_nvme_read(queue, 1, place(record, i) * PIECE / ns.block_size,
 				      slot_bytes(i) / ns.block_size, data) != 0)
 			wrong = dmaland_last_error();
 		else if (!slot_is(data, i, record))

@@ -18,6 +18,7 @@ enum { LOAD_SLOTS = 32 };
 /* Survives the process where it lies in shared memory. Zeroes: nothing was written yet. */
 struct load_record {
 	uint32_t begun[LOAD_SLOTS], answered[LOAD_SLOTS];
+	unsigned int part; /* of the drive: each of several loads has its own, from 0 */
 };
 
 struct load_slot {

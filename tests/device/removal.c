@@ -8,50 +8,19 @@
 #include "test.h"
 
 #include <errno.h>
-#include <linux/netlink.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "mover.h"
+#include "uevents.h"
 
 enum { WAIT_MS = 30000 };
 
 static const char *address, *command;
 static char spec[64];
-
-/* A socket for what the kernel tells of devices (lib/kobject_uevent.c: group 1). */
-static int uevents_open(void)
-{
-	const struct sockaddr_nl all = {.nl_family = AF_NETLINK, .nl_groups = 1};
-	int fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_KOBJECT_UEVENT);
-
-	assert_true(fd >= 0);
-	assert_int_equal(bind(fd, (const struct sockaddr *)&all, sizeof(all)), 0);
-	return fd;
-}
-
-/* Wait until the kernel has removed the device: "remove@/devices/pci0000:00/.../0000:01:00.0". */
-static bool is_removed_within(int uevents, int ms)
-{
-	struct pollfd fd = {.fd = uevents, .events = POLLIN};
-	char text[4096];
-
-	while (poll(&fd, 1, ms) == 1) {
-		ssize_t n = recv(uevents, text, sizeof(text) - 1, 0);
-		const char *path;
-
-		assert_true(n > 0);
-		text[n] = '\0';
-		path = strrchr(text, '/');
-		if (strncmp(text, "remove@", 7) == 0 && path && strcmp(path + 1, address) == 0)
-			return true;
-	}
-	return false;
-}
 
 static pid_t ask_for_removal(void)
 {
@@ -90,7 +59,7 @@ static void one_that_is_used_is_let_go_when_it_is_wanted(void **state)
 	assert_int_equal(dmaland_get_events(m.dev), DMALAND_EVENT_REMOVE);
 
 	/* It waits, and so the device works on. */
-	assert_false(is_removed_within(uevents, 0));
+	assert_false(is_removed_within(uevents, address, 0));
 	assert_true(pci_device_is_present(m.dev));
 	mover_fill(&m, 0x6b, m.unit);
 	assert_true(all_are(mover_holds(&m, m.unit), m.unit, 0x6b));
@@ -99,7 +68,7 @@ static void one_that_is_used_is_let_go_when_it_is_wanted(void **state)
 	m.ops->handled(&m, 1);
 
 	mover_close(&m);
-	assert_true(is_removed_within(uevents, WAIT_MS));
+	assert_true(is_removed_within(uevents, address, WAIT_MS));
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
 	assert_null(dmaland_open(spec, NULL));

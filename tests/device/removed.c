@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * removed.c - a drive is taken away while it is busy, and comes back: ./removed SPEC COUNT
+ * removed.c - a drive is taken away while some threads keep it busy: ./removed SPEC COUNT [COMMAND]
  *
  * On qemu: QEMU is killed. On vfio: the kernel removes the device, as root asks by
  * /sys/bus/pci/devices/ADDRESS/remove, and waits until it is let go of: the event says so, and the
- * driver closes it. The bus is scanned again, and vfio-pci gets what is found. Each time every
+ * driver closes it. The bus is scanned again, and vfio-pci gets what is found. With COMMAND, for a
+ * shell, the machine takes it out of its slot instead, for good: COUNT is 1. Each time every
  * request must be answered, once, and all of it must be over within the time-out of a command
  * and the second that ending a queue may take.
  */
@@ -14,21 +15,27 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <dmaland/nvme.h>
 #include "load.h"
+#include "uevents.h"
 
 enum {
 	TIMEOUT_MS = 10000, /* of a command; stated to the driver */
 	ENDING_MS = 1000,   /* dmaland_nvme_queue_destroy() */
-	BUSY = 400,	    /* answers before it happens, at most */
+	WAIT_MS = 30000,    /* for the event; a slot gives its operator 5 s to think better of it */
+	THREADS = 3,
+	BUSY = 400, /* answers before it happens, at most */
 };
 
-static const char *spec, *address; /* address: on vfio, else NULL */
+static const char *spec, *command;
+static const char *address; /* on vfio, else NULL */
 static unsigned long count;
 
 static int64_t now_ms(void)
@@ -80,7 +87,6 @@ static bool driver_is(const char *name)
 /* The kernel's own driver may be at it, in the background. */
 static void kernel_finds_it_again(void)
 {
-	assert_int_not_equal(access(device_path(""), F_OK), 0);
 	assert_int_equal(sysfs_write("/sys/bus/pci/rescan", "1"), 0);
 	assert_int_equal(sysfs_write(device_path("driver_override"), "vfio-pci"), 0);
 	for (int i = 0; i < 1000 && !driver_is("vfio-pci"); i++) {
@@ -95,7 +101,16 @@ static void kernel_finds_it_again(void)
 struct drive {
 	struct dmaland_device *dev;
 	struct dmaland_nvme *ctrl;
+	atomic_ulong answers;
+	atomic_bool ending;
+};
+
+/* A thread that keeps its part of the drive busy. */
+struct user {
+	struct drive *drive;
+	pthread_t thread;
 	struct dmaland_nvme_queue *queue;
+	struct load load;
 };
 
 static void drive_open(struct drive *d)
@@ -106,81 +121,120 @@ static void drive_open(struct drive *d)
 	d->dev = dmaland_open(spec, NULL);
 	if (d->dev)
 		d->ctrl = dmaland_nvme_open(d->dev, &options);
-	if (d->ctrl)
-		d->queue = dmaland_nvme_queue_create(d->ctrl, 0, 0);
-	if (!d->queue)
+	if (!d->ctrl)
 		fail_msg("%s", dmaland_last_error());
 }
 
-/* It is asked to let go, or finds that it is alone: either is an event, and ends this. */
-static void poll_until_it_happens(struct drive *d, const struct load *load, int64_t begun)
+/* QEMU's death ends all by itself; the kernel waits, and so the drive is at work until we end it. */
+static void *keep_busy(void *context)
+{
+	struct user *user = context;
+	unsigned long before = 0;
+
+	while (!atomic_load(&user->drive->ending)) {
+		dmaland_nvme_poll(user->queue);
+		atomic_fetch_add(&user->drive->answers, user->load.answers - before);
+		before = user->load.answers;
+	}
+	user->load.ending = true;
+	while (!address && user->load.under_way > 0)
+		dmaland_nvme_poll(user->queue);
+	dmaland_nvme_queue_destroy(user->queue);
+	return NULL;
+}
+
+static void user_start(struct user *user, struct drive *d, struct load_record *record)
+{
+	const char *wrong;
+
+	user->drive = d;
+	user->queue = dmaland_nvme_queue_create(d->ctrl, 0, 0);
+	if (!user->queue)
+		fail_msg("%s", dmaland_last_error());
+	wrong = load_verify(d->ctrl, user->queue, record);
+	if (wrong)
+		fail_msg("%s", wrong);
+	assert_int_equal(load_begin(&user->load, d->ctrl, user->queue, record), 0);
+	assert_int_equal(pthread_create(&user->thread, NULL, keep_busy, user), 0);
+}
+
+/* Returns whether something was cut off. */
+static bool user_end(struct user *user)
+{
+	pthread_join(user->thread, NULL);
+	assert_null(user->load.wrong);
+	assert_int_equal(user->load.under_way, 0);
+	assert_true(user->load.status == 0 || user->load.status == -ENODEV);
+	load_free(&user->load);
+	return user->load.status != 0;
+}
+
+/* Have the drive taken away; returns when it says so. */
+static void take_away(struct drive *d, pthread_t *remover, int *removed)
 {
 	struct pollfd event = {.fd = dmaland_event_fd(d->dev), .events = POLLIN};
 
 	assert_true(event.fd >= 0);
-	while (poll(&event, 1, 0) == 0) {
-		dmaland_nvme_poll(d->queue);
-		assert_null(load->wrong);
-		if (now_ms() - begun > TIMEOUT_MS)
-			fail_msg("nothing tells that the drive is to go");
-	}
+	if (command)
+		assert_int_equal(system(command), 0);
+	else if (address)
+		assert_int_equal(pthread_create(remover, NULL, kernel_removes, removed), 0);
+	else
+		assert_int_equal(kill(only_child(), SIGKILL), 0);
+	if (poll(&event, 1, WAIT_MS) != 1)
+		fail_msg("nothing tells that the drive is to go");
 	assert_int_equal(dmaland_get_events(d->dev),
 			 address ? DMALAND_EVENT_REMOVE : DMALAND_EVENT_GONE);
 }
 
-/* The status of those that it cut off; 0: all had completed. */
-static int remove_one(struct load_record *record, unsigned long busy)
+/* Returns how many threads were cut off. */
+static unsigned int remove_one(struct load_record records[THREADS], unsigned long busy)
 {
 	struct drive d = {0};
-	struct load load;
+	struct user users[THREADS] = {0};
+	int uevents = command ? uevents_open() : -1, removed = 0;
+	unsigned int cut_off = 0;
 	pthread_t remover;
-	const char *wrong;
 	int64_t begun;
-	int removed = 0;
 
 	drive_open(&d);
-	wrong = load_verify(d.ctrl, d.queue, record);
-	if (wrong)
-		fail_msg("%s", wrong);
-	assert_int_equal(load_begin(&load, d.ctrl, d.queue, record), 0);
-	while (load.answers < busy && !load.wrong)
-		dmaland_nvme_poll(d.queue);
+	for (unsigned int i = 0; i < THREADS; i++)
+		user_start(&users[i], &d, &records[i]);
+	while (atomic_load(&d.answers) < busy)
+		sched_yield();
 
+	take_away(&d, &remover, &removed);
 	begun = now_ms();
-	if (address)
-		assert_int_equal(pthread_create(&remover, NULL, kernel_removes, &removed), 0);
-	else
-		assert_int_equal(kill(only_child(), SIGKILL), 0);
-	poll_until_it_happens(&d, &load, begun);
-	load.ending = true;
-	while (!address && load.under_way > 0 && now_ms() - begun <= TIMEOUT_MS)
-		dmaland_nvme_poll(d.queue);
-	dmaland_nvme_queue_destroy(d.queue);
-	assert_int_equal(load.under_way, 0);
-	assert_null(load.wrong);
+	atomic_store(&d.ending, true);
+	for (unsigned int i = 0; i < THREADS; i++)
+		cut_off += user_end(&users[i]);
 	dmaland_nvme_close(d.ctrl);
 	dmaland_close(d.dev);
-	if (address)
-		pthread_join(remover, NULL);
-	assert_int_equal(removed, 0);
 	assert_in_range(now_ms() - begun, 0, TIMEOUT_MS + ENDING_MS);
-	load_free(&load);
-	return load.status;
+	if (command) {
+		assert_true(is_removed_within(uevents, address, WAIT_MS));
+		close(uevents);
+	} else if (address) {
+		pthread_join(remover, NULL);
+	}
+	assert_int_equal(removed, 0);
+	return cut_off;
 }
 
 static void a_busy_drive_is_removed_and_all_is_answered_in_time(void **state)
 {
-	struct load_record record = {0};
+	struct load_record records[THREADS] = {0};
 	uint64_t random = 11;
 	unsigned long cut_off = 0;
 
 	(void)state;
+	for (unsigned int i = 0; i < THREADS; i++)
+		records[i].part = i;
 	for (unsigned long i = 0; i < count; i++) {
-		int status = remove_one(&record, random_below(&random, BUSY));
-
-		assert_true(status == 0 || status == -ENODEV);
-		cut_off += status != 0;
+		cut_off += remove_one(records, random_below(&random, BUSY));
 		if (address)
+			assert_int_not_equal(access(device_path(""), F_OK), 0);
+		if (address && !command)
 			kernel_finds_it_again();
 	}
 	/* The kernel waits for what was begun; QEMU's death does not. */
@@ -194,14 +248,15 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_busy_drive_is_removed_and_all_is_answered_in_time),
 	};
 
-	if (argc != 3) {
-		fprintf(stderr, "usage: %s SPEC COUNT\n", argv[0]);
+	if (argc != 3 && argc != 4) {
+		fprintf(stderr, "usage: %s SPEC COUNT [COMMAND]\n", argv[0]);
 		return 2;
 	}
 	spec = argv[1];
 	if (strncmp(spec, "vfio:", 5) == 0)
 		address = spec + 5;
 	count = strtoul(argv[2], NULL, 10);
+	command = argv[3];
 	log_capture();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -45,7 +45,7 @@ removals() {
 		echo 1 >/sys/bus/pci/rescan
 	done
 	bind "$removable" vfio-pci || return
-	program "$build/tests/device/removal" "$removable" "echo device_del dmaland3 >$(monitor)"
+	program "$build/tests/device/removed" "vfio:$removable" 1 "echo device_del dmaland3 >$(monitor)"
 }
 
 group_file() { echo "/dev/vfio/$(basename "$(readlink "/sys/bus/pci/devices/$1/iommu_group")")"; }
