@@ -59,11 +59,12 @@ static bool begin_with(struct mover *m, unsigned int kind, unsigned int most)
 		fail_msg("%s", dmaland_last_error());
 	m->vectors = (unsigned int)n;
 	mover_start(m);
-	/* A drive was given commands to start with. */
+	/* A drive was given commands to start with; their interrupts are on their way until masked. */
 	for (unsigned int v = 0; v < m->vectors; v++) {
+		assert_int_equal(dmaland_irq_mask(m->dev, v), 0);
+		assert_int_equal(dmaland_irq_unmask(m->dev, v), 0);
 		while (taken_within(m, v, 0))
 			;
-		assert_int_equal(dmaland_irq_unmask(m->dev, v), 0);
 	}
 	return true;
 }
