@@ -36,8 +36,9 @@ struct vfio_group {
 struct vfio_domain {
 	struct domain domain;
 	int container;
-	bool handed; /* the container was: groups may be in it already */
-	bool known;  /* what its IOMMU can do */
+	bool handed;	  /* the container was: groups may be in it already */
+	bool known;	  /* what its IOMMU can do */
+	bool pins_shared; /* the kernel pins pages to be read that are not the process's alone */
 	struct memory_window window;
 	struct vfio_group *groups;
 };

@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -225,10 +226,20 @@ static int vfio_withdraw(struct domain *domain, const struct chunk *chunk)
 
 /*
  * Memory that the device only reads is pinned without a write fault. What was never written to, or
- * is shared with a forked child, would be replaced by the CPU's next write, and the device would go
- * on reading the old page (kernels before 6.2: mm/gup.c). So it is made the process's own first;
- * where that is refused it can't be written to either.
+ * is shared with a forked child, was replaced by the CPU's next write, and the device went on reading
+ * the old page: until Linux 6.2, which gives the process a page of its own first (mm/gup.c,
+ * gup_must_unshare).
  */
+static bool kernel_pins_shared(void)
+{
+	struct utsname kernel;
+	unsigned int major, minor;
+
+	return uname(&kernel) || sscanf(kernel.release, "%u.%u", &major, &minor) != 2 ||
+	       major < 6 || (major == 6 && minor < 2);
+}
+
+/* Where that is refused it can't be written to either. */
 static void make_own(const struct chunk *chunk)
 {
 	madvise(chunk->cpu, chunk->size, MADV_POPULATE_WRITE);
@@ -237,6 +248,7 @@ static void make_own(const struct chunk *chunk)
 static int vfio_map(struct domain *domain, dma_addr_t dma, void *cpu, size_t size,
 		    unsigned int access)
 {
+	struct vfio_domain *vd = to_vfio_domain(domain);
 	const struct chunk chunk = {cpu, dma, size};
 	uint32_t flags = (access & DOMAIN_READ ? VFIO_DMA_MAP_FLAG_READ : 0u) |
 			 (access & DOMAIN_WRITE ? VFIO_DMA_MAP_FLAG_WRITE : 0u);
@@ -244,9 +256,9 @@ static int vfio_map(struct domain *domain, dma_addr_t dma, void *cpu, size_t siz
 
 	if (err)
 		return err;
-	if (!(access & DOMAIN_WRITE))
+	if (vd->pins_shared && !(access & DOMAIN_WRITE))
 		make_own(&chunk);
-	err = map_dma(to_vfio_domain(domain), &chunk, flags);
+	err = map_dma(vd, &chunk, flags);
 	if (err)
 		memory_discount(domain, size);
 	else
@@ -450,6 +462,7 @@ struct vfio_domain *vfio_domain_create(const struct open_options *options, const
 	if (vd->container < 0)
 		goto fini;
 	vd->handed = options->container_fd != 0;
+	vd->pins_shared = kernel_pins_shared();
 	if (window_open(&vd->window))
 		goto close_container;
 	window_prefer_node(&vd->window, numa_node_of_device(address));

@@ -273,6 +273,50 @@ static void what_is_written_while_a_child_has_the_memory_is_what_the_device_read
 	munmap(pages, 16 * PAGE);
 }
 
+/* Has the process written to the page since soft_dirty_clear()? Linux: admin-guide/mm/soft-dirty.rst. */
+static bool was_written(const void *page)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry = 0;
+
+	assert_int_equal(pread(fd, &entry, sizeof(entry), (off_t)((uintptr_t)page / PAGE * 8)), 8);
+	close(fd);
+	return entry >> 55 & 1;
+}
+
+static void soft_dirty_clear(void)
+{
+	int fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+
+	assert_int_equal(write(fd, "4", 1), 1);
+	close(fd);
+}
+
+/* As Linux before 6.2 needs it; on later ones a system call less. */
+static void memory_is_written_to_first_only_where_the_kernel_pins_shared_pages(void **state)
+{
+	struct vfio_domain *vd = to_vfio_domain(m.dev->function->domain);
+	unsigned char *pages = pages_new(16 * PAGE, PROT_READ | PROT_WRITE);
+	bool known = vd->pins_shared;
+
+	(void)state;
+	memset(pages, 0x46, 16 * PAGE);
+	assert_true(was_written(pages));
+	for (int pins_shared = 0; pins_shared < 2; pins_shared++) {
+		dma_addr_t dma;
+
+		vd->pins_shared = pins_shared;
+		soft_dirty_clear();
+		dma = map(pages, 16 * PAGE, DMA_TO_DEVICE);
+		assert_int_equal(was_written(pages + 15 * PAGE), pins_shared);
+		assert_true(device_sees(dma + 15 * PAGE, 0x46));
+		dma_unmap_single(m.dev, dma, 16 * PAGE, DMA_TO_DEVICE);
+		check_as_before();
+	}
+	vd->pins_shared = known;
+	munmap(pages, 16 * PAGE);
+}
+
 /* ---- what VFIO says that it unmapped ---- */
 
 static void an_unmap_that_vfio_did_not_do_is_reported_and_its_address_never_used_again(void **state)
@@ -509,6 +553,7 @@ int main(int argc, char **argv)
 		test(registered_memory_that_is_gone_can_be_unregistered),
 		test(what_is_written_after_mapping_is_what_the_device_reads),
 		test(what_is_written_while_a_child_has_the_memory_is_what_the_device_reads),
+		test(memory_is_written_to_first_only_where_the_kernel_pins_shared_pages),
 		test(an_unmap_that_vfio_did_not_do_is_reported_and_its_address_never_used_again),
 		test(hugepages_are_registered_whole),
 		test(a_narrow_mask_lives_beside_a_wide_one),
