@@ -6,17 +6,21 @@
  * device has a copy (dma_need_sync() says so) and what is in it: mapping copies to it, unmapping and
  * syncing bring together what the direction says, and without a copy both see the same bytes.
  * Random operations run on both, and all bytes that can be seen are compared.
+ *
+ * Below is the address space of `soft:`, which checks each access of the device; or a fake domain,
+ * where nothing can be mapped, or what is unmapped must be just what was mapped.
  */
 #include "test.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
+#include "backend/soft.h"
 #include "fake_domain.h"
 #include "memory/coherent.h"
 
 #ifndef MODEL_STEPS
-#define MODEL_STEPS 1000000 /* in all */
+#define MODEL_STEPS 1000000 /* on soft: */
 #endif
 
 enum {
@@ -48,6 +52,7 @@ struct model_registration {
 };
 
 static struct fake_place place;
+static struct soft_domain *soft; /* in place of the fake one; or NULL */
 static struct streaming *const s = &place.streaming;
 static char *memory, *expected; /* MEMORY bytes of the application, then COHERENT bytes */
 static char application[MEMORY + 4096];
@@ -204,6 +209,17 @@ static void do_unmap(struct model_mapping *m)
 	m->live = false;
 }
 
+static bool device_does(dma_addr_t dma, void *data, size_t size, bool write)
+{
+	const struct soft_access access = {dma, dma, data, size, write};
+	struct dmaland_soft_fault fault;
+
+	if (soft)
+		return soft_domain_access(soft, &access, &fault) == size;
+	return write ? fake_device_write(&place, dma, data, size)
+		     : fake_device_read(&place, dma, data, size);
+}
+
 static void do_device_access(struct model_mapping *m)
 {
 	struct model_piece *p = &m->pieces[below((size_t)m->count)];
@@ -212,7 +228,7 @@ static void do_device_access(struct model_mapping *m)
 	static char buffer[65536];
 
 	if (m->dir != DMA_FROM_DEVICE) {
-		if (!fake_device_read(&place, p->dma + from, buffer, n))
+		if (!device_does(p->dma + from, buffer, n, false))
 			fail_msg("the device can't read what it was given");
 		if (memcmp(buffer, view, n))
 			fail_msg("the device reads %zu bytes that differ from the model", n);
@@ -221,7 +237,7 @@ static void do_device_access(struct model_mapping *m)
 		return;
 	for (size_t i = 0; i < n; i += 1 + n / 64)
 		view[i] = (char)random_next(&seed);
-	if (!fake_device_write(&place, p->dma + from, view, n))
+	if (!device_does(p->dma + from, view, n, true))
 		fail_msg("the device can't write what it was given");
 }
 
@@ -357,16 +373,42 @@ static void step(void)
 	}
 }
 
-static void run(enum fake_kind kind, struct streaming_options options, uint64_t min_align)
+static void soft_begin(bool coherent_memory, const struct streaming_options *options)
 {
-	fake_streaming_open(&place, kind, &options);
+	const struct soft_domain_options wanted = {
+		.bits = 48, .granule = 4096, .mappings = 65535, .coherent = coherent_memory};
+
+	memset(&place, 0, sizeof(place));
+	soft = soft_domain_create(&wanted);
+	assert_non_null(soft);
+	soft_domain_join(soft);
+	assert_int_equal(arena_create(&soft->domain, &place.arena), 0);
+	place.limits.coherent_mask = place.limits.streaming_mask = DMA_BIT_MASK(64);
+	place.coherent.limits = place.orphans.limits = &place.limits;
+	place.space = streaming_space_create(&soft->domain, place.arena);
+	assert_non_null(place.space);
+	assert_int_equal(
+		streaming_init(s, place.space, &place.limits, &place.orphans, "soft", options), 0);
+}
+
+static void soft_end(void)
+{
+	streaming_fini(s);
+	streaming_space_destroy(place.space);
+	arena_destroy(place.arena);
+	assert_int_equal(soft->domain.mappings, 0);
+	soft_domain_leave(soft);
+	soft = NULL;
+}
+
+static void steps(int n)
+{
 	coherent =
 		coherent_alloc(place.arena, &place.coherent, COHERENT, &coherent_dma, GFP_KERNEL);
-	assert_int_equal(streaming_set_min_align(s, min_align), 0);
 	memory = (char *)(((uintptr_t)application + 4095) & ~(uintptr_t)4095);
 	for (size_t i = 0; i < MEMORY + COHERENT; i++)
 		expected[i] = *real(i) = (char)random_next(&seed);
-	for (int i = 0; i < MODEL_STEPS / 8; i++) {
+	for (int i = 0; i < n; i++) {
 		step();
 		if (i % 4096 == 0)
 			compare(0, MEMORY), compare(MEMORY, COHERENT);
@@ -381,35 +423,79 @@ static void run(enum fake_kind kind, struct streaming_options options, uint64_t 
 	compare(MEMORY, COHERENT);
 	assert_int_equal(streaming_live(s), 0);
 	assert_string_equal(log_text(), "");
-	coherent_free(place.arena, &place.coherent, "fake", COHERENT, coherent, coherent_dma);
-	fake_streaming_close(&place);
+	coherent_free(place.arena, &place.coherent, "model", COHERENT, coherent, coherent_dma);
 }
 
-static void random_operations_do_what_the_model_does(void **state)
-{
-	static const struct streaming_options strict, lazy = {.lazy = true, .lazy_count = 100},
-						      untrusted = {.untrusted = true};
+static const struct streaming_options strict, lazy = {.lazy = true, .lazy_count = 100},
+					      untrusted = {.untrusted = true};
 
+static void on_soft_random_operations_do_what_the_model_does(void **state)
+{
+	static const struct {
+		bool coherent;
+		const struct streaming_options *options;
+		uint64_t min_align;
+	} runs[] = {
+		{true, &strict, 0},    {true, &lazy, 0},      {true, &lazy, 16383},
+		{true, &untrusted, 0}, {false, &lazy, 0},     {false, &untrusted, 4095},
+		{false, &strict, 0},   {true, &strict, 4095},
+	};
+	enum { RUNS = sizeof(runs) / sizeof(runs[0]) };
+
+	(void)state;
+	for (size_t i = 0; i < RUNS; i++) {
+		soft_begin(runs[i].coherent, runs[i].options);
+		assert_int_equal(streaming_set_min_align(s, runs[i].min_align), 0);
+		steps(MODEL_STEPS / RUNS);
+		soft_end();
+	}
+}
+
+static void on_other_domains_too(void **state)
+{
+	static const struct {
+		enum fake_kind kind;
+		const struct streaming_options *options;
+		uint64_t min_align;
+	} runs[] = {
+		{FAKE_PLAIN, &strict, 0},
+		{FAKE_PLAIN, &strict, 4095},
+		{FAKE_MAPS, &lazy, 16383},
+		{FAKE_SHADOW, &lazy, 0},
+	};
+	enum { RUNS = sizeof(runs) / sizeof(runs[0]) };
+
+	(void)state;
+	for (size_t i = 0; i < RUNS; i++) {
+		fake_streaming_open(&place, runs[i].kind, runs[i].options);
+		assert_int_equal(streaming_set_min_align(s, runs[i].min_align), 0);
+		steps(MODEL_STEPS / 4 / RUNS);
+		fake_streaming_close(&place);
+	}
+}
+
+static int begin(void **state)
+{
 	(void)state;
 	seed = 20240607;
 	expected = malloc(MEMORY + COHERENT);
-	run(FAKE_PLAIN, strict, 0);
-	run(FAKE_PLAIN, strict, 4095);
-	run(FAKE_MAPS, strict, 0);
-	run(FAKE_MAPS, lazy, 0);
-	run(FAKE_MAPS, lazy, 16383);
-	run(FAKE_MAPS, untrusted, 0);
-	run(FAKE_SHADOW, lazy, 0);
-	run(FAKE_SHADOW, untrusted, 4095);
+	return !expected;
+}
+
+static int end(void **state)
+{
+	(void)state;
 	free(expected);
+	return 0;
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(random_operations_do_what_the_model_does),
+		cmocka_unit_test(on_soft_random_operations_do_what_the_model_does),
+		cmocka_unit_test(on_other_domains_too),
 	};
 
 	log_capture();
-	return cmocka_run_group_tests_name("streaming model", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("streaming model", tests, begin, end);
 }
