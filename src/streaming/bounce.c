@@ -393,8 +393,7 @@ dma_addr_t bounce_map(struct streaming *s, const struct piece *piece, enum way w
 
 	if (limits->min_align_mask && need <= limits->min_align_mask)
 		need = limits->min_align_mask + 1;
-	if (piece->size > BOUNCE_MAX || need > BOUNCE_MAX ||
-	    (offset ^ (offset + piece->size - 1)) & ~limits->seg_boundary) {
+	if (need > BOUNCE_MAX || (offset ^ (offset + piece->size - 1)) & ~limits->seg_boundary) {
 		refuse_size(s, piece);
 		return DMA_MAPPING_ERROR;
 	}

@@ -174,8 +174,11 @@ static void lists_that_do_not_match_are_not_unmapped(void **state)
 	wrong[3].dma_address += 64;
 	streaming_unmap_sg(s, wrong, 4, DMA_TO_DEVICE, 0);
 	assert_logged("it has not allocated");
-	streaming_unmap(s, sg[1].dma_address, 512, DMA_TO_DEVICE, 0);
-	assert_logged("[mapped as scatter-gather] [unmapped as single]");
+	for (int i = 0; i < 2; i++) { /* one is mapped, one is copied */
+		streaming_unmap(s, sg[i].dma_address, sg[i].dma_length, DMA_TO_DEVICE, 0);
+		assert_logged("[mapped as scatter-gather] [unmapped as single]");
+		log_clear();
+	}
 	streaming_sync_sg(s, sg, 4, DMA_FROM_DEVICE, false);
 	assert_logged("synced with DMA_FROM_DEVICE");
 	assert_int_equal(streaming_live(s), 4);
