@@ -195,6 +195,8 @@ int dmaland_nvme_wait(struct dmaland_nvme_queue *queue, int timeout_ms)
 	nvme_unmask_line(queue);
 	if (need_not_wait(queue, &answer)) {
 		sleep_for(queue, 0);
+		if (answer == 0) /* nothing to poll for, and perhaps nobody polls */
+			nvme_unmask_line(queue);
 		return answer;
 	}
 	answer = sleep_for(queue, timeout_ms >= 0 && timeout_ms < tick ? timeout_ms : tick);

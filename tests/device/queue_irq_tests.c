@@ -205,6 +205,40 @@ static void nothing_but_the_descriptor_need_be_waited_for(void **state)
 	assert_string_equal(log_text(), "");
 }
 
+/* Who finds all done polls no more, and still gets the next interrupt. */
+static void an_interrupt_for_what_was_seen_before_leaves_the_line_unmasked(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < TYPES; i++) {
+		struct dmaland_nvme_request request;
+		struct pollfd fd = {.events = POLLIN};
+		unsigned int done = 0;
+		struct iovec iov;
+		struct drive d;
+		char data[4096];
+
+		if (!open_with(&d, types[i]))
+			continue;
+		fd.fd = dmaland_nvme_queue_fd(d.queue);
+		iov = (struct iovec){data, d.ns.block_size};
+		request = (struct dmaland_nvme_request){.opcode = DMALAND_NVME_READ,
+							.nsid = 1,
+							.blocks = 1,
+							.iov = &iov,
+							.iov_count = 1,
+							.done = count_done,
+							.context = &done};
+		for (unsigned int n = 0; n < 3; n++) {
+			assert_int_equal(dmaland_nvme_submit(d.queue, &request), 0);
+			assert_int_equal(poll(&fd, 1, 10000), 1);
+			while (done == n)
+				dmaland_nvme_poll(d.queue);
+			assert_int_equal(dmaland_nvme_wait(d.queue, 0), 0);
+		}
+		drive_close(&d);
+	}
+}
+
 /* Who waits for a moment, over and over, is told to look at the clock too. */
 static void short_waits_end_when_a_tick_is_over(void **state)
 {
@@ -461,6 +495,7 @@ int run_queue_irq_tests(void)
 		cmocka_unit_test(completions_are_waited_for_by_each_kind_of_interrupt),
 		cmocka_unit_test(an_interrupt_ends_the_sleep),
 		cmocka_unit_test(nothing_but_the_descriptor_need_be_waited_for),
+		cmocka_unit_test(an_interrupt_for_what_was_seen_before_leaves_the_line_unmasked),
 		cmocka_unit_test(short_waits_end_when_a_tick_is_over),
 		cmocka_unit_test(polled_queues_and_those_waited_for_work_side_by_side),
 		cmocka_unit_test(a_reset_keeps_the_interrupts),
