@@ -4,8 +4,12 @@
  *
  * A namespace is asked for when it is first used, and then found without a lock in a list that only
  * grows at its head, until the controller is closed. What is known of it is never changed: formatting
- * makes all that is known stale, by clearing the id by which it is found, and the next use asks the
- * drive again.
+ * makes it stale before it begins, by clearing the id by which it is found. The next use asks the drive
+ * again, which is refused until the format is over: nobody is to submit blocks of the old size to
+ * a drive that takes them for blocks of the new one.
+ *
+ * ctrl->formats holds how many formats there were, above the id of the namespace that one is under way
+ * of, or UINT32_MAX for all, or 0. What the drive said while that changed is not believed.
  */
 #include "nvme_internal.h"
 
@@ -137,6 +141,34 @@ static const struct nvme_ns *cached_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
 	return ns;
 }
 
+/* 0 and the formats so far, or -EBUSY with the error set when one of the namespace is under way. */
+static int formats_before(struct dmaland_nvme *ctrl, uint32_t nsid, uint64_t *formats)
+{
+	pthread_mutex_lock(&ctrl->lock);
+	*formats = ctrl->formats;
+	pthread_mutex_unlock(&ctrl->lock);
+	if ((uint32_t)*formats != nsid && (uint32_t)*formats != UINT32_MAX)
+		return 0;
+	return dmaland_set_error(EBUSY, "namespace %" PRIu32 " is being formatted", nsid);
+}
+
+/* Believe what the drive said of a namespace, unless one was formatted meanwhile; then it is freed. */
+static bool add_ns(struct dmaland_nvme *ctrl, struct nvme_ns *ns, uint64_t formats)
+{
+	bool valid;
+
+	pthread_mutex_lock(&ctrl->lock);
+	valid = ctrl->formats == formats;
+	if (valid) {
+		ns->next = atomic_load_explicit(&ctrl->namespaces, memory_order_relaxed);
+		atomic_store_explicit(&ctrl->namespaces, ns, memory_order_release);
+	}
+	pthread_mutex_unlock(&ctrl->lock);
+	if (!valid)
+		free(ns);
+	return valid;
+}
+
 /*
  * A namespace, or NULL with the error set. Two threads that ask at once may both add it,
  * harmlessly.
@@ -144,6 +176,7 @@ static const struct nvme_ns *cached_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
 const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
 {
 	const struct nvme_ns *known = cached_ns(ctrl, nsid);
+	uint64_t formats;
 	struct nvme_ns *ns;
 
 	if (known)
@@ -156,13 +189,13 @@ const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
 		no_such_namespace(ctrl, nsid);
 		return NULL;
 	}
-	ns = identify_ns(ctrl, nsid);
-	if (!ns)
-		return NULL;
-	ns->next = atomic_load_explicit(&ctrl->namespaces, memory_order_relaxed);
-	while (!atomic_compare_exchange_weak_explicit(&ctrl->namespaces, &ns->next, ns,
-						      memory_order_release, memory_order_relaxed))
-		;
+	do {
+		if (formats_before(ctrl, nsid, &formats) != 0)
+			return NULL;
+		ns = identify_ns(ctrl, nsid);
+		if (!ns)
+			return NULL;
+	} while (!add_ns(ctrl, ns, formats));
 	return ns;
 }
 
@@ -191,12 +224,29 @@ int dmaland_nvme_get_namespace(struct dmaland_nvme *ctrl, uint32_t nsid,
 
 /* ---- formatting ---- */
 
-static void forget_namespaces(struct dmaland_nvme *ctrl)
+/* Formats take turns. While one is under way no other command is late. */
+static void begin_format(struct dmaland_nvme *ctrl, uint32_t nsid)
 {
-	struct nvme_ns *ns = atomic_load_explicit(&ctrl->namespaces, memory_order_acquire);
+	struct nvme_ns *ns;
 
+	pthread_mutex_lock(&ctrl->format_lock);
+	atomic_store_explicit(&ctrl->held_until, UINT64_MAX, memory_order_relaxed);
+	pthread_mutex_lock(&ctrl->lock);
+	ctrl->formats += (UINT64_C(1) << 32) + nsid;
+	ns = atomic_load_explicit(&ctrl->namespaces, memory_order_relaxed);
 	for (; ns; ns = ns->next)
-		atomic_store_explicit(&ns->current, 0, memory_order_relaxed);
+		if (nsid == UINT32_MAX || nvme_ns_id(ns) == nsid)
+			atomic_store_explicit(&ns->current, 0, memory_order_relaxed);
+	pthread_mutex_unlock(&ctrl->lock);
+}
+
+static void end_format(struct dmaland_nvme *ctrl, uint32_t nsid)
+{
+	pthread_mutex_lock(&ctrl->lock);
+	ctrl->formats -= nsid;
+	pthread_mutex_unlock(&ctrl->lock);
+	atomic_store_explicit(&ctrl->held_until, nvme_now_ms(), memory_order_relaxed);
+	pthread_mutex_unlock(&ctrl->format_lock);
 }
 
 /* Does a namespace have this format, and may it be chosen? 0, a status or -errno. */
@@ -272,11 +322,8 @@ int dmaland_nvme_format(struct dmaland_nvme *ctrl, uint32_t nsid, unsigned int f
 		status = check_format_request(ctrl, nsid, format, flags);
 	if (status != 0)
 		return status;
-	pthread_mutex_lock(&ctrl->format_lock);
-	atomic_store_explicit(&ctrl->held_until, UINT64_MAX, memory_order_relaxed);
+	begin_format(ctrl, nsid);
 	status = nvme_submit_sync_cmd(ctrl, &command, ctrl->format_ms, NULL);
-	atomic_store_explicit(&ctrl->held_until, nvme_now_ms(), memory_order_relaxed);
-	pthread_mutex_unlock(&ctrl->format_lock);
-	forget_namespaces(ctrl);
+	end_format(ctrl, nsid);
 	return status;
 }

@@ -339,6 +339,7 @@ struct dmaland_nvme {
 	dma_addr_t data_dma;
 	size_t data_bytes;
 	_Atomic(struct nvme_ns *) namespaces;
+	uint64_t formats; /* with lock; see namespace.c */
 };
 
 /* map.c: 0 or -errno with the error set */

@@ -192,9 +192,10 @@ enum dmaland_nvme_format_flags {
  * @flags:  enum dmaland_nvme_format_flags
  *
  * Formats with metadata are refused unless @flags has DMALAND_NVME_FORMAT_METADATA, since this
- * driver can't read or write them afterwards. What is known of the namespaces is asked again.
- * Requests that wait in a queue for a slot are answered with -ESTALE, when the drive has let go of
- * what it has of them; those that the drive has as it likes.
+ * driver can't read or write them afterwards. While a namespace is formatted, new requests to it are
+ * refused with -EBUSY; those that wait in a queue for a slot are answered with -ESTALE, when the drive
+ * has let go of what it has of them. Let the drive have none: one that lets them wait carries them out
+ * afterwards, in blocks of the new size, which may be more memory than they have.
  *
  * A drive may let all other commands wait meanwhile, of other namespaces and of the admin queue (the
  * first use of a namespace, making and destroying queues): their time-outs begin once more when the
@@ -359,6 +360,7 @@ struct dmaland_nvme_request {
  * Return: 0, or -errno when the request is refused (it is not done() then): -EINVAL, -ERANGE (past
  * the end), -ENODEV (no such namespace, or the drive is gone), -EOPNOTSUPP (metadata, or a command
  * that the drive does not have), -ENOMEM,
+ * -EBUSY (the namespace is being formatted),
  * -EIO (the controller is out of service), -ECANCELED (the queue is being destroyed); or what
  * dma_map_sg() has against the memory: -EFAULT (it is not there, or read-only and to be read into,
  * or of a file that the kernel won't pin), -EPERM (no_syscalls). What shows when a part of the

@@ -192,10 +192,30 @@ static void a_drive_that_is_gone_answers_with_enodev(void **state)
 
 /* ---- formatting, with commands in flight ---- */
 
-static void *format(void *result)
+static pthread_t formatter;
+static int formatted;
+
+static void *format(void *nsid)
 {
-	*(int *)result = dmaland_nvme_format(ctrl, 1, 0, 0);
+	formatted = dmaland_nvme_format(ctrl, *(uint32_t *)nsid, 0, 0);
 	return NULL;
+}
+
+/* Returns when the drive is at it. */
+static void begin_format(uint32_t *nsid)
+{
+	drive.keeps_format = true;
+	formatted = UNTOUCHED;
+	assert_int_equal(pthread_create(&formatter, NULL, format, nsid), 0);
+	while (!atomic_load(&drive.formatting))
+		sched_yield();
+}
+
+static void end_format(void)
+{
+	soft_nvme_end_format(&drive);
+	pthread_join(formatter, NULL);
+	assert_int_equal(formatted, 0);
 }
 
 static void *ask_for_log(void *result)
@@ -208,28 +228,44 @@ static void *ask_for_log(void *result)
 
 static void a_long_format_makes_no_other_command_late(void **state)
 {
-	int formatted = UNTOUCHED, asked = UNTOUCHED;
-	pthread_t formatter, asker;
+	uint32_t other = 2;
+	int asked = UNTOUCHED;
+	pthread_t asker;
 	uint64_t begun;
 
 	(void)state;
 	all_is_well(); /* the namespace is known */
-	drive.keeps_format = true;
-	assert_int_equal(pthread_create(&formatter, NULL, format, &formatted), 0);
-	while (!atomic_load(&drive.formatting))
-		sched_yield();
+	begin_format(&other);
 	submit(DMALAND_NVME_READ);
 	assert_int_equal(pthread_create(&asker, NULL, ask_for_log, &asked), 0);
 	for (begun = nvme_now_ms(); nvme_now_ms() - begun < 5 * TIMEOUT;)
 		dmaland_nvme_poll(queue);
 	assert_int_equal(answered, 0);
-	soft_nvme_end_format(&drive);
+	end_format();
 	expect(0);
-	pthread_join(formatter, NULL);
 	pthread_join(asker, NULL);
-	assert_int_equal(formatted, 0);
 	assert_int_equal(asked, 0);
 	assert_int_equal(stats().aborts + stats().queues_remade + stats().resets, 0);
+}
+
+/* They would be blocks of the old size, to a drive that has blocks of the new one. */
+static void a_namespace_takes_no_requests_while_it_is_formatted(void **state)
+{
+	struct dmaland_nvme_namespace ns;
+	uint32_t nsid = 1;
+
+	(void)state;
+	for (unsigned int i = 0; i < 2; i++) {
+		all_is_well();
+		begin_format(&nsid);
+		assert_int_equal(dmaland_nvme_submit(queue, &requests[0]), -EBUSY);
+		assert_error_says("namespace 1 is being formatted");
+		assert_int_equal(dmaland_nvme_get_namespace(ctrl, 1, &ns), -EBUSY);
+		end_format();
+		assert_int_equal(dmaland_nvme_get_namespace(ctrl, 1, &ns), 0);
+		nsid = UINT32_MAX;
+	}
+	all_is_well();
 }
 
 /* And what is late afterwards is so again. */
@@ -345,6 +381,7 @@ int main(void)
 		on_a_drive(half_a_queue_that_the_drive_keeps_means_a_reset),
 		on_a_drive(a_drive_that_is_gone_answers_with_enodev),
 		on_a_drive(a_long_format_makes_no_other_command_late),
+		on_a_drive(a_namespace_takes_no_requests_while_it_is_formatted),
 		on_a_drive(a_format_that_is_late_itself_means_a_reset),
 		on_a_drive(a_format_amid_a_request_ends_it_once_when_the_drive_lets_go),
 		on_a_drive(destroying_a_queue_ends_what_the_drive_holds),
