@@ -273,9 +273,10 @@ static void admin(struct soft_nvme *drive, const struct nvme_command *command)
 
 /* ---- I/O ---- */
 
-/* Completions of nobody: of slots that are free, of another queue, of no slot, with a head that is none. */
+/* Completions of nobody: of slots that were never used, of another time, of another queue, of no slot, with a head that is none. */
 static void forge(struct soft_nvme *drive, uint16_t qid, uint16_t cid)
 {
+	complete_as(drive, qid, qid, 31, 0, 0x281 | SOFT_NVME_DNR);
 	complete_as(drive, qid, qid, cid ^ 0x8000, 0, 0x281 | SOFT_NVME_DNR);
 	complete_as(drive, qid, qid + 1, cid, 0, 0x281 | SOFT_NVME_DNR);
 	complete_as(drive, qid, qid, 0xffff, 0, 0x281);
@@ -303,6 +304,9 @@ static void io(struct soft_nvme *drive, uint16_t qid, const struct nvme_command 
 	}
 	if (verdict == SOFT_NVME_FORGED)
 		forge(drive, qid, le16toh(command->cid));
+	if (verdict == SOFT_NVME_REPLAY)
+		complete_as(drive, qid, qid, drive->last_cid, 0, 0x281 | SOFT_NVME_DNR);
+	drive->last_cid = le16toh(command->cid);
 	complete(drive, qid, command, 0, carry_out(drive, command));
 	if (verdict == SOFT_NVME_TWICE)
 		complete(drive, qid, command, 0, 0);

@@ -29,6 +29,7 @@ enum {
 	SOFT_NVME_HOLD = -1,
 	SOFT_NVME_TWICE = -2,  /* carry out, complete twice */
 	SOFT_NVME_FORGED = -3, /* carry out, after completions that nobody asked for */
+	SOFT_NVME_REPLAY = -4, /* carry out, after a failure of the command before */
 	SOFT_NVME_DNR = 1 << 14,
 	SOFT_NVME_MORE = 1 << 13,
 };
@@ -74,7 +75,7 @@ struct soft_nvme {
 	unsigned int faults; /* accesses that the domain did not allow */
 	unsigned int commands, aborted, enables;
 	uint64_t error_block; /* in the error log */
-	uint16_t error_cid, error_qid;
+	uint16_t error_cid, error_qid, last_cid;
 };
 
 /* A device that is the drive; dmaland_close() ends it, then soft_nvme_free(). */

@@ -22,6 +22,21 @@ static void completions_that_come_twice_are_ignored_and_counted(void **state)
 	all_is_well();
 }
 
+/* Its slot has another command by then: one queue has but one. */
+static void a_completion_that_comes_again_is_not_taken_for_the_next_command(void **state)
+{
+	struct dmaland_nvme_queue *small = dmaland_nvme_queue_create(ctrl, 1, 0);
+	char data[SOFT_NVME_BLOCK];
+
+	(void)state;
+	assert_non_null(small);
+	assert_int_equal(dmaland_nvme_read(small, 1, 0, 1, data), 0);
+	judge(SOFT_NVME_REPLAY, 3);
+	for (unsigned int i = 0; i < 3; i++)
+		assert_int_equal(dmaland_nvme_read(small, 1, i, 1, data), 0);
+	assert_int_equal(stats().ignored, 3);
+}
+
 static void on_answer_free(struct dmaland_nvme_request *request, int result)
 {
 	answered += result == 0;
@@ -65,7 +80,7 @@ static void forged_completions_are_ignored_and_counted(void **state)
 	judge(SOFT_NVME_FORGED, 3);
 	submit(DMALAND_NVME_READ);
 	expect(0);
-	assert_int_equal(stats().ignored, 12);
+	assert_int_equal(stats().ignored, 15);
 	log_clear();
 	all_is_well();
 	assert_string_equal(log_text(), ""); /* said once */
@@ -195,6 +210,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		on_a_drive(completions_that_come_twice_are_ignored_and_counted),
+		on_a_drive(a_completion_that_comes_again_is_not_taken_for_the_next_command),
 		on_a_drive(a_completion_of_a_request_that_was_freed_is_ignored),
 		on_a_drive(forged_completions_are_ignored_and_counted),
 		on_a_drive(a_command_that_may_be_tried_again_is),
