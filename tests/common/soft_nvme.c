@@ -123,7 +123,7 @@ static int identify(struct soft_nvme *drive, const struct nvme_command *command)
 
 	switch (le32toh(command->cdw10) & 0xff) {
 	case 0:
-		put(data, 0, SOFT_NVME_BLOCKS, 8);
+		put(data, 0, drive->blocks, 8);
 		data[128 + 2] = drive->lba_shift;
 		put(data, 128, drive->metadata, 2);
 		break;
@@ -134,8 +134,8 @@ static int identify(struct soft_nvme *drive, const struct nvme_command *command)
 		data[258] = 3;
 		data[261] = 4;
 		data[262] = 0;
-		data[512] = 0x66;
-		data[513] = 0x44;
+		data[512] = drive->entry_sizes[0];
+		data[513] = drive->entry_sizes[1];
 		put(data, 516, 1, 4);
 		put(data, 520, 0x8d, 2);
 		break;
@@ -359,7 +359,7 @@ static void serve(struct soft_nvme *drive, uint16_t qid)
 	struct soft_nvme_queue *queue = &drive->queues[qid];
 
 	while (queue->sq_made && queue->sq_head != queue->sq_tail &&
-	       !atomic_load(&drive->formatting)) {
+	       !atomic_load(&drive->formatting) && !(drive->csts & NVME_CSTS_CFS)) {
 		struct nvme_command command = {0};
 
 		access_memory(drive, queue->sq + queue->sq_head * sizeof(command), &command,
@@ -397,8 +397,7 @@ static uint64_t soft_nvme_read(struct pci_function *f, unsigned int bar, uint64_
 			       unsigned int width)
 {
 	struct soft_nvme *drive = to_drive(f);
-	/* MQES 63, CQR, TO 500 ms, NVM command set */
-	uint64_t value = 63 | 1 << 16 | 1 << 24 | 1ull << 37;
+	uint64_t value = drive->cap;
 
 	(void)bar;
 	(void)width;
@@ -449,7 +448,7 @@ static int soft_nvme_config_read(struct pci_function *f, unsigned int where, uns
 	int err = drive->engine->ops->config_read(drive->engine, where, width, value);
 
 	if (where == 0x08 && width == 4)
-		*value = 0x01080200;
+		*value = drive->class_code << 8;
 	if (where == 0x00 && atomic_load(&drive->gone))
 		*value = UINT32_MAX;
 	return err;
@@ -515,6 +514,11 @@ struct dmaland_device *soft_nvme_open(struct soft_nvme *drive)
 	pthread_mutex_init(&drive->lock, NULL);
 	drive->silent_admin = -1;
 	drive->lba_shift = 9;
+	drive->blocks = SOFT_NVME_BLOCKS;
+	drive->class_code = 0x010802;
+	drive->cap = 63 | 1 << 16 | 1 << 24 | 1ull << 37;
+	drive->entry_sizes[0] = 0x66;
+	drive->entry_sizes[1] = 0x44;
 	drive->media = calloc(SOFT_NVME_BLOCKS, SOFT_NVME_BLOCK);
 	assert_non_null(drive->media);
 	drive->engine = dev->function;

@@ -65,8 +65,12 @@ struct soft_nvme {
 	int silent_admin;      /* the admin opcode that is never answered; -1: none */
 	bool keeps_half;       /* refuses Create I/O Submission and Delete I/O Completion Queue */
 	bool keeps_format; /* a format goes on, and nothing else, until soft_nvme_end_format() */
-	uint8_t lba_shift; /* of the block size that it claims; 9 */
+	uint64_t blocks;   /* it claims; SOFT_NVME_BLOCKS ... */
+	uint8_t lba_shift; /* ... of this size; 9 */
 	uint16_t metadata;
+	uint32_t class_code;
+	uint64_t cap;		/* MQES 63, CQR, TO 500 ms, NVM command set */
+	uint8_t entry_sizes[2]; /* SQES, CQES */
 
 	atomic_bool formatting;
 	struct nvme_command format;

@@ -122,6 +122,17 @@ static void a_command_that_must_not_be_tried_again_is_not(void **state)
 	all_is_well();
 }
 
+static void blocks_that_differ_are_compared_once(void **state)
+{
+	char data[SOFT_NVME_BLOCK];
+
+	(void)state;
+	judge(DMALAND_NVME_STATUS_COMPARE_FAILURE, 1);
+	assert_int_equal(dmaland_nvme_compare(queue, 1, 0, 1, data),
+			 DMALAND_NVME_STATUS_COMPARE_FAILURE);
+	assert_int_equal(stats().repeated, 0);
+}
+
 static int bad_block(struct soft_nvme *d, const struct nvme_command *command)
 {
 	uint64_t first = le32toh(command->cdw10);
@@ -152,11 +163,25 @@ static void a_controller_that_cannot_be_used_is_refused_in_words(void **state)
 	static const struct {
 		bool never, fatal;
 		int silent;
+		uint32_t class_code;
+		uint64_t cap;
+		uint8_t entry_sizes[2];
 		const char *says;
 	} cases[] = {
-		{true, false, -1, "did not become ready within 500 ms (CAP.TO)"},
-		{false, true, -1, "controller fatal status (CSTS.CFS)"},
-		{false, false, NVME_ADMIN_IDENTIFY, "Identify did not complete"},
+		{.never = true, .says = "did not become ready within 500 ms (CAP.TO)"},
+		{.fatal = true, .says = "controller fatal status (CSTS.CFS)"},
+		{.silent = NVME_ADMIN_IDENTIFY, .says = "Identify did not complete"},
+		{.class_code = 0x010601, .says = "no NVMe controller: its class is 0x010601"},
+		{.cap = 63 | 1 << 24, .says = "does not offer the NVM command set"},
+		{.cap = 1 << 24 | 1ull << 37, .says = "offers no queue"},
+		{.cap = 63 | 1 << 24 | 15ull << 32 | 1ull << 37, .says = "offers no queue"},
+		{.cap = UINT64_MAX, .says = "does not answer"},
+		{.entry_sizes = {0x77, 0x44},
+		 .says = "other sizes than 64 and 16 bytes (SQES 0x77"},
+		{.entry_sizes = {0x55, 0x44},
+		 .says = "other sizes than 64 and 16 bytes (SQES 0x55"},
+		{.entry_sizes = {0x66, 0x55}, .says = "CQES 0x55"},
+		{.entry_sizes = {0x66, 0x33}, .says = "CQES 0x33"},
 	};
 
 	(void)state;
@@ -164,7 +189,14 @@ static void a_controller_that_cannot_be_used_is_refused_in_words(void **state)
 		dev = soft_nvme_open(&drive);
 		drive.never_ready = cases[i].never;
 		drive.fatal_when_ready = cases[i].fatal;
-		drive.silent_admin = cases[i].silent;
+		if (cases[i].silent)
+			drive.silent_admin = cases[i].silent;
+		if (cases[i].class_code)
+			drive.class_code = cases[i].class_code;
+		if (cases[i].cap)
+			drive.cap = cases[i].cap;
+		if (cases[i].entry_sizes[0])
+			memcpy(drive.entry_sizes, cases[i].entry_sizes, 2);
 		assert_null(open_controller(TIMEOUT, TIMEOUT / 2));
 		assert_error_says(cases[i].says);
 		dmaland_close(dev);
@@ -176,26 +208,66 @@ static void a_controller_that_cannot_be_used_is_refused_in_words(void **state)
 static void namespaces_that_cannot_be_used_are_refused_in_words(void **state)
 {
 	static const struct {
+		uint64_t blocks;
 		uint8_t shift;
 		uint16_t metadata;
 		const char *says;
 	} cases[] = {
-		{8, 0, "2^8 bytes"},
-		{0, 0, "2^0 bytes"},
-		{40, 0, "2^40 bytes"},
-		{9, 8, "8 bytes of metadata beside each block"},
+		{SOFT_NVME_BLOCKS, 8, 0, "2^8 bytes"},
+		{SOFT_NVME_BLOCKS, 0, 0, "2^0 bytes"},
+		{SOFT_NVME_BLOCKS, 40, 0, "2^40 bytes"},
+		{UINT64_MAX / 512 + 1, 9, 0, "with 36028797018963968 blocks"},
+		{SOFT_NVME_BLOCKS, 9, 8, "8 bytes of metadata beside each block"},
 	};
 	char data[4096];
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		begin(TIMEOUT, TIMEOUT / 2);
+		drive.blocks = cases[i].blocks;
 		drive.lba_shift = cases[i].shift;
 		drive.metadata = cases[i].metadata;
 		assert_int_equal(dmaland_nvme_read(queue, 1, 0, 1, data), -EOPNOTSUPP);
 		assert_error_says(cases[i].says);
 		end();
 	}
+}
+
+static void a_read_that_does_not_fit_the_blocks_is_refused_in_words(void **state)
+{
+	static const struct {
+		uint64_t block, blocks;
+		size_t bytes;
+		int code;
+		const char *says;
+	} cases[] = {
+		{0, 1, 512, -EINVAL, "the segments hold 512 bytes, 1 blocks have 4096"},
+		{0, 8, 4096, -EINVAL, "the segments hold 4096 bytes, 8 blocks have 32768"},
+		{0, 1, 8192, -EINVAL, "more than the 4096 bytes of 1 blocks"},
+		{0, 0, 0, -EINVAL, "no blocks"},
+		{SOFT_NVME_BLOCKS, 1, 4096, -ERANGE, "namespace 1 has 4096"},
+		{SOFT_NVME_BLOCKS - 1, 2, 8192, -ERANGE, "blocks 4095 to 4096 asked"},
+		{UINT64_MAX, 2, 8192, -ERANGE, "blocks 18446744073709551615 to"},
+		{2, UINT64_MAX, 4096, -ERANGE, "blocks 2 to 18446744073709551615"},
+		{1, 1ull << 52, 0, -ERANGE, "namespace 1 has 4096"}, /* whose bytes are 2^64 */
+	};
+	char data[8192];
+
+	(void)state;
+	drive.lba_shift = 12;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		iov[0] = (struct iovec){data, cases[i].bytes};
+		requests[0] = (struct dmaland_nvme_request){.opcode = DMALAND_NVME_READ,
+							    .nsid = 1,
+							    .block = cases[i].block,
+							    .blocks = cases[i].blocks,
+							    .iov = &iov[0],
+							    .iov_count = 1,
+							    .done = on_answer};
+		assert_int_equal(dmaland_nvme_submit(queue, &requests[0]), cases[i].code);
+		assert_error_says(cases[i].says);
+	}
+	assert_int_equal(drive.commands, 0);
 }
 
 static void a_drive_without_interrupts_has_polled_queues_alone(void **state)
@@ -216,9 +288,11 @@ int main(void)
 		on_a_drive(a_command_that_may_be_tried_again_is),
 		on_a_drive(a_command_that_fails_six_times_has_failed),
 		on_a_drive(a_command_that_must_not_be_tried_again_is_not),
+		on_a_drive(blocks_that_differ_are_compared_once),
 		on_a_drive(the_command_and_the_block_that_failed_are_named),
 		cmocka_unit_test(a_controller_that_cannot_be_used_is_refused_in_words),
 		cmocka_unit_test(namespaces_that_cannot_be_used_are_refused_in_words),
+		on_a_drive(a_read_that_does_not_fit_the_blocks_is_refused_in_words),
 		on_a_drive(a_drive_without_interrupts_has_polled_queues_alone),
 	};
 

@@ -106,6 +106,35 @@ static void an_admin_command_that_is_late_means_a_reset(void **state)
 	all_is_well();
 }
 
+static void set_status(uint32_t csts)
+{
+	pthread_mutex_lock(&drive.lock);
+	drive.csts = csts;
+	pthread_mutex_unlock(&drive.lock);
+}
+
+/* Before anything is late: what changes nothing is repeated, and asked again. */
+static void a_drive_that_fails_by_itself_is_reset_at_once(void **state)
+{
+	static const uint32_t failures[] = {NVME_CSTS_RDY | NVME_CSTS_CFS, 0};
+	unsigned char data[512];
+
+	(void)state;
+	for (unsigned int i = 0; i < 2; i++) {
+		judge(SOFT_NVME_HOLD, N);
+		submit(DMALAND_NVME_READ);
+		set_status(failures[i]);
+		expect(0);
+		assert_int_equal(stats().resets, i + 1);
+		assert_int_equal(stats().aborts, 0);
+	}
+	ctrl->timeout_ms = 20000;
+	set_status(failures[0]);
+	assert_int_equal(dmaland_nvme_get_log(ctrl, 2, UINT32_MAX, 0, data, sizeof(data)), 0);
+	assert_int_equal(stats().resets, 3);
+	all_is_well();
+}
+
 /* What the drive had: those that change nothing are repeated, those that write are answered. */
 static void commands_that_a_reset_cuts_off_are_repeated_or_answered(void **state)
 {
@@ -375,6 +404,7 @@ int main(void)
 		on_a_drive(an_abort_that_is_late_itself_means_a_reset),
 		cmocka_unit_test(a_long_time_for_aborts_delays_none),
 		on_a_drive(an_admin_command_that_is_late_means_a_reset),
+		on_a_drive(a_drive_that_fails_by_itself_is_reset_at_once),
 		on_a_drive(commands_that_a_reset_cuts_off_are_repeated_or_answered),
 		cmocka_unit_test(a_controller_that_does_not_come_back_is_out_of_service),
 		on_a_drive(a_queue_that_cannot_be_made_after_a_reset_ends_the_service),
