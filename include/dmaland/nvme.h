@@ -271,8 +271,9 @@ enum dmaland_nvme_queue_flags {
  * A queue belongs to one thread at a time; different queues can be used at the same time. A drive
  * has info.max_queues of them; more are refused with -EBUSY. A queue that can be waited for
  * takes an interrupt vector, of which there are as many as CPUs and one more, or as the drive has.
- * Further queues share them: an interrupt then wakes the threads of all queues of its vector. Where there
- * are no interrupts it is refused with -EOPNOTSUPP.
+ * Further queues share them: an interrupt then wakes the threads of all queues of its vector; INTx does so
+ * again and again until each of them has polled what is complete. Where there are no interrupts it is
+ * refused with -EOPNOTSUPP.
  *
  * Return: the queue, or NULL with errno set.
  */
