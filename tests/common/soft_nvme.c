@@ -246,7 +246,7 @@ static void admin(struct soft_nvme *drive, const struct nvme_command *command)
 		get_log(drive, command);
 		break;
 	case NVME_ADMIN_SET_FEATURES:
-		dw0 = (SOFT_NVME_QUEUES - 1) << 16 | (SOFT_NVME_QUEUES - 1);
+		dw0 = (drive->queues_claimed - 1u) << 16 | (drive->queues_claimed - 1u);
 		break;
 	case NVME_ADMIN_CREATE_CQ:
 	case NVME_ADMIN_CREATE_SQ:
@@ -299,7 +299,8 @@ static void io(struct soft_nvme *drive, uint16_t qid, const struct nvme_command 
 	if (verdict > 0) {
 		drive->error_qid = qid;
 		drive->error_cid = le16toh(command->cid);
-		complete(drive, qid, command, 0, verdict);
+		for (int i = 0; i <= !!(verdict & SOFT_NVME_AGAIN); i++)
+			complete(drive, qid, command, 0, verdict & (SOFT_NVME_AGAIN - 1));
 		return;
 	}
 	if (verdict == SOFT_NVME_FORGED)
@@ -515,6 +516,7 @@ struct dmaland_device *soft_nvme_open(struct soft_nvme *drive)
 	drive->silent_admin = -1;
 	drive->lba_shift = 9;
 	drive->blocks = SOFT_NVME_BLOCKS;
+	drive->queues_claimed = SOFT_NVME_QUEUES;
 	drive->class_code = 0x010802;
 	drive->cap = 63 | 1 << 16 | 1 << 24 | 1ull << 37;
 	drive->entry_sizes[0] = 0x66;

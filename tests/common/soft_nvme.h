@@ -27,9 +27,10 @@ enum {
 	/* verdicts beside a status word, whose bits are those of a completion's status above the phase */
 	SOFT_NVME_CARRY_OUT = 0,
 	SOFT_NVME_HOLD = -1,
-	SOFT_NVME_TWICE = -2,  /* carry out, complete twice */
-	SOFT_NVME_FORGED = -3, /* carry out, after completions that nobody asked for */
-	SOFT_NVME_REPLAY = -4, /* carry out, after a failure of the command before */
+	SOFT_NVME_TWICE = -2,	   /* carry out, complete twice */
+	SOFT_NVME_FORGED = -3,	   /* carry out, after completions that nobody asked for */
+	SOFT_NVME_REPLAY = -4,	   /* carry out, after a failure of the command before */
+	SOFT_NVME_AGAIN = 1 << 15, /* complete with that status twice */
 	SOFT_NVME_DNR = 1 << 14,
 	SOFT_NVME_MORE = 1 << 13,
 };
@@ -69,8 +70,9 @@ struct soft_nvme {
 	uint8_t lba_shift; /* ... of this size; 9 */
 	uint16_t metadata;
 	uint32_t class_code;
-	uint64_t cap;		/* MQES 63, CQR, TO 500 ms, NVM command set */
-	uint8_t entry_sizes[2]; /* SQES, CQES */
+	uint64_t cap;		 /* MQES 63, CQR, TO 500 ms, NVM command set */
+	uint16_t queues_claimed; /* SOFT_NVME_QUEUES */
+	uint8_t entry_sizes[2];	 /* SQES, CQES */
 
 	atomic_bool formatting;
 	struct nvme_command format;

@@ -99,6 +99,17 @@ static void a_command_that_may_be_tried_again_is(void **state)
 	assert_int_equal(dmaland_nvme_write(queue, 1, 0, 8, drive.media), 0);
 }
 
+static void a_failure_that_comes_twice_is_not_taken_for_that_of_the_second_try(void **state)
+{
+	char data[SOFT_NVME_BLOCK];
+
+	(void)state;
+	judge(0x281 | SOFT_NVME_AGAIN, 1);
+	assert_int_equal(dmaland_nvme_read(queue, 1, 0, 1, data), 0);
+	assert_int_equal(stats().repeated, 1);
+	assert_int_equal(stats().ignored, 1);
+}
+
 static void a_command_that_fails_six_times_has_failed(void **state)
 {
 	char data[8 * SOFT_NVME_BLOCK];
@@ -205,6 +216,21 @@ static void a_controller_that_cannot_be_used_is_refused_in_words(void **state)
 	}
 }
 
+/* Their doorbells would lie outside of its registers. */
+static void a_drive_is_not_believed_to_have_more_queues_than_doorbells(void **state)
+{
+	struct dmaland_nvme_info info;
+
+	(void)state;
+	dev = soft_nvme_open(&drive);
+	drive.queues_claimed = 0xffff;
+	ctrl = open_controller(TIMEOUT, TIMEOUT / 2);
+	assert_non_null(ctrl);
+	dmaland_nvme_get_info(ctrl, &info);
+	assert_int_equal(info.max_queues, (8192 - 4096) / 8 - 1);
+	end();
+}
+
 static void namespaces_that_cannot_be_used_are_refused_in_words(void **state)
 {
 	static const struct {
@@ -286,11 +312,13 @@ int main(void)
 		on_a_drive(a_completion_of_a_request_that_was_freed_is_ignored),
 		on_a_drive(forged_completions_are_ignored_and_counted),
 		on_a_drive(a_command_that_may_be_tried_again_is),
+		on_a_drive(a_failure_that_comes_twice_is_not_taken_for_that_of_the_second_try),
 		on_a_drive(a_command_that_fails_six_times_has_failed),
 		on_a_drive(a_command_that_must_not_be_tried_again_is_not),
 		on_a_drive(blocks_that_differ_are_compared_once),
 		on_a_drive(the_command_and_the_block_that_failed_are_named),
 		cmocka_unit_test(a_controller_that_cannot_be_used_is_refused_in_words),
+		cmocka_unit_test(a_drive_is_not_believed_to_have_more_queues_than_doorbells),
 		cmocka_unit_test(namespaces_that_cannot_be_used_are_refused_in_words),
 		on_a_drive(a_read_that_does_not_fit_the_blocks_is_refused_in_words),
 		on_a_drive(a_drive_without_interrupts_has_polled_queues_alone),

@@ -40,6 +40,25 @@ static void only_the_late_command_of_a_queue_times_out(void **state)
 	assert_int_equal(drive.aborted, 1);
 }
 
+/* Half of the patience is left: the drive may have completed long ago what nobody looked for. */
+static void time_without_polls_makes_no_command_late(void **state)
+{
+	uint64_t begun;
+
+	(void)state;
+	drive.aborts = true;
+	judge(SOFT_NVME_HOLD, N);
+	submit(DMALAND_NVME_READ);
+	while (queue->iods[0].age == 0)
+		dmaland_nvme_poll(queue);
+	for (begun = nvme_now_ms(); nvme_now_ms() - begun < 3 * TIMEOUT;)
+		sched_yield();
+	queue->polls = NVME_POLLS_LOOK;
+	dmaland_nvme_poll(queue);
+	assert_int_equal(stats().aborts + stats().queues_remade, 0);
+	expect(-ETIMEDOUT);
+}
+
 static void a_command_that_cannot_be_aborted_ends_with_its_queue(void **state)
 {
 	(void)state;
@@ -381,6 +400,41 @@ static void destroying_a_queue_that_the_drive_will_not_delete_resets_it(void **s
 	all_is_well();
 }
 
+static int refused;
+
+static void on_answer_again(struct dmaland_nvme_request *request, int result)
+{
+	on_answer(request, result);
+	refused += dmaland_nvme_submit(queue, request) == -ECANCELED;
+}
+
+static void a_queue_that_is_destroyed_takes_nothing_from_done(void **state)
+{
+	(void)state;
+	judge(SOFT_NVME_HOLD, N);
+	submit(DMALAND_NVME_WRITE);
+	for (unsigned int i = 0; i < N; i++)
+		requests[i].done = on_answer_again;
+	dmaland_nvme_queue_destroy(queue);
+	assert_int_equal(refused, N);
+	queue = dmaland_nvme_queue_create(ctrl, 8, 0);
+	assert_non_null(queue);
+	expect(-ECANCELED);
+}
+
+/* What the drive says may be tried again is not when its queue ends. */
+static void failures_that_come_when_a_queue_ends_are_answered(void **state)
+{
+	(void)state;
+	judge(0x281, N);
+	submit(DMALAND_NVME_READ);
+	dmaland_nvme_queue_destroy(queue);
+	assert_int_equal(stats().repeated, 0);
+	queue = dmaland_nvme_queue_create(ctrl, 8, 0);
+	assert_non_null(queue);
+	expect(0x281);
+}
+
 static void closing_ends_what_the_drive_holds(void **state)
 {
 	(void)state;
@@ -399,6 +453,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		on_a_drive(a_late_command_is_aborted_and_its_queue_stays),
 		on_a_drive(only_the_late_command_of_a_queue_times_out),
+		on_a_drive(time_without_polls_makes_no_command_late),
 		on_a_drive(a_command_that_cannot_be_aborted_ends_with_its_queue),
 		on_a_drive(a_queue_that_cannot_be_deleted_means_a_reset),
 		on_a_drive(an_abort_that_is_late_itself_means_a_reset),
@@ -416,6 +471,8 @@ int main(void)
 		on_a_drive(a_format_amid_a_request_ends_it_once_when_the_drive_lets_go),
 		on_a_drive(destroying_a_queue_ends_what_the_drive_holds),
 		on_a_drive(destroying_a_queue_that_the_drive_will_not_delete_resets_it),
+		on_a_drive(a_queue_that_is_destroyed_takes_nothing_from_done),
+		on_a_drive(failures_that_come_when_a_queue_ends_are_answered),
 		on_a_drive(closing_ends_what_the_drive_holds),
 	};
 
