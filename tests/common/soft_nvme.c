@@ -260,7 +260,8 @@ static void admin(struct soft_nvme *drive, const struct nvme_command *command)
 		break;
 	case NVME_ADMIN_ABORT:
 		dw0 = 1;
-		if (drive->aborts && end_held(drive, dw10 & 0xffff, dw10 >> 16, 0x007)) {
+		if (drive->aborts &&
+		    end_held(drive, dw10 & 0xffff, dw10 >> 16, drive->abort_status)) {
 			dw0 = 0;
 			drive->aborted++;
 		}
@@ -514,6 +515,7 @@ struct dmaland_device *soft_nvme_open(struct soft_nvme *drive)
 	memset(drive, 0, sizeof(*drive));
 	pthread_mutex_init(&drive->lock, NULL);
 	drive->silent_admin = -1;
+	drive->abort_status = 0x007;
 	drive->lba_shift = 9;
 	drive->blocks = SOFT_NVME_BLOCKS;
 	drive->queues_claimed = SOFT_NVME_QUEUES;

@@ -59,7 +59,8 @@ struct soft_nvme {
 	/* how it behaves; set while nobody else uses it */
 	int (*verdict)(struct soft_nvme *drive, const struct nvme_command *command);
 	void *context;
-	bool aborts;	       /* Abort ends held commands */
+	bool aborts;	       /* Abort ends held commands ... */
+	int abort_status;      /* ... with this; 0x007 */
 	bool never_ready;      /* CC.EN does nothing */
 	bool fatal_when_ready; /* CC.EN leads to CSTS.CFS */
 	atomic_bool gone;      /* all ones from now on */

@@ -40,6 +40,21 @@ static void only_the_late_command_of_a_queue_times_out(void **state)
 	assert_int_equal(drive.aborted, 1);
 }
 
+/* It failed as it was to be aborted, and so is tried again; and is late again. */
+static void a_command_that_is_tried_again_can_be_aborted_again(void **state)
+{
+	char data[SOFT_NVME_BLOCK];
+
+	(void)state;
+	drive.aborts = true;
+	drive.abort_status = 0x281;
+	judge(SOFT_NVME_HOLD, 2);
+	assert_int_equal(dmaland_nvme_read(queue, 1, 0, 1, data), 0);
+	assert_int_equal(stats().aborts, 2);
+	assert_int_equal(stats().repeated, 2);
+	assert_int_equal(stats().queues_remade, 0);
+}
+
 /* Half of the patience is left: the drive may have completed long ago what nobody looked for. */
 static void time_without_polls_makes_no_command_late(void **state)
 {
@@ -453,6 +468,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		on_a_drive(a_late_command_is_aborted_and_its_queue_stays),
 		on_a_drive(only_the_late_command_of_a_queue_times_out),
+		on_a_drive(a_command_that_is_tried_again_can_be_aborted_again),
 		on_a_drive(time_without_polls_makes_no_command_late),
 		on_a_drive(a_command_that_cannot_be_aborted_ends_with_its_queue),
 		on_a_drive(a_queue_that_cannot_be_deleted_means_a_reset),
