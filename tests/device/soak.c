@@ -6,7 +6,7 @@
  * SPEC is an NVMe drive, whose data are destroyed; `qemu:nvme` alone makes an image, of which some blocks
  * can't be read or written (blkdebug); `soft:nvme` is the drive of soft_nvme.h, which misbehaves at random.
  *
- * Each thread has a queue, and slots, each with blocks of its own and one request at a time. What a block
+ * Each thread has a queue, polled or waited for, and slots, each with blocks of its own and one request at a time. What a block
  * should hold is known: a version, that its content is made from; two, after a write of which nobody
  * knows whether it was carried out, until the next read tells. Every request must be answered once,
  * every block read must be right, and in the end nothing may be held.
@@ -223,6 +223,16 @@ static bool in_flight(const struct worker *worker)
 	return worker->answered < worker->submitted;
 }
 
+static void attend(struct worker *worker)
+{
+	if (dmaland_nvme_poll(worker->queue) > 0)
+		return;
+	if (worker->queue->vector < 0)
+		sched_yield();
+	else
+		MUST(dmaland_nvme_wait(worker->queue, -1) >= 0);
+}
+
 /* The drive is not told of any request, until all have been answered. */
 static void be_late(struct worker *worker)
 {
@@ -233,8 +243,7 @@ static void be_late(struct worker *worker)
 		if (!worker->slots[i].in_flight)
 			submit(&worker->slots[i]);
 	while (in_flight(worker))
-		if (dmaland_nvme_poll(worker->queue) == 0)
-			sched_yield();
+		attend(worker);
 	worker->queue->sq_doorbell = doorbell;
 }
 
@@ -243,7 +252,10 @@ static void *work(void *context)
 	struct worker *worker = context;
 	unsigned long share = requests / threads, next_late = share / LATE_TIMES / 2;
 
-	worker->queue = dmaland_nvme_queue_create(ctrl, SLOTS / 2, 0); /* half of them wait */
+	/* half of the requests wait for a slot; half of the threads for interrupts, where there are any */
+	worker->queue = dmaland_nvme_queue_create(
+		ctrl, SLOTS / 2,
+		ctrl->vectors > 0 && worker->number % 2 ? DMALAND_NVME_QUEUE_IRQ : 0);
 	MUST(worker->queue);
 	while (worker->submitted < share || in_flight(worker)) {
 		if (worker->submitted >= next_late && worker->submitted < share) {
@@ -253,8 +265,7 @@ static void *work(void *context)
 		for (unsigned int i = 0; i < SLOTS && worker->submitted < share; i++)
 			if (!worker->slots[i].in_flight)
 				submit(&worker->slots[i]);
-		if (dmaland_nvme_poll(worker->queue) == 0)
-			sched_yield();
+		attend(worker);
 	}
 	dmaland_nvme_queue_destroy(worker->queue);
 	return NULL;
