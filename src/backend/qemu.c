@@ -2,7 +2,8 @@
 /*
  * qemu.c - the backend `qemu:`: a device model of QEMU, driven with no guest and no root
  *
- *   qemu.c           options, registers, reset           struct qemu_function
+ *   qemu.c           options, configuration, registers   struct qemu_function
+ *   qemu_reset.c     function level reset
  *   qemu_irq.c       interrupts, events
  *   qemu_lines.c     INTx: lines of the machine          struct qemu_lines
  *   qemu_doorbell.c  MSI-X, MSI: messages to eventfds    struct qemu_doorbell
@@ -23,16 +24,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/error.h"
-#include "backend/deadline.h"
 #include "backend/qemu.h"
 
 #define TIMEOUT_DEFAULT_MS 5000
-#define PENDING_TIMEOUT_MS 100	/* PCIe 4.0, 6.6.2: transactions that are under way */
-#define READY_TIMEOUT_MS   1000 /* PCIe 4.0, 6.6.2: configuration after a reset */
 
 /* --- options of a spec ---------------------------------------------------------------------- */
 
@@ -89,22 +86,123 @@ static int options_parse(const struct spec *spec, struct qemu_machine_options *o
 
 /* --- configuration space and BARs ----------------------------------------------------------- */
 
+static bool is_command(unsigned int where)
+{
+	return where == PCI_COMMAND || where == PCI_COMMAND + 1;
+}
+
+/* The command register's part of what lies at where, as wide as this. */
+static uint32_t command_part(uint32_t command, unsigned int where, unsigned int width)
+{
+	uint32_t part = command >> 8 * (where - PCI_COMMAND);
+
+	return width == 1 ? part & 0xff : part;
+}
+
+/* As the driver wrote it; a device that is gone has all ones. */
+static uint32_t command_seen(struct qemu_function *q, unsigned int where, unsigned int width,
+			     uint32_t value)
+{
+	uint32_t forced = command_part(q->forced, where, width);
+
+	if (value == UINT32_MAX >> (32 - 8 * width))
+		return value;
+	return (value & ~forced) | (command_part(q->command, where, width) & forced);
+}
+
+static void command_note(struct qemu_function *q)
+{
+	__atomic_store_n(&q->decodes, (q->command | q->forced) & PCI_COMMAND_MEMORY,
+			 __ATOMIC_RELAXED);
+}
+
+static void command_note_written(struct qemu_function *q, unsigned int where, unsigned int width,
+				 uint32_t value)
+{
+	if (where != PCI_COMMAND)
+		value = value << 8 | (q->command & 0xff);
+	else if (width == 1)
+		value = (q->command & 0xff00) | (value & 0xff);
+	q->command = (uint16_t)value;
+	command_note(q);
+}
+
+int qemu_command_force(struct qemu_function *q, uint16_t bits, bool on)
+{
+	q->forced = (uint16_t)(on ? q->forced | bits : q->forced & ~bits);
+	command_note(q);
+	return qemu_config_write(q->machine, q->plugged.slot, PCI_COMMAND, 2, q->timeout,
+				 q->command | q->forced);
+}
+
+/* Nobody hears its INTx yet. */
+static int command_begin(struct qemu_function *q)
+{
+	uint32_t command;
+	int err = qemu_function_config_read(&q->function, PCI_COMMAND, 2, &command);
+
+	if (err)
+		return err;
+	pthread_mutex_lock(&q->machine->command_lock);
+	q->command = (uint16_t)command;
+	err = qemu_command_force(q, PCI_COMMAND_INTX_DISABLE, true);
+	pthread_mutex_unlock(&q->machine->command_lock);
+	return err;
+}
+
 int qemu_function_config_read(struct pci_function *f, unsigned int where, unsigned int width,
 			      uint32_t *value)
 {
 	struct qemu_function *q = qemu_of(f);
+	unsigned int slot = q->plugged.slot;
+	int err;
 
-	return qemu_config_read(q->machine, q->plugged.slot, where, width, q->timeout, value);
+	if (!is_command(where))
+		return qemu_config_read(q->machine, slot, where, width, q->timeout, value);
+	pthread_mutex_lock(&q->machine->command_lock);
+	err = qemu_config_read(q->machine, slot, where, width, q->timeout, value);
+	if (!err)
+		*value = command_seen(q, where, width, *value);
+	pthread_mutex_unlock(&q->machine->command_lock);
+	return err;
 }
 
 int qemu_function_config_write(struct pci_function *f, unsigned int where, unsigned int width,
 			       uint32_t value)
 {
 	struct qemu_function *q = qemu_of(f);
+	unsigned int slot = q->plugged.slot;
+	int err;
 
-	if (where == PCI_COMMAND)
-		__atomic_store_n(&q->decodes, value & PCI_COMMAND_MEMORY, __ATOMIC_RELAXED);
-	return qemu_config_write(q->machine, q->plugged.slot, where, width, q->timeout, value);
+	if (!is_command(where))
+		return qemu_config_write(q->machine, slot, where, width, q->timeout, value);
+	pthread_mutex_lock(&q->machine->command_lock);
+	command_note_written(q, where, width, value);
+	err = qemu_config_write(q->machine, slot, where, width, q->timeout,
+				value | command_part(q->forced, where, width));
+	pthread_mutex_unlock(&q->machine->command_lock);
+	return err;
+}
+
+int qemu_capability_find(struct pci_function *f, unsigned int id, unsigned int *where)
+{
+	uint32_t status, next, header;
+	int err = qemu_function_config_read(f, PCI_STATUS, 2, &status);
+
+	*where = 0;
+	if (err || !(status & PCI_STATUS_CAP_LIST))
+		return err;
+	err = qemu_function_config_read(f, PCI_CAPABILITY_LIST, 1, &next);
+	/* A list has at most as many entries as fit: one that loops ends too. */
+	for (unsigned int i = 0; !err && i < 48 && (next &= 0xfc) >= PCI_STD_HEADER_SIZEOF; i++) {
+		err = qemu_function_config_read(f, next, 2, &header);
+		if (!err && (header & 0xff) == id) {
+			*where = next;
+			return 0;
+		}
+		next = header >> 8;
+	}
+	return err;
 }
 
 /* Write all ones to a BAR: what reads back as 0 is decoded by the device. Restores nothing. */
@@ -226,131 +324,6 @@ static bool function_is_dead(struct pci_function *f)
 	return qemu_process_is_gone(&qemu_of(f)->machine->process);
 }
 
-/* --- reset ---------------------------------------------------------------------------------- */
-
-int qemu_capability_find(struct pci_function *f, unsigned int id, unsigned int *where)
-{
-	uint32_t status, next, header;
-	int err = qemu_function_config_read(f, PCI_STATUS, 2, &status);
-
-	*where = 0;
-	if (err || !(status & PCI_STATUS_CAP_LIST))
-		return err;
-	err = qemu_function_config_read(f, PCI_CAPABILITY_LIST, 1, &next);
-	/* A list has at most as many entries as fit: one that loops ends too. */
-	for (unsigned int i = 0; !err && i < 48 && (next &= 0xfc) >= PCI_STD_HEADER_SIZEOF; i++) {
-		err = qemu_function_config_read(f, next, 2, &header);
-		if (!err && (header & 0xff) == id) {
-			*where = next;
-			return 0;
-		}
-		next = header >> 8;
-	}
-	return err;
-}
-
-/* Read a word of configuration space until it has one of the bits of mask set, or none. */
-static int config_wait(struct pci_function *f, unsigned int where, uint32_t mask, bool set,
-		       unsigned int timeout)
-{
-	static const struct timespec pause = {0, 1000000};
-	struct timespec deadline = deadline_in(timeout);
-	uint32_t value;
-	int err;
-
-	for (;;) {
-		int left = deadline_left(&deadline);
-
-		err = qemu_function_config_read(f, where, 2, &value);
-		if (err || !!(value & mask) == set)
-			return err;
-		if (left == 0)
-			return error_set(ETIMEDOUT,
-					 "%s: configuration space reads %#x at %#x %u ms long",
-					 f->name, value, where, timeout);
-		nanosleep(&pause, NULL);
-	}
-}
-
-/* What a reset clears and a driver had set or relies on; cap is the PCIe capability. */
-struct saved_config {
-	uint32_t header[PCI_STD_HEADER_SIZEOF / 4];
-	uint32_t device_control;
-};
-
-static int config_save(struct pci_function *f, unsigned int cap, struct saved_config *saved)
-{
-	int err = qemu_function_config_read(f, cap + PCI_EXP_DEVCTL, 2, &saved->device_control);
-
-	for (unsigned int i = 0; !err && i < PCI_STD_HEADER_SIZEOF / 4; i++)
-		err = qemu_function_config_read(f, 4 * i, 4, &saved->header[i]);
-	return err;
-}
-
-/* The command register comes last: registers answer once their BARs are back. */
-static int config_restore(struct pci_function *f, unsigned int cap,
-			  const struct saved_config *saved)
-{
-	int err = 0;
-
-	for (unsigned int where = PCI_BASE_ADDRESS_0; !err && where < PCI_STD_HEADER_SIZEOF;
-	     where += 4)
-		err = qemu_function_config_write(f, where, 4, saved->header[where / 4]);
-	if (!err)
-		err = qemu_function_config_write(f, PCI_CACHE_LINE_SIZE, 2,
-						 saved->header[PCI_CACHE_LINE_SIZE / 4] & 0xffff);
-	if (!err)
-		err = qemu_function_config_write(f, cap + PCI_EXP_DEVCTL, 2, saved->device_control);
-	if (!err)
-		err = qemu_function_config_write(f, PCI_COMMAND, 2,
-						 saved->header[PCI_COMMAND / 4] & 0xffff);
-	return err;
-}
-
-/*
- * PCIe 4.0, 6.6.2: bus mastering off, wait for what is under way, then the function level reset.
- * The standard gives a device 100 ms for it; a model has done it when the write is answered.
- */
-static int function_level_reset(struct pci_function *f, unsigned int cap)
-{
-	struct saved_config saved;
-	uint32_t command;
-	int err = config_save(f, cap, &saved);
-
-	if (err)
-		return err;
-	command = saved.header[PCI_COMMAND / 4] & 0xffff;
-	err = qemu_function_config_write(f, PCI_COMMAND, 2,
-					 command & ~(uint32_t)PCI_COMMAND_MASTER);
-	if (!err)
-		err = config_wait(f, cap + PCI_EXP_DEVSTA, PCI_EXP_DEVSTA_TRPND, false,
-				  PENDING_TIMEOUT_MS);
-	if (err && err != -ETIMEDOUT)
-		return err;
-	err = qemu_function_config_write(f, cap + PCI_EXP_DEVCTL, 2,
-					 saved.device_control | PCI_EXP_DEVCTL_BCR_FLR);
-	if (!err)
-		err = config_wait(f, PCI_STATUS, PCI_STATUS_CAP_LIST, true, READY_TIMEOUT_MS);
-	if (!err)
-		err = config_restore(f, cap, &saved);
-	return err ? err : qemu_irq_restore(qemu_of(f));
-}
-
-static int function_reset(struct pci_function *f)
-{
-	uint32_t capabilities = 0;
-	unsigned int cap;
-	int err = qemu_capability_find(f, PCI_CAP_ID_EXP, &cap);
-
-	if (!err && cap)
-		err = qemu_function_config_read(f, cap + PCI_EXP_DEVCAP, 4, &capabilities);
-	if (err)
-		return err;
-	if (!(capabilities & PCI_EXP_DEVCAP_FLR))
-		return error_set(ENOTTY, "%s: the model has no function level reset", f->name);
-	return function_level_reset(f, cap);
-}
-
 /* --- open and close ------------------------------------------------------------------------- */
 
 static void function_unplug(struct qemu_function *q)
@@ -387,7 +360,7 @@ static const struct pci_function_ops qemu_function_ops = {
 	.bar = function_bar,
 	.read = qemu_function_read,
 	.write = qemu_function_write,
-	.reset = function_reset,
+	.reset = qemu_function_reset,
 	.irq_count = qemu_irq_count,
 	.irq_enable = qemu_irq_enable,
 	.irq_disable = qemu_irq_disable,
@@ -406,7 +379,9 @@ int qemu_function_plug(struct qemu_function *q, const struct qemu_model *model)
 		return err;
 	snprintf(q->function.name, sizeof(q->function.name), "qemu:%.48s@%02x", model->name,
 		 q->plugged.slot);
-	err = bars_assign(q);
+	err = command_begin(q);
+	if (!err)
+		err = bars_assign(q);
 	if (err) {
 		qemu_unplug(q->machine, &q->plugged, q->timeout);
 		bars_release(q);

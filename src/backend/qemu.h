@@ -17,7 +17,9 @@ struct qemu_function {
 	struct {
 		uint64_t address, size; /* size 0: no memory BAR */
 	} bars[PCI_STD_NUM_BARS];
-	bool decodes; /* memory accesses: its command register says so */
+	uint16_t command; /* its command register, as the driver wrote it */
+	uint16_t forced;  /* bits that are set in the device all the same; machine's command_lock */
+	bool decodes;	  /* memory accesses, for either reason */
 	struct qemu_listener listener;
 	unsigned int peer; /* of the doorbell: where its messages of MSI-X go */
 	uint64_t masked[QEMU_DOORBELL_VECTORS / 64]; /* bitmap of vectors, messages that is */
@@ -42,6 +44,12 @@ int qemu_function_config_read(struct pci_function *f, unsigned int where, unsign
 			      uint32_t *value);
 int qemu_function_config_write(struct pci_function *f, unsigned int where, unsigned int width,
 			       uint32_t value);
+/*
+ * Bits that the command register has on whatever the driver writes, and that the driver does not
+ * see; or not any more. With the machine's command_lock held.
+ */
+int qemu_command_force(struct qemu_function *q, uint16_t bits, bool on);
+
 uint64_t qemu_function_read(struct pci_function *f, unsigned int bar, uint64_t offset,
 			    unsigned int width);
 void qemu_function_write(struct pci_function *f, unsigned int bar, uint64_t offset,
@@ -49,6 +57,9 @@ void qemu_function_write(struct pci_function *f, unsigned int bar, uint64_t offs
 
 /* Where a capability begins (PCI 3.0, 6.7); 0 when the function has none of this kind. */
 int qemu_capability_find(struct pci_function *f, unsigned int id, unsigned int *where);
+
+/* -ENOTTY where the model has none; its configuration and its vectors are as before. */
+int qemu_function_reset(struct pci_function *f);
 
 unsigned int qemu_irq_count(struct pci_function *f, unsigned int kind);
 int qemu_irq_enable(struct pci_function *f, unsigned int kind, const int *fds, unsigned int *n);

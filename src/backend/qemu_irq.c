@@ -57,22 +57,27 @@ static int table_find(struct qemu_function *q, unsigned int where, unsigned int 
 	return err;
 }
 
-/* The table is memory: let the device answer to accesses; *before is for command_restore(). */
-static int command_memory(struct qemu_function *q, uint32_t *before)
+/*
+ * The table is memory, and the driver may have the device decode none: it does, until the table is
+ * closed. Who opens it is alone meanwhile.
+ */
+static int table_open(struct qemu_function *q)
 {
-	int err = qemu_function_config_read(&q->function, PCI_COMMAND, 2, before);
+	int err;
 
-	if (err || *before & PCI_COMMAND_MEMORY)
-		return err;
-	return qemu_function_config_write(&q->function, PCI_COMMAND, 2,
-					  *before | PCI_COMMAND_MEMORY);
+	pthread_mutex_lock(&q->machine->command_lock);
+	err = qemu_command_force(q, PCI_COMMAND_MEMORY, true);
+	if (err)
+		pthread_mutex_unlock(&q->machine->command_lock);
+	return err;
 }
 
-static int command_restore(struct qemu_function *q, uint32_t before)
+static int table_close(struct qemu_function *q)
 {
-	return before & PCI_COMMAND_MEMORY
-		       ? 0
-		       : qemu_function_config_write(&q->function, PCI_COMMAND, 2, before);
+	int err = qemu_command_force(q, PCI_COMMAND_MEMORY, false);
+
+	pthread_mutex_unlock(&q->machine->command_lock);
+	return err;
 }
 
 static void entry_write(struct qemu_function *q, unsigned int bar, uint64_t entry,
@@ -92,45 +97,47 @@ static void entry_write(struct qemu_function *q, unsigned int bar, uint64_t entr
 /* Tie n vectors to the doorbell, as masked as they are. */
 static int msix_write(struct qemu_function *q, unsigned int n)
 {
-	uint32_t control, before = PCI_COMMAND_MEMORY;
 	unsigned int where, bar = 0;
 	uint64_t table = 0;
+	uint32_t control;
 	int err = config_find(q, PCI_CAP_ID_MSIX, &where, &control);
 
+	control |= PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL;
 	if (!err)
 		err = table_find(q, where, &bar, &table);
 	if (!err)
-		err = command_memory(q, &before);
-	control |= PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL;
-	if (!err)
 		err = qemu_function_config_write(&q->function, where + 2, 2, control);
-	for (unsigned int i = 0; !err && i < n; i++)
-		entry_write(q, bar, table + (uint64_t)i * PCI_MSIX_ENTRY_SIZE, i);
 	if (!err)
-		err = qemu_function_config_write(&q->function, where + 2, 2,
-						 control & ~(uint32_t)PCI_MSIX_FLAGS_MASKALL);
-	return err ? err : command_restore(q, before);
+		err = table_open(q);
+	if (err)
+		return err;
+	for (unsigned int i = 0; i < n; i++)
+		entry_write(q, bar, table + (uint64_t)i * PCI_MSIX_ENTRY_SIZE, i);
+	err = table_close(q);
+	return err ? err
+		   : qemu_function_config_write(&q->function, where + 2, 2,
+						control & ~(uint32_t)PCI_MSIX_FLAGS_MASKALL);
 }
 
 /* The register is read again: when that is answered, the device has seen what was written. */
 static int msix_mask(struct qemu_function *q, unsigned int vector, bool masked)
 {
-	uint32_t control, before;
 	unsigned int where, bar = 0;
 	uint64_t table = 0, entry;
+	uint32_t control;
 	int err = config_find(q, PCI_CAP_ID_MSIX, &where, &control);
 
 	if (!err)
 		err = table_find(q, where, &bar, &table);
 	if (!err)
-		err = command_memory(q, &before);
+		err = table_open(q);
 	if (err)
 		return err;
 	entry = table + (uint64_t)vector * PCI_MSIX_ENTRY_SIZE + PCI_MSIX_ENTRY_VECTOR_CTRL;
 	note_masked(q, vector, masked);
 	qemu_function_write(&q->function, bar, entry, 4, masked ? PCI_MSIX_ENTRY_CTRL_MASKBIT : 0);
 	qemu_function_read(&q->function, bar, entry, 4);
-	return command_restore(q, before);
+	return table_close(q);
 }
 
 /* ---- MSI (PCI 3.0, 6.8.1) ---- */
@@ -201,7 +208,12 @@ static void messages_disable(struct qemu_function *q, unsigned int id, uint32_t 
 		qemu_function_config_write(&q->function, where + 2, 2, control & ~enable);
 }
 
-/* ---- INTx ---- */
+/*
+ * ---- INTx ----
+ *
+ * A line tells only that it rises. So a device that interrupts must not hold it for long: once it is
+ * signalled, or masked, or has no vectors, its command register keeps it from doing so.
+ */
 
 static bool is_asserting(struct qemu_function *q)
 {
@@ -211,9 +223,45 @@ static bool is_asserting(struct qemu_function *q)
 	       status & PCI_STATUS_INTERRUPT;
 }
 
+static bool is_quiet(const struct qemu_function *q)
+{
+	return q->forced & PCI_COMMAND_INTX_DISABLE;
+}
+
+static void intx_quiet(struct qemu_function *q, bool quiet)
+{
+	qemu_command_force(q, PCI_COMMAND_INTX_DISABLE, quiet);
+}
+
+/*
+ * Signal whoever holds the line, and have them let go of it. One that begins meanwhile is not told
+ * of either: it is looked for until the line is low. With the machine's command_lock held.
+ */
+static void line_settle(struct qemu_machine *machine, unsigned int line)
+{
+	struct qemu_listener *users[QEMU_SLOTS];
+	bool found = true;
+
+	while (found && qemu_line_is_high(&machine->lines, line)) {
+		size_t n = qemu_line_users(&machine->lines, line, users, QEMU_SLOTS);
+
+		found = false;
+		for (size_t i = 0; i < n; i++) {
+			struct qemu_function *q = qemu_of_listener(users[i]);
+
+			if (is_quiet(q) || !is_asserting(q))
+				continue;
+			qemu_line_signal(&machine->lines, users[i]);
+			intx_quiet(q, true);
+			found = true;
+		}
+	}
+}
+
 static int intx_enable(struct qemu_function *q, int fd)
 {
 	struct qemu_machine *machine = q->machine;
+	unsigned int line;
 	uint32_t pin;
 	int err = qemu_function_config_read(&q->function, PCI_INTERRUPT_PIN, 1, &pin);
 
@@ -224,36 +272,36 @@ static int intx_enable(struct qemu_function *q, int fd)
 					qemu_lines_routes());
 	if (err)
 		return err;
-	q->listener.line = qemu_line_of(q->plugged.slot, pin);
-	qemu_line_set(&machine->lines, &q->listener, fd);
-	if (is_asserting(q))
-		qemu_line_signal(&machine->lines, &q->listener);
+	line = qemu_line_of(q->plugged.slot, pin);
+	pthread_mutex_lock(&machine->command_lock);
+	qemu_line_set(&machine->lines, &q->listener, line, fd);
+	intx_quiet(q, false);
+	line_settle(machine, line);
+	pthread_mutex_unlock(&machine->command_lock);
 	return 0;
 }
 
-/* The line stays high without this device: whoever holds it was not told when it began. */
-static void others_signal(struct qemu_function *q)
+static void intx_disable(struct qemu_function *q)
 {
 	struct qemu_machine *machine = q->machine;
-	struct qemu_listener *l;
+	unsigned int line = q->listener.line;
 
-	pthread_mutex_lock(&machine->ram.domain.lock); /* nobody comes or goes */
-	for (l = machine->lines.first; l; l = l->next)
-		if (l != &q->listener && l->line == q->listener.line && l->intx >= 0 &&
-		    is_asserting(qemu_of_listener(l)))
-			qemu_line_signal(&machine->lines, l);
-	pthread_mutex_unlock(&machine->ram.domain.lock);
+	pthread_mutex_lock(&machine->command_lock);
+	qemu_line_set(&machine->lines, &q->listener, line, -1);
+	intx_quiet(q, true);
+	line_settle(machine, line);
+	pthread_mutex_unlock(&machine->command_lock);
 }
 
-static void intx_unmask(struct qemu_function *q)
+static void intx_mask(struct qemu_function *q, bool masked)
 {
-	struct qemu_lines *lines = &q->machine->lines;
+	struct qemu_machine *machine = q->machine;
 
-	qemu_line_mask(lines, &q->listener, false);
-	if (is_asserting(q))
-		qemu_line_signal(lines, &q->listener);
-	else if (qemu_line_is_high(lines, q->listener.line))
-		others_signal(q);
+	pthread_mutex_lock(&machine->command_lock);
+	qemu_line_mask(&machine->lines, &q->listener, masked);
+	intx_quiet(q, masked);
+	line_settle(machine, q->listener.line);
+	pthread_mutex_unlock(&machine->command_lock);
 }
 
 /* ---- the operations ---- */
@@ -299,7 +347,7 @@ void qemu_irq_disable(struct pci_function *f, unsigned int kind)
 	struct qemu_function *q = qemu_of(f);
 
 	if (kind == PCI_IRQ_INTX) {
-		qemu_line_set(&q->machine->lines, &q->listener, -1);
+		intx_disable(q);
 	} else if (kind == PCI_IRQ_MSI) {
 		messages_disable(q, PCI_CAP_ID_MSI, PCI_MSI_FLAGS_ENABLE);
 	} else {
@@ -316,10 +364,7 @@ int qemu_irq_mask(struct pci_function *f, unsigned int kind, unsigned int vector
 		return msix_mask(q, vector, masked);
 	if (kind == PCI_IRQ_MSI)
 		return msi_mask(q, masked);
-	if (masked)
-		qemu_line_mask(&q->machine->lines, &q->listener, true);
-	else
-		intx_unmask(q);
+	intx_mask(q, masked);
 	return 0;
 }
 

@@ -9,7 +9,7 @@
  *
  * So lines are shared by devices from the fifth on, as on a real machine; and as there, a device may
  * hear an interrupt that is another's. What changes is told once: a second device that interrupts
- * while the first holds the line is looked for when the first has handled its own.
+ * while the first holds the line is not told of, but looked for (qemu_irq.c, line_settle()).
  */
 #include "backend/qemu_lines.h"
 
@@ -63,9 +63,11 @@ uint32_t qemu_lines_routes(void)
 	       routes[0];
 }
 
-void qemu_line_set(struct qemu_lines *lines, struct qemu_listener *listener, int intx)
+void qemu_line_set(struct qemu_lines *lines, struct qemu_listener *listener, unsigned int line,
+		   int intx)
 {
 	pthread_mutex_lock(&lines->lock);
+	listener->line = line;
 	listener->intx = intx;
 	listener->masked = false;
 	pthread_mutex_unlock(&lines->lock);
@@ -102,6 +104,19 @@ bool qemu_line_is_high(struct qemu_lines *lines, unsigned int line)
 	high = lines->high >> line & 1;
 	pthread_mutex_unlock(&lines->lock);
 	return high;
+}
+
+size_t qemu_line_users(struct qemu_lines *lines, unsigned int line, struct qemu_listener **users,
+		       size_t size)
+{
+	size_t n = 0;
+
+	pthread_mutex_lock(&lines->lock);
+	for (struct qemu_listener *l = lines->first; l; l = l->next)
+		if (l->intx >= 0 && l->line == line && n < size)
+			users[n++] = l;
+	pthread_mutex_unlock(&lines->lock);
+	return n;
 }
 
 void qemu_lines_change(void *context, unsigned int line, bool high)

@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* A device's share in it; in the list from open to close. */
@@ -36,15 +37,22 @@ unsigned int qemu_line_of(unsigned int slot, unsigned int pin);
 /* What PIRQRCA to PIRQRCD of the PIIX3 (Intel 82371SB, 2.3.9) must hold for that. */
 uint32_t qemu_lines_routes(void);
 
-/* The device's INTx from now on goes to this eventfd, not masked; -1: nowhere. */
-void qemu_line_set(struct qemu_lines *lines, struct qemu_listener *listener, int intx);
+/* The device's INTx arrives on this line and from now on goes to this eventfd, not masked; -1: nowhere. */
+void qemu_line_set(struct qemu_lines *lines, struct qemu_listener *listener, unsigned int line,
+		   int intx);
 void qemu_line_mask(struct qemu_lines *lines, struct qemu_listener *listener, bool masked);
 
 /* The device is known to interrupt: signal, unless it is masked, and mask. */
 void qemu_line_signal(struct qemu_lines *lines, struct qemu_listener *listener);
 
-/* Is it high, and not because of this device? */
 bool qemu_line_is_high(struct qemu_lines *lines, unsigned int line);
+
+/*
+ * Whose INTx goes somewhere from this line: how many, the first of them in users[size]. They stay
+ * as long as the caller keeps qemu_line_set() from being called.
+ */
+size_t qemu_line_users(struct qemu_lines *lines, unsigned int line, struct qemu_listener **users,
+		       size_t size);
 
 /* struct qtest_listener, with the lines for context. */
 void qemu_lines_change(void *lines, unsigned int line, bool high);

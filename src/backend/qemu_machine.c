@@ -154,6 +154,7 @@ static void machine_free(struct qemu_machine *machine)
 {
 	iova_space_destroy(&machine->bars);
 	qemu_lines_fini(&machine->lines);
+	pthread_mutex_destroy(&machine->command_lock);
 	pthread_mutex_destroy(&machine->config_lock);
 	free(machine->program);
 	free(machine->name);
@@ -167,8 +168,12 @@ static int machine_alloc(const struct qemu_machine_options *options, struct qemu
 	struct qemu_machine *machine = calloc(1, sizeof(*machine));
 	int err = machine ? pthread_mutex_init(&machine->config_lock, NULL) : ENOMEM;
 
-	if (!err && (err = qemu_lines_init(&machine->lines)))
+	if (!err && (err = pthread_mutex_init(&machine->command_lock, NULL)))
 		pthread_mutex_destroy(&machine->config_lock);
+	if (!err && (err = qemu_lines_init(&machine->lines))) {
+		pthread_mutex_destroy(&machine->command_lock);
+		pthread_mutex_destroy(&machine->config_lock);
+	}
 	if (err) {
 		free(machine);
 		return error_set(err, "cannot make a machine of QEMU: %s", strerror(err));

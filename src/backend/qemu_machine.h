@@ -29,9 +29,11 @@ struct qemu_machine {
 	char *name;		     /* NULL: nobody can join it by name */
 	char *program;		     /* as the spec named it */
 	pthread_mutex_t config_lock; /* address and data port belong together */
-	struct iova_space bars;	     /* addresses for registers that are not in use */
-	unsigned int plugs;	     /* how often something was plugged, or tried to */
-	uint32_t slots;		     /* bitmap: in use */
+	/* Its devices' command registers, and INTx that comes, goes or is masked; before config_lock */
+	pthread_mutex_t command_lock;
+	struct iova_space bars; /* addresses for registers that are not in use */
+	unsigned int plugs;	/* how often something was plugged, or tried to */
+	uint32_t slots;		/* bitmap: in use */
 };
 
 /* What a spec says about the machine; NULL and 0 where it says nothing. */

@@ -4,13 +4,16 @@
  *
  * SPEC names QEMU's educational device (docs/specs/edu in QEMU: 1234:11e8), which copies between
  * memory and a buffer of its own and clamps addresses above 28 bits, so that a wrong address shows
- * in the data. SHARED names another device that joins its domain; only then that test runs.
+ * in the data. SHARED names another device that joins its domain; only then those tests run.
  */
 #include "test.h"
 
 #include <errno.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "backend/qemu.h"
+#include "device/device.h"
 
 enum {
 	EDU_ID = 0x00,
@@ -165,6 +168,39 @@ static void devices_that_share_a_domain_see_each_others_memory(void **state)
 	edu_move(from, from + 128, 64); /* the domain goes on without it */
 	assert_memory_equal(mine, mine + 128, 64);
 	dma_free_coherent(dev, 4096, mine, from);
+}
+
+static unsigned int lines; /* of the log that were heard */
+
+/* What takes the machine's lock. */
+static void call_library(void *context, enum dmaland_log_level level, const char *line)
+{
+	dma_addr_t dma;
+	void *memory = dma_alloc_coherent(dev, 64 << 20, &dma, GFP_KERNEL);
+
+	(void)context;
+	(void)level;
+	assert_non_null(strstr(line, "stays taken: QEMU refuses to take dev"));
+	assert_non_null(memory);
+	dma_free_coherent(dev, 64 << 20, memory, dma);
+	lines++;
+}
+
+/* QEMU does not know the device by this name: it can't be taken out. */
+static void what_is_logged_of_a_device_that_stays_is_heard_without_a_lock(void **state)
+{
+	struct dmaland_options options = {.size = sizeof(options), .share_with = dev};
+	struct dmaland_device *other;
+
+	(void)state;
+	other = dmaland_open(shared_spec, &options);
+	assert_non_null(other);
+	qemu_of(other->function)->plugged.number = 1000;
+	lines = 0;
+	dmaland_set_log(call_library, NULL);
+	dmaland_close(other);
+	log_capture();
+	assert_int_equal(lines, 1);
 }
 
 /* Memory of the process, mapped to be read, arrives in memory mapped to be written. */
@@ -324,6 +360,11 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(devices_that_share_a_domain_see_each_others_memory,
 						open_edu, close_edu),
 	};
+	const struct CMUnitTest qemu[] = {
+		cmocka_unit_test_setup_teardown(
+			what_is_logged_of_a_device_that_stays_is_heard_without_a_lock, open_edu,
+			close_edu),
+	};
 	int failed;
 
 	if (argc < 2) {
@@ -336,5 +377,7 @@ int main(int argc, char **argv)
 	failed = cmocka_run_group_tests_name("edu", tests, NULL, NULL);
 	if (shared_spec)
 		failed += cmocka_run_group_tests_name("edu, shared", shared, NULL, NULL);
+	if (shared_spec && strncmp(spec, "qemu:", 5) == 0)
+		failed += cmocka_run_group_tests_name("edu, in QEMU", qemu, NULL, NULL);
 	return failed;
 }

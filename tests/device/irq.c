@@ -9,7 +9,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/pci_regs.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -188,6 +190,102 @@ static void masking_one_vector_leaves_the_others(void **state)
 {
 	(void)state;
 	for_each_kind(vectors_are_apart, 4);
+}
+
+/* ---- with the device decoding no memory ---- */
+
+enum { ROUNDS = 20 };
+
+struct masker {
+	struct mover *m;
+	unsigned int vector;
+	bool masked; /* at the end */
+};
+
+static void *mask_often(void *context)
+{
+	const struct masker *masker = context;
+	int failures = 0;
+
+	for (int i = 0; i < 4; i++) {
+		failures += dmaland_irq_unmask(masker->m->dev, masker->vector) != 0;
+		failures += dmaland_irq_mask(masker->m->dev, masker->vector) != 0;
+	}
+	if (!masker->masked)
+		failures += dmaland_irq_unmask(masker->m->dev, masker->vector) != 0;
+	return (void *)(intptr_t)failures;
+}
+
+static void decode(struct mover *m, bool on)
+{
+	uint16_t command;
+
+	assert_int_equal(pci_read_config_word(m->dev, PCI_COMMAND, &command), 0);
+	assert_int_equal(!!(command & PCI_COMMAND_MEMORY), !on);
+	assert_int_equal(pci_write_config_word(m->dev, PCI_COMMAND, command ^ PCI_COMMAND_MEMORY),
+			 0);
+}
+
+/*
+ * The driver finds in its command register what it wrote there, whatever the library does to it
+ * meanwhile. Of VFIO the kernel does it, and does not hide it.
+ */
+static void command_is_the_drivers(struct mover *m)
+{
+	uint16_t command;
+
+	if (strncmp(spec, "vfio:", 5) == 0)
+		return;
+	assert_int_equal(pci_read_config_word(m->dev, PCI_COMMAND, &command), 0);
+	assert_false(command & PCI_COMMAND_MEMORY);
+	assert_true(command & PCI_COMMAND_MASTER);
+	assert_int_equal(pci_write_config_word(m->dev, PCI_COMMAND, command), 0);
+}
+
+/* Two vectors by a thread each. */
+static void mask_by_threads(struct mover *m, bool masked)
+{
+	struct masker maskers[2] = {{m, 0, masked}, {m, 1, masked}};
+	pthread_t threads[2];
+	void *failures;
+
+	decode(m, false);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, mask_often, &maskers[i]), 0);
+	for (int i = 0; i < 10; i++)
+		command_is_the_drivers(m);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(pthread_join(threads[i], &failures), 0);
+		assert_null(failures);
+	}
+	decode(m, true);
+}
+
+static void vectors_are_masked_without_decoding(struct mover *m, unsigned int kind)
+{
+	(void)kind;
+	if (m->vectors < 2)
+		return;
+	for (int i = 0; i < ROUNDS; i++) {
+		mask_by_threads(m, true);
+		for (unsigned int v = 0; v < 2; v++)
+			m->ops->interrupts(m, v);
+		for (unsigned int v = 0; v < 2; v++)
+			assert_quiet(m, v);
+		mask_by_threads(m, false);
+		for (unsigned int v = 0; v < 2; v++) {
+			assert_interrupt(m, v);
+			m->ops->handled(m, v);
+			while (taken_within(m, v, 0)) /* unmasked more than once */
+				;
+		}
+	}
+}
+
+static void threads_mask_vectors_also_while_the_device_decodes_no_memory(void **state)
+{
+	(void)state;
+	for_each_kind(vectors_are_masked_without_decoding, 2);
 }
 
 static void device_is_reset(struct mover *m, unsigned int kind)
@@ -402,6 +500,104 @@ static void devices_that_share_a_line_do_not_lose_interrupts(void **state)
 	members_end(members);
 }
 
+/* Whose interrupt it was not. */
+static void let_it_be(struct mover *m)
+{
+	if (taken_within(m, 0, 0))
+		assert_int_equal(dmaland_irq_unmask(m->dev, 0), 0);
+	assert_quiet(m, 0);
+}
+
+static void a_device_without_vectors_leaves_its_line_to_the_others(void **state)
+{
+	struct mover members[MEMBERS], *first = &members[0], *last = &members[MEMBERS - 1];
+
+	(void)state;
+	members_begin(members, PCI_IRQ_INTX);
+	for (int i = 0; i < 5; i++) {
+		first->ops->interrupts(first, 0);
+		assert_interrupt(first, 0);
+		let_it_be(last);
+		if (i % 2) /* before the vectors go, or after */
+			last->ops->interrupts(last, 0);
+		pci_free_irq_vectors(first->dev);
+		if (i % 2 == 0)
+			last->ops->interrupts(last, 0);
+		assert_interrupt(last, 0);
+		handle(last, 0);
+		assert_quiet(last, 0);
+		assert_int_equal(pci_alloc_irq_vectors(first->dev, 1, 1, PCI_IRQ_INTX), 1);
+		assert_interrupt(first, 0); /* it was never handled */
+		handle(first, 0);
+		let_it_be(last);
+	}
+	members_end(members);
+}
+
+static void a_device_that_is_masked_leaves_its_line_to_the_others(void **state)
+{
+	struct mover members[MEMBERS], *first = &members[0], *last = &members[MEMBERS - 1];
+
+	(void)state;
+	members_begin(members, PCI_IRQ_INTX);
+	for (int i = 0; i < 5; i++) {
+		if (i % 2)
+			first->ops->interrupts(first, 0);
+		assert_int_equal(dmaland_irq_mask(first->dev, 0), 0);
+		if (i % 2 == 0)
+			first->ops->interrupts(first, 0);
+		let_it_be(last);
+		last->ops->interrupts(last, 0);
+		assert_interrupt(last, 0);
+		handle(last, 0);
+		taken_within(first, 0, 0);
+		assert_int_equal(dmaland_irq_unmask(first->dev, 0), 0);
+		assert_interrupt(first, 0);
+		handle(first, 0);
+		let_it_be(last);
+	}
+	members_end(members);
+}
+
+static void *come_and_go(void *context)
+{
+	struct mover *m = context;
+
+	for (int i = 0; i < 20; i++) {
+		m->ops->interrupts(m, 0);
+		pci_free_irq_vectors(m->dev);
+		if (pci_alloc_irq_vectors(m->dev, 1, 1, PCI_IRQ_INTX) != 1)
+			return (void *)dmaland_last_error();
+		m->ops->handled(m, 0);
+		dmaland_irq_unmask(m->dev, 0);
+	}
+	return NULL;
+}
+
+static void devices_come_and_go_on_a_line_of_which_none_is_lost(void **state)
+{
+	struct mover members[MEMBERS], *first = &members[0], *last = &members[MEMBERS - 1];
+	struct mover guest;
+	pthread_t thread;
+	void *error;
+
+	(void)state;
+	members_begin(members, PCI_IRQ_INTX);
+	assert_int_equal(pthread_create(&thread, NULL, come_and_go, last), 0);
+	for (int i = 0; i < 20; i++) {
+		if (i % 10 == 0)
+			assert_true(begin_with(&guest, PCI_IRQ_INTX, 1));
+		first->ops->interrupts(first, 0);
+		assert_interrupt(first, 0);
+		handle(first, 0);
+		if (i % 10 == 5)
+			end(&guest);
+	}
+	assert_int_equal(pthread_join(thread, &error), 0);
+	assert_null(error);
+	members_end(members);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -409,6 +605,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(what_interrupts_while_masked_is_kept),
 		cmocka_unit_test(intx_masks_itself_and_comes_again_until_it_was_handled),
 		cmocka_unit_test(masking_one_vector_leaves_the_others),
+		cmocka_unit_test(threads_mask_vectors_also_while_the_device_decodes_no_memory),
 		cmocka_unit_test(a_reset_keeps_the_vectors),
 		cmocka_unit_test(files_of_vectors_do_not_block_and_end_with_them),
 		cmocka_unit_test(vectors_that_cannot_be_are_refused),
@@ -420,6 +617,9 @@ int main(int argc, char **argv)
 	const struct CMUnitTest machine[] = {
 		cmocka_unit_test(messages_of_devices_in_one_machine_are_apart),
 		cmocka_unit_test(devices_that_share_a_line_do_not_lose_interrupts),
+		cmocka_unit_test(a_device_without_vectors_leaves_its_line_to_the_others),
+		cmocka_unit_test(a_device_that_is_masked_leaves_its_line_to_the_others),
+		cmocka_unit_test(devices_come_and_go_on_a_line_of_which_none_is_lost),
 	};
 	int failed;
 

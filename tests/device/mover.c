@@ -66,10 +66,12 @@ static void edu_writes(struct mover *m, dma_addr_t dma, size_t size)
 	edu_transfer(m, EDU_BUFFER, dma, size, EDU_TO_MEMORY);
 }
 
+/* The register is read so that the interrupt is there when this returns. */
 static void edu_interrupts(struct mover *m, unsigned int vector)
 {
 	(void)vector;
 	writel(1, m->bar + EDU_RAISE);
+	readl(m->bar);
 }
 
 static void edu_handled(struct mover *m, unsigned int vector)
