@@ -30,9 +30,9 @@ extern "C" {
  * once it does again, the window works as before.
  *
  * On VFIO, on x86-64, this takes a handler of SIGBUS, which comes with the first window of the
- * process and hands on to the one that was there before. An application that sets up a handler
- * later must call the one that sigaction(2) returns for what is not its own, and SIGBUS must not be
- * blocked in threads that use registers.
+ * process and hands on to the one that was there before, with the mask and flags that it had. An
+ * application that sets up a handler later must call the one that sigaction(2) returns for what is
+ * not its own, and SIGBUS must not be blocked in threads that use registers.
  *
  * Return: the window, or NULL with errno set (EINVAL: no such memory BAR, EIO: not enabled).
  */

@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -220,20 +219,19 @@ void mmio_close_all(struct pci_function *f)
 	pthread_mutex_unlock(&table.lock);
 }
 
+/* However large the windows are: an empty file in their place raises SIGBUS, as registers that are gone. */
 void mmio_disown(struct pci_function *f)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	int nothing = memfd_create("dmaland-registers", MFD_CLOEXEC);
 
 	pthread_mutex_init(&table.lock, NULL);
 	for (struct window *w = table.first; w; w = w->next) {
 		uintptr_t base = w->base & ~(page - 1), end = w->base + w->size;
-		void *memory;
 
-		if (!w->base || !w->direct || w->function != f)
-			continue;
-		memory = mmap((void *)base, end - base, PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
-		if (memory != MAP_FAILED)
-			memset(memory, 0xff, end - base);
+		if (w->base && w->direct && w->function == f)
+			mmap((void *)base, end - base, PROT_READ | PROT_WRITE,
+			     MAP_SHARED | MAP_FIXED, nothing, 0);
 	}
+	close(nothing);
 }
