@@ -4,12 +4,13 @@
 #
 #   machine     the drive begins and ends bound to nvme
 #   no-iommu    booted without an IOMMU
-#   shared      booted with two drives in one group
+#   shared      booted with two drives in one group, and two controllers of one namespace (in ./run)
 
 set -uo pipefail
 
 part=$1 build=$2
 drive=0000:00:01.0 nic=0000:00:02.0 edu=0000:00:04.0 isa=0000:00:1f.0 shared=0000:02:01.0 neighbour=0000:02:02.0
+ways="0000:00:06.0 0000:00:07.0"
 # shellcheck source=tests/common/tap.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../common/tap.sh" "$TMPDIR"
 
@@ -88,6 +89,23 @@ a_device_that_the_kernel_has_no_driver_for_has_none_again() {
 a_driver_that_does_not_take_it_leaves_all_as_it_was() {
 	refused "nvme does not take $edu" dmaland bind --driver nvme "$edu" && [ "$(driver_of "$edu")" = none ] &&
 		[ -z "$(override_of "$edu" | tr -d '()nul')" ]
+}
+
+# fails_to_leave DRIVER COMMAND...: sysfs does not let the drive go
+fails_to_leave() {
+	local unbind=/sys/bus/pci/drivers/$1/unbind override status
+	override=$(override_of "$drive")
+	mount --bind /dev/full "$unbind" || return
+	refused "cannot write '$drive' to .*/driver/unbind: No space left" "${@:2}" &&
+		grep -q "$drive is bound to $1$" "$TMPDIR/err" && [ "$(driver_of "$drive")" = "$1" ] &&
+		[ "$(override_of "$drive")" = "$override" ]
+	status=$?
+	umount "$unbind" && return "$status"
+}
+
+a_step_that_fails_is_undone() {
+	fails_to_leave nvme dmaland bind "$drive" && dmaland bind "$drive" &&
+		fails_to_leave vfio-pci dmaland unbind "$drive" && dmaland unbind "$drive"
 }
 
 a_driver_that_is_not_there_is_refused() { refused "has no driver 'nonsense'" dmaland bind --driver nonsense "$edu"; }
@@ -230,7 +248,7 @@ blocks_are_of_the_size_that_they_were_formatted_to() {
 
 without_an_iommu_the_drive_goes_back_to_its_driver() {
 	refused "vfio-pci does not take $drive, which is behind no IOMMU" dmaland bind "$drive" &&
-		grep -q "$drive is bound to nvme again" "$TMPDIR/err" && [ "$(driver_of "$drive")" = nvme ]
+		grep -q "$drive is bound to nvme$" "$TMPDIR/err" && [ "$(driver_of "$drive")" = nvme ]
 }
 
 the_others_of_the_group_are_named() {
@@ -243,12 +261,27 @@ a_whole_group_is_bound_by_one_command() {
 		dmaland unbind "$shared" "$neighbour" && [ "$(driver_of "$neighbour")" = nvme ]
 }
 
+# The kernel shows one disk for both ways, below neither; the ways are nvmeXcYnZ, hidden.
+a_namespace_is_in_use_whichever_way_leads_to_it() {
+	local address path status=0
+	for address in $ways; do
+		path=$(echo "/sys/bus/pci/devices/$address"/nvme/nvme*/nvme*c*n1) && [ -e "$path" ] || return
+	done
+	path=$(basename "$path") && path=/dev/${path%%c*}n1 && [ -b "$path" ] || return
+	modprobe -d "$DMALAND_MODULES" ext4 && mkdir -p "$TMPDIR/mnt" && mkfs.ext4 -q "$path" && mount -t ext4 "$path" "$TMPDIR/mnt" || return
+	for address in $ways; do
+		refused "$address stays bound to nvme: ${path#/dev/} is mounted on $TMPDIR/mnt" dmaland bind "$address" || status=1
+	done
+	umount "$TMPDIR/mnt" && dmaland bind "$address" && dmaland unbind "$address" && return "$status"
+}
+
 case $part in
 machine)
 	tests=(info_tells_what_can_be_used dry_run_shows_the_writes_and_does_none what_dry_run_shows_is_what_bind_does
 		bind_gives_a_drive_to_user_space bound_twice_is_bound unbind_gives_it_back
 		a_device_that_the_kernel_has_no_driver_for_has_none_again
-		a_driver_that_does_not_take_it_leaves_all_as_it_was a_driver_that_is_not_there_is_refused
+		a_driver_that_does_not_take_it_leaves_all_as_it_was a_step_that_fails_is_undone
+		a_driver_that_is_not_there_is_refused
 		of_two_devices_one_refused_leaves_both a_mounted_file_system_is_refused
 		a_file_system_mounted_elsewhere_is_refused a_mounted_partition_is_refused swap_is_refused
 		a_mapping_as_of_lvm_is_refused an_array_is_refused a_disk_that_a_program_has_open_is_refused
@@ -259,7 +292,10 @@ machine)
 		blocks_are_of_the_size_that_they_were_formatted_to)
 	;;
 no-iommu) tests=(without_an_iommu_the_drive_goes_back_to_its_driver) ;;
-shared) tests=(the_others_of_the_group_are_named a_whole_group_is_bound_by_one_command) ;;
+shared)
+	tests=(the_others_of_the_group_are_named a_whole_group_is_bound_by_one_command
+		a_namespace_is_in_use_whichever_way_leads_to_it)
+	;;
 esac
 for name in "${tests[@]}"; do
 	check "$name" "$name"

@@ -106,7 +106,7 @@ static int device_move(const struct binding *binding, const struct pci_entry *en
 	return status ? status : sysfs_write(binding, PCI_BUS "/drivers_probe", entry->address);
 }
 
-/* The new driver has not taken it: the one before shall. */
+/* It did not go as it should, and was said: the driver before shall have it. STATUS_FAILED. */
 static int device_restore(const struct binding *binding, const struct pci_entry *entry,
 			  const char *override)
 {
@@ -116,7 +116,7 @@ static int device_restore(const struct binding *binding, const struct pci_entry 
 	sysfs_write(binding, PCI_BUS "/drivers_probe", entry->address);
 	if (pci_link(entry->address, "driver", driver, sizeof(driver)))
 		return fail("%s is bound to no driver now", entry->address);
-	return fail("%s is bound to %s again", entry->address, driver);
+	return fail("%s is bound to %s", entry->address, driver);
 }
 
 /* "(null)" is what the kernel prints for none. */
@@ -180,7 +180,7 @@ static bool device_is_the_kernels(const struct pci_entry *entry)
 
 static int device_unbind(const struct binding *binding, const struct pci_entry *entry)
 {
-	char driver[64];
+	char override[64], driver[64];
 	int status;
 
 	if (device_is_the_kernels(entry)) {
@@ -188,9 +188,12 @@ static int device_unbind(const struct binding *binding, const struct pci_entry *
 			printf("%s is bound to %s already\n", entry->address, entry->driver);
 		return STATUS_OK;
 	}
+	override_read(entry->address, override, sizeof(override));
 	status = device_move(binding, entry);
-	if (status || binding->dry_run)
-		return status;
+	if (status)
+		return device_restore(binding, entry, override);
+	if (binding->dry_run)
+		return STATUS_OK;
 	if (pci_link(entry->address, "driver", driver, sizeof(driver)))
 		printf("%s is bound to no driver: none that is loaded takes it\n", entry->address);
 	else
@@ -286,11 +289,9 @@ const struct command bind_command = {
 	.operands = "ADDRESS...",
 	.least = 1,
 	.most = -1,
-	.help = "Take PCI devices from the kernel's driver and bind them to vfio-pci. A device in "
-		"use\n"
-		"(a mounted file system, swap, RAID, LVM, a network interface that is up, a "
-		"program)\n"
-		"is refused.\n\n"
+	.help = "Take PCI devices from the kernel's driver and bind them to vfio-pci. A device\n"
+		"in use (a mounted file system, swap, RAID, LVM, a network interface that is\n"
+		"up, a program) is refused.\n\n"
 		"      --driver=NAME  the driver to bind to; vfio-pci when left out\n"
 		"      --dry-run      print what would be done, as lines for a shell\n\n"
 		"More: man dmaland\n",
@@ -304,7 +305,7 @@ const struct command unbind_command = {
 	.operands = "ADDRESS...",
 	.least = 1,
 	.most = -1,
-	.help = "Give PCI devices back to the kernel's drivers. One that a program drives is "
+	.help = "Give PCI devices back to the kernel's drivers. One that a program drives is\n"
 		"refused.\n\n"
 		"      --dry-run  print what would be done, as lines for a shell\n\n"
 		"More: man dmaland\n",

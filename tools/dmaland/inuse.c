@@ -28,26 +28,39 @@
 #define CLASS_BLOCK "/sys/class/block"
 #define CLASS_NET   "/sys/class/net"
 
-enum { ROOTS = 64 };
-
-/* Directories of sysfs, resolved: the device's own, and one for each namespace of several ways. */
+/*
+ * Directories of sysfs, resolved: the device's own, and one for each namespace of several ways.
+ * @incomplete: there was no memory for one
+ */
 struct roots {
-	char *paths[ROOTS];
+	char **paths;
 	size_t count;
+	bool incomplete;
 };
 
 static void roots_add(struct roots *roots, const char *path)
 {
-	char *resolved = roots->count < ROOTS ? realpath(path, NULL) : NULL;
+	char *resolved = realpath(path, NULL), **paths;
 
-	if (resolved)
-		roots->paths[roots->count++] = resolved;
+	if (!resolved) {
+		roots->incomplete |= errno == ENOMEM; /* else it is gone */
+		return;
+	}
+	paths = realloc(roots->paths, (roots->count + 1) * sizeof(*paths));
+	if (!paths) {
+		roots->incomplete = true;
+		free(resolved);
+		return;
+	}
+	roots->paths = paths;
+	paths[roots->count++] = resolved;
 }
 
 static void roots_free(struct roots *roots)
 {
 	while (roots->count)
 		free(roots->paths[--roots->count]);
+	free(roots->paths);
 }
 
 /* Is what PATH links to one of the roots, or below one? */
@@ -344,7 +357,7 @@ static bool class_in_use(const struct roots *roots, const char *class,
 
 bool pci_in_use(const struct pci_entry *entry, char *words, size_t size)
 {
-	struct roots roots = {.count = 0};
+	struct roots roots = {0};
 	char path[96];
 	bool found;
 
@@ -357,6 +370,8 @@ bool pci_in_use(const struct pci_entry *entry, char *words, size_t size)
 	found = class_in_use(&roots, CLASS_BLOCK, block_in_use, words, size) ||
 		class_in_use(&roots, CLASS_BLOCK, block_is_open, words, size) ||
 		class_in_use(&roots, CLASS_NET, net_in_use, words, size);
+	if (!found && roots.incomplete)
+		snprintf(words, size, "there is no memory to see who uses it");
 	roots_free(&roots);
-	return found;
+	return found || roots.incomplete;
 }
