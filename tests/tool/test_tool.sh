@@ -89,6 +89,7 @@ for command in info bind unbind pools nvme\ {identify,log,read,write,verify,zero
 	[ "$command" = "${command#nvme}" ] || page=dmaland-nvme
 	check "$command --help names its manual" eval '"$tool" $command --help | grep -x "More: man $page"'
 	check "which tells of its options" told "$command" $page
+	check "and no line is wider than a terminal" eval '[ "$("$tool" $command --help | wc -L)" -le 80 ]'
 done
 
 # ---- info
@@ -99,6 +100,9 @@ check "info of an address that is not there is refused" \
 	refused 1 "no PCI device ffff:ff:1f.7" "$tool" info ffff:ff:1f.7
 check "bind of an address that is not there is refused" \
 	refused 1 "no PCI device ffff:ff:1f.7" "$tool" bind ffff:ff:1f.7
+check "an address that is empty is refused, and says how one looks" eval '
+	refused 1 "an empty address .*0000:01:00.0" "$tool" bind "" &&
+		refused 1 "an empty address .*0000:01:00.0" "$tool" bind vfio:'
 if [ -n "$(ls /sys/bus/pci/devices 2>/dev/null)" ]; then
 	address=$(find /sys/bus/pci/devices -mindepth 1 -printf "%f\n" | head -n 1)
 	check "info of one device tells of its link and how it is reset" \
@@ -342,6 +346,8 @@ check "a full stdout is an error" \
 	refused 1 "cannot write to stdout: No space left" eval '"$tool" nvme read "$small" >/dev/full'
 check "a closed stdout is an error" \
 	refused 1 "cannot write to stdout" eval '"$tool" nvme read "$small" >&-'
+check "a closed stdin is an error" \
+	refused 1 "stdin: Bad file descriptor" eval '"$tool" nvme write "$small" <&-'
 check "a reader that goes away ends a read without words" \
 	eval '"$tool" nvme read "$big" 2>err | head -c 1 >/dev/null; [ "${PIPESTATUS[0]}" = 141 ] && [ ! -s err ]'
 

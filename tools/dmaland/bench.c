@@ -225,7 +225,7 @@ static int bench_report(const struct bench *bench, double seconds, bool json)
 	report_member_number(&report, "latency_p99_ns", latency_percentile(latency, 990));
 	report_member_number(&report, "latency_p999_ns", latency_percentile(latency, 999));
 	report_member_number(&report, "latency_max_ns", latency->max);
-	return report_end(&report);
+	return report_end(&report, STATUS_OK);
 }
 
 static int bench_measure(struct bench *bench, const struct arguments *arguments)
@@ -287,10 +287,8 @@ const struct command nvme_bench_command = {
 	.operands = "SPEC",
 	.least = 1,
 	.most = 1,
-	.help = "Keep a drive busy with requests of one kind, and say how many it does and how "
-		"long "
-		"they\n"
-		"take. With --write what the blocks held is lost; nothing is asked.\n\n"
+	.help = "Keep a drive busy with requests of one kind, and say how many it does and how\n"
+		"long they take. With --write what the blocks held is lost; nothing is asked.\n\n"
 		"      --random          in random order; in sequence when left out\n"
 		"      --write           write random bytes; read when left out\n"
 		"      --irq             sleep until the drive interrupts; poll when left out\n"

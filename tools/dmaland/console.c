@@ -3,17 +3,21 @@
  * console.c - messages, sizes in words, signals, reading and writing of files
  *
  * A signal that asks to end does not end the process: the drive is to be closed first. Its handler
- * notes it, and read(), write() and poll() come back with EINTR. The second one ends the process.
+ * notes it, and makes an eventfd readable: who waits for a file waits for that, too, so that no signal
+ * comes too early to be noticed. The second one ends the process.
  */
 #include "command.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,6 +26,7 @@
 #include "progress.h"
 
 static volatile sig_atomic_t signal_seen;
+static int signal_fd = -1; /* -1: poll() leaves it out */
 
 int fail(const char *format, ...)
 {
@@ -94,7 +99,11 @@ double seconds_now(void)
 
 static void signal_note(int number)
 {
+	int error = errno;
+
 	signal_seen = number;
+	eventfd_write(signal_fd, 1);
+	errno = error;
 }
 
 static void signal_ignore(int number)
@@ -108,6 +117,7 @@ void signals_catch(void)
 	struct sigaction note = {.sa_handler = signal_note, .sa_flags = SA_RESETHAND};
 	struct sigaction ignore = {.sa_handler = signal_ignore}, before;
 
+	signal_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
 		if (sigaction(ends[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
 			sigaction(ends[i], &note, NULL);
@@ -121,59 +131,76 @@ int signals_status(void)
 	return signal_seen ? STATUS_SIGNAL + signal_seen : STATUS_OK;
 }
 
-/* After a failed read() or write(): 0 to try again. A closed pipe ends a tool without words. */
-static int file_retry(int fd, short events, const char *what, const char *name)
+/* Until the file is ready, or a signal asks to end: a status above STATUS_SIGNAL. */
+static int file_wait(int fd, short events)
 {
-	struct pollfd poll_fd = {.fd = fd, .events = events};
+	struct pollfd fds[] = {{.fd = fd, .events = events}, {.fd = signal_fd, .events = POLLIN}};
 
-	if (errno == EINTR)
+	while (!signals_status() && poll(fds, 2, -1) < 0 && errno == EINTR)
+		;
+	return signals_status();
+}
+
+/* After a failed read() or write(): 0 to try again. A closed pipe ends a tool without words. */
+static int file_retry(const char *what, const char *name)
+{
+	if (errno == EINTR || errno == EAGAIN)
 		return signals_status();
 	if (errno == EPIPE)
 		return STATUS_PIPE;
-	if (errno != EAGAIN)
-		return fail("%s %s: %s", what, name, strerror(errno));
-	poll(&poll_fd, 1, -1);
-	return signals_status();
+	return fail("%s %s: %s", what, name, strerror(errno));
+}
+
+/* What can be written without waiting: a pipe that is ready takes so much (pipe(7)). */
+static size_t write_limit(int fd)
+{
+	struct stat stat;
+
+	return fstat(fd, &stat) == 0 && S_ISFIFO(stat.st_mode) ? PIPE_BUF : SSIZE_MAX;
 }
 
 int write_all(int fd, const char *name, const void *data, size_t size)
 {
+	size_t limit = write_limit(fd);
 	const char *at = data;
-	int status;
+	int status = STATUS_OK;
 
-	while (size) {
-		ssize_t n = write(fd, at, size);
+	while (size && !status) {
+		ssize_t n;
 
+		status = file_wait(fd, POLLOUT);
+		if (status)
+			break;
+		n = write(fd, at, size < limit ? size : limit);
 		if (n < 0) {
-			status = file_retry(fd, POLLOUT, "cannot write to", name);
-			if (status)
-				return status;
+			status = file_retry("cannot write to", name);
 			continue;
 		}
 		at += n;
 		size -= (size_t)n;
 	}
-	return STATUS_OK;
+	return status;
 }
 
 int read_full(int fd, const char *name, void *data, size_t size, size_t *got)
 {
-	int status;
+	int status = STATUS_OK;
 
-	for (*got = 0; *got < size;) {
-		ssize_t n = read(fd, (char *)data + *got, size - *got);
+	for (*got = 0; *got < size && !status;) {
+		ssize_t n;
 
+		status = file_wait(fd, POLLIN);
+		if (status)
+			break;
+		n = read(fd, (char *)data + *got, size - *got);
 		if (n == 0)
 			break;
-		if (n > 0) {
+		if (n < 0)
+			status = file_retry("cannot read", name);
+		else
 			*got += (size_t)n;
-			continue;
-		}
-		status = file_retry(fd, POLLIN, "cannot read", name);
-		if (status)
-			return status;
 	}
-	return STATUS_OK;
+	return status;
 }
 
 int stdout_close(int status)

@@ -108,7 +108,10 @@ void transfer_release(struct transfer *transfer);
 void transfer_say(const struct transfer *transfer, const struct arguments *arguments,
 		  const char *what, uint64_t first, uint64_t blocks);
 
-/* Wait a moment, after @idle polls with nothing done. 0, or a status when a signal asks to end. */
-int transfer_pause(unsigned int idle);
+/* Wait a moment, after @idle polls with nothing done. */
+void transfer_pause(unsigned int idle);
+
+/* The user is told which blocks it was about, and why: STATUS_FAILED. */
+int request_failed(const struct dmaland_nvme_request *request, int status);
 
 #endif

@@ -138,8 +138,8 @@ const struct command nvme_zero_command = {
 	.operands = "SPEC",
 	.least = 1,
 	.most = 1,
-	.help = "The drive writes zeroes to blocks. What they held is lost; nothing is "
-		"asked.\n\n" ERASE_HELP,
+	.help = "The drive writes zeroes to blocks. What they held is lost; nothing is asked.\n"
+		"\n" ERASE_HELP,
 	.run = zero_run,
 };
 
@@ -150,8 +150,8 @@ const struct command nvme_discard_command = {
 	.operands = "SPEC",
 	.least = 1,
 	.most = 1,
-	.help = "The drive is told that nobody needs the content of blocks (TRIM). It is lost; "
-		"nothing\n"
-		"is asked. What they read as afterwards is the drive's choice.\n\n" ERASE_HELP,
+	.help = "The drive is told that nobody needs the content of blocks (TRIM). It is lost;\n"
+		"nothing is asked. What they read as afterwards is the drive's choice.\n"
+		"\n" ERASE_HELP,
 	.run = discard_run,
 };

@@ -46,7 +46,7 @@ static int formats_print(const struct dmaland_nvme_namespace *ns, bool json)
 		report_text(&report, FORMAT_IN_USE, i == ns->format ? "in use" : "");
 		report_text(&report, FORMAT_IN_USE_JSON, i == ns->format ? "1" : "0");
 	}
-	return report_end(&report);
+	return report_end(&report, STATUS_OK);
 }
 
 /* The first format without metadata that has blocks of that size. */
@@ -136,16 +136,14 @@ const struct command nvme_format_command = {
 	.operands = "SPEC",
 	.least = 1,
 	.most = 1,
-	.help = "Without --format and --block-size: a table of the formats that a namespace can "
-		"have.\n"
-		"With one of them the namespace is formatted. All that it holds is lost; nothing "
-		"is "
-		"asked.\n\n"
+	.help = "Without --format and --block-size: a table of the formats that a namespace\n"
+		"can have. With one of them the namespace is formatted. All that it holds is\n"
+		"lost; nothing is asked.\n\n"
 		"  -n, --namespace=NSID    the namespace; 1 when left out\n"
 		"      --format=NUMBER     a format of the table\n"
 		"      --block-size=BYTES  the first format that has such blocks and no metadata\n"
-		"      --metadata          --format may name one with metadata, which dmaland "
-		"cannot read\n"
+		"      --metadata          --format may name one with metadata, which dmaland\n"
+		"                          cannot read\n"
 		"      --erase             erase what was written\n"
 		"      --crypto-erase      erase it by throwing away the key\n"
 		"      --json              the table as one JSON object\n"

@@ -109,9 +109,7 @@ static int identify_run(const struct arguments *arguments)
 	report_controller(&report, &drive.info);
 	status = report_namespaces(&report, &drive);
 	drive_close(&drive);
-	if (status)
-		report_discard(&report);
-	return status ? status : report_end(&report);
+	return report_end(&report, status);
 }
 
 const struct command nvme_identify_command = {

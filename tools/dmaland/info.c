@@ -242,7 +242,7 @@ static int info_run(const struct arguments *arguments)
 	}
 	report_cures(&report, &list);
 	free(list.entries);
-	return report_end(&report);
+	return report_end(&report, STATUS_OK);
 }
 
 const struct command info_command = {
@@ -252,12 +252,9 @@ const struct command info_command = {
 	.operands = "[ADDRESS...]",
 	.least = 0,
 	.most = -1,
-	.help = "PCI devices, the backends that they can be used through, and for each that can "
-		"not "
-		"be\n"
-		"used the reason and the cure; then the machine's IOMMU, locked memory, hugepages "
-		"and\n"
-		"QEMU. No device is touched.\n\n"
+	.help = "PCI devices, the backends that they can be used through, and for each that\n"
+		"can not be used the reason and the cure; then the machine's IOMMU, locked\n"
+		"memory, hugepages and QEMU. No device is touched.\n\n"
 		"      --json  as one JSON object\n\n"
 		"More: man dmaland\n",
 	.run = info_run,

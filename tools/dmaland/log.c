@@ -155,9 +155,7 @@ static int log_run(const struct arguments *arguments)
 		status = report_errors(&report, &drive);
 	}
 	drive_close(&drive);
-	if (status)
-		report_discard(&report);
-	return status ? status : report_end(&report);
+	return report_end(&report, status);
 }
 
 const struct command nvme_log_command = {
@@ -167,8 +165,8 @@ const struct command nvme_log_command = {
 	.operands = "SPEC",
 	.least = 1,
 	.most = 1,
-	.help = "What the drive says of its health (SMART), and a table of its error log, newest "
-		"first.\n\n"
+	.help = "What the drive says of its health (SMART), and a table of its error log,\n"
+		"newest first.\n\n"
 		"      --json     as one JSON object; sizes in bytes\n"
 		"  -v, --verbose  more messages on stderr\n\n"
 		"More: man dmaland-nvme\n",

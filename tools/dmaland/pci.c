@@ -291,6 +291,10 @@ struct pci_entry *pci_find(const struct pci_list *list, const char *address)
 		     strcasecmp(address, entry->address + 5) == 0))
 			return entry;
 	}
-	fail("there is no PCI device %s; 'dmaland info' lists them", address);
+	if (address[0])
+		fail("there is no PCI device %s; 'dmaland info' lists them", address);
+	else
+		fail("an empty address names no PCI device: one looks like 0000:01:00.0, and "
+		     "'dmaland info' lists them");
 	return NULL;
 }

@@ -20,7 +20,8 @@ struct load {
 	struct dmaland_nvme_namespace ns;
 	uint64_t reads, size;
 	unsigned int left;
-	int status; /* of the first that failed */
+	const struct dmaland_nvme_request *failed; /* the first, and its status; NULL: none */
+	int status;
 	void *data;
 	dma_addr_t data_dma;
 	struct iovec iov;
@@ -74,8 +75,10 @@ static void read_done(struct dmaland_nvme_request *request, int status)
 	struct load *load = request->context;
 
 	load->left--;
-	if (status && !load->status)
+	if (status && !load->failed) {
+		load->failed = request;
 		load->status = status;
+	}
 }
 
 static int load_submit(struct load *load)
@@ -124,26 +127,18 @@ static int load_begin(struct load *load, struct drive *drive, const struct argum
 	return load_submit(load);
 }
 
-/* Wait until all are done. */
+/* Wait until all are done, also when a signal asks to end. */
 static int load_reap(struct load *load)
 {
 	unsigned int idle = 0;
 
 	while (load->left) {
-		int status = STATUS_OK;
-
 		if (dmaland_nvme_poll(load->queue))
 			idle = 0;
 		else
-			status = transfer_pause(idle++);
-		if (status)
-			return status;
+			transfer_pause(idle++);
 	}
-	if (load->status)
-		return fail("reading failed: %s", load->status > 0
-							  ? dmaland_nvme_status_text(load->status)
-							  : dmaland_last_error());
-	return STATUS_OK;
+	return load->failed ? request_failed(load->failed, load->status) : signals_status();
 }
 
 static void load_end(struct load *load, struct drive *drive)
@@ -241,9 +236,7 @@ static int pools_run(const struct arguments *arguments)
 		status = load_reap(&load);
 	load_end(&load, &drive);
 	drive_close(&drive);
-	if (status)
-		report_discard(&report);
-	return status ? status : report_end(&report);
+	return report_end(&report, status);
 }
 
 const struct command pools_command = {
@@ -253,9 +246,8 @@ const struct command pools_command = {
 	.operands = "SPEC",
 	.least = 1,
 	.most = 1,
-	.help = "Submit reads to an NVMe drive, count its DMA pools before any is reaped, then "
-		"reap "
-		"all.\n\n"
+	.help = "Submit reads to an NVMe drive, count its DMA pools before any is reaped, then\n"
+		"reap all.\n\n"
 		"  -n, --namespace=NSID  the namespace; 1 when left out\n"
 		"      --reads=NUMBER    how many; 1024 when left out, or what fits into a queue\n"
 		"      --size=BYTES      of each; 64K when left out\n"

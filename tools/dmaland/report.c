@@ -307,7 +307,7 @@ void report_space(struct report *report)
 		fputc('\n', report->out);
 }
 
-void report_discard(struct report *report)
+static void report_discard(struct report *report)
 {
 	scols_unref_table(report->table);
 	if (report->out)
@@ -315,10 +315,12 @@ void report_discard(struct report *report)
 	free(report->text);
 }
 
-int report_end(struct report *report)
+int report_end(struct report *report, int status)
 {
-	int status;
-
+	if (status) {
+		report_discard(report);
+		return status;
+	}
 	part_end(report);
 	if (report->json && report->out)
 		fputs(report->empty ? "{}\n" : "\n}\n", report->out);

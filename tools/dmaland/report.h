@@ -45,11 +45,11 @@ struct report {
 
 void report_begin(struct report *report, bool json);
 
-/* What was gathered goes to stdout. 0, or a status with the user told. */
-int report_end(struct report *report);
-
-/* What was gathered is forgotten. */
-void report_discard(struct report *report);
+/*
+ * What was gathered goes to stdout; with a status that is none of success it is forgotten instead,
+ * and that is returned. 0, or a status with the user told.
+ */
+int report_end(struct report *report, int status);
 
 /* A table; then report_row() for each row and report_text() ... for its cells. */
 void report_table(struct report *report, const char *name, const struct column *columns,

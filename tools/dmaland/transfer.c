@@ -140,7 +140,7 @@ int transfer_submit(struct transfer *transfer, enum dmaland_nvme_opcode opcode, 
  * A completion is mostly near: look again at once. When it takes its time, the processor may be
  * what the drive's model in QEMU waits for.
  */
-int transfer_pause(unsigned int idle)
+void transfer_pause(unsigned int idle)
 {
 	static const struct timespec moment = {.tv_nsec = 50000};
 
@@ -148,7 +148,6 @@ int transfer_pause(unsigned int idle)
 		nanosleep(&moment, NULL);
 	else if (idle >= 16)
 		sched_yield();
-	return signals_status();
 }
 
 static const char *opcode_text(uint8_t opcode)
@@ -165,14 +164,13 @@ static const char *opcode_text(uint8_t opcode)
 	}
 }
 
-static int slot_failed(const struct transfer *transfer, const struct transfer_slot *slot)
+int request_failed(const struct dmaland_nvme_request *request, int status)
 {
-	const char *why =
-		slot->status > 0 ? dmaland_nvme_status_text(slot->status) : dmaland_last_error();
+	const char *why = status > 0 ? dmaland_nvme_status_text(status) : dmaland_last_error();
 
 	return fail("%s blocks %llu to %llu of namespace %u failed: %s",
-		    opcode_text(slot->request.opcode), (unsigned long long)slot->block,
-		    (unsigned long long)(slot->block + slot->blocks - 1), transfer->ns.nsid, why);
+		    opcode_text(request->opcode), (unsigned long long)request->block,
+		    (unsigned long long)(request->block + request->blocks - 1), request->nsid, why);
 }
 
 int transfer_wait(struct transfer *transfer, struct transfer_slot **slot)
@@ -186,7 +184,7 @@ int transfer_wait(struct transfer *transfer, struct transfer_slot **slot)
 		else
 			transfer_pause(idle++);
 	}
-	return (*slot)->status ? slot_failed(transfer, *slot) : STATUS_OK;
+	return (*slot)->status ? request_failed(&(*slot)->request, (*slot)->status) : STATUS_OK;
 }
 
 void transfer_release(struct transfer *transfer)

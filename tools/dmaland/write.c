@@ -354,9 +354,8 @@ const struct command nvme_write_command = {
 	.operands = "SPEC [FILE]",
 	.least = 1,
 	.most = 2,
-	.help = "FILE, or stdin (no FILE, or -), to blocks of a namespace, and a flush at the "
-		"end.\n"
-		"What the blocks held is lost; nothing is asked.\n\n"
+	.help = "FILE, or stdin (no FILE, or -), to blocks of a namespace, and a flush at the\n"
+		"end. What the blocks held is lost; nothing is asked.\n\n"
 		"  -n, --namespace=NSID  the namespace; 1 when left out\n"
 		"  -s, --start=BLOCK     the first block; 0 when left out\n"
 		"  -c, --count=BLOCKS    how many; all of the input when left out\n"
