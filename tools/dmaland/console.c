@@ -131,21 +131,24 @@ int signals_status(void)
 	return signal_seen ? STATUS_SIGNAL + signal_seen : STATUS_OK;
 }
 
-/* Until the file is ready, or a signal asks to end: a status above STATUS_SIGNAL. */
+/*
+ * Until the file is ready; where it is not, and a signal asks to end, a status above STATUS_SIGNAL.
+ * So what can be written at once is written also after a signal.
+ */
 static int file_wait(int fd, short events)
 {
 	struct pollfd fds[] = {{.fd = fd, .events = events}, {.fd = signal_fd, .events = POLLIN}};
 
-	while (!signals_status() && poll(fds, 2, -1) < 0 && errno == EINTR)
+	while (poll(fds, 2, -1) < 0 && errno == EINTR && !signals_status())
 		;
-	return signals_status();
+	return fds[0].revents ? STATUS_OK : signals_status();
 }
 
 /* After a failed read() or write(): 0 to try again. A closed pipe ends a tool without words. */
 static int file_retry(const char *what, const char *name)
 {
 	if (errno == EINTR || errno == EAGAIN)
-		return signals_status();
+		return STATUS_OK;
 	if (errno == EPIPE)
 		return STATUS_PIPE;
 	return fail("%s %s: %s", what, name, strerror(errno));
