@@ -1,7 +1,8 @@
 #!/bin/bash
 # Runs inside the VM, as root: guest.sh PART BUILD
 #
-#   device      booted with --removable: the device suite on VFIO, edu, isolation, permissions, and what VFIO does to mappings
+#   device      booted with --removable and a device that reports errors (in ./run): the device suite on VFIO, edu, isolation,
+#               permissions, and what VFIO does to mappings
 #   machine     what needs states of the machine: other drivers, ordinary users, limits; and the kernel's
 #               own nvme driver reading what ours wrote, and the other way round
 #   no-iommu    booted without an IOMMU
@@ -17,6 +18,7 @@ set -uo pipefail
 
 part=$1 build=$2
 nvme=0000:00:01.0 edu=0000:00:04.0 shared=0000:02:01.0 removable=0000:01:00.0 far=0000:81:00.0
+port=0000:00:08.0 reports=0000:02:00.0
 # shellcheck source=tests/common/tap.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../common/tap.sh" "$TMPDIR"
 
@@ -46,6 +48,13 @@ removals() {
 	done
 	bind "$removable" vfio-pci || return
 	program "$build/tests/device/removed" "vfio:$removable" 1 "echo device_del dmaland3 >$(monitor)"
+}
+
+# QEMU's port hands errors up to the kernel while its bridge control has SERR (PCI-to-PCI Bridge 1.2, 3.2.5.18).
+error_reports() {
+	printf '\x02\x00' | dd of="/sys/bus/pci/devices/$port/config" bs=1 seek=$((0x3e)) conv=notrunc status=none &&
+		bind "$reports" vfio-pci || return
+	program "$build/tests/device/aer" "$reports" "echo pcie_aer_inject_error reports COMP_TIME >$(monitor)"
 }
 
 group_file() { echo "/dev/vfio/$(basename "$(readlink "/sys/bus/pci/devices/$1/iommu_group")")"; }
@@ -170,6 +179,7 @@ device)
 	program "$build/tests/device/irq" "vfio:$nvme"
 	program "$build/tests/device/irq" "vfio:$edu"
 	removals || tap_failed=1
+	error_reports || tap_failed=1
 	program "$build/tests/device/isolation" "$nvme"
 	program "$build/tests/device/permissions" "vfio:$nvme"
 	program "$build/tests/device/permissions" "vfio:$edu"
