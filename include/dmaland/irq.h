@@ -72,6 +72,8 @@ int dmaland_irq(struct dmaland_device *dev, unsigned int vector);
  *
  * What interrupts while masked is kept, and makes the eventfd readable at unmasking. A device with
  * plain MSI may not be able to keep it: there unmasking makes the eventfd readable in any case.
+ * Behind VFIO, what is on its way at the moment of masking can be lost, since the kernel takes the
+ * vector from its processor: look what the device has done after masking it.
  *
  * INTx is a level and masks itself at each interrupt: unmask it once the device was told that the
  * interrupt is handled, else there is no other. If the device still has something it interrupts at
