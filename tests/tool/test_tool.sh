@@ -400,6 +400,19 @@ interrupted_verify() {
 	[ "$status" = 130 ] && grep -q "^dmaland: interrupted, writing: [0-9]* of 8388608 blocks" err
 }
 check "SIGINT ends verify, which says how far it was" interrupted_verify
+# On a terminal, of a drive that is not done in a day; the bar has moved.
+interrupted_zero() {
+	local pid status=0 endless='{"driver":"raw",,"file":{"driver":"null-co",,"size":1125899906842624}}'
+	rm -f typescript
+	script -qefc "exec env --default-signal=INT '$tool' nvme zero 'qemu:nvme,drive=json:$endless' --all" typescript >/dev/null &
+	pid=$!
+	until grep -aq "zeroing .* [1-9][0-9.]* [MGT]iB of 1 PiB" typescript; do kill -0 "$pid" && sleep 0.01 || return; done
+	kill -INT "$(tr -d ' ' <"/proc/$pid/task/$pid/children")"
+	wait "$pid" || status=$?
+	[ "$status" = 130 ] &&
+		grep -aq "dmaland: interrupted: [1-9][0-9]* of 2199023255552 blocks, from block 0 on, were zeroed" typescript
+}
+check "SIGINT ends zero, which says how far it was, below a bar that moved" interrupted_zero
 check "a file that grows larger than may be is an error that says what was read" eval '
 	(ulimit -f 131072 && refused 1 "cannot write to part: File too large" \
 		"$tool" nvme read "qemu:nvme,drive=$here/sparse.img,ram=64M" part) &&
