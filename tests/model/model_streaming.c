@@ -19,10 +19,6 @@
 #include "fake_domain.h"
 #include "memory/coherent.h"
 
-#ifndef MODEL_STEPS
-#define MODEL_STEPS 1000000 /* on soft: */
-#endif
-
 enum {
 	MEMORY = 1 << 20,
 	COHERENT = 1 << 16,
@@ -443,7 +439,7 @@ static void on_soft_random_operations_do_what_the_model_does(void **state)
 	enum { RUNS = sizeof(runs) / sizeof(runs[0]) };
 
 	(void)state;
-	for (size_t i = 0; i < RUNS; i++) {
+	for (size_t i = 0; i < RUNS; i++) { /* MODEL_STEPS: meson.build */
 		soft_begin(runs[i].coherent, runs[i].options);
 		assert_int_equal(streaming_set_min_align(s, runs[i].min_align), 0);
 		steps(MODEL_STEPS / RUNS);
