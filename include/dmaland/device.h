@@ -36,7 +36,8 @@ extern "C" {
  * @device_fd:    vfio: the device, as VFIO_GROUP_GET_DEVICE_FD gives it; 0: the group is asked for it.
  *                Wants @container_fd or @share_with, whose container its group must be in; @group_fd
  *                may be left out then
- * @dma_debug:    registered memory of this device is watched: see dmaland_check_registered()
+ * @dma_debug:    registered memory of this device is watched: see dmaland_check_registered(); and mappings that are translated
+ *                are followed, so that their ends and syncs are checked as those of others are
  *
  * Those from copy_below to no_syscalls can be given in the spec too, where they win: `copy_below=N`, `unmap=lazy` or `unmap=strict`,
  * `lazy_count=N`, `lazy_ms=N`, `trusted=no`, `no_syscalls=yes`; and `dma_debug=yes`. Of devices that share a domain, the

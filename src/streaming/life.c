@@ -138,8 +138,7 @@ static void limits_changed(struct streaming *s)
 	const struct dma_limits *limits = s->limits;
 	bool plain = !limits->min_align_mask && limits->seg_boundary >= BOUNCE_MAX - 1;
 
-	s->bounce_below =
-		plain && s->translates && !s->shadow && !s->options.debug ? s->copy_below : 0;
+	s->bounce_below = plain && s->translates && !s->shadow ? s->copy_below : 0;
 	s->slot_bytes = limits->min_align_mask < s->granule
 				? iova_cache_slot_max(&s->iova, limits->seg_boundary)
 				: 0;
@@ -184,9 +183,9 @@ static void settings_fill(struct streaming *s)
 			: domain->copy_below  ? domain->copy_below
 					      : COPY_BELOW_DEFAULT;
 	s->granule = domain->granule;
-	s->map_from = s->translates && !s->shadow && !s->options.debug && domain->ops->map
-			      ? s->copy_below
-			      : SIZE_MAX;
+	s->short_below = s->options.debug ? 0 : SIZE_MAX / 2;
+	s->holds_nothing = s->options.debug ? UINTPTR_MAX : FRAME_ARENA;
+	s->map_from = s->translates && !s->shadow && domain->ops->map ? s->copy_below : SIZE_MAX;
 	limits_changed(s);
 }
 
@@ -240,9 +239,8 @@ int streaming_init(struct streaming *s, struct streaming_space *space, struct dm
 	s->window = (uintptr_t)domain->window;
 	s->window_bytes = options->untrusted ? 0 : domain->window_size;
 	s->frames = &space->frames;
-	s->registered = options->untrusted || options->debug || domain->ops->sync
-				? &nothing_registered
-				: &space->registered;
+	s->registered =
+		options->untrusted || domain->ops->sync ? &nothing_registered : &space->registered;
 	s->orphans = orphans;
 	s->name = name;
 	s->options = *options;
@@ -271,7 +269,9 @@ int streaming_init(struct streaming *s, struct streaming_space *space, struct dm
 	s->shrinker.shrink = streaming_shrink;
 	arena_add_shrinker(space->arena, &s->shrinker);
 	threads_add(s);
-	if (s->options.no_syscalls)
+	if (s->options.debug)
+		err = follow_start(s);
+	else if (s->options.no_syscalls)
 		err = bounce_prepare(s);
 	if (err)
 		streaming_fini(s);
@@ -304,7 +304,7 @@ static uint64_t live_mapped(const struct streaming *s)
 
 uint64_t streaming_live(struct streaming *s)
 {
-	return live_bounced(s) + live_mapped(s);
+	return live_bounced(s) + live_mapped(s) + (s->follow ? follow_live(s) : 0);
 }
 
 /* The short ways lead to the long ones, which say why nothing is done. */
@@ -367,6 +367,8 @@ void streaming_fini(struct streaming *s)
 	pthread_mutex_destroy(&s->pool_list.lock);
 	pthread_mutex_destroy(&s->making);
 	free(s->shards);
+	if (s->follow)
+		follow_stop(s);
 }
 
 /* ---- limits ---- */

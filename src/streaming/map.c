@@ -11,7 +11,8 @@
  *
  *   unmap  dma --> word of its frame --> slot, mapping, registration, or nothing: the arena
  *
- * What holds something is checked against what it holds; a translated address holds nothing.
+ * What holds something is checked against what it holds; a translated address holds nothing, and is
+ * followed in debug mode alone.
  */
 #include "streaming/streaming_internal.h"
 
@@ -102,8 +103,6 @@ static dma_addr_t piece_map_untranslated(struct streaming *s, const struct piece
 
 static dma_addr_t register_map(struct streaming *s, const struct piece *piece, dma_addr_t dma)
 {
-	if (unlikely(s->options.debug) && watch_check(s, piece->ptr, piece->size))
-		return DMA_MAPPING_ERROR;
 	count_way(s, WAY_REGISTERED);
 	if (unlikely(s->shadow) && !(piece->attrs & DMA_ATTR_SKIP_CPU_SYNC))
 		s->space->domain->ops->sync(s->space->domain, dma, piece->size, true);
@@ -119,6 +118,10 @@ dma_addr_t piece_map(struct streaming *s, const struct piece *piece)
 		return piece_map_untranslated(s, piece, false);
 	if (!limits_hold(s->limits, piece->ptr, dma, piece->size))
 		return piece_map_untranslated(s, piece, true);
+	if (unlikely(s->follow != NULL) &&
+	    ((registered && watch_check(s, piece->ptr, piece->size)) ||
+	     follow_begin(s, dma, piece)))
+		return DMA_MAPPING_ERROR;
 	if (registered)
 		return register_map(s, piece, dma);
 	count_way(s, WAY_ARENA);
@@ -229,14 +232,14 @@ static __attribute__((noinline)) dma_addr_t map_in_arena(struct streaming *s, vo
 }
 
 /*
- * The short ways, which are none where the device has a copy of its own; what does not fit them goes
- * the long one, where all is checked again.
+ * The short ways, which are none where the device has a copy of its own, or in debug mode; what does
+ * not fit them goes the long one, where all is checked again.
  */
 dma_addr_t streaming_map(struct streaming *s, void *ptr, size_t size,
 			 enum dma_data_direction direction, unsigned long attrs)
 {
 	if (unlikely(!is_direction(direction) || attrs & ~DMA_ATTR_SKIP_CPU_SYNC ||
-		     size - 1 >= SIZE_MAX / 2))
+		     size - 1 >= s->short_below))
 		return map_otherwise(s, ptr, size, direction, attrs);
 	if ((uintptr_t)ptr - s->window < s->window_bytes)
 		return map_in_arena(s, ptr, size, direction, attrs);
@@ -372,13 +375,6 @@ static bool is_translated(struct streaming *s, uintptr_t word, dma_addr_t dma)
 
 /* ---- unmap ---- */
 
-static bool claim_holds(const struct piece *claim, dma_addr_t dma, const struct holding *holding)
-{
-	return dma == holding->dma && claim->size == holding->size &&
-	       claim->direction == holding->direction && claim->nents == holding->nents &&
-	       (!claim->ptr || claim->ptr == holding->original);
-}
-
 bool piece_check(struct streaming *s, dma_addr_t dma, const struct piece *claim)
 {
 	uintptr_t word = frames_get(s->frames, dma);
@@ -387,7 +383,7 @@ bool piece_check(struct streaming *s, dma_addr_t dma, const struct piece *claim)
 	if (!holding_find(s, word, dma, &holding)) {
 		if (dma != DMA_MAPPING_ERROR && is_translated(s, word, dma) &&
 		    (!is_registration(word) || registration_has(word, dma, claim->size)))
-			return true;
+			return !s->follow || follow_check(s, dma, claim);
 		report_not_allocated(s, dma, claim->size, false);
 		return false;
 	}
@@ -416,6 +412,8 @@ void piece_unmap(struct streaming *s, dma_addr_t dma, size_t size,
 			mapped_unmap(s, mapping, attrs);
 		break;
 	default:
+		if (s->follow)
+			follow_end(s, dma, size, direction);
 		if (is_registration(word) && direction != DMA_TO_DEVICE &&
 		    !(attrs & DMA_ATTR_SKIP_CPU_SYNC))
 			s->space->domain->ops->sync(s->space->domain, dma, size, false);
@@ -479,7 +477,7 @@ void streaming_unmap(struct streaming *s, dma_addr_t dma, size_t size,
 {
 	uintptr_t word = frames_get(s->frames, dma);
 
-	if (likely(word == FRAME_ARENA))
+	if (likely(word == s->holds_nothing))
 		return;
 	if (word & FRAME_BOUNCE)
 		unmap_bounced(s, dma, size, direction, attrs, word);
@@ -538,14 +536,11 @@ void streaming_sync(struct streaming *s, dma_addr_t dma, size_t size,
 			return;
 		if (dma == DMA_MAPPING_ERROR || !is_translated(s, word, dma))
 			report_not_allocated(s, dma, size, true);
-		else if (moves)
+		else if ((!s->follow || follow_sync(s, dma, size, direction)) && moves)
 			sync_translated(s, word, dma, size, for_device);
 		return;
 	}
-	/* As in the kernel, what is mapped for both may be synced for one. */
-	if (dma < h.dma || dma - h.dma > h.size || size > h.size - (dma - h.dma) ||
-	    !is_direction(direction) ||
-	    (h.direction != DMA_BIDIRECTIONAL && h.direction != direction))
+	if (!sync_holds(dma, size, direction, &h))
 		report_bad_sync(s, dma, size, direction, &h);
 	else if (moves)
 		sync_holding(s, word, dma, size, for_device);

@@ -53,6 +53,7 @@ struct bounce_slot;
 struct bounce_page;
 struct mapping;
 struct mapping_slab;
+struct follow;
 
 /* Free slots of one class; 256 bytes. */
 struct slot_stack {
@@ -106,6 +107,8 @@ struct streaming {
 	struct registered *registered; /* none: not translated, or not the short way */
 	size_t bounce_below;	       /* copy_below; 0 while limits make it more than that */
 	size_t map_from;	       /* bytes from which on memory is mapped the short way */
+	size_t short_below;	       /* bytes, less 1, that may go a short way at all */
+	uintptr_t holds_nothing;       /* word of a frame where an unmap has nothing to do */
 	size_t slot_bytes; /* up to so many take a slot of addresses; 0 while limits forbid it */
 	size_t granule;	   /* of the domain */
 	bool translates;   /* false: the device is not trusted */
@@ -120,6 +123,7 @@ struct streaming {
 	struct iova_cache iova;
 	struct arena_shrinker shrinker;
 	struct streaming *next; /* in the list of all: threads.c */
+	struct follow *follow;	/* debug mode: follow.c; or NULL */
 
 	/* Pools of blocks to bounce through, made when they are needed. */
 	pthread_mutex_t making;

@@ -10,6 +10,7 @@
  *   sg.c           lists
  *   life.c         making, registering, ending
  *   watch.c        debug mode: registered memory that the program unmapped
+ *   follow.c       debug mode: mappings that are translated
  *   threads.c      which shard is a thread's, and what becomes of it
  *   report.c       what is said about bad calls
  *
@@ -379,11 +380,49 @@ struct holding {
 	enum dma_data_direction direction;
 };
 
+/* Is it what is claimed of it? */
+static inline bool claim_holds(const struct piece *claim, dma_addr_t dma,
+			       const struct holding *holding)
+{
+	return dma == holding->dma && claim->size == holding->size &&
+	       claim->direction == holding->direction && claim->nents == holding->nents &&
+	       (!claim->ptr || claim->ptr == holding->original);
+}
+
+/* May this be synced? As in the kernel, what is mapped for both may be synced for one. */
+static inline bool sync_holds(dma_addr_t dma, size_t size, enum dma_data_direction direction,
+			      const struct holding *holding)
+{
+	return dma >= holding->dma && dma - holding->dma <= holding->size &&
+	       size <= holding->size - (dma - holding->dma) && is_direction(direction) &&
+	       (holding->direction == DMA_BIDIRECTIONAL || holding->direction == direction);
+}
+
 void report_bad_unmap(struct streaming *s, dma_addr_t dma, const struct piece *claim,
 		      const struct holding *holding);
 void report_not_allocated(struct streaming *s, dma_addr_t dma, size_t size, bool sync);
 void report_bad_sync(struct streaming *s, dma_addr_t dma, size_t size,
 		     enum dma_data_direction direction, const struct holding *holding);
 void report_bad_list(struct streaming *s, const char *what, int nents);
+
+/* ---- follow.c: where s->follow is not NULL ---- */
+
+int follow_start(struct streaming *s); /* 0 or -ENOMEM in words */
+void follow_stop(struct streaming *s);
+
+/* Mappings that are not unmapped. */
+uint64_t follow_live(struct streaming *s);
+
+/* A mapping that is translated begins; 0 or -ENOMEM in words. */
+int follow_begin(struct streaming *s, dma_addr_t dma, const struct piece *piece);
+
+/* Is there one as claimed, or one that may be synced so? Reported if not. */
+bool follow_check(struct streaming *s, dma_addr_t dma, const struct piece *claim);
+bool follow_sync(struct streaming *s, dma_addr_t dma, size_t size,
+		 enum dma_data_direction direction);
+
+/* One ends, if it is there. */
+void follow_end(struct streaming *s, dma_addr_t dma, size_t size,
+		enum dma_data_direction direction);
 
 #endif

@@ -236,6 +236,41 @@ static int run_all(void)
 	return failed;
 }
 
+/* ---- mappings, each followed ---- */
+
+static bool map_and_unmap(struct dmaland_device *dev, void *ptr)
+{
+	dma_addr_t dma = ptr ? dma_map_single(dev, ptr, 8192, DMA_TO_DEVICE) : DMA_MAPPING_ERROR;
+
+	if (dma_mapping_error(dev, dma))
+		return false;
+	dma_unmap_single(dev, dma, 8192, DMA_TO_DEVICE);
+	return true;
+}
+
+/* Translated in the arena, and in registered memory; and mapped. */
+static int run_followed(void)
+{
+	static const struct dmaland_options options = {.size = sizeof(options), .dma_debug = true};
+	static char ours[8192], registered[8192];
+	struct dmaland_device *dev = dmaland_open(spec, &options);
+	dma_addr_t handle;
+	bool done = false;
+	void *coherent;
+
+	if (!dev)
+		return -1;
+	coherent = dma_alloc_coherent(dev, 8192, &handle, GFP_KERNEL);
+	if (map_and_unmap(dev, coherent) && map_and_unmap(dev, ours) &&
+	    !dmaland_register(dev, registered, 8192)) {
+		done = map_and_unmap(dev, registered);
+		dmaland_unregister(dev, registered);
+	}
+	dma_free_coherent(dev, 8192, coherent, handle);
+	dmaland_close(dev);
+	return done ? 0 : -1;
+}
+
 /* ---- files of VFIO that are open already ---- */
 
 static struct dmaland_options handed = {.size = sizeof(handed)};
@@ -340,6 +375,13 @@ static void whatever_fails_nothing_is_left_and_it_is_told(void **state)
 	assert_true(fail_each(run_all) > 20);
 }
 
+static void so_it_is_in_debug_mode(void **state)
+{
+	(void)state;
+	if (strncmp(spec, "soft:", 5) == 0)
+		assert_true(fail_each(run_followed) > 20);
+}
+
 static void so_it_is_with_files_that_are_open_already(void **state)
 {
 	(void)state;
@@ -359,6 +401,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(whatever_fails_nothing_is_left_and_it_is_told),
+		cmocka_unit_test(so_it_is_in_debug_mode),
 	};
 	const struct CMUnitTest of_vfio[] = {
 		cmocka_unit_test(so_it_is_with_files_that_are_open_already),

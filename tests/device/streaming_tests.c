@@ -21,6 +21,7 @@ static bool moves; /* the device can be told what to do */
 /* Application memory, POISON all over, with room around what is mapped. */
 static unsigned char *memory, *model;
 static uint32_t mappings;
+static uint64_t bad_calls; /* that the test made */
 
 static struct dmaland_streaming_stats stats_now(void)
 {
@@ -40,6 +41,7 @@ static int begin(const struct dmaland_options *options)
 	assert_true(memory && model);
 	memset(memory, POISON, MOST + 2 * GUARD);
 	mappings = mappings_of(m.dev);
+	bad_calls = 0;
 	log_clear();
 	return 0;
 }
@@ -77,7 +79,7 @@ static int close_device(void **state)
 	stats = stats_now();
 	assert_int_equal(stats.live_bounced, 0);
 	assert_int_equal(stats.live_mapped, 0);
-	assert_int_equal(stats.bad_calls, 0);
+	assert_int_equal(stats.bad_calls, bad_calls);
 	dmaland_flush(m.dev);
 	assert_int_equal(stats_now().waiting, 0);
 	assert_string_equal(log_text(), "");
@@ -524,6 +526,26 @@ static void registered_memory_that_the_program_unmaps_is_found_in_debug_mode(voi
 	munmap(neighbour, PAGE);
 }
 
+static void what_is_translated_is_unmapped_once_in_debug_mode(void **state)
+{
+	dma_addr_t handle, dma;
+	void *coherent;
+
+	(void)state;
+	need_mover();
+	coherent = dma_alloc_coherent(m.dev, PAGE, &handle, GFP_KERNEL);
+	assert_non_null(coherent);
+	dma = map(coherent, PAGE, DMA_FROM_DEVICE);
+	assert_true(dma == handle);
+	dma_unmap_single(m.dev, dma, PAGE, DMA_FROM_DEVICE);
+	assert_string_equal(log_text(), "");
+	dma_unmap_single(m.dev, dma, PAGE, DMA_FROM_DEVICE);
+	assert_logged("tries to free DMA memory it has not allocated");
+	bad_calls = 1;
+	log_clear();
+	dma_free_coherent(m.dev, PAGE, coherent, handle);
+}
+
 static void without_debug_mode_nothing_is_watched(void **state)
 {
 	(void)state;
@@ -549,6 +571,7 @@ int run_streaming_tests(void)
 		with(open_device, registered_memory_is_translated),
 		with(open_debug, registered_memory_that_the_program_unmaps_is_found_in_debug_mode),
 		with(open_debug, what_is_mapped_arrives_both_ways),
+		with(open_debug, what_is_translated_is_unmapped_once_in_debug_mode),
 		with(open_device, without_debug_mode_nothing_is_watched),
 		with(open_without_syscalls, without_system_calls_copies_end_when_their_memory_does),
 		with(open_without_syscalls, without_system_calls_nothing_large_is_mapped),

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "fake_domain.h"
+#include "memory/coherent.h"
 
 enum { PAGE = 4096 };
 
@@ -464,6 +465,73 @@ static void memory_that_the_application_took_away_can_be_unmapped(void **state)
 	close_place();
 }
 
+/* ---- debug mode ---- */
+
+/* Memory that is mapped as if it held something: the arena's, or registered. */
+static void check_followed(char *ptr, size_t size)
+{
+	size_t bad = stats().bad_calls;
+	struct scatterlist sg;
+	dma_addr_t dma = streaming_map(s, ptr, size, DMA_FROM_DEVICE, 0);
+
+	assert_true(dma != DMA_MAPPING_ERROR);
+	streaming_unmap(s, dma, size - 1, DMA_FROM_DEVICE, 0);
+	expect_dropped("frees DMA memory with different size", dma, size, ++bad);
+	streaming_unmap(s, dma, size, DMA_BIDIRECTIONAL, 0);
+	expect_dropped("different direction", dma, size, ++bad);
+	streaming_unmap(s, dma + 1, size, DMA_FROM_DEVICE, 0);
+	expect_dropped("it has not allocated", dma, size, ++bad);
+	streaming_sync(s, dma + 10, size - 9, DMA_FROM_DEVICE, false);
+	expect_dropped("outside allocated range", dma, size, ++bad);
+	streaming_sync(s, dma + 10, 10, DMA_TO_DEVICE, true);
+	expect_dropped("synced with DMA_TO_DEVICE", dma, size, ++bad);
+	streaming_sync(s, dma - 1, 1, DMA_FROM_DEVICE, true);
+	expect_dropped("tries to sync DMA memory it has not allocated", dma, size, ++bad);
+	sg_init_one(&sg, ptr, (unsigned int)size);
+	sg.dma_address = dma;
+	sg.dma_length = (unsigned int)size;
+	streaming_unmap_sg(s, &sg, 1, DMA_FROM_DEVICE, 0);
+	expect_dropped("[mapped as single] [unmapped as scatter-gather]", dma, size, ++bad);
+
+	/* Twice at a time, and as a list. */
+	assert_true(streaming_map(s, ptr, size, DMA_FROM_DEVICE, 0) == dma);
+	assert_int_equal(streaming_map_sg(s, &sg, 1, DMA_FROM_DEVICE, 0), 1);
+	assert_int_equal(streaming_live(s), 3);
+	streaming_sync(s, dma + size - 1, 1, DMA_FROM_DEVICE, false);
+	streaming_unmap_sg(s, &sg, 1, DMA_FROM_DEVICE, 0);
+	streaming_unmap(s, dma, size, DMA_FROM_DEVICE, 0);
+	streaming_unmap(s, dma, size, DMA_FROM_DEVICE, 0);
+	assert_string_equal(log_text(), "");
+	assert_int_equal(streaming_live(s), 0);
+	streaming_unmap(s, dma, size, DMA_FROM_DEVICE, 0);
+	assert_logged("it has not allocated");
+	log_clear();
+}
+
+static void what_is_translated_is_followed_in_debug_mode(void **state)
+{
+	dma_addr_t handle;
+	char *coherent;
+
+	(void)state;
+	for (enum fake_kind kind = FAKE_PLAIN; kind <= FAKE_SHADOW; kind++) {
+		open_kind(kind, (struct streaming_options){.debug = true});
+		coherent = coherent_alloc(place.arena, &place.coherent, 8192, &handle, GFP_KERNEL);
+		check_followed(coherent + 100, 5000);
+		if (kind != FAKE_PLAIN) {
+			assert_int_equal(streaming_register(s, memory + 50, 60000), 0);
+			check_followed(memory + 100, 50);
+			check_followed(memory + 50, 60000);
+			assert_int_equal(streaming_unregister(s, memory + 50), 0);
+		}
+		/* One that is left goes with the device. */
+		assert_true(streaming_map(s, coherent, 1, DMA_TO_DEVICE, 0) == handle);
+		assert_int_equal(streaming_live(s), 1);
+		coherent_free(place.arena, &place.coherent, "fake", 8192, coherent, handle);
+		fake_streaming_close(&place);
+	}
+}
+
 /* ---- two devices in one domain ---- */
 
 static struct streaming second;
@@ -569,6 +637,7 @@ static void memory_that_must_not_be_copied_is_refused_for_a_device_that_is_not_t
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_translated_is_followed_in_debug_mode),
 		cmocka_unit_test(a_call_on_the_wrong_device_is_refused_and_disturbs_no_neighbour),
 		cmocka_unit_test(trusted_and_untrusted_devices_do_not_share_a_domain),
 		cmocka_unit_test(what_was_received_is_not_lost_when_revoking_fails),
