@@ -53,7 +53,7 @@ static struct {
 	pthread_spinlock_t lock;
 	struct half *halves; /* to be used */
 	struct thread_magazines *tables;
-	unsigned int half_count, table_count;
+	unsigned int half_count, table_count, tables_made;
 	bool id_taken[POOL_IDS];
 } registry = {.once = PTHREAD_ONCE_INIT};
 
@@ -88,12 +88,6 @@ static void half_set_count(struct half *half, uint32_t count)
 static block_code *half_begin(struct half *half)
 {
 	return half->codes + 1;
-}
-
-/* Blocks in the half that is worked on. */
-static uint32_t magazine_count(const struct magazine *magazine)
-{
-	return (uint32_t)(*magazine->top - half_begin(magazine->half));
 }
 
 /* Neither blocks nor room. */
@@ -211,6 +205,7 @@ static void registry_fill(void)
 		memset(table, 0, sizeof(*table));
 		table_close(table);
 		pthread_spin_lock(&registry.lock);
+		table->shelf = registry.tables_made++ % SHELVES;
 		table->next = registry.tables;
 		registry.tables = table;
 		registry.table_count++;
@@ -400,8 +395,37 @@ static void magazine_widen(const struct dma_pool *pool, struct magazine *magazin
 	half_set_room(magazine->half, magazine->capacity);
 }
 
+/* Where a full half is to be had. What this thread's shelf has in units comes before others' halves. */
+static struct shelf *shelf_with_full(struct dma_pool *pool)
+{
+	if (!shelf_of_thread(pool)->full && shelf_of_thread(pool)->units != UNIT_NONE)
+		return NULL;
+	for (uint32_t i = 0; i < SHELVES; i++)
+		if (shelf_to_search(pool, i)->full)
+			return shelf_to_search(pool, i);
+	return NULL;
+}
+
+/* This thread's shelf, if there is an empty half in it; one comes over from where there are more. */
+static struct shelf *shelf_with_empty(struct dma_pool *pool)
+{
+	struct shelf *own = shelf_of_thread(pool);
+
+	for (uint32_t i = 1; i < SHELVES && !own->empty; i++) {
+		struct shelf *other = shelf_to_search(pool, i);
+
+		if (other->empty && other->halves > own->halves) {
+			half_push(&own->empty, half_pop(&other->empty));
+			other->halves--;
+			own->halves++;
+		}
+	}
+	return own->empty ? own : NULL;
+}
+
 bool magazine_fill(struct dma_pool *pool, struct magazine *magazine)
 {
+	struct shelf *shelf = NULL;
 	uint32_t n;
 
 	if (magazine->other->count) {
@@ -410,9 +434,11 @@ bool magazine_fill(struct dma_pool *pool, struct magazine *magazine)
 	}
 	magazine_widen(pool, magazine);
 	pthread_spin_lock(&pool->lock);
-	if (pool->full && magazine->capacity == pool->half_max) {
-		half_push(&pool->empty, magazine->half);
-		magazine_load(magazine, half_pop(&pool->full));
+	if (magazine->capacity == pool->half_max)
+		shelf = shelf_with_full(pool);
+	if (shelf) {
+		half_push(&shelf->empty, magazine->half);
+		magazine_load(magazine, half_pop(&shelf->full));
 		n = magazine_count(magazine);
 		pool->depot -= n;
 	} else {
@@ -429,13 +455,16 @@ bool magazine_fill(struct dma_pool *pool, struct magazine *magazine)
 void magazine_spill(struct dma_pool *pool, struct magazine *magazine)
 {
 	struct half *full = magazine->other;
+	struct shelf *shelf = NULL;
 
 	if (full->count) {
 		pthread_spin_lock(&pool->lock);
-		if (pool->empty && full->count == pool->half_max) {
-			__atomic_store_n(&magazine->other, half_pop(&pool->empty),
+		if (full->count == pool->half_max)
+			shelf = shelf_with_empty(pool);
+		if (shelf) {
+			__atomic_store_n(&magazine->other, half_pop(&shelf->empty),
 					 __ATOMIC_RELAXED);
-			half_push(&pool->full, full);
+			half_push(&shelf->full, full);
 			pool->depot += full->count;
 		} else {
 			half_put(pool, full);
@@ -453,27 +482,50 @@ void magazine_flush(struct dma_pool *pool, struct magazine *magazine)
 	pthread_spin_unlock(&pool->lock);
 }
 
-void depot_flush(struct dma_pool *pool)
+bool depot_open(struct dma_pool *pool)
 {
-	while (pool->full) {
-		struct half *half = half_pop(&pool->full);
+	for (uint32_t i = 0; i < SHELVES; i++) {
+		struct shelf *shelf = shelf_to_search(pool, i);
 
-		pool->depot -= half->count;
-		half_put(pool, half);
-		half_push(&pool->empty, half);
+		if (shelf->full) {
+			struct half *half = half_pop(&shelf->full);
+
+			pool->depot -= half->count;
+			half_put(pool, half);
+			half_push(&shelf->empty, half);
+			return true;
+		}
 	}
+	return false;
 }
 
 /*
- * Does a pool of this many units want this many halves? A half takes 4.5 bytes a block, so small
- * blocks have halves for some only: all bookkeeping is to stay below 8 % of 64 bytes and 2 % of 1024.
- * The lock is held.
+ * Does a pool of this many units want this many halves? A half takes some 4 bytes a block, so all but the
+ * largest blocks have halves for some only: all bookkeeping is to stay below 8 % of 64 bytes and 2 %
+ * of 1024. The lock is held.
  */
 static bool depot_wants(const struct dma_pool *pool, size_t halves, size_t units)
 {
-	size_t eighths = pool->size < 128 ? 5 : pool->size < ARENA_PAGE ? 6 : 8;
+	size_t quarters = pool->size < ARENA_PAGE ? 3 : 4;
 
-	return pool->id && 8 * halves * pool->half_max <= eighths * units * pool->per_unit;
+	return pool->id && 4 * halves * pool->half_max <= quarters * units * pool->per_unit;
+}
+
+/* An empty half that the pool is too small for, or NULL. The lock is held. */
+static struct half *depot_pop_surplus(struct dma_pool *pool)
+{
+	if (depot_wants(pool, pool->half_count, pool->unit_count))
+		return NULL;
+	for (uint32_t i = 0; i < SHELVES; i++) {
+		struct shelf *shelf = &pool->shelves[i];
+
+		if (shelf->empty) {
+			shelf->halves--;
+			pool->half_count--;
+			return half_pop(&shelf->empty);
+		}
+	}
+	return NULL;
 }
 
 void depot_shrink(struct dma_pool *pool)
@@ -481,12 +533,8 @@ void depot_shrink(struct dma_pool *pool)
 	struct half *half;
 
 	do {
-		half = NULL;
 		pthread_spin_lock(&pool->lock);
-		if (pool->empty && !depot_wants(pool, pool->half_count, pool->unit_count)) {
-			half = half_pop(&pool->empty);
-			pool->half_count--;
-		}
+		half = depot_pop_surplus(pool);
 		pthread_spin_unlock(&pool->lock);
 		free(half);
 	} while (half);
@@ -494,6 +542,7 @@ void depot_shrink(struct dma_pool *pool)
 
 int depot_grow(struct dma_pool *pool)
 {
+	struct shelf *shelf = shelf_of_thread(pool);
 	struct half *half;
 	bool wanted;
 
@@ -506,7 +555,8 @@ int depot_grow(struct dma_pool *pool)
 	if (!half)
 		return error_set(ENOMEM, "no memory for the bookkeeping of pool %s", pool->name);
 	pthread_spin_lock(&pool->lock);
-	half_push(&pool->empty, half);
+	half_push(&shelf->empty, half);
+	shelf->halves++;
 	pool->half_count++;
 	pthread_spin_unlock(&pool->lock);
 	return 0;
@@ -514,8 +564,12 @@ int depot_grow(struct dma_pool *pool)
 
 void depot_end(struct dma_pool *pool)
 {
-	while (pool->full)
-		free(half_pop(&pool->full));
-	while (pool->empty)
-		free(half_pop(&pool->empty));
+	for (uint32_t i = 0; i < SHELVES; i++) {
+		struct shelf *shelf = &pool->shelves[i];
+
+		while (shelf->full)
+			free(half_pop(&shelf->full));
+		while (shelf->empty)
+			free(half_pop(&shelf->empty));
+	}
 }

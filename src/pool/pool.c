@@ -133,8 +133,7 @@ static bool take_growing(struct dma_pool *pool, gfp_t gfp, struct block *block, 
 }
 
 /* In the child of a fork no magazine is a pool's of the parent. */
-static inline bool take_slowly(struct dma_pool *pool, gfp_t gfp, struct block *block,
-			       const void *site)
+bool pool_take_slowly(struct dma_pool *pool, gfp_t gfp, struct block *block, const void *site)
 {
 	struct magazine *m = magazine_of(pool);
 
@@ -154,7 +153,7 @@ static __attribute__((noinline)) void *alloc_slowly(struct dma_pool *pool, gfp_t
 		error_set(EINVAL, "dma_pool_alloc: no pool");
 		return NULL;
 	}
-	if (!take_slowly(pool, gfp, &block, site))
+	if (!pool_take_slowly(pool, gfp, &block, site))
 		return NULL;
 	if (gfp & __GFP_ZERO)
 		memset(block.vaddr, 0, pool->size);
@@ -189,53 +188,6 @@ void *dma_pool_alloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle)
 	vaddr = page->unit.base + number * pool->stride;
 	*handle = (uintptr_t)vaddr + page->dma_offset;
 	return vaddr;
-}
-
-/* As many blocks as the magazine has; fewer when a racing free's copy comes up. */
-static size_t take_several(const struct dma_pool *pool, size_t n, void **vaddrs,
-			   dma_addr_t *handles)
-{
-	top_slot slot = thread_top_slot(pool);
-	block_code *top = *slot;
-	size_t i;
-
-#pragma GCC unroll 4
-	for (i = 0; i < n; i++) {
-		struct block block = block_decode(pool, top[-1 - (ptrdiff_t)i]);
-
-		if (unlikely(state_read(block.state) != BLOCK_FREE))
-			break;
-		state_write(block.state, BLOCK_OUT);
-		vaddrs[i] = block.vaddr;
-		handles[i] = block.handle;
-	}
-	if (i) /* else the magazine may be the one of all threads that have none */
-		top_set(slot, top - i);
-	return i;
-}
-
-size_t dmaland_pool_alloc_bulk(struct dma_pool *pool, gfp_t gfp, size_t n, void **vaddrs,
-			       dma_addr_t *handles)
-{
-	size_t got = 0;
-
-	if (unlikely(!pool)) {
-		error_set(EINVAL, "dmaland_pool_alloc_bulk: no pool");
-		return 0;
-	}
-	while (got < n) {
-		struct block block;
-
-		got += take_several(pool, n - got, vaddrs + got, handles + got);
-		if (got == n || !take_slowly(pool, gfp, &block, CALL_SITE))
-			break;
-		vaddrs[got] = block.vaddr;
-		handles[got++] = block.handle;
-	}
-	if (unlikely(gfp & __GFP_ZERO))
-		for (size_t i = 0; i < got; i++)
-			memset(vaddrs[i], 0, pool->size);
-	return got;
 }
 
 /* ---- free ---- */
@@ -289,12 +241,9 @@ static __attribute__((noinline)) void put_slowly(struct dma_pool *pool, block_co
 	magazine_push(m, code);
 }
 
-/* All checks in the kernel's order, and the free if they hold. Delta: handle less address. */
-static __attribute__((noinline)) void free_slowly(struct dma_pool *pool, void *vaddr,
-						  dma_addr_t delta, const void *site)
+void pool_free_slowly(struct dma_pool *pool, void *vaddr, dma_addr_t handle, const void *site)
 {
 	struct page *page = pagemap_find(&pool->place.arena->pagemap, vaddr);
-	dma_addr_t handle = (uintptr_t)vaddr + delta;
 	uint32_t number = UINT32_MAX;
 
 	if (page && page_tenant(page) == &pool->tenant)
@@ -305,7 +254,7 @@ static __attribute__((noinline)) void free_slowly(struct dma_pool *pool, void *v
 		return;
 	}
 	page = unit_of(page);
-	if (delta != page->dma_offset)
+	if (handle - (uintptr_t)vaddr != page->dma_offset)
 		pool_block_err(pool, vaddr, handle, "(bad dma)", site);
 	else if (state_read(&page->unit.state[number]) != BLOCK_OUT)
 		pool_block_err(pool, vaddr, handle, "already free", site);
@@ -313,24 +262,7 @@ static __attribute__((noinline)) void free_slowly(struct dma_pool *pool, void *v
 		put_slowly(pool, block_encode((size_t)(page - pool->pages), number), site);
 }
 
-/*
- * The number of the block that begins at an address, if that is below pool->blocks: else none does.
- *
- * The offset in the unit, divided by stride without a division. The product with the inverse of
- * stride's odd part is the quotient times 2^stride_log2, modulo 2^64, if there is no rest. Turned
- * right by stride_log2, any bit of a rest is above all that a number has: so this holds for any
- * address, wherever it lies (Granlund, Montgomery 1994; Warren: Hacker's Delight, 10-17).
- */
-static inline uint64_t block_number(const struct dma_pool *pool, const struct page *page,
-				    uintptr_t vaddr)
-{
-	uint64_t product = (vaddr - (uintptr_t)page->unit.base) * pool->inverse;
-
-	return product >> pool->stride_log2 | product << (-pool->stride_log2 & 63);
-}
-
-static inline __attribute__((always_inline)) void pool_free(struct dma_pool *pool, void *vaddr,
-							    dma_addr_t handle)
+void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
 {
 	dma_addr_t delta = handle - (uintptr_t)vaddr;
 	block_code code, *top;
@@ -340,22 +272,22 @@ static inline __attribute__((always_inline)) void pool_free(struct dma_pool *poo
 	top_slot slot;
 	size_t at;
 
-	at = ((uintptr_t)vaddr - pool->window) >> (ARENA_PAGE_SHIFT - PAGE_ENTRY_SHIFT) &
-	     pool->page_mask;
-	page = (struct page *)(void *)((char *)pool->pages + at);
-	number = block_number(pool, page, (uintptr_t)vaddr);
+	if (unlikely(!pool))
+		return;
+	at = entry_at(pool, vaddr);
+	page = page_at(pool, at);
+	number = block_number(pool, vaddr);
 	if (unlikely(page_tenant(page) != &pool->tenant) || unlikely(number >= pool->blocks) ||
 	    unlikely(delta != page->dma_offset)) {
-		free_slowly(pool, vaddr, delta, CALL_SITE);
+		pool_free_slowly(pool, vaddr, handle, CALL_SITE);
 		return;
 	}
 	state = page->unit.state + number;
 	if (unlikely(state_read(state) != BLOCK_OUT)) {
-		free_slowly(pool, vaddr, delta, CALL_SITE);
+		pool_free_slowly(pool, vaddr, handle, CALL_SITE);
 		return;
 	}
-	code = (block_code)(at << (CODE_NUMBER_BITS - PAGE_ENTRY_SHIFT)) + (block_code)number +
-	       block_encode(0, 0);
+	code = code_at(at, number);
 	slot = thread_top_slot(pool);
 	top = *slot;
 	if (unlikely(*top == CODE_END)) {
@@ -365,62 +297,6 @@ static inline __attribute__((always_inline)) void pool_free(struct dma_pool *poo
 	state_write(state, BLOCK_FREE);
 	*top = code;
 	top_set(slot, top + 1);
-}
-
-void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
-{
-	if (likely(pool))
-		pool_free(pool, vaddr, handle);
-}
-
-/*
- * Frees from the front of the arrays, as long as they lie in one page of the pool, each a good one,
- * and the magazine has room; how many. The others take the way of dma_pool_free(), which says why.
- */
-static size_t put_several(const struct dma_pool *pool, size_t n, void **vaddrs,
-			  const dma_addr_t *handles)
-{
-	const struct page *page = pagemap_find(&pool->place.arena->pagemap, vaddrs[0]);
-	top_slot slot = thread_top_slot(pool);
-	block_code *top = *slot, base;
-	uint64_t dma_offset;
-	uint8_t *states;
-	size_t i;
-
-	if (!page || page_tenant(page) != &pool->tenant)
-		return 0;
-	states = page->unit.state;
-	dma_offset = page->dma_offset;
-	base = block_encode((size_t)(page - pool->pages), 0);
-#pragma GCC unroll 4
-	for (i = 0; i < n; i++) {
-		uint64_t number = block_number(pool, page, (uintptr_t)vaddrs[i]);
-
-		if (number >= pool->blocks || handles[i] - (uintptr_t)vaddrs[i] != dma_offset ||
-		    state_read(&states[number]) != BLOCK_OUT || top[i] == CODE_END)
-			break;
-		state_write(&states[number], BLOCK_FREE);
-		top[i] = base + (block_code)number;
-	}
-	if (i)
-		top_set(slot, top + i);
-	return i;
-}
-
-void dmaland_pool_free_bulk(struct dma_pool *pool, size_t n, void **vaddrs,
-			    const dma_addr_t *handles)
-{
-	size_t done = 0;
-
-	if (unlikely(!pool))
-		return;
-	while (done < n) {
-		done += put_several(pool, n - done, vaddrs + done, handles + done);
-		if (done == n)
-			break;
-		pool_free(pool, vaddrs[done], handles[done]);
-		done++;
-	}
 }
 
 /* ---- create and destroy ---- */
@@ -467,7 +343,8 @@ struct dma_pool *pool_create(const char *name, const struct pool_place *place, s
 	}
 	memset(pool, 0, sizeof(*pool));
 	pool->place = *place;
-	pool->units = UNIT_NONE;
+	for (uint32_t i = 0; i < SHELVES; i++)
+		pool->shelves[i].units = UNIT_NONE;
 	pool->tenant.limits = pool->uncarved.limits = place->limits;
 	pool->pages = map->pages;
 	pool->coded = map->pages - 1;
@@ -478,7 +355,7 @@ struct dma_pool *pool_create(const char *name, const struct pool_place *place, s
 	if (pool_lay_out(pool, size, align, boundary))
 		goto fail;
 	pthread_spin_init(&pool->lock, PTHREAD_PROCESS_PRIVATE);
-	if (units_prepare(pool) || magazines_begin(pool)) {
+	if (states_prepare(pool) || magazines_begin(pool)) {
 		units_end(pool);
 		goto fail;
 	}

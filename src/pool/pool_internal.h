@@ -3,9 +3,11 @@
  * pool_internal.h - what the files of this folder share
  *
  *   pool.c       the public calls; the fast paths
+ *   bulk.c       the public calls for many blocks
  *   layout.c     where in a unit the blocks lie
  *   magazine.c   each thread's stacks of free blocks
- *   unit.c       units of memory, and the state of every block in them
+ *   unit.c       units of memory, and the bits of their unused blocks
+ *   states.c     arrays of state bytes
  *   word.h       bits of unused blocks, to codes and back
  *   debug.c      pools that are watched
  *
@@ -63,11 +65,12 @@ struct block {
 };
 
 enum {
-	HALF_MAX = 128,		 /* blocks that each half of a magazine may hold */
+	HALF_MAX = 512,		 /* blocks that each half of a magazine may hold */
 	HALF_MIN = 4,		 /* what a new one may hold; it doubles with use */
-	MAGAZINE_BYTES = 262144, /* of blocks that a magazine may hold */
+	MAGAZINE_BYTES = 524288, /* of blocks that a magazine may hold */
 	POOL_IDS = 256,		 /* pools with magazines; the others work without */
 	POOL_TOPS = 32,		 /* of them, those whose magazines the fast paths reach */
+	SHELVES = 8,		 /* of threads, by what they put away and look for first */
 };
 
 /* Half a magazine: what threads and the depot exchange. */
@@ -94,8 +97,19 @@ struct magazine {
 
 struct thread_magazines {
 	struct magazine slots[POOL_IDS]; /* by the pool's id; 0 is no pool's */
+	uint32_t shelf;
 	struct thread_magazines *next;
 };
+
+/*
+ * What the threads of a shelf put away. They look here first, so that codes, states and entries stay in
+ * the cache of the CPU that used them last; and elsewhere before the pool grows.
+ */
+struct shelf {
+	uint32_t units;	 /* list of those with unused blocks, the next to take from first */
+	uint32_t halves; /* in both lists */
+	struct half *full, *empty; /* the depot */
+} __attribute__((aligned(64)));
 
 struct dma_pool {
 	struct arena_tenant tenant; /* first: the page map leads here */
@@ -124,19 +138,21 @@ struct dma_pool {
 	struct arena_shrinker shrinker;
 	char name[32];
 
-	/* Guards all that follows, and the units. */
+	/* Guards all that follows, and the units. The first line is what an exchange of halves needs. */
 	pthread_spinlock_t lock __attribute__((aligned(64)));
-	uint32_t units; /* list of those with unused blocks, the next to take from first */
 	size_t unit_count, unused;
-	struct page *run; /* pages that will be units: `uncarved` has them */
-	size_t run_pages;
-	struct half *full, *empty; /* the depot */
-	size_t half_count, depot;  /* of both; blocks in those that are full */
-	struct magazine *magazines;
-	uint8_t *spare; /* state arrays that are ready; each begins with a pointer to the next */
-	size_t spare_count;
-	size_t high_water, grows, refused, bad_frees;
+	size_t depot;		   /* blocks in halves that are full */
 	size_t fills, recent_high; /* since units_reap(): of magazines; the most that was away */
+	size_t high_water;
+	struct shelf shelves[SHELVES];
+	size_t half_count; /* of all shelves */
+	struct page *run;  /* pages that will be units: `uncarved` has them */
+	size_t run_pages;
+	struct magazine *magazines;
+	struct slab *slabs; /* of state arrays */
+	uint8_t *spare;	    /* those that are ready, each with a link to the next */
+	size_t spare_count;
+	size_t grows, refused, bad_frees;
 
 	struct dma_pool *next; /* in the device's list */
 };
@@ -205,6 +221,50 @@ static inline void pool_note_fill(struct dma_pool *pool)
  * -EINVAL in words.
  */
 int pool_lay_out(struct dma_pool *pool, size_t size, size_t align, size_t boundary);
+
+/* ---- pool.c ---- */
+
+/* What the fast paths leave: no block or room, a bad free, a pool that is watched. */
+bool pool_take_slowly(struct dma_pool *pool, gfp_t gfp, struct block *block, const void *site);
+
+/* All checks in the kernel's order, and the free if they hold. */
+void pool_free_slowly(struct dma_pool *pool, void *vaddr, dma_addr_t handle, const void *site);
+
+/* ---- from an address to its block, whatever the address ---- */
+
+/* Where in the page map its page has an entry: bytes. */
+static inline size_t entry_at(const struct dma_pool *pool, const void *vaddr)
+{
+	return ((uintptr_t)vaddr - pool->window) >> (ARENA_PAGE_SHIFT - PAGE_ENTRY_SHIFT) &
+	       pool->page_mask;
+}
+
+static inline struct page *page_at(const struct dma_pool *pool, size_t at)
+{
+	return (struct page *)(void *)((char *)pool->pages + at);
+}
+
+static inline block_code code_at(size_t at, uint64_t number)
+{
+	return (block_code)(at << (CODE_NUMBER_BITS - PAGE_ENTRY_SHIFT)) + (block_code)number +
+	       block_encode(0, 0);
+}
+
+/*
+ * The number of the block of its page that begins there, if that is below pool->blocks: else none
+ * does. A page in the middle of a unit has a number 0 that is never out.
+ *
+ * The offset is divided by stride without a division. The product with the inverse of stride's odd
+ * part is the quotient times 2^stride_log2, modulo 2^64, if there is no rest. Turned right by
+ * stride_log2, any bit of a rest is above all that a number has: so this holds for any offset
+ * (Granlund, Montgomery 1994; Warren: Hacker's Delight, 10-17).
+ */
+static inline uint64_t block_number(const struct dma_pool *pool, const void *vaddr)
+{
+	uint64_t product = ((uintptr_t)vaddr & (ARENA_PAGE - 1)) * pool->inverse;
+
+	return product >> pool->stride_log2 | product << (-pool->stride_log2 & 63);
+}
 
 /* ---- unit.c ---- */
 
@@ -281,8 +341,25 @@ static inline bool units_reap_due(const struct dma_pool *pool)
 /* All units go: idle ones to the arena, busy ones to the device's orphans. True if any was busy. */
 bool units_end(struct dma_pool *pool);
 
-/* Have arrays ready for GFP_ATOMIC and for frees. 0 or -ENOMEM in words. */
-int units_prepare(struct dma_pool *pool);
+/* ---- states.c ---- */
+
+/* Do the states of a unit lie in its entry? */
+static inline bool states_inline(const struct dma_pool *pool)
+{
+	return pool->per_unit <= sizeof(((struct page *)NULL)->unit.inline_state) && !pool->debug;
+}
+
+/* Have arrays ready for GFP_ATOMIC. 0 or -ENOMEM in words. */
+int states_prepare(struct dma_pool *pool);
+
+/* An array for a unit to come; NULL when none is ready, in words. */
+uint8_t *states_get(struct dma_pool *pool, gfp_t gfp);
+
+/* No unit needs it any more. */
+void states_put(struct dma_pool *pool, uint8_t *states);
+
+/* The pool ends, and all arrays with it. */
+void states_end(struct dma_pool *pool);
 
 /* ---- magazine.c ---- */
 
@@ -322,6 +399,18 @@ static inline struct magazine *magazine_of(const struct dma_pool *pool)
 	return &thread_magazines->slots[pool->id];
 }
 
+/* Where this thread puts away and looks first. */
+static inline struct shelf *shelf_of_thread(struct dma_pool *pool)
+{
+	return &pool->shelves[thread_magazines->shelf];
+}
+
+/* The i-th place where it looks. */
+static inline struct shelf *shelf_to_search(struct dma_pool *pool, uint32_t i)
+{
+	return &pool->shelves[(thread_magazines->shelf + i) % SHELVES];
+}
+
 /*
  * Where this thread's magazine has its top, as fast as can be: at an offset from the thread's own
  * segment that the pool knows. Pools that have none there find neither blocks nor room. Sanitizers
@@ -356,6 +445,12 @@ static inline void top_set(top_slot slot, block_code *top)
 /* A magazine for this thread; NULL when the pool has none or gfp forbids to get one. */
 struct magazine *magazine_make(struct dma_pool *pool, gfp_t gfp);
 
+/* Blocks in the half that is worked on. */
+static inline uint32_t magazine_count(const struct magazine *magazine)
+{
+	return (uint32_t)(*magazine->top - magazine->half->codes - 1);
+}
+
 /* This thread's magazine, made if need be. */
 static inline struct magazine *magazine_get(struct dma_pool *pool, gfp_t gfp)
 {
@@ -379,8 +474,8 @@ bool magazine_fill(struct dma_pool *pool, struct magazine *magazine);
 /* The half that is worked on is full: make room in it. */
 void magazine_spill(struct dma_pool *pool, struct magazine *magazine);
 
-/* The depot's blocks go to their units. Lock held. */
-void depot_flush(struct dma_pool *pool);
+/* The blocks of a full half of the depot go to their units. False if there is none. Lock held. */
+bool depot_open(struct dma_pool *pool);
 
 /* Have halves for the unit to come. 0 or -ENOMEM in words. */
 int depot_grow(struct dma_pool *pool);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * unit.c - units of a pool's memory, and the state of every block in them
+ * unit.c - units of a pool's memory, and which of their blocks are unused
  *
  * A unit is a page, or a run of pages that holds one block larger than a page:
  *
@@ -9,9 +9,9 @@
  *   ^ boundary             ^ boundary: the blocks begin anew, the rest before it is waste
  *
  * Its entry in the page map holds a bit for each unused block and a state byte for each block, or
- * points to arrays of them where there are more than fit; none of it can be reached by the device.
- * Units with unused blocks hang in a list, so that taking a block never searches; the others are
- * found by the page map when the pool ends.
+ * points to an array of them where there are more than fit (states.c); none of it can be reached by the
+ * device. Units with unused blocks hang in lists, so that taking a block never searches; the others
+ * are found by the page map when the pool ends.
  */
 #include "pool/pool_internal.h"
 
@@ -23,9 +23,6 @@
 #include "base/error.h"
 #include "pool/debug.h"
 #include "pool/word.h"
-
-/* State arrays kept ready for GFP_ATOMIC, where a unit has more blocks than its entry holds. */
-#define UNIT_SPARE_ARRAYS ARENA_RESERVE_PAGES
 
 /* Pages that a large pool takes from the arena at a time. */
 #define UNIT_RUN_MAX 64
@@ -59,94 +56,6 @@ uint32_t unit_block_number(const struct dma_pool *pool, size_t offset)
 	return segment * pool->per_segment + number;
 }
 
-/* ---- state arrays ---- */
-
-static bool states_inline(const struct dma_pool *pool)
-{
-	return pool->per_unit <= sizeof(((struct page *)NULL)->unit.inline_state) && !pool->debug;
-}
-
-/*
- * An array for a unit: in pools that are watched, a record a block; its words of bits where there are
- * several; then the states, where it points. A spare one has a pointer where the states will be.
- */
-static size_t states_begin(const struct dma_pool *pool)
-{
-	size_t records = pool->debug ? pool->per_unit * sizeof(struct block_record) : 0;
-
-	return records + (pool->words > 1 ? pool->words * sizeof(uint64_t) : 0);
-}
-
-struct block_record *unit_records(const struct dma_pool *pool, const struct page *unit)
-{
-	void *array = unit->unit.state - states_begin(pool);
-
-	return array;
-}
-
-/* Behind the states: where spare arrays hang together. */
-static size_t states_link(const struct dma_pool *pool)
-{
-	return align_up(pool->per_unit, sizeof(uint8_t *));
-}
-
-static uint8_t *states_make(const struct dma_pool *pool)
-{
-	size_t size = states_link(pool) + sizeof(uint8_t *);
-	uint8_t *array = calloc(1, states_begin(pool) + size);
-
-	return array ? array + states_begin(pool) : NULL;
-}
-
-static void states_free(const struct dma_pool *pool, uint8_t *states)
-{
-	free(states - states_begin(pool));
-}
-
-static uint8_t *spare_pop(struct dma_pool *pool)
-{
-	uint8_t *states;
-
-	pthread_spin_lock(&pool->lock);
-	states = pool->spare;
-	if (states) {
-		memcpy(&pool->spare, states + states_link(pool), sizeof(pool->spare));
-		pool->spare_count--;
-	}
-	pthread_spin_unlock(&pool->lock);
-	return states;
-}
-
-static void spare_push(struct dma_pool *pool, uint8_t *states)
-{
-	pthread_spin_lock(&pool->lock);
-	memcpy(states + states_link(pool), &pool->spare, sizeof(pool->spare));
-	pool->spare = states;
-	pool->spare_count++;
-	pthread_spin_unlock(&pool->lock);
-}
-
-int units_prepare(struct dma_pool *pool)
-{
-	size_t missing = 0;
-
-	if (states_inline(pool))
-		return 0;
-	pthread_spin_lock(&pool->lock);
-	if (pool->spare_count < UNIT_SPARE_ARRAYS)
-		missing = UNIT_SPARE_ARRAYS - pool->spare_count;
-	pthread_spin_unlock(&pool->lock);
-	while (missing--) {
-		uint8_t *states = states_make(pool);
-
-		if (!states)
-			return error_set(ENOMEM, "no memory for the bookkeeping of pool %s",
-					 pool->name);
-		spare_push(pool, states);
-	}
-	return 0;
-}
-
 /* ---- blocks ---- */
 
 /*
@@ -166,18 +75,18 @@ static void unit_push(struct dma_pool *pool, uint32_t *list, struct page *unit)
 	*list = (uint32_t)(unit - pool->pages);
 }
 
-/* From one word of bits of the first unit of the list; the lock is held. */
-static void unit_take(struct dma_pool *pool, block_code **end, uint32_t n)
+/* From one word of bits of the first unit of a list; the lock is held. */
+static void unit_take(const struct dma_pool *pool, uint32_t *list, block_code **end, uint32_t n)
 {
-	struct page *unit = &pool->pages[pool->units];
+	struct page *unit = &pool->pages[*list];
 	uint32_t w = pool->words == 1 ? 0 : (uint32_t)__builtin_ctzll(unit->unit.unused);
 	uint64_t *word = unit_words(pool, unit) + w;
 
-	*word = bits_take(*word, block_encode(pool->units, 64 * w), end, n);
+	*word = bits_take(*word, block_encode(*list, 64 * w), end, n);
 	if (!*word && pool->words > 1)
 		unit->unit.unused &= ~(UINT64_C(1) << w);
 	if (!unit->unit.unused)
-		pool->units = unit->unit.next;
+		*list = unit->unit.next;
 }
 
 uint32_t units_take(struct dma_pool *pool, block_code *codes, uint32_t n)
@@ -185,8 +94,14 @@ uint32_t units_take(struct dma_pool *pool, block_code *codes, uint32_t n)
 	block_code *end = codes + n;
 	uint32_t taken;
 
-	while (end > codes && pool->units != UNIT_NONE)
-		unit_take(pool, &end, (uint32_t)(end - codes));
+	do {
+		for (uint32_t i = 0; i < SHELVES && end == codes + n; i++) {
+			uint32_t *list = &shelf_to_search(pool, i)->units;
+
+			while (end > codes && *list != UNIT_NONE)
+				unit_take(pool, list, &end, (uint32_t)(end - codes));
+		}
+	} while (end == codes + n && depot_open(pool));
 	taken = n - (uint32_t)(end - codes);
 	pool->unused -= taken;
 	if (taken < n)
@@ -208,7 +123,7 @@ static uint32_t unit_put(struct dma_pool *pool, const block_code *codes, uint32_
 
 	put = bits == UINT64_MAX ? 64 : (uint32_t)__builtin_popcountll(bits);
 	if (put && !unit->unit.unused)
-		unit_push(pool, &pool->units, unit);
+		unit_push(pool, &shelf_of_thread(pool)->units, unit);
 	*word |= bits;
 	if (put && pool->words > 1)
 		unit->unit.unused |= UINT64_C(1) << w;
@@ -227,27 +142,6 @@ uint32_t units_put(struct dma_pool *pool, const block_code *codes, uint32_t n)
 }
 
 /* ---- growing and shrinking ---- */
-
-/* A state array for a unit to come; NULL when gfp does not let it be had. */
-static uint8_t *states_get(struct dma_pool *pool, gfp_t gfp)
-{
-	uint8_t *states = NULL;
-	bool few;
-
-	pthread_spin_lock(&pool->lock);
-	few = pool->spare_count <= UNIT_SPARE_ARRAYS;
-	pthread_spin_unlock(&pool->lock);
-	if (few && (gfp & __GFP_RECLAIM))
-		states = states_make(pool);
-	if (!states)
-		states = spare_pop(pool);
-	if (!states)
-		error_set(ENOMEM, "pool %s: no memory for bookkeeping%s", pool->name,
-			  gfp & __GFP_RECLAIM ? ""
-					      : " is ready, and GFP_ATOMIC does not get more: "
-						"allocate ahead with GFP_KERNEL");
-	return states;
-}
 
 /* All blocks of a unit are unused. */
 static void unit_fill(const struct dma_pool *pool, struct page *unit)
@@ -342,9 +236,17 @@ static int unit_get(struct dma_pool *pool, gfp_t gfp, struct page **unit)
 
 static void unit_set_tenant(struct page *unit, struct arena_tenant *tenant)
 {
-	for (uint32_t i = 0; i < unit->run_pages; i++) {
-		unit[i].unit.base = unit->unit.base; /* frees look at the page they are told */
+	for (uint32_t i = 0; i < unit->run_pages; i++)
 		page_set_tenant(&unit[i], tenant);
+}
+
+/* A free looks at the page that it is told: no block is out where none begins. */
+static void unit_set_states(struct page *unit, uint8_t *states)
+{
+	unit->unit.state = states;
+	for (uint32_t i = 1; i < unit->run_pages; i++) {
+		unit[i].unit.state = unit[i].unit.inline_state;
+		unit[i].unit.inline_state[0] = BLOCK_FREE;
 	}
 }
 
@@ -355,14 +257,14 @@ static void unit_carve(struct dma_pool *pool, struct page *unit, uint8_t *states
 		states = unit->unit.inline_state;
 	memset(states, BLOCK_FREE, pool->per_unit);
 	unit->unit.base = pagemap_address(&pool->place.arena->pagemap, unit);
-	unit->unit.state = states;
+	unit_set_states(unit, states);
 	unit_fill(pool, unit);
 	if (unlikely(pool->debug))
 		debug_unit_begin(pool, unit);
 	unit_set_tenant(unit, &pool->tenant); /* frees may look at it now */
 
 	pthread_spin_lock(&pool->lock);
-	unit_push(pool, &pool->units, unit);
+	unit_push(pool, &shelf_of_thread(pool)->units, unit);
 	pool->unit_count++;
 	pool->unused += pool->per_unit;
 	pool->grows++;
@@ -382,7 +284,7 @@ static int unit_add(struct dma_pool *pool, gfp_t gfp)
 	}
 	err = unit_get(pool, gfp, &unit);
 	if (err && states)
-		spare_push(pool, states);
+		states_put(pool, states);
 	if (!err)
 		unit_carve(pool, unit, states);
 	return err;
@@ -393,10 +295,8 @@ int units_grow(struct dma_pool *pool, gfp_t gfp)
 	size_t more;
 	int err;
 
-	if (gfp & __GFP_RECLAIM) {
-		units_prepare(pool); /* for others; our own is had below */
-		depot_grow(pool);    /* that there are fewer is no failure */
-	}
+	if (gfp & __GFP_RECLAIM)
+		depot_grow(pool); /* that there are fewer is no failure */
 	err = unit_add(pool, gfp);
 	if (err || !states_inline(pool))
 		return err;
@@ -423,23 +323,18 @@ static void units_give(struct dma_pool *pool, uint32_t list)
 
 		if (unlikely(pool->debug))
 			debug_unit_end(pool, unit);
-		if (!states_inline(pool)) {
-			/* Not freed before the pool ends: a bad free may be looking at it. */
-			memset(unit->unit.state, BLOCK_FREE, pool->per_unit);
-			spare_push(pool, unit->unit.state);
-		}
+		if (!states_inline(pool))
+			states_put(pool, unit->unit.state);
 		arena_give(pool->place.arena, unit);
 	}
 }
 
-size_t units_trim(struct dma_pool *pool, size_t max)
+/* Idle units of a shelf, up to max, move to a list; how many. The lock is held. */
+static size_t shelf_trim(struct dma_pool *pool, struct shelf *shelf, uint32_t *idle, size_t max)
 {
-	uint32_t *link, idle = UNIT_NONE;
+	uint32_t *link = &shelf->units;
 	size_t n = 0;
 
-	pthread_spin_lock(&pool->lock);
-	depot_flush(pool);
-	link = &pool->units;
 	while (*link != UNIT_NONE && n < max) {
 		struct page *unit = &pool->pages[*link];
 
@@ -449,11 +344,24 @@ size_t units_trim(struct dma_pool *pool, size_t max)
 		}
 		*link = unit->unit.next;
 		unit_set_tenant(unit, &pool->uncarved); /* nobody finds it any more */
-		unit_push(pool, &idle, unit);
+		unit_push(pool, idle, unit);
 		pool->unit_count--;
 		pool->unused -= pool->per_unit;
 		n++;
 	}
+	return n;
+}
+
+size_t units_trim(struct dma_pool *pool, size_t max)
+{
+	uint32_t idle = UNIT_NONE;
+	size_t n = 0;
+
+	pthread_spin_lock(&pool->lock);
+	while (depot_open(pool))
+		;
+	for (uint32_t i = 0; i < SHELVES; i++)
+		n += shelf_trim(pool, shelf_to_search(pool, i), &idle, max - n);
 	pthread_spin_unlock(&pool->lock);
 	units_give(pool, idle);
 	run_give(pool);
@@ -506,22 +414,18 @@ static void unit_end(struct arena *arena, struct page *unit, void *context)
 	end->busy = true;
 	if (unlikely(end->pool->debug))
 		debug_unit_end(end->pool, unit);
-	if (!states_inline(end->pool))
-		states_free(end->pool, unit->unit.state);
 	arena_hand_over(arena, unit, end->pool->place.orphans);
 }
 
 bool units_end(struct dma_pool *pool)
 {
 	struct end end = {.pool = pool};
-	uint8_t *states;
 
 	run_give(pool);
 	if (pool->unit_count)
 		arena_for_each_run(pool->place.arena, pool->place.limits, unit_end, &end);
 	depot_end(pool);
-	while ((states = spare_pop(pool)))
-		states_free(pool, states);
+	states_end(pool);
 	return end.busy;
 }
 

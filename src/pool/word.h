@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * word.h - a word of bits for 64 blocks of a unit, and their codes
+ * word.h - blocks by the word: bits of 64, states of eight, and their codes
  *
  * Blocks that are handed out in a row and come back in a row are a whole word. Compilers make vectors
  * of the loops for that: some instructions for four blocks.
@@ -42,6 +42,36 @@ static inline bool is_whole_word(const block_code *codes)
 	return !wrong;
 }
 
+/* Neighbours in a page whose states are read and written at a time, wherever the first one's is. */
+enum { ROW = 8 };
+
+#define ROW_STATES(state) ((state)*UINT64_C(0x0101010101010101))
+
+typedef uint64_t __attribute__((may_alias, aligned(1))) row_states;
+
+/* Other threads may write these bytes meanwhile: what is read of each is one of its values. */
+static inline bool row_is(const uint8_t *states, enum block_state state)
+{
+#ifdef __SANITIZE_THREAD__
+	for (int i = 0; i < ROW; i++)
+		if (state_read(&states[i]) != state)
+			return false;
+	return true;
+#else
+	return *(const row_states *)(const void *)states == ROW_STATES(state);
+#endif
+}
+
+static inline void row_write(uint8_t *states, enum block_state state)
+{
+#ifdef __SANITIZE_THREAD__
+	for (int i = 0; i < ROW; i++)
+		state_write(&states[i], state);
+#else
+	*(row_states *)(void *)states = ROW_STATES(state);
+#endif
+}
+
 /* Bits of the blocks from the front of the array that lie in one word; *n: how many. */
 static inline uint64_t bits_of(const block_code *codes, block_code base, uint32_t *n)
 {
@@ -61,13 +91,11 @@ static inline uint64_t bits_of(const block_code *codes, block_code base, uint32_
 /* Those of the bits whose blocks are free. */
 static inline uint64_t bits_of_free(uint64_t bits, const uint8_t *states)
 {
-	typedef uint64_t __attribute__((may_alias)) eight_states;
-	const eight_states *eight = (const eight_states *)(const void *)states;
-	uint64_t not_free = 0;
+	bool all_free = bits == UINT64_MAX;
 
-	for (int i = 0; i < 8 && bits == UINT64_MAX; i++)
-		not_free |= __atomic_load_n(&eight[i], __ATOMIC_RELAXED);
-	if (bits == UINT64_MAX && !not_free)
+	for (unsigned int i = 0; i < 64 && all_free; i += ROW)
+		all_free = row_is(states + i, BLOCK_FREE);
+	if (all_free)
 		return bits;
 	for (uint64_t left = bits; left; left &= left - 1)
 		if (unlikely(state_read(&states[__builtin_ctzll(left)]) != BLOCK_FREE))

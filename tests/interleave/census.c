@@ -33,19 +33,31 @@ static void see_half(const block_code *codes, size_t n, const char *where)
 		see(codes[i], where);
 }
 
+static size_t see_shelf(const struct shelf *shelf, size_t *halves)
+{
+	size_t n = 0, before = *halves;
+
+	for (const struct half *half = shelf->full; half && *halves < PAGES;
+	     half = half->next, ++*halves) {
+		see_half(half->codes + 1, half->count, "the depot");
+		n += half->count;
+	}
+	for (const struct half *half = shelf->empty; half && *halves < PAGES;
+	     half = half->next, ++*halves)
+		if (half->count)
+			explore_fail("an empty half is not empty");
+	if (*halves - before != shelf->halves)
+		explore_fail("a shelf has %zu halves and counts %u", *halves - before,
+			     shelf->halves);
+	return n;
+}
+
 static size_t see_depot(const struct dma_pool *pool)
 {
 	size_t n = 0, halves = 0;
 
-	for (const struct half *half = pool->full; half && halves < PAGES;
-	     half = half->next, halves++) {
-		see_half(half->codes + 1, half->count, "the depot");
-		n += half->count;
-	}
-	for (const struct half *half = pool->empty; half && halves < PAGES;
-	     half = half->next, halves++)
-		if (half->count)
-			explore_fail("an empty half is not empty");
+	for (size_t i = 0; i < SHELVES; i++)
+		n += see_shelf(&pool->shelves[i], &halves);
 	if (halves != pool->half_count)
 		explore_fail("the depot has %zu halves and counts %zu", halves, pool->half_count);
 	return n;
@@ -63,7 +75,7 @@ static void see_bits(const struct dma_pool *pool, const struct page *unit)
 			see(block_encode(index, number), "its unit");
 			all.unused++;
 		}
-	all.waiting += all.unused > before; /* it has to be in the list */
+	all.waiting += all.unused > before; /* it has to be in a list */
 	all.units++;
 }
 
@@ -82,13 +94,14 @@ static void see_lost(const struct page *unit, bool (*is_out)(const void *vaddr))
 	}
 }
 
-static size_t list_length(const struct dma_pool *pool)
+static size_t lists_length(const struct dma_pool *pool)
 {
 	size_t n = 0;
 
-	for (uint32_t at = pool->units; at != UNIT_NONE && n <= PAGES;
-	     at = pool->pages[at].unit.next)
-		n++;
+	for (size_t i = 0; i < SHELVES; i++)
+		for (uint32_t at = pool->shelves[i].units; at != UNIT_NONE && n <= PAGES;
+		     at = pool->pages[at].unit.next)
+			n++;
 	return n;
 }
 
@@ -132,7 +145,7 @@ void census(struct dma_pool *pool, bool (*is_out)(const void *vaddr))
 		explore_fail("%zu units, %zu unused, %zu in the depot; counted as %zu, %zu, %zu",
 			     all.units, all.unused, depot, pool->unit_count, pool->unused,
 			     pool->depot);
-	if (list_length(pool) != all.waiting)
-		explore_fail("%zu units have unused blocks, and %zu are in the list", all.waiting,
-			     list_length(pool));
+	if (lists_length(pool) != all.waiting)
+		explore_fail("%zu units have unused blocks, and %zu are in lists", all.waiting,
+			     lists_length(pool));
 }
