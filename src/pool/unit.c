@@ -89,19 +89,32 @@ static void unit_take(const struct dma_pool *pool, uint32_t *list, block_code **
 		*list = unit->unit.next;
 }
 
+/* A unit with unused blocks moves to this thread's shelf from another. False if there is none. */
+static bool unit_fetch(struct dma_pool *pool)
+{
+	for (uint32_t i = 1; i < SHELVES; i++) {
+		uint32_t *list = &shelf_to_search(pool, i)->units;
+
+		if (*list != UNIT_NONE) {
+			struct page *unit = &pool->pages[*list];
+
+			*list = unit->unit.next;
+			unit_push(pool, &shelf_of_thread(pool)->units, unit);
+			return true;
+		}
+	}
+	return false;
+}
+
 uint32_t units_take(struct dma_pool *pool, block_code *codes, uint32_t n)
 {
+	uint32_t *list = &shelf_of_thread(pool)->units, taken;
 	block_code *end = codes + n;
-	uint32_t taken;
 
 	do {
-		for (uint32_t i = 0; i < SHELVES && end == codes + n; i++) {
-			uint32_t *list = &shelf_to_search(pool, i)->units;
-
-			while (end > codes && *list != UNIT_NONE)
-				unit_take(pool, list, &end, (uint32_t)(end - codes));
-		}
-	} while (end == codes + n && depot_open(pool));
+		while (end > codes && *list != UNIT_NONE)
+			unit_take(pool, list, &end, (uint32_t)(end - codes));
+	} while (end == codes + n && (unit_fetch(pool) || depot_open(pool)));
 	taken = n - (uint32_t)(end - codes);
 	pool->unused -= taken;
 	if (taken < n)
