@@ -158,7 +158,7 @@ int dmaland_pool_check(struct dma_pool *pool);
  * @in_use:     blocks handed out; exact while no thread allocates or frees
  * @total:      blocks in the pool's pages
  * @pages:      units of memory that the pool holds
- * @parked:     free blocks that threads keep at hand: at most 1,024, and 512 KiB, a thread
+ * @parked:     free blocks that threads keep at hand: at most 512, and 512 KiB, a thread
  * @high_water: the most that were ever handed out or parked at a time
  * @grows:      how often the pool took a unit of memory
  * @refused:    allocations that failed

@@ -506,9 +506,9 @@ bool depot_open(struct dma_pool *pool)
  */
 static bool depot_wants(const struct dma_pool *pool, size_t halves, size_t units)
 {
-	size_t quarters = pool->size < ARENA_PAGE ? 3 : 4;
+	size_t sixteenths = pool->size < 128 ? 11 : pool->size < ARENA_PAGE ? 12 : 16;
 
-	return pool->id && 4 * halves * pool->half_max <= quarters * units * pool->per_unit;
+	return pool->id && 16 * halves * pool->half_max <= sixteenths * units * pool->per_unit;
 }
 
 /* An empty half that the pool is too small for, or NULL. The lock is held. */

@@ -65,7 +65,7 @@ struct block {
 };
 
 enum {
-	HALF_MAX = 512,		 /* blocks that each half of a magazine may hold */
+	HALF_MAX = 256,		 /* blocks that each half of a magazine may hold */
 	HALF_MIN = 4,		 /* what a new one may hold; it doubles with use */
 	MAGAZINE_BYTES = 524288, /* of blocks that a magazine may hold */
 	POOL_IDS = 256,		 /* pools with magazines; the others work without */

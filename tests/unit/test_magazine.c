@@ -351,7 +351,7 @@ static void *take_and_free_one(void *context)
 
 static void a_thread_that_takes_little_parks_little(void **state)
 {
-	enum { N = 2000 };
+	enum { N = 700 };
 	struct exchange x = {.pool = create(*state, 64, 0, 0)};
 	static void *blocks[N];
 	static dma_addr_t handles[N];
