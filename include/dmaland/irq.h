@@ -70,10 +70,10 @@ int dmaland_irq(struct dmaland_device *dev, unsigned int vector);
  * @dev:    the device
  * @vector: which
  *
- * What interrupts while masked is kept, and makes the eventfd readable at unmasking. A device with
- * plain MSI may not be able to keep it: there unmasking makes the eventfd readable in any case.
- * Behind VFIO, what is on its way at the moment of masking can be lost, since the kernel takes the
- * vector from its processor: look what the device has done after masking it.
+ * What interrupts while masked is kept, and makes the eventfd readable at unmasking. Behind VFIO,
+ * what is on its way at the moment of masking is lost, since the kernel takes the vector from its
+ * processor, and a device with plain MSI may keep nothing: there unmasking MSI or MSI-X makes the
+ * eventfd readable in any case, and an interrupt may be one too many but never missing.
  *
  * INTx is a level and masks itself at each interrupt: unmask it once the device was told that the
  * interrupt is handled, else there is no other. If the device still has something it interrupts at

@@ -7,9 +7,9 @@
  *
  * No kernel to date masks MSI or MSI-X for VFIO. What all of them can do is take the trigger of one
  * vector away: the kernel then masks it in the device, which keeps what comes, and unmasks it when
- * the trigger is given back. With MSI, the device may have no mask, and what came is lost: so that
- * unmasking signals in any case. What was sent before and not yet delivered is lost with both: the
- * kernel frees the vector, and drops what arrives there later.
+ * the trigger is given back. But what was sent before and not yet delivered is lost: the kernel
+ * frees the vector, and drops what arrives there later. With MSI the device may have no mask, and
+ * all that came is lost. So unmasking signals in any case.
  *
  * Two more interrupts are the kernel's own: the device is wanted back (VFIO_PCI_REQ_IRQ_INDEX), and
  * it reported an error (VFIO_PCI_ERR_IRQ_INDEX, of PCIe devices). Each has an eventfd, armed as long
@@ -116,7 +116,7 @@ static int message_mask(struct vfio_function *vf, unsigned int kind, unsigned in
 	if (err)
 		return err;
 	__atomic_fetch_xor(word, bit, __ATOMIC_RELAXED);
-	if (!masked && kind == PCI_IRQ_MSI)
+	if (!masked)
 		eventfd_write(fd, 1);
 	return 0;
 }
