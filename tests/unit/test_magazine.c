@@ -368,6 +368,40 @@ static void a_thread_that_takes_little_parks_little(void **state)
 	dma_pool_destroy(x.pool);
 }
 
+/* Eight neighbours are put as one, in a row up or down; not with a bad one among them. */
+static void a_bad_free_in_a_row_is_refused_alone(void **state)
+{
+	enum { N = 64, ROW_LENGTH = 8 };
+
+	for (int i = 0; i < 4 * ROW_LENGTH; i++) {
+		struct dma_pool *pool = create(*state, 64, 0, 0);
+		int bad = i / 4;
+		void *blocks[N], *row[ROW_LENGTH];
+		dma_addr_t handles[N], row_handles[ROW_LENGTH];
+		struct dmaland_pool_stats stats;
+		char *first;
+
+		assert_int_equal(dmaland_pool_alloc_bulk(pool, GFP_KERNEL, N, blocks, handles), N);
+		first = (char *)((uintptr_t)blocks[0] & ~(uintptr_t)(ARENA_PAGE - 1));
+		for (int k = 0; k < ROW_LENGTH; k++) {
+			row[k] = first + 64 * (i & 1 ? ROW_LENGTH - k : k);
+			row_handles[k] = (uintptr_t)row[k] + handles[0] - (uintptr_t)blocks[0];
+		}
+		if (i & 2)
+			row_handles[bad] ^= 64;
+		else
+			dma_pool_free(pool, row[bad], row_handles[bad]);
+		dmaland_pool_free_bulk(pool, ROW_LENGTH, row, row_handles);
+		dmaland_pool_get_stats(pool, &stats);
+		assert_int_equal(stats.bad_frees, 1);
+		assert_int_equal(stats.in_use, N - ROW_LENGTH + (i & 2 ? 1 : 0));
+		dmaland_pool_free_bulk(pool, N, blocks, handles);
+		dmaland_pool_get_stats(pool, &stats);
+		assert_int_equal(stats.in_use, 0);
+		dma_pool_destroy(pool);
+	}
+}
+
 /* As two racing frees leave it, of which one had no magazine, once the other's copy is out. */
 static void a_block_that_is_out_is_not_taken_from_its_units_bits(void **state)
 {
@@ -437,6 +471,7 @@ int main(void)
 		place_test(pools_beyond_those_with_magazines_work_all_the_same),
 		place_test(a_pool_that_ended_leaves_its_magazines_to_others),
 		place_test(a_thread_that_takes_little_parks_little),
+		place_test(a_bad_free_in_a_row_is_refused_alone),
 		place_test(a_block_that_is_out_is_not_taken_from_its_units_bits),
 		place_test(many_threads_that_wait_for_the_same_growth_all_get_blocks),
 	};
