@@ -71,7 +71,7 @@ static void ns_measure(struct streaming_bench *b)
 
 	bench_cpus(&cpu, 1);
 	bench_pin(cpu);
-	transfer_open(&place, "soft:", NULL);
+	transfer_open(&place, "soft:,dma_debug=no", NULL);
 	for (size_t i = 0; i < b->samples; i++)
 		for (size_t t = 0; t < TRANSFERS; t++)
 			if (is_native(&transfers[t]))

@@ -29,7 +29,7 @@ static int answer_instructions(const char *row, const char *count)
 
 	if (!transfer)
 		bench_fail("no transfer %s", row);
-	transfer_open(&place, "soft:", NULL);
+	transfer_open(&place, "soft:,dma_debug=no", NULL);
 	transfer_begin(&place, transfer);
 	transfer_check(&place, transfer);
 	transfer_run(&place, transfer, pairs);

@@ -37,7 +37,8 @@ extern "C" {
  *                Wants @container_fd or @share_with, whose container its group must be in; @group_fd
  *                may be left out then
  * @dma_debug:    registered memory of this device is watched: see dmaland_check_registered(); and mappings that are translated
- *                are followed, so that their ends and syncs are checked as those of others are
+ *                are followed, so that their ends and syncs are checked as those of others are. On soft: it is
+ *                on without being asked for, but where no_syscalls is, and `dma_debug=no` in the spec turns it off
  *
  * Those from copy_below to no_syscalls can be given in the spec too, where they win: `copy_below=N`, `unmap=lazy` or `unmap=strict`,
  * `lazy_count=N`, `lazy_ms=N`, `trusted=no`, `no_syscalls=yes`; and `dma_debug=yes`. Of devices that share a domain, the

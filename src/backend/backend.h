@@ -196,6 +196,7 @@ struct open_options {
 
 struct backend {
 	const char *name;
+	bool debug;	  /* its devices are there to find mistakes: options.dma_debug is on */
 	bool takes_files; /* container_fd and its like; where it may not look for itself, too */
 
 	/* Open the device. The function that comes back holds the domain: (*f)->domain. */

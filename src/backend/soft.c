@@ -174,5 +174,6 @@ static int soft_open(const struct spec *spec, const struct open_options *options
 
 const struct backend soft_backend = {
 	.name = "soft",
+	.debug = true,
 	.open = soft_open,
 };

@@ -98,18 +98,20 @@ static int read_number(struct spec *spec, const char *key, unsigned long *number
 }
 
 static int options_streaming(struct streaming_options *streaming,
-			     const struct dmaland_options *options, struct spec *spec)
+			     const struct dmaland_options *options, const struct backend *backend,
+			     struct spec *spec)
 {
 	unsigned long copy_below = options->copy_below, count = options->lazy_count;
 	unsigned long ms = options->lazy_ms;
 	bool untrusted = options->untrusted, lazy = options->lazy;
-	bool no_syscalls = options->no_syscalls, debug = options->dma_debug;
+	bool no_syscalls = options->no_syscalls, debug;
 	int err = read_choice(spec, "trusted", "yes", "no", &untrusted);
 
 	if (!err)
 		err = read_choice(spec, "unmap", "strict", "lazy", &lazy);
 	if (!err)
 		err = read_choice(spec, "no_syscalls", "no", "yes", &no_syscalls);
+	debug = options->dma_debug || (backend->debug && !no_syscalls);
 	if (!err)
 		err = read_choice(spec, "dma_debug", "no", "yes", &debug);
 	if (!err)
@@ -231,8 +233,6 @@ struct dmaland_device *dmaland_open(const char *text, const struct dmaland_optio
 	if (device_watch_forks() || options_read(&options, given) ||
 	    (options.share_with && dmaland_check(options.share_with)) || spec_parse(&spec, text))
 		return NULL;
-	if (options_streaming(&streaming, &options, &spec))
-		goto free_spec;
 	dev = calloc(1, sizeof(*dev));
 	if (!dev) {
 		error_set(ENOMEM, "no memory for a device");
@@ -248,7 +248,8 @@ struct dmaland_device *dmaland_open(const char *text, const struct dmaland_optio
 	};
 	fork_hold();
 	backend = backend_find(&spec, &wanted);
-	if (!backend || backend->open(&spec, &wanted, &dev->function))
+	if (!backend || options_streaming(&streaming, &options, backend, &spec) ||
+	    backend->open(&spec, &wanted, &dev->function))
 		goto free_device;
 	if (device_init(dev, &streaming))
 		goto close_function;
