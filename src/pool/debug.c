@@ -318,7 +318,7 @@ bool debug_free(struct dma_pool *pool, block_code code, const void *site)
 		annotate_free(pool, s.vaddr, pool->size);
 	pthread_spin_lock(&pool->lock);
 	state_write(s.state, BLOCK_FREE);
-	pool_note_bad(pool, units_put(pool, &code, 1));
+	pool_note_bad(pool, units_put(pool, shelf_of_thread(pool), &code, 1));
 	pthread_spin_unlock(&pool->lock);
 	return true;
 }

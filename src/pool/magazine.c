@@ -105,10 +105,10 @@ static void table_close(struct thread_magazines *table)
 	}
 }
 
-/* A half's blocks go to their units; the pool's lock is held. */
-static void half_put(struct dma_pool *pool, struct half *half)
+/* A half's blocks go to their units, and those on a shelf; the pool's lock is held. */
+static void half_put(struct dma_pool *pool, struct shelf *shelf, struct half *half)
 {
-	pool_note_bad(pool, units_put(pool, half_begin(half), half->count));
+	pool_note_bad(pool, units_put(pool, shelf, half_begin(half), half->count));
 	half_set_count(half, 0);
 }
 
@@ -117,8 +117,9 @@ static void put_both(struct dma_pool *pool, struct magazine *magazine)
 {
 	block_code *begin = half_begin(magazine->half);
 
-	half_put(pool, magazine->other);
-	pool_note_bad(pool, units_put(pool, begin, magazine_count(magazine)));
+	half_put(pool, shelf_of_thread(pool), magazine->other);
+	pool_note_bad(pool,
+		      units_put(pool, shelf_of_thread(pool), begin, magazine_count(magazine)));
 	magazine_set_top(magazine, begin);
 }
 
@@ -395,11 +396,16 @@ static void magazine_widen(const struct dma_pool *pool, struct magazine *magazin
 	half_set_room(magazine->half, magazine->capacity);
 }
 
-/* Where a full half is to be had. What this thread's shelf has in units comes before others' halves. */
+/*
+ * Where a full half is to be had. Others' are taken as they are only where pages have few blocks:
+ * of others the two ends of a half would be pages of both threads (unit_find).
+ */
 static struct shelf *shelf_with_full(struct dma_pool *pool)
 {
-	if (!shelf_of_thread(pool)->full && shelf_of_thread(pool)->units != UNIT_NONE)
-		return NULL;
+	struct shelf *own = shelf_of_thread(pool);
+
+	if (own->full || own->units != UNIT_NONE || !states_inline(pool) || !pool->depot)
+		return own->full ? own : NULL;
 	for (uint32_t i = 0; i < SHELVES; i++)
 		if (shelf_to_search(pool, i)->full)
 			return shelf_to_search(pool, i);
@@ -411,6 +417,10 @@ static struct shelf *shelf_with_empty(struct dma_pool *pool)
 {
 	struct shelf *own = shelf_of_thread(pool);
 
+	if (own->empty)
+		return own;
+	if (own->searched == pool->half_count)
+		return NULL;
 	for (uint32_t i = 1; i < SHELVES && !own->empty; i++) {
 		struct shelf *other = shelf_to_search(pool, i);
 
@@ -420,7 +430,10 @@ static struct shelf *shelf_with_empty(struct dma_pool *pool)
 			own->halves++;
 		}
 	}
-	return own->empty ? own : NULL;
+	if (own->empty)
+		return own;
+	own->searched = pool->half_count;
+	return NULL;
 }
 
 bool magazine_fill(struct dma_pool *pool, struct magazine *magazine)
@@ -467,7 +480,7 @@ void magazine_spill(struct dma_pool *pool, struct magazine *magazine)
 			half_push(&shelf->full, full);
 			pool->depot += full->count;
 		} else {
-			half_put(pool, full);
+			half_put(pool, shelf_of_thread(pool), full);
 		}
 		pthread_spin_unlock(&pool->lock);
 	}
@@ -484,14 +497,14 @@ void magazine_flush(struct dma_pool *pool, struct magazine *magazine)
 
 bool depot_open(struct dma_pool *pool)
 {
-	for (uint32_t i = 0; i < SHELVES; i++) {
+	for (uint32_t i = 0; i < SHELVES && pool->depot; i++) {
 		struct shelf *shelf = shelf_to_search(pool, i);
 
 		if (shelf->full) {
 			struct half *half = half_pop(&shelf->full);
 
 			pool->depot -= half->count;
-			half_put(pool, half);
+			half_put(pool, shelf, half);
 			half_push(&shelf->empty, half);
 			return true;
 		}

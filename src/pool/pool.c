@@ -221,7 +221,7 @@ static __attribute__((noinline)) void put_first(struct dma_pool *pool, block_cod
 		return;
 	}
 	pthread_spin_lock(&pool->lock);
-	pool_note_bad(pool, units_put(pool, &code, 1));
+	pool_note_bad(pool, units_put(pool, shelf_of_thread(pool), &code, 1));
 	pthread_spin_unlock(&pool->lock);
 }
 

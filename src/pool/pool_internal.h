@@ -108,6 +108,7 @@ struct thread_magazines {
 struct shelf {
 	uint32_t units;	 /* list of those with unused blocks, the next to take from first */
 	uint32_t halves; /* in both lists */
+	size_t searched; /* pool->half_count when other shelves had no empty half for this one */
 	struct half *full, *empty; /* the depot */
 } __attribute__((aligned(64)));
 
@@ -144,9 +145,9 @@ struct dma_pool {
 	size_t depot;		   /* blocks in halves that are full */
 	size_t fills, recent_high; /* since units_reap(): of magazines; the most that was away */
 	size_t high_water;
-	struct shelf shelves[SHELVES];
 	size_t half_count; /* of all shelves */
-	struct page *run;  /* pages that will be units: `uncarved` has them */
+	struct shelf shelves[SHELVES];
+	struct page *run; /* pages that will be units: `uncarved` has them */
 	size_t run_pages;
 	struct magazine *magazines;
 	struct slab *slabs; /* of state arrays */
@@ -312,10 +313,11 @@ uint32_t *units_list(struct dma_pool *pool, size_t *count);
 uint32_t units_take(struct dma_pool *pool, block_code *codes, uint32_t n);
 
 /*
- * Blocks that were parked are unused again. Lock held. How many were so already or are out, being
- * in another magazine as well: two frees of one block raced; these are left out.
+ * Blocks that were parked are unused again, and their units on the shelf. Lock held. How many were
+ * so already or are out, being in another magazine as well: two frees of one block raced; these are
+ * left out.
  */
-uint32_t units_put(struct dma_pool *pool, const block_code *codes, uint32_t n);
+uint32_t units_put(struct dma_pool *pool, struct shelf *shelf, const block_code *codes, uint32_t n);
 
 /* A unit more. 0 or -ENOMEM in words. */
 int units_grow(struct dma_pool *pool, gfp_t gfp);

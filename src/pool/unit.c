@@ -30,6 +30,9 @@
 /* One in so many units may be carved ahead. */
 #define UNIT_EXCESS 32
 
+/* So many units of another thread are looked at for one that is idle. */
+#define UNIT_LOOKS 8
+
 struct block unit_block(const struct dma_pool *pool, block_code code)
 {
 	struct block block = block_decode(pool, code);
@@ -89,32 +92,66 @@ static void unit_take(const struct dma_pool *pool, uint32_t *list, block_code **
 		*list = unit->unit.next;
 }
 
-/* A unit with unused blocks moves to this thread's shelf from another. False if there is none. */
-static bool unit_fetch(struct dma_pool *pool)
+static bool unit_is_idle(const struct dma_pool *pool, struct page *unit)
 {
-	for (uint32_t i = 1; i < SHELVES; i++) {
-		uint32_t *list = &shelf_to_search(pool, i)->units;
+	const uint64_t *words = unit_words(pool, unit);
+	uint32_t unused = 0;
 
-		if (*list != UNIT_NONE) {
-			struct page *unit = &pool->pages[*list];
+	for (uint32_t w = 0; w < pool->words; w++)
+		unused += (uint32_t)__builtin_popcountll(words[w]);
+	return unused == pool->per_unit;
+}
 
-			*list = unit->unit.next;
-			unit_push(pool, &shelf_of_thread(pool)->units, unit);
-			return true;
+/*
+ * A unit with unused blocks moves to this thread's shelf from another: an idle one, if one of the
+ * first of a shelf is; or any. False if there is none.
+ */
+static bool unit_fetch(struct dma_pool *pool, bool any)
+{
+	for (uint32_t i = 1; i < SHELVES && pool->unused; i++) {
+		uint32_t *link = &shelf_to_search(pool, i)->units;
+
+		for (uint32_t k = 0; k < UNIT_LOOKS && *link != UNIT_NONE; k++) {
+			struct page *unit = &pool->pages[*link];
+
+			if (any || unit_is_idle(pool, unit)) {
+				*link = unit->unit.next;
+				unit_push(pool, &shelf_of_thread(pool)->units, unit);
+				return true;
+			}
+			link = &unit->unit.next;
 		}
 	}
 	return false;
+}
+
+/*
+ * Blocks for a thread whose shelf has none. Those of a page are best left to one thread, since its
+ * states are a line of the cache: so idle units come first, also those of a half that is opened,
+ * and then what is left of others.
+ */
+static bool unit_find(struct dma_pool *pool)
+{
+	if (unit_fetch(pool, false))
+		return true;
+	while (depot_open(pool))
+		if (shelf_of_thread(pool)->units != UNIT_NONE || unit_fetch(pool, false) ||
+		    unit_fetch(pool, true))
+			return true;
+	return unit_fetch(pool, true);
 }
 
 uint32_t units_take(struct dma_pool *pool, block_code *codes, uint32_t n)
 {
 	uint32_t *list = &shelf_of_thread(pool)->units, taken;
 	block_code *end = codes + n;
+	bool elsewhere;
 
+	elsewhere = *list == UNIT_NONE && unit_find(pool);
 	do {
 		while (end > codes && *list != UNIT_NONE)
 			unit_take(pool, list, &end, (uint32_t)(end - codes));
-	} while (end == codes + n && (unit_fetch(pool) || depot_open(pool)));
+	} while (elsewhere && end > codes && unit_fetch(pool, false));
 	taken = n - (uint32_t)(end - codes);
 	pool->unused -= taken;
 	if (taken < n)
@@ -126,7 +163,8 @@ uint32_t units_take(struct dma_pool *pool, block_code *codes, uint32_t n)
  * Blocks from the front of the array whose bits lie in one word; how many, of which *bad were not to
  * be put.
  */
-static uint32_t unit_put(struct dma_pool *pool, const block_code *codes, uint32_t n, uint32_t *bad)
+static uint32_t unit_put(struct dma_pool *pool, struct shelf *shelf, const block_code *codes,
+			 uint32_t n, uint32_t *bad)
 {
 	block_code base = codes[0] & ~(block_code)63;
 	struct page *unit = code_page(pool, base);
@@ -136,7 +174,7 @@ static uint32_t unit_put(struct dma_pool *pool, const block_code *codes, uint32_
 
 	put = bits == UINT64_MAX ? 64 : (uint32_t)__builtin_popcountll(bits);
 	if (put && !unit->unit.unused)
-		unit_push(pool, &shelf_of_thread(pool)->units, unit);
+		unit_push(pool, &shelf->units, unit);
 	*word |= bits;
 	if (put && pool->words > 1)
 		unit->unit.unused |= UINT64_C(1) << w;
@@ -145,12 +183,12 @@ static uint32_t unit_put(struct dma_pool *pool, const block_code *codes, uint32_
 	return n;
 }
 
-uint32_t units_put(struct dma_pool *pool, const block_code *codes, uint32_t n)
+uint32_t units_put(struct dma_pool *pool, struct shelf *shelf, const block_code *codes, uint32_t n)
 {
 	uint32_t bad = 0;
 
 	for (uint32_t i = 0; i < n;)
-		i += unit_put(pool, codes + i, n - i, &bad);
+		i += unit_put(pool, shelf, codes + i, n - i, &bad);
 	return bad;
 }
 
@@ -167,16 +205,6 @@ static void unit_fill(const struct dma_pool *pool, struct page *unit)
 		words[w] = ~UINT64_C(0);
 	if (pool->per_unit % 64)
 		words[pool->words - 1] >>= 64 - pool->per_unit % 64;
-}
-
-static bool unit_is_idle(const struct dma_pool *pool, struct page *unit)
-{
-	const uint64_t *words = unit_words(pool, unit);
-	uint32_t unused = 0;
-
-	for (uint32_t w = 0; w < pool->words; w++)
-		unused += (uint32_t)__builtin_popcountll(words[w]);
-	return unused == pool->per_unit;
 }
 
 /* The next page of the run that waits to be carved, or NULL. */

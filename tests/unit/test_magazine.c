@@ -413,7 +413,7 @@ static void a_block_that_is_out_is_not_taken_from_its_units_bits(void **state)
 
 	state_write(unit->unit.state, BLOCK_FREE);
 	pthread_spin_lock(&pool->lock);
-	assert_int_equal(units_put(pool, &code, 1), 0);
+	assert_int_equal(units_put(pool, &pool->shelves[0], &code, 1), 0);
 	pthread_spin_unlock(&pool->lock);
 	state_write(unit->unit.state, BLOCK_OUT);
 	other = dma_pool_alloc(pool, GFP_KERNEL, &other_handle);
