@@ -7,36 +7,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "fake_domain.h"
 #include "memory/coherent.h"
+#include "streaming_stand.h"
 
 enum { PAGE = 4096 };
-
-static struct fake_place place;
-static struct streaming *const s = &place.streaming;
-static char memory[1 << 20] __attribute__((aligned(65536)));
-
-static void open_kind(enum fake_kind kind, struct streaming_options options)
-{
-	log_clear();
-	fake_streaming_open(&place, kind, &options);
-	memset(memory, 0x11, sizeof(memory));
-}
-
-static struct dmaland_streaming_stats stats(void)
-{
-	struct dmaland_streaming_stats now;
-
-	streaming_get_stats(s, &now);
-	return now;
-}
-
-static void close_quietly(void)
-{
-	assert_string_equal(log_text(), "");
-	assert_int_equal(streaming_live(s), 0);
-	fake_streaming_close(&place);
-}
 
 static bool all_are(const char *bytes, size_t size, int value)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test_streaming_bad.c - bad calls and full resources: said in words, and nothing changed
+ * test_streaming_bad.c - calls that can't be right: said in words, and nothing changed
  */
 #include "test.h"
 
@@ -11,36 +11,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "fake_domain.h"
 #include "memory/coherent.h"
+#include "streaming_stand.h"
 
 enum { PAGE = 4096 };
-
-static struct fake_place place;
-static struct streaming *const s = &place.streaming;
-static char memory[1 << 20] __attribute__((aligned(65536)));
-
-static void open_kind(enum fake_kind kind, struct streaming_options options)
-{
-	log_clear();
-	fake_streaming_open(&place, kind, &options);
-	memset(memory, 0x11, sizeof(memory));
-}
-
-static struct dmaland_streaming_stats stats(void)
-{
-	struct dmaland_streaming_stats now;
-
-	streaming_get_stats(s, &now);
-	return now;
-}
-
-static void close_place(void)
-{
-	assert_int_equal(streaming_live(s), 0);
-	fake_streaming_close(&place);
-	log_clear();
-}
 
 /* The log has just this, and the mapping works as before. */
 static void expect_dropped(const char *words, dma_addr_t dma, size_t size, size_t bad_calls)
@@ -260,211 +234,6 @@ memory_that_is_not_there_or_read_only_faults_in_the_caller_where_it_is_copied(vo
 	munmap(faulty, PAGE);
 }
 
-static void limits_of_the_domain_are_errors_and_not_the_end(void **state)
-{
-	dma_addr_t dmas[10];
-	int n = 0;
-
-	(void)state;
-	open_kind(FAKE_MAPS, (struct streaming_options){0});
-	place.fake.domain.mapping_limit = 3;
-	while (n < 10 &&
-	       (dmas[n] = streaming_map(s, memory + n * 65536, 8192, 0, 0)) != DMA_MAPPING_ERROR)
-		n++;
-	assert_int_equal(n, 3);
-	assert_int_equal(errno, ENOMEM);
-	streaming_unmap(s, dmas[--n], 8192, 0, 0);
-	dmas[n] = streaming_map(s, memory + 9 * 65536, 8192, 0, 0);
-	assert_true(dmas[n++] != DMA_MAPPING_ERROR);
-	while (n--)
-		streaming_unmap(s, dmas[n], 8192, 0, 0);
-	place.fake.domain.mapping_limit = 0;
-
-	place.fake.domain.memory_limit = place.fake.domain.memory + 65536;
-	assert_true(streaming_map(s, memory, 65536 + 1, 0, 0) == DMA_MAPPING_ERROR);
-	assert_error_says("memory_limit");
-	assert_int_equal(streaming_register(s, memory + 1, 65536), -ENOMEM);
-	dmas[0] = streaming_map(s, memory, 65536, 0, 0);
-	assert_true(dmas[0] != DMA_MAPPING_ERROR);
-	streaming_unmap(s, dmas[0], 65536, 0, 0);
-	assert_int_equal(streaming_register(s, memory, 65536), 0);
-	assert_int_equal(streaming_unregister(s, memory), 0);
-	close_place();
-}
-
-static void full_dma_addresses_are_an_error_and_come_back(void **state)
-{
-	enum { MANY = 200 };
-	static dma_addr_t dmas[MANY];
-	int n = 0, again = 0;
-
-	(void)state;
-	open_kind(FAKE_MAPS, (struct streaming_options){0});
-	assert_int_equal(streaming_set_mask(s, 0x80000),
-			 0); /* 508 KiB, less than a slab of 16 KiB */
-	while (n < MANY &&
-	       (dmas[n] = streaming_map(s, memory, 16384, DMA_TO_DEVICE, 0)) != DMA_MAPPING_ERROR)
-		n++;
-	assert_int_equal(n, (0x80001 - 0x1000) / 16384);
-	assert_int_equal(errno, ENOMEM);
-	assert_error_says("mask 0x80000");
-	for (int i = 0; i < n; i++)
-		streaming_unmap(s, dmas[i], 16384, DMA_TO_DEVICE, 0);
-	/* Idle slabs of one size go for another. */
-	dmas[0] = streaming_map(s, memory, 4096, DMA_TO_DEVICE, 0);
-	streaming_unmap(s, dmas[0], 4096, DMA_TO_DEVICE, 0);
-	while (again < MANY && (dmas[again] = streaming_map(s, memory, 16384, DMA_TO_DEVICE, 0)) !=
-				       DMA_MAPPING_ERROR)
-		again++;
-	assert_int_equal(again, n);
-	while (again--)
-		streaming_unmap(s, dmas[again], 16384, DMA_TO_DEVICE, 0);
-	close_place();
-}
-
-static void without_memory_to_bounce_through_mapping_fails(void **state)
-{
-	static dma_addr_t dmas[5000];
-	size_t n = 0;
-
-	(void)state;
-	open_kind(FAKE_PLAIN, (struct streaming_options){0});
-	place.fake.domain.memory_limit = 1 << 20;
-	while (n < 5000 &&
-	       (dmas[n] = streaming_map(s, memory, 4000, DMA_TO_DEVICE, 0)) != DMA_MAPPING_ERROR)
-		n++;
-	assert_int_equal(errno, ENOMEM);
-	assert_true(n >= 200 && n < 5000);
-	for (size_t i = 0; i < n; i++)
-		streaming_unmap(s, dmas[i], 4000, DMA_TO_DEVICE, 0);
-	dmas[0] = streaming_map(s, memory, 4000, DMA_TO_DEVICE, 0);
-	assert_true(dmas[0] != DMA_MAPPING_ERROR);
-	streaming_unmap(s, dmas[0], 4000, DMA_TO_DEVICE, 0);
-	close_place();
-}
-
-static void without_system_calls_what_is_ready_is_used_and_the_rest_refused(void **state)
-{
-	static dma_addr_t dmas[5000];
-	unsigned int provides;
-	size_t n = 0;
-
-	(void)state;
-	open_kind(FAKE_MAPS, (struct streaming_options){.no_syscalls = true});
-	provides = place.fake.provides;
-	for (size_t size = 1; size < 4096; size *= 2) {
-		dmas[0] = streaming_map(s, memory, size, DMA_TO_DEVICE, 0);
-		assert_true(dmas[0] != DMA_MAPPING_ERROR);
-		streaming_unmap(s, dmas[0], size, DMA_TO_DEVICE, 0);
-	}
-	assert_true(streaming_map(s, memory, 4096, DMA_TO_DEVICE, 0) == DMA_MAPPING_ERROR);
-	assert_int_equal(errno, EPERM);
-	assert_error_says("no_syscalls");
-	while (n < 5000 &&
-	       (dmas[n] = streaming_map(s, memory, 1000, DMA_TO_DEVICE, 0)) != DMA_MAPPING_ERROR)
-		n++;
-	assert_true(n >= 64 && n < 5000);
-	assert_int_equal(errno, ENOMEM);
-	while (n--)
-		streaming_unmap(s, dmas[n], 1000, DMA_TO_DEVICE, 0);
-	assert_int_equal(place.fake.provides, provides);
-	assert_int_equal(place.fake.maps, 0);
-	close_place();
-}
-
-static void a_mask_that_leaves_nothing_to_bounce_through_is_not_taken(void **state)
-{
-	dma_addr_t dma;
-
-	(void)state;
-	open_kind(FAKE_MAPS, (struct streaming_options){.no_syscalls = true});
-	assert_int_equal(streaming_set_mask(s, DMA_BIT_MASK(15)), -ENOMEM); /* 28 KiB */
-	assert_int_equal(errno, ENOMEM);
-	assert_error_says("keeps its streaming mask 0xffffffffffffffff");
-	assert_true(place.limits.streaming_mask == DMA_BIT_MASK(64));
-	for (size_t size = 1; size < 4096; size *= 2) {
-		dma = streaming_map(s, memory, size, DMA_TO_DEVICE, 0);
-		assert_true(dma != DMA_MAPPING_ERROR && dma > DMA_BIT_MASK(32));
-		streaming_unmap(s, dma, size, DMA_TO_DEVICE, 0);
-	}
-	assert_int_equal(streaming_set_mask(s, DMA_BIT_MASK(32)), 0);
-	dma = streaming_map(s, memory, 100, DMA_TO_DEVICE, 0);
-	assert_true(dma <= DMA_BIT_MASK(32));
-	streaming_unmap(s, dma, 100, DMA_TO_DEVICE, 0);
-	close_place();
-}
-
-static void registrations_that_overlap_are_refused_by_name(void **state)
-{
-	static const struct {
-		size_t offset, size;
-	} bad[] = {{1000, 500}, {999, 2}, {1999, 1}, {0, 5000}, {1500, 3000}, {1000, 1}};
-	char words[64];
-
-	(void)state;
-	open_kind(FAKE_MAPS, (struct streaming_options){0});
-	assert_int_equal(streaming_register(s, memory + 1000, 1000), 0);
-	snprintf(words, sizeof(words), "1000 bytes at %p", (void *)(memory + 1000));
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		assert_int_equal(streaming_register(s, memory + bad[i].offset, bad[i].size),
-				 -EEXIST);
-		assert_error_says(words);
-	}
-	assert_int_equal(streaming_register(s, memory + 2000, 1), 0);
-	assert_int_equal(streaming_register(s, memory, 1000), 0);
-	assert_int_equal(streaming_register(s, place.fake.domain.window, 4096), -EEXIST);
-	assert_error_says("arena");
-	assert_int_equal(streaming_register(s, NULL, 1), -EINVAL);
-	assert_int_equal(streaming_register(s, memory, 0), -EINVAL);
-	assert_int_equal(streaming_unregister(s, memory + 1001), -ENOENT);
-	assert_int_equal(streaming_unregister(s, memory + 3000), -ENOENT);
-	assert_int_equal(streaming_unregister(s, memory + 1000), 0);
-	assert_int_equal(streaming_unregister(s, memory + 1000), -ENOENT);
-	assert_int_equal(place.fake.mapped_count, 2);
-	close_place();
-}
-
-static void what_cannot_be_unmapped_is_never_used_again(void **state)
-{
-	dma_addr_t dma, other;
-
-	(void)state;
-	open_kind(FAKE_MAPS, (struct streaming_options){0});
-	dma = streaming_map(s, memory, 8192, DMA_TO_DEVICE, 0);
-	assert_int_equal(streaming_register(s, memory + 65536, 1), 0);
-	place.fake.refuse_unmap = true;
-	streaming_unmap(s, dma, 8192, DMA_TO_DEVICE, 0);
-	assert_logged("stay mapped");
-	assert_int_equal(streaming_unregister(s, memory + 65536), -EIO);
-	place.fake.refuse_unmap = false;
-	for (int i = 0; i < 1000; i++) {
-		other = streaming_map(s, memory, 8192, DMA_TO_DEVICE, 0);
-		assert_true(other != dma);
-		streaming_unmap(s, other, 8192, DMA_TO_DEVICE, 0);
-	}
-	assert_int_equal(streaming_unregister(s, memory + 65536), 0);
-	assert_int_equal(place.fake.mapped_count, 1);
-	assert_int_equal(place.fake.domain.ops->unmap(&place.fake.domain, dma, 8192, 1), 0);
-	close_place();
-}
-
-static void memory_that_the_application_took_away_can_be_unmapped(void **state)
-{
-	char *gone =
-		mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	dma_addr_t dma;
-
-	(void)state;
-	open_kind(FAKE_MAPS, (struct streaming_options){0});
-	dma = streaming_map(s, gone, 4 * PAGE, DMA_FROM_DEVICE, 0);
-	assert_true(dma != DMA_MAPPING_ERROR);
-	munmap(gone, 4 * PAGE);
-	streaming_unmap(s, dma, 4 * PAGE, DMA_FROM_DEVICE, 0);
-	assert_int_equal(place.fake.mapped_count, 0);
-	assert_string_equal(log_text(), "");
-	close_place();
-}
-
 /* ---- debug mode ---- */
 
 /* Memory that is mapped as if it held something: the arena's, or registered. */
@@ -590,59 +359,9 @@ static void trusted_and_untrusted_devices_do_not_share_a_domain(void **state)
 	}
 }
 
-/* What stays mapped is leaked for good, and LeakSanitizer, where it is, need not say so. */
-void __lsan_disable(void) __attribute__((weak));
-void __lsan_enable(void) __attribute__((weak));
-
-static void what_was_received_is_not_lost_when_revoking_fails(void **state)
-{
-	char data[100] = {1}, written[100];
-	dma_addr_t dma;
-
-	(void)state;
-	open_kind(FAKE_MAPS, (struct streaming_options){.untrusted = true});
-	if (__lsan_disable)
-		__lsan_disable();
-	dma = streaming_map(s, data, sizeof(data), DMA_FROM_DEVICE, 0);
-	if (__lsan_enable)
-		__lsan_enable();
-	memset(written, 7, sizeof(written));
-	assert_true(fake_device_write(&place, dma, written, sizeof(written)));
-	place.fake.refuse_unmap = true;
-	streaming_unmap(s, dma, sizeof(data), DMA_FROM_DEVICE, 0);
-	assert_memory_equal(data, written, sizeof(data));
-	assert_string_not_equal(log_text(), "");
-	place.fake.refuse_unmap = false;
-	/* It stays mapped, and is known to. */
-	streaming_fini(s);
-	assert_int_equal(place.fake.mapped_count, 1);
-	place.fake.mapped_count = 0;
-	place.fake.domain.mappings = 0;
-	streaming_space_destroy(place.space);
-	fake_place_close(&place);
-	log_clear();
-}
-
-static void memory_that_must_not_be_copied_is_refused_for_a_device_that_is_not_trusted(void **state)
-{
-	(void)state;
-	open_kind(FAKE_MAPS, (struct streaming_options){.untrusted = true});
-	assert_true(streaming_map(s, memory + 8, 100, DMA_TO_DEVICE, DMA_ATTR_REQUIRE_COHERENT) ==
-		    DMA_MAPPING_ERROR);
-	assert_int_equal(errno, EOPNOTSUPP);
-	assert_error_says("DMA_ATTR_REQUIRE_COHERENT forbids it");
-	close_place();
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_is_translated_is_followed_in_debug_mode),
-		cmocka_unit_test(a_call_on_the_wrong_device_is_refused_and_disturbs_no_neighbour),
-		cmocka_unit_test(trusted_and_untrusted_devices_do_not_share_a_domain),
-		cmocka_unit_test(what_was_received_is_not_lost_when_revoking_fails),
-		cmocka_unit_test(
-			memory_that_must_not_be_copied_is_refused_for_a_device_that_is_not_trusted),
 		cmocka_unit_test(an_unmap_that_does_not_match_is_reported_and_dropped),
 		cmocka_unit_test(a_sync_that_does_not_match_is_reported_and_dropped),
 		cmocka_unit_test(what_cannot_be_mapped_is_refused_in_words),
@@ -650,14 +369,9 @@ int main(void)
 			memory_that_is_not_there_or_read_only_is_refused_where_it_is_mapped),
 		cmocka_unit_test(
 			memory_that_is_not_there_or_read_only_faults_in_the_caller_where_it_is_copied),
-		cmocka_unit_test(limits_of_the_domain_are_errors_and_not_the_end),
-		cmocka_unit_test(full_dma_addresses_are_an_error_and_come_back),
-		cmocka_unit_test(without_memory_to_bounce_through_mapping_fails),
-		cmocka_unit_test(without_system_calls_what_is_ready_is_used_and_the_rest_refused),
-		cmocka_unit_test(a_mask_that_leaves_nothing_to_bounce_through_is_not_taken),
-		cmocka_unit_test(registrations_that_overlap_are_refused_by_name),
-		cmocka_unit_test(what_cannot_be_unmapped_is_never_used_again),
-		cmocka_unit_test(memory_that_the_application_took_away_can_be_unmapped),
+		cmocka_unit_test(what_is_translated_is_followed_in_debug_mode),
+		cmocka_unit_test(a_call_on_the_wrong_device_is_refused_and_disturbs_no_neighbour),
+		cmocka_unit_test(trusted_and_untrusted_devices_do_not_share_a_domain),
 	};
 
 	log_capture();
