@@ -36,6 +36,15 @@ const char *log_text(void)
 	return text;
 }
 
+size_t log_lines(void)
+{
+	size_t n = 0;
+
+	for (const char *c = text; *c; c++)
+		n += *c == '\n';
+	return n;
+}
+
 int only_child(void)
 {
 	char path[300];

@@ -21,6 +21,7 @@
 void log_capture(void);
 void log_clear(void);
 const char *log_text(void);
+size_t log_lines(void);
 
 /*
  * cmocka puts a handler of its own for SIGBUS around each test. Note the library's, when it is set up

@@ -2,8 +2,9 @@
 /*
  * irq.c - interrupts of every kind that the device and its backend have, and its events: ./irq SPEC
  *
- * SPEC names a drive, edu, or the engine of soft:; with machine= in it, several of it are used. A drive interrupts when a command is done, until the completion's doorbell is rung; edu and the
- * engine of soft: when they are told to. A kind that is not there is told in the output.
+ * SPEC names a drive, edu, or the engine of soft:; with machine= in it, several of it are used. A
+ * drive interrupts when a command is done, until the completion's doorbell is rung; edu and the engine
+ * of soft: when they are told to. A kind that is not there is told in the output.
  */
 #include "test.h"
 
@@ -12,101 +13,15 @@
 #include <linux/pci_regs.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <dmaland/soft.h>
-#include "mover.h"
+#include "irq_stand.h"
 
-enum { WAIT_MS = 20000 };
-
-static const char *spec;
 static const unsigned int kinds[] = {PCI_IRQ_MSIX, PCI_IRQ_MSI, PCI_IRQ_INTX};
-
-/* What was sent to a processor is there once we have run on it; one of a VM's may sleep for long. */
-static void let_come(void)
-{
-	cpu_set_t all, one;
-
-	assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
-	for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		if (!CPU_ISSET(cpu, &all))
-			continue;
-		CPU_ZERO(&one);
-		CPU_SET(cpu, &one);
-		assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
-	}
-	assert_int_equal(sched_setaffinity(0, sizeof(all), &all), 0);
-}
-
-/* Did the vector interrupt? It is taken. */
-static bool taken_within(struct mover *m, unsigned int vector, int ms)
-{
-	struct pollfd fd = {.fd = dmaland_irq(m->dev, vector), .events = POLLIN};
-	eventfd_t count = 0;
-
-	assert_true(fd.fd >= 0);
-	let_come();
-	if (poll(&fd, 1, ms) != 1)
-		return false;
-	assert_int_equal(eventfd_read(fd.fd, &count), 0);
-	assert_true(count > 0);
-	return true;
-}
-
-#define assert_interrupt(m, vector)                                                                \
-	do {                                                                                       \
-		if (!taken_within(m, vector, WAIT_MS))                                             \
-			fail_msg("vector %u did not interrupt within %d ms", vector, WAIT_MS);     \
-	} while (0)
-#define assert_quiet(m, vector) assert_false(taken_within(m, vector, 0))
-
-/* A drive was given commands to start with; their interrupts are on their way until masked. */
-static void start_is_over(struct mover *m)
-{
-	for (unsigned int v = 0; v < m->vectors; v++) {
-		assert_int_equal(dmaland_irq_mask(m->dev, v), 0);
-		assert_int_equal(dmaland_irq_unmask(m->dev, v), 0);
-		while (taken_within(m, v, 0))
-			;
-	}
-}
-
-/* The device, working, with vectors of this kind; false when it has none. */
-static bool begin_with(struct mover *m, unsigned int kind, unsigned int most)
-{
-	int n;
-
-	assert_true(mover_begin(m, spec, NULL));
-	n = pci_alloc_irq_vectors(m->dev, 1, most, kind);
-	if (n == -ENOSPC) {
-		mover_end(m);
-		return false;
-	}
-	if (n < 1)
-		fail_msg("%s", dmaland_last_error());
-	m->vectors = (unsigned int)n;
-	mover_start(m);
-	start_is_over(m);
-	return true;
-}
-
-static void end(struct mover *m)
-{
-	mover_stop(m);
-	pci_free_irq_vectors(m->dev);
-	mover_end(m);
-}
-
-/* What a driver does. */
-static void handle(struct mover *m, unsigned int vector)
-{
-	m->ops->handled(m, vector);
-	assert_int_equal(dmaland_irq_unmask(m->dev, vector), 0);
-}
 
 static void for_each_kind(void (*f)(struct mover *m, unsigned int kind), unsigned int most)
 {
@@ -115,12 +30,12 @@ static void for_each_kind(void (*f)(struct mover *m, unsigned int kind), unsigne
 	struct mover m;
 
 	for (size_t i = 0; i < 3; i++) {
-		if (!begin_with(&m, kinds[i], most)) {
+		if (!irq_begin(&m, kinds[i], most)) {
 			print_message("# no %s here\n", names[i]);
 			continue;
 		}
 		f(&m, kinds[i]);
-		end(&m);
+		irq_end(&m);
 		found++;
 	}
 	assert_true(found > 0);
@@ -173,7 +88,7 @@ static void intx_masks_itself_and_comes_again_until_it_was_handled(void **state)
 	struct mover m;
 
 	(void)state;
-	if (!begin_with(&m, PCI_IRQ_INTX, 1)) {
+	if (!irq_begin(&m, PCI_IRQ_INTX, 1)) {
 		print_message("# cannot be had here: no INTx\n");
 		skip();
 	}
@@ -186,7 +101,7 @@ static void intx_masks_itself_and_comes_again_until_it_was_handled(void **state)
 	assert_interrupt(&m, 0);
 	handle(&m, 0);
 	assert_quiet(&m, 0);
-	end(&m);
+	irq_end(&m);
 }
 
 static void vectors_are_apart(struct mover *m, unsigned int kind)
@@ -441,7 +356,7 @@ static void the_end_of_a_device_is_told_once(void **state)
 	struct mover m;
 
 	(void)state;
-	assert_true(begin_with(&m, PCI_IRQ_INTX, 1));
+	assert_true(irq_begin(&m, PCI_IRQ_INTX, 1));
 	fd.fd = dmaland_event_fd(m.dev);
 	if (strncmp(spec, "qemu:", 5) == 0)
 		assert_int_equal(kill(only_child(), SIGKILL), 0);
@@ -461,165 +376,6 @@ static void the_end_of_a_device_is_told_once(void **state)
 	log_clear();
 }
 
-/* ---- several in one machine ---- */
-
-enum { MEMBERS = 5 }; /* one more than a machine of QEMU has lines */
-
-static void members_begin(struct mover *members, unsigned int kind)
-{
-	for (int i = 0; i < MEMBERS; i++)
-		if (!begin_with(&members[i], kind, 1))
-			fail_msg("%s", dmaland_last_error());
-}
-
-static void members_end(struct mover *members)
-{
-	for (int i = 0; i < MEMBERS; i++)
-		end(&members[i]);
-}
-
-static void messages_of_devices_in_one_machine_are_apart(void **state)
-{
-	struct mover members[MEMBERS];
-
-	(void)state;
-	members_begin(members, PCI_IRQ_MSI);
-	for (int i = 0; i < MEMBERS; i++) {
-		members[i].ops->interrupts(&members[i], 0);
-		for (int k = 0; k < MEMBERS; k++) {
-			if (k != i)
-				assert_quiet(&members[k], 0);
-			else
-				assert_interrupt(&members[i], 0);
-		}
-		handle(&members[i], 0);
-	}
-	members_end(members);
-}
-
-/* The first and the last share a line; whose interrupt it was only the device knows. */
-static void devices_that_share_a_line_do_not_lose_interrupts(void **state)
-{
-	struct mover members[MEMBERS], *first = &members[0], *last = &members[MEMBERS - 1];
-
-	(void)state;
-	members_begin(members, PCI_IRQ_INTX);
-	for (int i = 0; i < 20; i++) {
-		first->ops->interrupts(first, 0);
-		assert_interrupt(first, 0);
-		if (taken_within(last, 0, 0))
-			assert_int_equal(dmaland_irq_unmask(last->dev, 0), 0);
-		assert_quiet(last, 0);
-		last->ops->interrupts(last, 0);
-		handle(first, 0);
-		assert_interrupt(last, 0);
-		handle(last, 0);
-		if (taken_within(first, 0, 0))
-			assert_int_equal(dmaland_irq_unmask(first->dev, 0), 0);
-		for (int k = 0; k < MEMBERS; k++)
-			assert_quiet(&members[k], 0);
-	}
-	members_end(members);
-}
-
-/* Whose interrupt it was not. */
-static void let_it_be(struct mover *m)
-{
-	if (taken_within(m, 0, 0))
-		assert_int_equal(dmaland_irq_unmask(m->dev, 0), 0);
-	assert_quiet(m, 0);
-}
-
-static void a_device_without_vectors_leaves_its_line_to_the_others(void **state)
-{
-	struct mover members[MEMBERS], *first = &members[0], *last = &members[MEMBERS - 1];
-
-	(void)state;
-	members_begin(members, PCI_IRQ_INTX);
-	for (int i = 0; i < 5; i++) {
-		first->ops->interrupts(first, 0);
-		assert_interrupt(first, 0);
-		let_it_be(last);
-		if (i % 2) /* before the vectors go, or after */
-			last->ops->interrupts(last, 0);
-		pci_free_irq_vectors(first->dev);
-		if (i % 2 == 0)
-			last->ops->interrupts(last, 0);
-		assert_interrupt(last, 0);
-		handle(last, 0);
-		assert_quiet(last, 0);
-		assert_int_equal(pci_alloc_irq_vectors(first->dev, 1, 1, PCI_IRQ_INTX), 1);
-		assert_interrupt(first, 0); /* it was never handled */
-		handle(first, 0);
-		let_it_be(last);
-	}
-	members_end(members);
-}
-
-static void a_device_that_is_masked_leaves_its_line_to_the_others(void **state)
-{
-	struct mover members[MEMBERS], *first = &members[0], *last = &members[MEMBERS - 1];
-
-	(void)state;
-	members_begin(members, PCI_IRQ_INTX);
-	for (int i = 0; i < 5; i++) {
-		if (i % 2)
-			first->ops->interrupts(first, 0);
-		assert_int_equal(dmaland_irq_mask(first->dev, 0), 0);
-		if (i % 2 == 0)
-			first->ops->interrupts(first, 0);
-		let_it_be(last);
-		last->ops->interrupts(last, 0);
-		assert_interrupt(last, 0);
-		handle(last, 0);
-		taken_within(first, 0, 0);
-		assert_int_equal(dmaland_irq_unmask(first->dev, 0), 0);
-		assert_interrupt(first, 0);
-		handle(first, 0);
-		let_it_be(last);
-	}
-	members_end(members);
-}
-
-static void *come_and_go(void *context)
-{
-	struct mover *m = context;
-
-	for (int i = 0; i < 20; i++) {
-		m->ops->interrupts(m, 0);
-		pci_free_irq_vectors(m->dev);
-		if (pci_alloc_irq_vectors(m->dev, 1, 1, PCI_IRQ_INTX) != 1)
-			return (void *)dmaland_last_error();
-		m->ops->handled(m, 0);
-		dmaland_irq_unmask(m->dev, 0);
-	}
-	return NULL;
-}
-
-static void devices_come_and_go_on_a_line_of_which_none_is_lost(void **state)
-{
-	struct mover members[MEMBERS], *first = &members[0], *last = &members[MEMBERS - 1];
-	struct mover guest;
-	pthread_t thread;
-	void *error;
-
-	(void)state;
-	members_begin(members, PCI_IRQ_INTX);
-	assert_int_equal(pthread_create(&thread, NULL, come_and_go, last), 0);
-	for (int i = 0; i < 20; i++) {
-		if (i % 10 == 0)
-			assert_true(begin_with(&guest, PCI_IRQ_INTX, 1));
-		first->ops->interrupts(first, 0);
-		assert_interrupt(first, 0);
-		handle(first, 0);
-		if (i % 10 == 5)
-			end(&guest);
-	}
-	assert_int_equal(pthread_join(thread, &error), 0);
-	assert_null(error);
-	members_end(members);
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -636,13 +392,6 @@ int main(int argc, char **argv)
 	const struct CMUnitTest software[] = {
 		cmocka_unit_test(the_end_of_a_device_is_told_once),
 	};
-	const struct CMUnitTest machine[] = {
-		cmocka_unit_test(messages_of_devices_in_one_machine_are_apart),
-		cmocka_unit_test(devices_that_share_a_line_do_not_lose_interrupts),
-		cmocka_unit_test(a_device_without_vectors_leaves_its_line_to_the_others),
-		cmocka_unit_test(a_device_that_is_masked_leaves_its_line_to_the_others),
-		cmocka_unit_test(devices_come_and_go_on_a_line_of_which_none_is_lost),
-	};
 	int failed;
 
 	if (argc != 2) {
@@ -655,6 +404,6 @@ int main(int argc, char **argv)
 	if (strncmp(spec, "vfio:", 5) != 0) /* there: removal.c */
 		failed += cmocka_run_group_tests_name("irq, software", software, NULL, NULL);
 	if (strstr(spec, "machine="))
-		failed += cmocka_run_group_tests_name("irq, one machine", machine, NULL, NULL);
+		failed += run_machine_irq_tests();
 	return failed;
 }

@@ -47,6 +47,20 @@ static void count_done(struct dmaland_nvme_request *request, int status)
 	++*(unsigned int *)request->context;
 }
 
+/* To read a block, counted when it is done. */
+static struct dmaland_nvme_request read_of(const struct drive *d, char *data, struct iovec *iov,
+					   unsigned int *done)
+{
+	*iov = (struct iovec){data, d->ns.block_size};
+	return (struct dmaland_nvme_request){.opcode = DMALAND_NVME_READ,
+					     .nsid = 1,
+					     .blocks = 1,
+					     .iov = iov,
+					     .iov_count = 1,
+					     .done = count_done,
+					     .context = done};
+}
+
 /* n reads, each completion waited for. Returns how often that was interrupted by signals. */
 static unsigned int read_waiting(struct drive *d, struct dmaland_nvme_queue *queue, unsigned int n)
 {
@@ -56,15 +70,8 @@ static unsigned int read_waiting(struct drive *d, struct dmaland_nvme_queue *que
 	struct iovec iov[16];
 
 	for (begun = 0; begun < 16; begun++) {
-		iov[begun] = (struct iovec){data[begun], d->ns.block_size};
-		requests[begun] = (struct dmaland_nvme_request){.opcode = DMALAND_NVME_READ,
-								.nsid = 1,
-								.block = begun,
-								.blocks = 1,
-								.iov = &iov[begun],
-								.iov_count = 1,
-								.done = count_done,
-								.context = &done};
+		requests[begun] = read_of(d, data[begun], &iov[begun], &done);
+		requests[begun].block = begun;
 	}
 	for (begun = 0; begun < n; begun++) {
 		unsigned int before = done;
@@ -130,14 +137,7 @@ static void an_interrupt_ends_the_sleep(void **state)
 	(void)state;
 	assert_true(open_with(&d, ANY));
 	fd.fd = dmaland_nvme_queue_fd(d.queue);
-	iov = (struct iovec){data, d.ns.block_size};
-	request = (struct dmaland_nvme_request){.opcode = DMALAND_NVME_READ,
-						.nsid = 1,
-						.blocks = 1,
-						.iov = &iov,
-						.iov_count = 1,
-						.done = count_done,
-						.context = &done};
+	request = read_of(&d, data, &iov, &done);
 	for (unsigned int i = 0; i < 20; i++) {
 		assert_int_equal(dmaland_nvme_submit(d.queue, &request), 0);
 		woken += poll(&fd, 1, 10000) == 1; /* no time-out of ours, no tick */
@@ -182,14 +182,7 @@ static void nothing_but_the_descriptor_need_be_waited_for(void **state)
 
 		if (!open_with(&d, types[i]))
 			continue;
-		iov = (struct iovec){data, d.ns.block_size};
-		request = (struct dmaland_nvme_request){.opcode = DMALAND_NVME_READ,
-							.nsid = 1,
-							.blocks = 1,
-							.iov = &iov,
-							.iov_count = 1,
-							.done = count_done,
-							.context = &done};
+		request = read_of(&d, data, &iov, &done);
 		for (unsigned int n = 0; n < 5; n++)
 			read_by_descriptor(&d, &request);
 		/* the queue ends with the interrupt taken, and another one gets its vector */
@@ -220,14 +213,7 @@ static void an_interrupt_for_what_was_seen_before_leaves_the_line_unmasked(void 
 		if (!open_with(&d, types[i]))
 			continue;
 		fd.fd = dmaland_nvme_queue_fd(d.queue);
-		iov = (struct iovec){data, d.ns.block_size};
-		request = (struct dmaland_nvme_request){.opcode = DMALAND_NVME_READ,
-							.nsid = 1,
-							.blocks = 1,
-							.iov = &iov,
-							.iov_count = 1,
-							.done = count_done,
-							.context = &done};
+		request = read_of(&d, data, &iov, &done);
 		for (unsigned int n = 0; n < 3; n++) {
 			assert_int_equal(dmaland_nvme_submit(d.queue, &request), 0);
 			assert_int_equal(poll(&fd, 1, 10000), 1);
@@ -417,14 +403,7 @@ static void a_queue_that_is_not_attended_to_does_not_stop_the_others(void **stat
 
 		if (!open_with(&d, types[i]))
 			continue;
-		iov = (struct iovec){data, d.ns.block_size};
-		request = (struct dmaland_nvme_request){.opcode = DMALAND_NVME_READ,
-							.nsid = 1,
-							.blocks = 1,
-							.iov = &iov,
-							.iov_count = 1,
-							.done = count_done,
-							.context = &done};
+		request = read_of(&d, data, &iov, &done);
 		others = request;
 		others.context = &others_done;
 		do

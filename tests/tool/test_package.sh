@@ -5,7 +5,7 @@ set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir "$work/source" "$work/root"
+mkdir "$work/source" "$work/unpacked"
 # shellcheck source=tests/common/tap.sh
 . "$root/tests/common/tap.sh" "$work"
 
@@ -58,14 +58,14 @@ versions_agree() {
 unpacked_program() {
 	local file
 	for file in "$work"/*.deb; do
-		dpkg -x "$file" "$work/root" || return
+		dpkg -x "$file" "$work/unpacked" || return
 	done
-	libraries=$(dirname "$(find "$work/root" -name libdmaland.so.0)")
-	LD_LIBRARY_PATH=$libraries "$work/root/usr/bin/dmaland" --version
+	libraries=$(dirname "$(find "$work/unpacked" -name libdmaland.so.0)")
+	LD_LIBRARY_PATH=$libraries "$work/unpacked/usr/bin/dmaland" --version
 }
 
 program_compiles() {
-	export PKG_CONFIG_SYSROOT_DIR=$work/root PKG_CONFIG_PATH=$libraries/pkgconfig
+	export PKG_CONFIG_SYSROOT_DIR=$work/unpacked PKG_CONFIG_PATH=$libraries/pkgconfig
 	# shellcheck disable=SC2046 # words
 	cc "$root/examples/nvme_read.c" -o "$work/program" $(pkg-config --cflags --libs dmaland dmaland-nvme) &&
 		{ LD_LIBRARY_PATH=$libraries "$work/program" nowhere: 0 2>&1 || true; } | grep "no backend"
