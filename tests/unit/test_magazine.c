@@ -219,6 +219,43 @@ static void run_in_thread(void *(*f)(void *), void *context)
 	pthread_join(thread, NULL);
 }
 
+enum { TAKEN = 1500 }; /* so that halves as large as they become are exchanged */
+
+static char *taken[TAKEN];
+static dma_addr_t taken_handles[TAKEN];
+
+static void *take_many(void *pool)
+{
+	for (size_t i = 0; i < TAKEN; i++)
+		taken[i] = dma_pool_alloc(pool, GFP_KERNEL, &taken_handles[i]);
+	return NULL;
+}
+
+/* Their states are one line of the cache. */
+static void a_thread_takes_pages_of_which_another_has_no_block(void **state)
+{
+	enum { MANY = 4096, HELD = 512 };
+	struct dma_pool *pool = create(*state, 64, 0, 0);
+	static char *blocks[MANY];
+	static dma_addr_t handles[MANY];
+
+	for (size_t i = 0; i < MANY; i++)
+		blocks[i] = dma_pool_alloc(pool, GFP_KERNEL, &handles[i]);
+	for (size_t i = 0; i < MANY; i++)
+		if (i % HELD)
+			dma_pool_free(pool, blocks[i], handles[i]);
+	run_in_thread(take_many, pool);
+	for (size_t i = 0; i < TAKEN; i++) {
+		for (size_t k = 0; k < MANY; k += HELD)
+			assert_int_not_equal((uintptr_t)taken[i] / 4096,
+					     (uintptr_t)blocks[k] / 4096);
+		dma_pool_free(pool, taken[i], taken_handles[i]);
+	}
+	for (size_t k = 0; k < MANY; k += HELD)
+		dma_pool_free(pool, blocks[k], handles[k]);
+	dma_pool_destroy(pool);
+}
+
 static void a_thread_that_ends_gives_its_blocks_back(void **state)
 {
 	struct exchange x = {.pool = create(*state, 64, 0, 0)};
@@ -465,6 +502,7 @@ int main(void)
 		place_test(allocation_that_may_sleep_gives_back_what_is_not_needed_any_more),
 		place_test(a_pool_that_is_used_whole_again_and_again_gives_nothing_back),
 		place_test(idle_pages_of_one_pool_serve_another_when_memory_ends),
+		place_test(a_thread_takes_pages_of_which_another_has_no_block),
 		place_test(a_thread_that_ends_gives_its_blocks_back),
 		place_test(a_second_free_is_found_in_another_threads_magazine),
 		place_test(a_pool_may_end_while_other_threads_have_its_blocks_parked),
