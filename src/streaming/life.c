@@ -271,7 +271,7 @@ int streaming_init(struct streaming *s, struct streaming_space *space, struct dm
 	threads_add(s);
 	if (s->options.debug)
 		err = follow_start(s);
-	if (!err && s->options.no_syscalls)
+	else if (s->options.no_syscalls)
 		err = bounce_prepare(s);
 	if (err)
 		streaming_fini(s);
