@@ -369,8 +369,9 @@ void arena_destroy(struct arena *arena)
 
 /* Grow, then take the run; from the reserve when growing fails. */
 static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, size_t size,
-			      size_t n, size_t align, struct page **first)
+			      size_t n, size_t align, gfp_t gfp, struct page **first)
 {
+	size_t keep = gfp & __GFP_NORETRY ? ARENA_RESERVE_PAGES : 0;
 	uint64_t mask;
 	int err = 0;
 
@@ -380,9 +381,11 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 	*first = arena_find(arena, tenant, n, align, ARENA_RESERVE_PAGES, TAKE_RUN);
 	while (!*first) {
 		err = arena_grow(arena, size, align, mask);
-		*first = arena_find(arena, tenant, n, align, 0, TAKE_RUN);
+		*first = arena_find(arena, tenant, n, align, keep, TAKE_RUN);
 		if (*first || !err)
 			continue;
+		if (gfp & __GFP_NORETRY)
+			break;
 		/* What others hold idle may do; or its chunks make room for one that does. */
 		for (struct arena_shrinker *s = arena->shrinkers; s; s = s->next)
 			s->shrink(s);
@@ -420,7 +423,7 @@ int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, si
 			"no %zu KiB are mapped and free, and GFP_ATOMIC does not map more: "
 			"allocate ahead with GFP_KERNEL",
 			n * ARENA_PAGE >> 10);
-	return arena_take_growing(arena, tenant, size, n, align, first);
+	return arena_take_growing(arena, tenant, size, n, align, gfp, first);
 }
 
 size_t arena_take_pages(struct arena *arena, struct arena_tenant *tenant, size_t n, gfp_t gfp,

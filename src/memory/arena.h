@@ -15,6 +15,12 @@
 #include "iova/limits.h"
 #include "memory/pagemap.h"
 
+/*
+ * As in the kernel: fail rather than have others give up what they hold; nor is anything taken from
+ * what is left for GFP_ATOMIC.
+ */
+#define __GFP_NORETRY 8u
+
 struct arena_chunk {
 	struct arena_chunk *next; /* descending dma addresses */
 	struct chunk memory;

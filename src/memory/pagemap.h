@@ -40,7 +40,7 @@ struct page {
 			char *base;	 /* where the unit begins */
 			uint8_t *state;	 /* a byte a block: enum block_state */
 			uint64_t unused; /* a bit a block; or a bit for each word of bits */
-			uint32_t next;	 /* index of a page, in the pool's list */
+			uint32_t link;	 /* in the pool's lists */
 			uint8_t inline_state[4];
 		} unit;
 	};

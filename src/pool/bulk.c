@@ -215,7 +215,8 @@ void dmaland_pool_free_bulk(struct dma_pool *pool, size_t n, void **vaddrs,
 		done += put_several(pool, n - done, vaddrs + done, handles + done);
 		if (done == n)
 			break;
-		pool_free_slowly(pool, vaddrs[done], handles[done], CALL_SITE);
+		pool_free_slowly(pool, vaddrs[done], handles[done] - (uintptr_t)vaddrs[done],
+				 CALL_SITE);
 		done++;
 	}
 }

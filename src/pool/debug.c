@@ -12,7 +12,7 @@
  * which look at each access of the program, but not of the device. Both may be wanted at a time.
  *
  * A block that is being looked at is in the state BLOCK_MOVING, and its thread's: so nothing long is
- * done under the pool's lock, and nothing is logged under it. States change under the lock alone,
+ * done under the lock of the pool's shelf, and nothing is logged under it. States change under it alone,
  * so that one of two frees that race finds that the block is not out any more.
  */
 #include "pool/debug.h"
@@ -280,10 +280,10 @@ void debug_alloc(struct dma_pool *pool, gfp_t gfp, const struct block *block, co
 		if (!(gfp & __GFP_ZERO))
 			memset(s.vaddr, POISON_ALLOCATED, pool->size);
 	}
-	pthread_spin_lock(&pool->lock);
+	shelves_lock(pool);
 	s.record->allocated = site;
 	state_write(s.state, BLOCK_OUT);
-	pthread_spin_unlock(&pool->lock);
+	shelves_unlock(pool);
 }
 
 /* From out to moving: one of two frees that race is the first. */
@@ -291,13 +291,13 @@ static bool free_begin(struct dma_pool *pool, const struct subject *s, const voi
 {
 	bool out;
 
-	pthread_spin_lock(&pool->lock);
+	shelves_lock(pool);
 	out = state_read(s->state) == BLOCK_OUT;
 	if (out) {
 		state_write(s->state, BLOCK_MOVING);
 		s->record->freed = site;
 	}
-	pthread_spin_unlock(&pool->lock);
+	shelves_unlock(pool);
 	return out;
 }
 
@@ -316,10 +316,10 @@ bool debug_free(struct dma_pool *pool, block_code code, const void *site)
 	}
 	if (pool->debug & POOL_ANNOTATED)
 		annotate_free(pool, s.vaddr, pool->size);
-	pthread_spin_lock(&pool->lock);
+	shelves_lock(pool);
 	state_write(s.state, BLOCK_FREE);
-	pool_note_bad(pool, units_put(pool, shelf_of_thread(pool), &code, 1));
-	pthread_spin_unlock(&pool->lock);
+	shelves_unlock(pool);
+	units_put_back(pool, &code, 1);
 	return true;
 }
 
@@ -331,13 +331,13 @@ void debug_describe(struct dma_pool *pool, const void *vaddr, const void *site, 
 
 	if (pool_is_disowned(pool))
 		return;
-	pthread_spin_lock(&pool->lock);
+	shelves_lock(pool);
 	if (subject_find(pool, vaddr, &s)) {
 		record.allocated = s.record->allocated;
 		if (state_read(s.state) != BLOCK_OUT)
 			record.freed = s.record->freed;
 	}
-	pthread_spin_unlock(&pool->lock);
+	shelves_unlock(pool);
 	text_add_site(text, size, " (freed at ", record.freed);
 	text_add_site(text, size, text[0] ? ", allocated at " : " (allocated at ",
 		      record.allocated);
@@ -366,9 +366,9 @@ static bool block_look(struct dma_pool *pool, uint32_t index, uint32_t number,
 	uint8_t state;
 
 	memset(finding, 0, sizeof(*finding));
-	pthread_spin_lock(&pool->lock);
+	shelves_lock(pool);
 	if (page_tenant(unit) != &pool->tenant || unit->run_offset) {
-		pthread_spin_unlock(&pool->lock);
+		shelves_unlock(pool);
 		return false;
 	}
 	s = subject_of(pool, unit, number);
@@ -386,7 +386,7 @@ static bool block_look(struct dma_pool *pool, uint32_t index, uint32_t number,
 			zones_are_damaged(pool, &s, &finding->damage);
 		annotate_peek_end();
 	}
-	pthread_spin_unlock(&pool->lock);
+	shelves_unlock(pool);
 	return true;
 }
 

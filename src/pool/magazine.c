@@ -11,9 +11,9 @@
  * The magazine is the pool's only if magazine->pool says so: when a pool ends, its magazines become
  * nobody's, wherever they are, and their threads find out at their next use.
  *
- * Where a magazine has neither block nor room, a half is exchanged with the depot under the pool's
- * lock. So that bookkeeping stays small the depot has halves for some of the pool's blocks only
- * (depot_wants). Without a full or an empty one, blocks go from and to the bits of their units.
+ * Where a magazine has neither block nor room, a half is exchanged with the thread's shelf, under its
+ * lock. So that bookkeeping stays small there are halves for some of the pool's blocks only
+ * (halves_max). Without a full or an empty one, blocks go from and to the bits of their units.
  *
  * Tables are never freed but kept to be used again by other threads. Some are kept ready, as are
  * halves: a fresh thread under GFP_ATOMIC, or one that only frees, gets its own without a system
@@ -45,7 +45,7 @@ _Thread_local struct thread_magazines *thread_magazines __attribute__((tls_model
 static _Thread_local block_code *thread_tops[POOL_TOPS]
 	__attribute__((tls_model("initial-exec"))) = {[0 ... POOL_TOPS - 1] = closed + 1};
 
-/* Lock order: registry.lock, then a pool's. Both are held for some loads and stores only. */
+/* Lock order: registry.lock, then a pool's, then its shelves'. All are held for some loads and stores only. */
 static struct {
 	pthread_once_t once;
 	int error; /* of setting up */
@@ -57,20 +57,6 @@ static struct {
 	bool id_taken[POOL_IDS];
 } registry = {.once = PTHREAD_ONCE_INIT};
 
-static struct half *half_pop(struct half **list)
-{
-	struct half *half = *list;
-
-	*list = half->next;
-	return half;
-}
-
-static void half_push(struct half **list, struct half *half)
-{
-	half->next = *list;
-	*list = half;
-}
-
 static void pool_unlink(struct dma_pool *pool, struct magazine *magazine)
 {
 	struct magazine **link = &pool->magazines;
@@ -78,16 +64,6 @@ static void pool_unlink(struct dma_pool *pool, struct magazine *magazine)
 	while (*link != magazine)
 		link = &(*link)->next;
 	*link = magazine->next;
-}
-
-static void half_set_count(struct half *half, uint32_t count)
-{
-	__atomic_store_n(&half->count, count, __ATOMIC_RELAXED);
-}
-
-static block_code *half_begin(struct half *half)
-{
-	return half->codes + 1;
 }
 
 /* Neither blocks nor room. */
@@ -105,22 +81,23 @@ static void table_close(struct thread_magazines *table)
 	}
 }
 
-/* A half's blocks go to their units, and those on a shelf; the pool's lock is held. */
-static void half_put(struct dma_pool *pool, struct shelf *shelf, struct half *half)
+/* A half's blocks go to their units. Statistics count them as in use until they are there. */
+static void half_put(struct dma_pool *pool, struct half *half)
 {
-	pool_note_bad(pool, units_put(pool, shelf, half_begin(half), half->count));
+	uint32_t n = half->count;
+
 	half_set_count(half, 0);
+	units_put_back(pool, half_begin(half), n);
 }
 
-/* Both halves are put away; the pool's lock is held. */
 static void put_both(struct dma_pool *pool, struct magazine *magazine)
 {
 	block_code *begin = half_begin(magazine->half);
+	uint32_t n = magazine_count(magazine);
 
-	half_put(pool, shelf_of_thread(pool), magazine->other);
-	pool_note_bad(pool,
-		      units_put(pool, shelf_of_thread(pool), begin, magazine_count(magazine)));
+	half_put(pool, magazine->other);
 	magazine_set_top(magazine, begin);
+	units_put_back(pool, begin, n);
 }
 
 /* A thread ends: its blocks go back to their pools. Its table keeps the halves. */
@@ -128,7 +105,6 @@ static void thread_end(void *context)
 {
 	struct thread_magazines *table = context;
 
-	thread_magazines = &none;
 	pthread_spin_lock(&registry.lock);
 	for (unsigned int i = 1; i < POOL_IDS; i++) {
 		struct magazine *magazine = &table->slots[i];
@@ -144,6 +120,7 @@ static void thread_end(void *context)
 		magazine->top = &magazine->own_top;
 		__atomic_store_n(&magazine->pool, NULL, __ATOMIC_RELAXED);
 	}
+	thread_magazines = &none;
 	table->next = registry.tables;
 	registry.tables = table;
 	registry.table_count++;
@@ -335,6 +312,7 @@ int magazines_begin(struct dma_pool *pool)
 	if (id < POOL_IDS) {
 		registry.id_taken[id] = true;
 		pool->id = id;
+		pool->shelf_count = SHELVES;
 	}
 	pthread_spin_unlock(&registry.lock);
 	pool->slot = tops_slot(id < POOL_TOPS ? id : 0);
@@ -396,94 +374,79 @@ static void magazine_widen(const struct dma_pool *pool, struct magazine *magazin
 	half_set_room(magazine->half, magazine->capacity);
 }
 
-/*
- * Where a full half is to be had. Others' are taken as they are only where pages have few blocks:
- * of others the two ends of a half would be pages of both threads (unit_find).
- */
-static struct shelf *shelf_with_full(struct dma_pool *pool)
+/* What a shelf has, first a full half. Its lock is held. How many. */
+static uint32_t fill_from(struct dma_pool *pool, struct shelf *shelf, struct magazine *magazine)
 {
-	struct shelf *own = shelf_of_thread(pool);
+	block_code *begin = half_begin(magazine->half);
+	uint32_t n;
 
-	if (own->full || own->units != UNIT_NONE || !states_inline(pool) || !pool->depot)
-		return own->full ? own : NULL;
-	for (uint32_t i = 0; i < SHELVES; i++)
-		if (shelf_to_search(pool, i)->full)
-			return shelf_to_search(pool, i);
-	return NULL;
-}
-
-/* This thread's shelf, if there is an empty half in it; one comes over from where there are more. */
-static struct shelf *shelf_with_empty(struct dma_pool *pool)
-{
-	struct shelf *own = shelf_of_thread(pool);
-
-	if (own->empty)
-		return own;
-	if (own->searched == pool->half_count)
-		return NULL;
-	for (uint32_t i = 1; i < SHELVES && !own->empty; i++) {
-		struct shelf *other = shelf_to_search(pool, i);
-
-		if (other->empty && other->halves > own->halves) {
-			half_push(&own->empty, half_pop(&other->empty));
-			other->halves--;
-			own->halves++;
-		}
+	if (shelf->full && magazine->capacity == pool->half_max) {
+		half_push(&shelf->empty, magazine->half);
+		magazine_load(magazine, half_pop(&shelf->full));
+		return magazine_count(magazine);
 	}
-	if (own->empty)
-		return own;
-	own->searched = pool->half_count;
-	return NULL;
+	n = units_take(pool, shelf, begin, magazine->capacity);
+	magazine_set_top(magazine, begin + n);
+	return n;
 }
 
-bool magazine_fill(struct dma_pool *pool, struct magazine *magazine)
+/* The locks of all shelves are held. */
+static uint32_t fill_searching(struct dma_pool *pool, struct magazine *magazine)
 {
+	block_code *begin = half_begin(magazine->half);
 	struct shelf *shelf = NULL;
 	uint32_t n;
+
+	if (magazine->capacity == pool->half_max)
+		shelf = depot_find_full(pool);
+	if (shelf)
+		return fill_from(pool, shelf, magazine);
+	n = units_search(pool, begin, magazine->capacity);
+	magazine_set_top(magazine, begin + n);
+	return n;
+}
+
+/* Has the thread filled it several times? Then it had better have blocks of its own. */
+static bool uses_much(const struct dma_pool *pool, const struct magazine *magazine)
+{
+	return magazine->capacity == pool->half_max && pool->half_max > HALF_MIN;
+}
+
+bool magazine_fill(struct dma_pool *pool, struct magazine *magazine, gfp_t gfp)
+{
+	struct shelf *own = shelf_of_thread(pool);
+	uint32_t n;
+	bool look;
 
 	if (magazine->other->count) {
 		magazine_swap(magazine);
 		return true;
 	}
 	magazine_widen(pool, magazine);
-	pthread_spin_lock(&pool->lock);
-	if (magazine->capacity == pool->half_max)
-		shelf = shelf_with_full(pool);
-	if (shelf) {
-		half_push(&shelf->empty, magazine->half);
-		magazine_load(magazine, half_pop(&shelf->full));
-		n = magazine_count(magazine);
-		pool->depot -= n;
-	} else {
-		block_code *begin = half_begin(magazine->half);
-
-		n = units_take(pool, begin, magazine->capacity);
-		magazine_set_top(magazine, begin + n);
+	do {
+		pthread_spin_lock(&own->lock);
+		n = fill_from(pool, own, magazine);
+		look = shelf_note_fill(own, n);
+		pthread_spin_unlock(&own->lock);
+	} while (!n && gfp & __GFP_RECLAIM && uses_much(pool, magazine) && depot_may_part(pool) &&
+		 units_grow_apart(pool));
+	if (!n) {
+		shelves_lock(pool);
+		n = fill_searching(pool, magazine);
+		look = shelf_note_fill(own, n);
+		shelves_unlock(pool);
 	}
-	pool_note_fill(pool);
-	pthread_spin_unlock(&pool->lock);
+	if (look)
+		pool_look(pool);
 	return n;
 }
 
 void magazine_spill(struct dma_pool *pool, struct magazine *magazine)
 {
 	struct half *full = magazine->other;
-	struct shelf *shelf = NULL;
 
-	if (full->count) {
-		pthread_spin_lock(&pool->lock);
-		if (full->count == pool->half_max)
-			shelf = shelf_with_empty(pool);
-		if (shelf) {
-			__atomic_store_n(&magazine->other, half_pop(&shelf->empty),
-					 __ATOMIC_RELAXED);
-			half_push(&shelf->full, full);
-			pool->depot += full->count;
-		} else {
-			half_put(pool, shelf_of_thread(pool), full);
-		}
-		pthread_spin_unlock(&pool->lock);
-	}
+	if (full->count && (full->count < pool->half_max || !depot_put(pool, &magazine->other)))
+		half_put(pool, full);
 	magazine_swap(magazine);
 	magazine_widen(pool, magazine);
 }
@@ -493,96 +456,4 @@ void magazine_flush(struct dma_pool *pool, struct magazine *magazine)
 	pthread_spin_lock(&pool->lock);
 	put_both(pool, magazine);
 	pthread_spin_unlock(&pool->lock);
-}
-
-bool depot_open(struct dma_pool *pool)
-{
-	for (uint32_t i = 0; i < SHELVES && pool->depot; i++) {
-		struct shelf *shelf = shelf_to_search(pool, i);
-
-		if (shelf->full) {
-			struct half *half = half_pop(&shelf->full);
-
-			pool->depot -= half->count;
-			half_put(pool, shelf, half);
-			half_push(&shelf->empty, half);
-			return true;
-		}
-	}
-	return false;
-}
-
-/*
- * Does a pool of this many units want this many halves? A half takes some 4 bytes a block, so all but the
- * largest blocks have halves for some only: all bookkeeping is to stay below 8 % of 64 bytes and 2 %
- * of 1024. The lock is held.
- */
-static bool depot_wants(const struct dma_pool *pool, size_t halves, size_t units)
-{
-	size_t sixteenths = pool->size < 128 ? 11 : pool->size < ARENA_PAGE ? 12 : 16;
-
-	return pool->id && 16 * halves * pool->half_max <= sixteenths * units * pool->per_unit;
-}
-
-/* An empty half that the pool is too small for, or NULL. The lock is held. */
-static struct half *depot_pop_surplus(struct dma_pool *pool)
-{
-	if (depot_wants(pool, pool->half_count, pool->unit_count))
-		return NULL;
-	for (uint32_t i = 0; i < SHELVES; i++) {
-		struct shelf *shelf = &pool->shelves[i];
-
-		if (shelf->empty) {
-			shelf->halves--;
-			pool->half_count--;
-			return half_pop(&shelf->empty);
-		}
-	}
-	return NULL;
-}
-
-void depot_shrink(struct dma_pool *pool)
-{
-	struct half *half;
-
-	do {
-		pthread_spin_lock(&pool->lock);
-		half = depot_pop_surplus(pool);
-		pthread_spin_unlock(&pool->lock);
-		free(half);
-	} while (half);
-}
-
-int depot_grow(struct dma_pool *pool)
-{
-	struct shelf *shelf = shelf_of_thread(pool);
-	struct half *half;
-	bool wanted;
-
-	pthread_spin_lock(&pool->lock);
-	wanted = depot_wants(pool, pool->half_count + 1, pool->unit_count + 1);
-	pthread_spin_unlock(&pool->lock);
-	if (!wanted)
-		return 0;
-	half = calloc(1, sizeof(*half));
-	if (!half)
-		return error_set(ENOMEM, "no memory for the bookkeeping of pool %s", pool->name);
-	pthread_spin_lock(&pool->lock);
-	half_push(&shelf->empty, half);
-	shelf->halves++;
-	pool->half_count++;
-	pthread_spin_unlock(&pool->lock);
-	return 0;
-}
-
-void depot_end(struct dma_pool *pool)
-{
-	for (uint32_t i = 0; i < SHELVES; i++) {
-		struct shelf *shelf = &pool->shelves[i];
-
-		while (shelf->full)
-			free(half_pop(&shelf->full));
-		while (shelf->empty)
-			free(half_pop(&shelf->empty));
-	}
 }

@@ -3,7 +3,7 @@
  * pool.c - dma_pool: small coherent blocks of one size, with alignment and boundary
  *
  *   thread A: magazine |blk|blk|blk|     thread B: magazine |blk|blk|
- *                  \ half a magazine at a time, one lock  /
+ *                  \ half a magazine at a time, a lock  /
  *   pool:   unit |.x..xx..|  unit |........|  unit |xxxxxxxx|      a state byte a block
  *                  | a unit at a time
  *   arena:  pages that are mapped for the device
@@ -65,18 +65,20 @@ static inline bool block_take(const struct dma_pool *pool, struct magazine *m, s
 static bool unit_take_one(struct dma_pool *pool, struct block *block, bool *copy)
 {
 	block_code code;
-	bool n;
+	bool n, look;
 
-	pthread_spin_lock(&pool->lock);
-	n = units_take(pool, &code, 1);
+	shelves_lock(pool);
+	n = units_search(pool, &code, 1);
 	if (n) {
 		*block = unit_block(pool, code);
 		*copy = state_read(block->state) != BLOCK_FREE;
 		if (!*copy)
 			state_write(block->state, pool->debug ? BLOCK_MOVING : BLOCK_OUT);
 	}
-	pool_note_fill(pool);
-	pthread_spin_unlock(&pool->lock);
+	look = shelf_note_fill(shelf_of_thread(pool), n);
+	shelves_unlock(pool);
+	if (look)
+		pool_look(pool);
 	return n;
 }
 
@@ -102,9 +104,10 @@ static void drop_copy(struct dma_pool *pool, struct magazine *m)
 	pool_block_err(pool, block.vaddr, block.handle, "already free", NULL);
 }
 
-static bool take_by_magazine(struct dma_pool *pool, struct magazine *m, struct block *block)
+static bool take_by_magazine(struct dma_pool *pool, struct magazine *m, gfp_t gfp,
+			     struct block *block)
 {
-	while (!magazine_is_empty(m) || magazine_fill(pool, m)) {
+	while (!magazine_is_empty(m) || magazine_fill(pool, m, gfp)) {
 		if (likely(block_take(pool, m, block)))
 			return true;
 		drop_copy(pool, m);
@@ -112,8 +115,7 @@ static bool take_by_magazine(struct dma_pool *pool, struct magazine *m, struct b
 	return false;
 }
 
-/* The magazine is not this pool's yet, or the pool has to grow; or it works without magazines. */
-static bool take_growing(struct dma_pool *pool, gfp_t gfp, struct block *block, const void *site)
+bool pool_take_slowly(struct dma_pool *pool, gfp_t gfp, struct block *block, const void *site)
 {
 	struct magazine *m;
 
@@ -121,8 +123,10 @@ static bool take_growing(struct dma_pool *pool, gfp_t gfp, struct block *block, 
 		error_forked(pool->place.name);
 		return false;
 	}
+	if (gfp & __GFP_RECLAIM && units_reap_due(pool))
+		units_reap(pool);
 	m = magazine_get(pool, gfp);
-	while (!(m ? take_by_magazine(pool, m, block) : take_one(pool, block)))
+	while (!(m ? take_by_magazine(pool, m, gfp, block) : take_one(pool, block)))
 		if (units_grow(pool, gfp)) {
 			__atomic_fetch_add(&pool->refused, 1, __ATOMIC_RELAXED);
 			return false;
@@ -130,17 +134,6 @@ static bool take_growing(struct dma_pool *pool, gfp_t gfp, struct block *block, 
 	if (unlikely(pool->debug))
 		debug_alloc(pool, gfp, block, site);
 	return true;
-}
-
-/* In the child of a fork no magazine is a pool's of the parent. */
-bool pool_take_slowly(struct dma_pool *pool, gfp_t gfp, struct block *block, const void *site)
-{
-	struct magazine *m = magazine_of(pool);
-
-	if (gfp & __GFP_RECLAIM && units_reap_due(pool) && !pool_is_disowned(pool))
-		units_reap(pool);
-	return (m->pool == pool && take_by_magazine(pool, m, block)) ||
-	       take_growing(pool, gfp, block, site);
 }
 
 /* Apart, so that dma_pool_alloc() needs no stack frame. */
@@ -220,9 +213,7 @@ static __attribute__((noinline)) void put_first(struct dma_pool *pool, block_cod
 		magazine_push(m, code);
 		return;
 	}
-	pthread_spin_lock(&pool->lock);
-	pool_note_bad(pool, units_put(pool, shelf_of_thread(pool), &code, 1));
-	pthread_spin_unlock(&pool->lock);
+	units_put_back(pool, &code, 1);
 }
 
 /* A good free that finds no room in the magazine. */
@@ -241,8 +232,9 @@ static __attribute__((noinline)) void put_slowly(struct dma_pool *pool, block_co
 	magazine_push(m, code);
 }
 
-void pool_free_slowly(struct dma_pool *pool, void *vaddr, dma_addr_t handle, const void *site)
+void pool_free_slowly(struct dma_pool *pool, void *vaddr, uint64_t dma_offset, const void *site)
 {
+	dma_addr_t handle = (uintptr_t)vaddr + dma_offset;
 	struct page *page = pagemap_find(&pool->place.arena->pagemap, vaddr);
 	uint32_t number = UINT32_MAX;
 
@@ -254,7 +246,7 @@ void pool_free_slowly(struct dma_pool *pool, void *vaddr, dma_addr_t handle, con
 		return;
 	}
 	page = unit_of(page);
-	if (handle - (uintptr_t)vaddr != page->dma_offset)
+	if (dma_offset != page->dma_offset)
 		pool_block_err(pool, vaddr, handle, "(bad dma)", site);
 	else if (state_read(&page->unit.state[number]) != BLOCK_OUT)
 		pool_block_err(pool, vaddr, handle, "already free", site);
@@ -264,7 +256,7 @@ void pool_free_slowly(struct dma_pool *pool, void *vaddr, dma_addr_t handle, con
 
 void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
 {
-	dma_addr_t delta = handle - (uintptr_t)vaddr;
+	uint64_t dma_offset = handle - (uintptr_t)vaddr;
 	block_code code, *top;
 	struct page *page;
 	uint64_t number;
@@ -278,13 +270,13 @@ void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
 	page = page_at(pool, at);
 	number = block_number(pool, vaddr);
 	if (unlikely(page_tenant(page) != &pool->tenant) || unlikely(number >= pool->blocks) ||
-	    unlikely(delta != page->dma_offset)) {
-		pool_free_slowly(pool, vaddr, handle, CALL_SITE);
+	    unlikely(dma_offset != page->dma_offset)) {
+		pool_free_slowly(pool, vaddr, dma_offset, CALL_SITE);
 		return;
 	}
 	state = page->unit.state + number;
 	if (unlikely(state_read(state) != BLOCK_OUT)) {
-		pool_free_slowly(pool, vaddr, handle, CALL_SITE);
+		pool_free_slowly(pool, vaddr, dma_offset, CALL_SITE);
 		return;
 	}
 	code = code_at(at, number);
@@ -331,6 +323,14 @@ static void list_remove(struct pool_list *list, struct dma_pool *pool)
 	pthread_mutex_unlock(&list->lock);
 }
 
+static void pool_end(struct dma_pool *pool)
+{
+	for (uint32_t i = 0; i < SHELVES; i++)
+		pthread_spin_destroy(&pool->shelves[i].lock);
+	pthread_spin_destroy(&pool->lock);
+	free(pool);
+}
+
 struct dma_pool *pool_create(const char *name, const struct pool_place *place, size_t size,
 			     size_t align, size_t boundary)
 {
@@ -343,8 +343,11 @@ struct dma_pool *pool_create(const char *name, const struct pool_place *place, s
 	}
 	memset(pool, 0, sizeof(*pool));
 	pool->place = *place;
-	for (uint32_t i = 0; i < SHELVES; i++)
+	pool->shelf_count = 1;
+	for (uint32_t i = 0; i < SHELVES; i++) {
 		pool->shelves[i].units = UNIT_NONE;
+		pthread_spin_init(&pool->shelves[i].lock, PTHREAD_PROCESS_PRIVATE);
+	}
 	pool->tenant.limits = pool->uncarved.limits = place->limits;
 	pool->pages = map->pages;
 	pool->coded = map->pages - 1;
@@ -352,9 +355,9 @@ struct dma_pool *pool_create(const char *name, const struct pool_place *place, s
 	pool->page_mask = map->mask * sizeof(struct page);
 	snprintf(pool->name, sizeof(pool->name), "%s", name ? name : "");
 	pool->debug = (place->debug ? POOL_CHECKED : 0) | (place->annotate ? POOL_ANNOTATED : 0);
+	pthread_spin_init(&pool->lock, PTHREAD_PROCESS_PRIVATE);
 	if (pool_lay_out(pool, size, align, boundary))
 		goto fail;
-	pthread_spin_init(&pool->lock, PTHREAD_PROCESS_PRIVATE);
 	if (states_prepare(pool) || magazines_begin(pool)) {
 		units_end(pool);
 		goto fail;
@@ -367,7 +370,7 @@ struct dma_pool *pool_create(const char *name, const struct pool_place *place, s
 	list_add(place->list, pool);
 	return pool;
 fail:
-	free(pool);
+	pool_end(pool);
 	return NULL;
 }
 
@@ -383,8 +386,7 @@ void dma_pool_destroy(struct dma_pool *pool)
 	if (units_end(pool))
 		log_line(DMALAND_LOG_ERR, "%s: dma_pool_destroy %s busy", pool->place.name,
 			 pool->name);
-	pthread_spin_destroy(&pool->lock);
-	free(pool);
+	pool_end(pool);
 }
 
 void dmaland_pool_trim(struct dma_pool *pool)
@@ -413,8 +415,11 @@ void dmaland_pool_get_stats(struct dma_pool *pool, struct dmaland_pool_stats *st
 	pthread_spin_lock(&pool->lock);
 	stats->total = pool->unit_count * pool->per_unit;
 	stats->pages = pool->unit_count;
+	shelves_lock(pool);
 	stats->parked = magazines_parked(pool);
 	away = pool_away(pool);
+	shelves_unlock(pool);
+	pool_note_away(pool, away);
 	stats->in_use = away > stats->parked ? away - stats->parked : 0;
 	stats->high_water = pool->high_water;
 	stats->grows = pool->grows;

@@ -6,6 +6,7 @@
  *   bulk.c       the public calls for many blocks
  *   layout.c     where in a unit the blocks lie
  *   magazine.c   each thread's stacks of free blocks
+ *   depot.c      where halves of them wait, full and empty
  *   unit.c       units of memory, and the bits of their unused blocks
  *   states.c     arrays of state bytes
  *   word.h       bits of unused blocks, to codes and back
@@ -70,7 +71,8 @@ enum {
 	MAGAZINE_BYTES = 524288, /* of blocks that a magazine may hold */
 	POOL_IDS = 256,		 /* pools with magazines; the others work without */
 	POOL_TOPS = 32,		 /* of them, those whose magazines the fast paths reach */
-	SHELVES = 8,		 /* of threads, by what they put away and look for first */
+	SHELVES = 8,		 /* of threads; a power of two */
+	LOOK_FILLS = 16,	 /* fills from a shelf, until all of them are counted again */
 };
 
 /* Half a magazine: what threads and the depot exchange. */
@@ -102,14 +104,31 @@ struct thread_magazines {
 };
 
 /*
- * What the threads of a shelf put away. They look here first, so that codes, states and entries stay in
- * the cache of the CPU that used them last; and elsewhere before the pool grows.
+ * What the threads of a shelf put away: lines of the cache that hardly leave their CPU. They look
+ * here first, so that codes, states and entries stay in its cache too; and elsewhere before the
+ * pool grows.
+ *
+ * The lock guards the shelf and the bits of all units that belong to it, in its list or in none.
+ * What concerns several shelves is done with all of their locks held, in the order of the shelves:
+ * so whoever has one may rely on which unit belongs where.
  */
 struct shelf {
+	pthread_spinlock_t lock;
 	uint32_t units;	 /* list of those with unused blocks, the next to take from first */
 	uint32_t halves; /* in both lists */
-	size_t searched; /* pool->half_count when other shelves had no empty half for this one */
+	uint32_t fills;	 /* of magazines, since units_reap() */
+	size_t searched; /* pool->half_count when others had no empty half for this one */
 	struct half *full, *empty; /* the depot */
+	ptrdiff_t taken, peak;	   /* by its threads less put; the most since units_reap() */
+
+	/*
+	 * Its units are neighbours, as are their states: where those of two threads take turns, the
+	 * CPU that fetches the lines ahead of one takes them from the other.
+	 */
+	struct page *run; /* pages that will be units: `uncarved` has them */
+	size_t run_pages;
+	uint8_t *spare; /* arrays of states that are ready, each with a link to the next */
+	size_t spare_count;
 } __attribute__((aligned(64)));
 
 struct dma_pool {
@@ -131,6 +150,7 @@ struct dma_pool {
 	uint32_t per_segment;  /* blocks before each boundary */
 	uint32_t half_max;     /* blocks that half a magazine may hold; 0: no magazines */
 	uint32_t id;	       /* of its magazines in the tables of threads; 0: it has none */
+	uint32_t shelf_count;  /* SHELVES; 1 in pools without magazines, which have one lock then */
 	uint32_t size;	       /* bytes of a block */
 	uint32_t debug;	       /* POOL_CHECKED, POOL_ANNOTATED */
 	size_t unit_size;      /* bytes */
@@ -139,20 +159,18 @@ struct dma_pool {
 	struct arena_shrinker shrinker;
 	char name[32];
 
-	/* Guards all that follows, and the units. The first line is what an exchange of halves needs. */
-	pthread_spinlock_t lock __attribute__((aligned(64)));
-	size_t unit_count, unused;
-	size_t depot;		   /* blocks in halves that are full */
-	size_t fills, recent_high; /* since units_reap(): of magazines; the most that was away */
-	size_t high_water;
-	size_t half_count; /* of all shelves */
 	struct shelf shelves[SHELVES];
-	struct page *run; /* pages that will be units: `uncarved` has them */
-	size_t run_pages;
+
+	/* Guards all that follows; taken before those of shelves. */
+	pthread_spinlock_t lock __attribute__((aligned(64)));
+	size_t unit_count;
+	size_t half_count;	   /* of all shelves */
+	size_t fills, recent_high; /* since units_reap(): of magazines; the most that was away */
+	bool parted;		   /* it grew where there were blocks on other shelves */
+	bool crowded;		   /* since units_reap(): it could not */
+	size_t high_water;
 	struct magazine *magazines;
 	struct slab *slabs; /* of state arrays */
-	uint8_t *spare;	    /* those that are ready, each with a link to the next */
-	size_t spare_count;
 	size_t grows, refused, bad_frees;
 
 	struct dma_pool *next; /* in the device's list */
@@ -185,34 +203,17 @@ static inline bool pool_is_disowned(const struct dma_pool *pool)
 	return pool->place.arena->disowned;
 }
 
-/* Blocks that are out or in magazines of threads. Lock held. */
-static inline size_t pool_away(const struct dma_pool *pool)
-{
-	return pool->unit_count * pool->per_unit - pool->unused - pool->depot;
-}
-
 /* Frees were found bad; any thread, with and without the lock. */
 static inline void pool_note_bad(struct dma_pool *pool, uint32_t n)
 {
-	__atomic_fetch_add(&pool->bad_frees, n, __ATOMIC_RELAXED);
+	if (n)
+		__atomic_fetch_add(&pool->bad_frees, n, __ATOMIC_RELAXED);
 }
 
-/* Lock held; units_reap() peeks without it. */
+/* Lock held; units_reap_due() peeks without it. */
 static inline void pool_set_fills(struct dma_pool *pool, size_t fills)
 {
 	__atomic_store_n(&pool->fills, fills, __ATOMIC_RELAXED);
-}
-
-/* Blocks were taken. Lock held. */
-static inline void pool_note_fill(struct dma_pool *pool)
-{
-	size_t away = pool_away(pool);
-
-	pool_set_fills(pool, pool->fills + 1);
-	if (away > pool->recent_high)
-		pool->recent_high = away;
-	if (away > pool->high_water)
-		pool->high_water = away;
 }
 
 /* ---- layout.c ---- */
@@ -228,8 +229,11 @@ int pool_lay_out(struct dma_pool *pool, size_t size, size_t align, size_t bounda
 /* What the fast paths leave: no block or room, a bad free, a pool that is watched. */
 bool pool_take_slowly(struct dma_pool *pool, gfp_t gfp, struct block *block, const void *site);
 
-/* All checks in the kernel's order, and the free if they hold. */
-void pool_free_slowly(struct dma_pool *pool, void *vaddr, dma_addr_t handle, const void *site);
+/*
+ * All checks in the kernel's order, and the free if they hold. dma_offset: the handle less the
+ * address, which is to be the page's.
+ */
+void pool_free_slowly(struct dma_pool *pool, void *vaddr, uint64_t dma_offset, const void *site);
 
 /* ---- from an address to its block, whatever the address ---- */
 
@@ -270,7 +274,26 @@ static inline uint64_t block_number(const struct dma_pool *pool, const void *vad
 /* ---- unit.c ---- */
 
 /* Units hang in lists by the index of their first page; this ends them. */
-#define UNIT_NONE UINT32_MAX
+#define UNIT_NONE ((1u << 24) - 1)
+
+_Static_assert(PAGEMAP_PAGES_MAX < UNIT_NONE, "no page's index ends a list");
+
+/* The next one in its list. */
+static inline uint32_t unit_next(const struct page *unit)
+{
+	return racy_load(&unit->unit.link) & UNIT_NONE;
+}
+
+/* The shelf that a unit belongs to, wherever it hangs. The lock of any shelf is held. */
+static inline struct shelf *unit_shelf(struct dma_pool *pool, const struct page *unit)
+{
+	return &pool->shelves[racy_load(&unit->unit.link) / (UNIT_NONE + 1)];
+}
+
+static inline void unit_set_link(struct page *unit, uint32_t next, uint32_t shelf)
+{
+	__atomic_store_n(&unit->unit.link, next + shelf * (UNIT_NONE + 1), __ATOMIC_RELAXED);
+}
 
 /* The first page of the unit that a page of the pool belongs to. */
 static inline struct page *unit_of(struct page *page)
@@ -309,18 +332,33 @@ struct block_record *unit_records(const struct dma_pool *pool, const struct page
  */
 uint32_t *units_list(struct dma_pool *pool, size_t *count);
 
-/* Take up to n unused blocks; codes[] has the lowest last. Lock held. How many. */
-uint32_t units_take(struct dma_pool *pool, block_code *codes, uint32_t n);
+/*
+ * Take up to n unused blocks from a shelf, whose lock is held; codes[] has the lowest last. How
+ * many.
+ */
+uint32_t units_take(struct dma_pool *pool, struct shelf *shelf, block_code *codes, uint32_t n);
+
+/* The same from wherever there are some, for this thread. The locks of all shelves are held. */
+uint32_t units_search(struct dma_pool *pool, block_code *codes, uint32_t n);
 
 /*
- * Blocks that were parked are unused again, and their units on the shelf. Lock held. How many were
- * so already or are out, being in another magazine as well: two frees of one block raced; these are
- * left out.
+ * Blocks that were parked are unused again. How many were so already or are out, being in another
+ * magazine as well: two frees of one block raced; these are left out. The locks of all shelves are
+ * held.
  */
-uint32_t units_put(struct dma_pool *pool, struct shelf *shelf, const block_code *codes, uint32_t n);
+uint32_t units_put(struct dma_pool *pool, const block_code *codes, uint32_t n);
+
+/*
+ * The same for blocks that this thread took; those that were refused are noted. Changes the array. No
+ * lock of a shelf is held.
+ */
+void units_put_back(struct dma_pool *pool, block_code *codes, uint32_t n);
 
 /* A unit more. 0 or -ENOMEM in words. */
 int units_grow(struct dma_pool *pool, gfp_t gfp);
+
+/* The same where there are blocks elsewhere: not at others' expense, nor again once it failed. */
+bool units_grow_apart(struct dma_pool *pool);
 
 /* Give up to max units with no block out or in a thread's magazine back to the arena; how many. */
 size_t units_trim(struct dma_pool *pool, size_t max);
@@ -363,6 +401,95 @@ void states_put(struct dma_pool *pool, uint8_t *states);
 /* The pool ends, and all arrays with it. */
 void states_end(struct dma_pool *pool);
 
+/* ---- depot.c ---- */
+
+static inline struct half *half_pop(struct half **list)
+{
+	struct half *half = *list;
+
+	*list = half->next;
+	return half;
+}
+
+static inline void half_push(struct half **list, struct half *half)
+{
+	half->next = *list;
+	*list = half;
+}
+
+static inline block_code *half_begin(struct half *half)
+{
+	return half->codes + 1;
+}
+
+static inline void half_set_count(struct half *half, uint32_t count)
+{
+	__atomic_store_n(&half->count, count, __ATOMIC_RELAXED);
+}
+
+/* The locks of all shelves, after pool->lock if both are to be had. */
+void shelves_lock(struct dma_pool *pool);
+void shelves_unlock(struct dma_pool *pool);
+
+/* Blocks that are out or in magazines of threads. Exact with the locks of all shelves. */
+size_t pool_away(const struct dma_pool *pool);
+
+/* So many were away. pool->lock is held. */
+void pool_note_away(struct dma_pool *pool, size_t away);
+
+/* How many are away, and how often magazines were filled; no lock is held. */
+void pool_look(struct dma_pool *pool);
+
+/* Its lock is held; pool_away() looks without. */
+static inline void shelf_set_taken(struct shelf *shelf, ptrdiff_t taken)
+{
+	__atomic_store_n(&shelf->taken, taken, __ATOMIC_RELAXED);
+}
+
+/* Blocks were taken; the lock is held. Is it time for pool_look(), without? */
+static inline bool shelf_note_fill(struct shelf *shelf, uint32_t n)
+{
+	if (!n)
+		return false;
+	shelf_set_taken(shelf, shelf->taken + (ptrdiff_t)n);
+	__atomic_store_n(&shelf->fills, shelf->fills + 1, __ATOMIC_RELAXED);
+	if (shelf->taken <= shelf->peak)
+		return shelf->fills % LOOK_FILLS == 0;
+	shelf->peak = shelf->taken;
+	return true;
+}
+
+/*
+ * May a thread that uses many blocks have its own, also while others have some? Then these stay in the
+ * cache of its CPU; and the pool grows to twice as many as are needed at once, and no further.
+ */
+bool depot_may_part(struct dma_pool *pool);
+
+/*
+ * Where a full half is to be had, or NULL. Others' are taken as they are only where pages have few
+ * blocks: of others the two ends of a half would be pages of both threads (unit_find). The locks of
+ * all shelves are held.
+ */
+struct shelf *depot_find_full(struct dma_pool *pool);
+
+/* Exchange a full half for an empty one. False if there is none. No lock is held. */
+bool depot_put(struct dma_pool *pool, struct half **full);
+
+/*
+ * The blocks of a full half go to their units. False if there is none. The locks of all shelves are
+ * held.
+ */
+bool depot_open(struct dma_pool *pool);
+
+/* Have as many halves as the pool may have. 0 or -ENOMEM in words. */
+int depot_grow(struct dma_pool *pool);
+
+/* Free empty halves that the pool is too small for. */
+void depot_shrink(struct dma_pool *pool);
+
+/* Free the depot's halves; what blocks they hold is forgotten. */
+void depot_end(struct dma_pool *pool);
+
 /* ---- magazine.c ---- */
 
 static inline void magazine_set_top(struct magazine *magazine, block_code *top)
@@ -404,13 +531,13 @@ static inline struct magazine *magazine_of(const struct dma_pool *pool)
 /* Where this thread puts away and looks first. */
 static inline struct shelf *shelf_of_thread(struct dma_pool *pool)
 {
-	return &pool->shelves[thread_magazines->shelf];
+	return &pool->shelves[thread_magazines->shelf & (pool->shelf_count - 1)];
 }
 
 /* The i-th place where it looks. */
 static inline struct shelf *shelf_to_search(struct dma_pool *pool, uint32_t i)
 {
-	return &pool->shelves[(thread_magazines->shelf + i) % SHELVES];
+	return &pool->shelves[(thread_magazines->shelf + i) & (pool->shelf_count - 1)];
 }
 
 /*
@@ -470,23 +597,14 @@ void magazines_end(struct dma_pool *pool);
 /* Blocks that are parked. Lock held. */
 size_t magazines_parked(const struct dma_pool *pool);
 
-/* The half that is worked on is empty: swap or fill it. False when the pool has no blocks. */
-bool magazine_fill(struct dma_pool *pool, struct magazine *magazine);
+/*
+ * The half that is worked on is empty: swap or fill it. False when the pool has no blocks. It may
+ * grow, if gfp allows it, so as not to take them from other threads (depot_may_part).
+ */
+bool magazine_fill(struct dma_pool *pool, struct magazine *magazine, gfp_t gfp);
 
 /* The half that is worked on is full: make room in it. */
 void magazine_spill(struct dma_pool *pool, struct magazine *magazine);
-
-/* The blocks of a full half of the depot go to their units. False if there is none. Lock held. */
-bool depot_open(struct dma_pool *pool);
-
-/* Have halves for the unit to come. 0 or -ENOMEM in words. */
-int depot_grow(struct dma_pool *pool);
-
-/* Free empty halves that the pool is too small for. */
-void depot_shrink(struct dma_pool *pool);
-
-/* Free the depot's halves; what blocks they hold is forgotten. */
-void depot_end(struct dma_pool *pool);
 
 /* Put all blocks of this thread's magazine away. */
 void magazine_flush(struct dma_pool *pool, struct magazine *magazine);

@@ -9,7 +9,8 @@
  * 64 blocks, then a state a block: there the unit points. Each begins on a line of its own: threads
  * that use blocks of different units don't write to the same line.
  *
- * Some are always ready, since GFP_ATOMIC makes none. They are freed when the pool ends and not
+ * Some are always ready, since GFP_ATOMIC makes none: with the shelf whose threads made them, and
+ * will use them in a row. They are freed when the pool ends and not
  * before: a bad free may be looking at one whose unit was given back meanwhile.
  */
 #include "pool/pool_internal.h"
@@ -72,16 +73,18 @@ static uint8_t *link_read(const uint8_t *states)
 	return (uint8_t *)next;
 }
 
-static void spare_push(struct dma_pool *pool, uint8_t *states)
+/* The shelf's lock is held. */
+static void spare_push(struct shelf *shelf, uint8_t *states)
 {
-	link_write(states, pool->spare);
-	pool->spare = states;
-	pool->spare_count++;
+	link_write(states, shelf->spare);
+	shelf->spare = states;
+	shelf->spare_count++;
 }
 
-/* More of them. 0 or -ENOMEM in words. */
+/* More of them for this thread's shelf. 0 or -ENOMEM in words. */
 static int slab_add(struct dma_pool *pool)
 {
+	struct shelf *own = shelf_of_thread(pool);
 	size_t size = array_size(pool), all = sizeof(struct slab) + STATES_READY * size;
 	struct slab *slab = aligned_alloc(LINE, all);
 
@@ -91,9 +94,11 @@ static int slab_add(struct dma_pool *pool)
 	pthread_spin_lock(&pool->lock);
 	slab->next = pool->slabs;
 	pool->slabs = slab;
-	for (size_t i = STATES_READY; i-- > 0;) /* used in the order of their addresses */
-		spare_push(pool, slab->arrays + i * size + states_begin(pool));
 	pthread_spin_unlock(&pool->lock);
+	pthread_spin_lock(&own->lock);
+	for (size_t i = STATES_READY; i-- > 0;) /* used in the order of their addresses */
+		spare_push(own, slab->arrays + i * size + states_begin(pool));
+	pthread_spin_unlock(&own->lock);
 	return 0;
 }
 
@@ -103,28 +108,32 @@ int states_prepare(struct dma_pool *pool)
 }
 
 /* NULL if there would be fewer than so many left. */
-static uint8_t *spare_pop(struct dma_pool *pool, size_t keep)
+static uint8_t *spare_pop(struct shelf *shelf, size_t keep)
 {
 	uint8_t *states = NULL;
 
-	pthread_spin_lock(&pool->lock);
-	if (pool->spare_count > keep) {
-		states = pool->spare;
-		pool->spare = link_read(states);
-		pool->spare_count--;
+	pthread_spin_lock(&shelf->lock);
+	if (shelf->spare_count > keep) {
+		states = shelf->spare;
+		shelf->spare = link_read(states);
+		shelf->spare_count--;
 	}
-	pthread_spin_unlock(&pool->lock);
+	pthread_spin_unlock(&shelf->lock);
 	return states;
 }
 
 uint8_t *states_get(struct dma_pool *pool, gfp_t gfp)
 {
-	uint8_t *states = spare_pop(pool, gfp & __GFP_RECLAIM ? STATES_READY : 0);
+	size_t keep = gfp & __GFP_RECLAIM ? STATES_READY : 0;
+	uint8_t *states = spare_pop(shelf_of_thread(pool), keep);
 
-	if (!states && gfp & __GFP_RECLAIM) {
+	for (uint32_t i = 1; !states && keep && i < pool->shelf_count; i++)
+		states = spare_pop(shelf_to_search(pool, i),
+				   2 * keep); /* of units that were given back */
+	if (!states && keep)
 		slab_add(pool); /* that it can't be had is a failure when none is left */
-		states = spare_pop(pool, 0);
-	}
+	for (uint32_t i = 0; !states && i < pool->shelf_count; i++)
+		states = spare_pop(shelf_to_search(pool, i), 0);
 	if (!states)
 		error_set(ENOMEM, "pool %s: no memory for bookkeeping%s", pool->name,
 			  gfp & __GFP_RECLAIM ? ""
@@ -135,10 +144,12 @@ uint8_t *states_get(struct dma_pool *pool, gfp_t gfp)
 
 void states_put(struct dma_pool *pool, uint8_t *states)
 {
+	struct shelf *own = shelf_of_thread(pool);
+
 	memset(states, BLOCK_FREE, pool->per_unit);
-	pthread_spin_lock(&pool->lock);
-	spare_push(pool, states);
-	pthread_spin_unlock(&pool->lock);
+	pthread_spin_lock(&own->lock);
+	spare_push(own, states);
+	pthread_spin_unlock(&own->lock);
 }
 
 void states_end(struct dma_pool *pool)

@@ -72,24 +72,37 @@ static uint64_t *unit_words(const struct dma_pool *pool, struct page *unit)
 	return pool->words == 1 ? &unit->unit.unused : (uint64_t *)states - pool->words;
 }
 
-static void unit_push(struct dma_pool *pool, uint32_t *list, struct page *unit)
+/* The unit belongs to this shelf from now on, and is the first of its list. */
+static void unit_push(struct dma_pool *pool, struct shelf *shelf, struct page *unit)
 {
-	unit->unit.next = *list;
-	*list = (uint32_t)(unit - pool->pages);
+	unit_set_link(unit, shelf->units, (uint32_t)(shelf - pool->shelves));
+	shelf->units = (uint32_t)(unit - pool->pages);
 }
 
-/* From one word of bits of the first unit of a list; the lock is held. */
-static void unit_take(const struct dma_pool *pool, uint32_t *list, block_code **end, uint32_t n)
+/* A unit leaves its shelf's list, where it is behind another one, or NULL if it is the first. */
+static void unit_unlink(struct dma_pool *pool, struct page *before, const struct page *unit)
 {
-	struct page *unit = &pool->pages[*list];
+	struct shelf *shelf = unit_shelf(pool, unit);
+
+	if (before)
+		unit_set_link(before, unit_next(unit), (uint32_t)(shelf - pool->shelves));
+	else
+		shelf->units = unit_next(unit);
+}
+
+/* From one word of bits of the first unit of a shelf, whose lock is held. */
+static void unit_take(const struct dma_pool *pool, struct shelf *shelf, block_code **end,
+		      uint32_t n)
+{
+	struct page *unit = &pool->pages[shelf->units];
 	uint32_t w = pool->words == 1 ? 0 : (uint32_t)__builtin_ctzll(unit->unit.unused);
 	uint64_t *word = unit_words(pool, unit) + w;
 
-	*word = bits_take(*word, block_encode(*list, 64 * w), end, n);
+	*word = bits_take(*word, block_encode(shelf->units, 64 * w), end, n);
 	if (!*word && pool->words > 1)
 		unit->unit.unused &= ~(UINT64_C(1) << w);
 	if (!unit->unit.unused)
-		*list = unit->unit.next;
+		shelf->units = unit_next(unit);
 }
 
 static bool unit_is_idle(const struct dma_pool *pool, struct page *unit)
@@ -108,18 +121,18 @@ static bool unit_is_idle(const struct dma_pool *pool, struct page *unit)
  */
 static bool unit_fetch(struct dma_pool *pool, bool any)
 {
-	for (uint32_t i = 1; i < SHELVES && pool->unused; i++) {
-		uint32_t *link = &shelf_to_search(pool, i)->units;
+	for (uint32_t i = 1; i < pool->shelf_count; i++) {
+		uint32_t at = shelf_to_search(pool, i)->units;
+		struct page *unit, *before = NULL;
 
-		for (uint32_t k = 0; k < UNIT_LOOKS && *link != UNIT_NONE; k++) {
-			struct page *unit = &pool->pages[*link];
-
+		for (uint32_t k = 0; k < UNIT_LOOKS && at != UNIT_NONE; k++, before = unit) {
+			unit = &pool->pages[at];
 			if (any || unit_is_idle(pool, unit)) {
-				*link = unit->unit.next;
-				unit_push(pool, &shelf_of_thread(pool)->units, unit);
+				unit_unlink(pool, before, unit);
+				unit_push(pool, shelf_of_thread(pool), unit);
 				return true;
 			}
-			link = &unit->unit.next;
+			at = unit_next(unit);
 		}
 	}
 	return false;
@@ -141,30 +154,49 @@ static bool unit_find(struct dma_pool *pool)
 	return unit_fetch(pool, true);
 }
 
-uint32_t units_take(struct dma_pool *pool, block_code *codes, uint32_t n)
+/* From a shelf, below *end, which moves down, but not below codes. */
+static void shelf_take(struct dma_pool *pool, struct shelf *shelf, const block_code *codes,
+		       block_code **end)
 {
-	uint32_t *list = &shelf_of_thread(pool)->units, taken;
-	block_code *end = codes + n;
-	bool elsewhere;
+	while (*end > codes && shelf->units != UNIT_NONE)
+		unit_take(pool, shelf, end, (uint32_t)(*end - codes));
+}
 
-	elsewhere = *list == UNIT_NONE && unit_find(pool);
-	do {
-		while (end > codes && *list != UNIT_NONE)
-			unit_take(pool, list, &end, (uint32_t)(end - codes));
-	} while (elsewhere && end > codes && unit_fetch(pool, false));
-	taken = n - (uint32_t)(end - codes);
-	pool->unused -= taken;
+/* How many there are, of n that there was room for; they begin where the array begins. */
+static uint32_t taken_of(block_code *codes, uint32_t n, const block_code *end)
+{
+	uint32_t taken = n - (uint32_t)(end - codes);
+
 	if (taken < n)
 		memmove(codes, end, taken * sizeof(*codes));
 	return taken;
 }
 
+uint32_t units_take(struct dma_pool *pool, struct shelf *shelf, block_code *codes, uint32_t n)
+{
+	block_code *end = codes + n;
+
+	shelf_take(pool, shelf, codes, &end);
+	return taken_of(codes, n, end);
+}
+
+uint32_t units_search(struct dma_pool *pool, block_code *codes, uint32_t n)
+{
+	struct shelf *own = shelf_of_thread(pool);
+	block_code *end = codes + n;
+	bool elsewhere = own->units == UNIT_NONE && unit_find(pool);
+
+	do {
+		shelf_take(pool, own, codes, &end);
+	} while (elsewhere && end > codes && unit_fetch(pool, false));
+	return taken_of(codes, n, end);
+}
+
 /*
  * Blocks from the front of the array whose bits lie in one word; how many, of which *bad were not to
- * be put.
+ * be put. The lock of their unit's shelf is held.
  */
-static uint32_t unit_put(struct dma_pool *pool, struct shelf *shelf, const block_code *codes,
-			 uint32_t n, uint32_t *bad)
+static uint32_t unit_put(struct dma_pool *pool, const block_code *codes, uint32_t n, uint32_t *bad)
 {
 	block_code base = codes[0] & ~(block_code)63;
 	struct page *unit = code_page(pool, base);
@@ -174,22 +206,55 @@ static uint32_t unit_put(struct dma_pool *pool, struct shelf *shelf, const block
 
 	put = bits == UINT64_MAX ? 64 : (uint32_t)__builtin_popcountll(bits);
 	if (put && !unit->unit.unused)
-		unit_push(pool, &shelf->units, unit);
+		unit_push(pool, unit_shelf(pool, unit), unit);
 	*word |= bits;
 	if (put && pool->words > 1)
 		unit->unit.unused |= UINT64_C(1) << w;
-	pool->unused += put;
 	*bad += n - put;
 	return n;
 }
 
-uint32_t units_put(struct dma_pool *pool, struct shelf *shelf, const block_code *codes, uint32_t n)
+uint32_t units_put(struct dma_pool *pool, const block_code *codes, uint32_t n)
 {
 	uint32_t bad = 0;
 
 	for (uint32_t i = 0; i < n;)
-		i += unit_put(pool, shelf, codes + i, n - i, &bad);
+		i += unit_put(pool, codes + i, n - i, &bad);
 	return bad;
+}
+
+/* Those of a shelf, whose lock is held; the others move to the front. *n: how many those are. */
+static uint32_t units_put_own(struct dma_pool *pool, const struct shelf *own, block_code *codes,
+			      uint32_t *n)
+{
+	uint32_t bad = 0, left = 0;
+
+	for (uint32_t i = 0; i < *n;)
+		if (unit_shelf(pool, code_page(pool, codes[i])) == own)
+			i += unit_put(pool, codes + i, *n - i, &bad);
+		else
+			codes[left++] = codes[i++];
+	*n = left;
+	return bad;
+}
+
+void units_put_back(struct dma_pool *pool, block_code *codes, uint32_t n)
+{
+	struct shelf *own = shelf_of_thread(pool);
+	uint32_t left = n, bad;
+
+	pthread_spin_lock(&own->lock);
+	bad = units_put_own(pool, own, codes, &left);
+	shelf_set_taken(own, own->taken - (ptrdiff_t)(n - left - bad));
+	pthread_spin_unlock(&own->lock);
+	pool_note_bad(pool, bad);
+	if (!left)
+		return;
+	shelves_lock(pool);
+	bad = units_put(pool, codes, left);
+	shelf_set_taken(own, own->taken - (ptrdiff_t)(left - bad));
+	shelves_unlock(pool);
+	pool_note_bad(pool, bad);
 }
 
 /* ---- growing and shrinking ---- */
@@ -207,70 +272,84 @@ static void unit_fill(const struct dma_pool *pool, struct page *unit)
 		words[pool->words - 1] >>= 64 - pool->per_unit % 64;
 }
 
-/* The next page of the run that waits to be carved, or NULL. */
-static struct page *run_next(struct dma_pool *pool)
+/* Up to n pages of a shelf's run that waits to be carved; how many, which may be none. */
+static size_t run_next(struct shelf *shelf, size_t n, struct page **first)
 {
-	struct page *page = NULL;
-
-	pthread_spin_lock(&pool->lock);
-	if (pool->run_pages) {
-		page = pool->run++;
-		pool->run_pages--;
-	}
-	pthread_spin_unlock(&pool->lock);
-	return page;
+	pthread_spin_lock(&shelf->lock);
+	if (n > shelf->run_pages)
+		n = shelf->run_pages;
+	*first = shelf->run;
+	shelf->run += n;
+	shelf->run_pages -= n;
+	pthread_spin_unlock(&shelf->lock);
+	return n;
 }
 
 /* Pages that wait to be carved go back to the arena. */
-static void run_give(struct dma_pool *pool)
+static void runs_give(struct dma_pool *pool)
 {
-	struct page *page;
+	for (uint32_t i = 0; i < pool->shelf_count; i++) {
+		struct page *first;
+		size_t n = run_next(&pool->shelves[i], SIZE_MAX, &first);
 
-	while ((page = run_next(pool)))
-		arena_give(pool->place.arena, page);
+		while (n--)
+			arena_give(pool->place.arena, first++);
+	}
 }
 
-/* The more the larger the pool. */
-static size_t run_want(struct dma_pool *pool)
+/* So many units, about, do the shelf's threads use. Those that hand blocks over have any number. */
+static size_t units_used(struct dma_pool *pool, const struct shelf *shelf)
 {
-	size_t want;
+	ptrdiff_t taken = racy_load(&shelf->taken);
+	size_t used = taken > 0 ? (size_t)taken / pool->per_unit : 0;
 
 	pthread_spin_lock(&pool->lock);
-	want = pool->unit_count / 4 < UNIT_RUN_MAX ? pool->unit_count / 4 : UNIT_RUN_MAX;
+	if (used > pool->unit_count)
+		used = pool->unit_count;
 	pthread_spin_unlock(&pool->lock);
-	return want;
+	return used;
+}
+
+/* The more the more its threads use. */
+static size_t run_want(struct dma_pool *pool, const struct shelf *shelf)
+{
+	size_t want = units_used(pool, shelf) / 4;
+
+	return want < UNIT_RUN_MAX ? want : UNIT_RUN_MAX;
 }
 
 /* Several pages at a time; the first is for now, the others wait. */
-static struct page *run_take(struct dma_pool *pool, gfp_t gfp)
+static bool run_take(struct dma_pool *pool, struct shelf *shelf, gfp_t gfp, struct page **first)
 {
-	struct page *first, *old;
-	size_t n, old_pages;
+	size_t n;
 
 	if (pool->unit_size != ARENA_PAGE)
-		return NULL;
-	n = arena_take_pages(pool->place.arena, &pool->uncarved, run_want(pool), gfp, &first);
+		return false;
+	n = arena_take_pages(pool->place.arena, &pool->uncarved, run_want(pool, shelf), gfp, first);
 	if (!n)
-		return NULL;
-	pthread_spin_lock(&pool->lock);
-	old = pool->run; /* another thread's, which came first */
-	old_pages = pool->run_pages;
-	pool->run = first + 1;
-	pool->run_pages = n - 1;
-	pthread_spin_unlock(&pool->lock);
-	while (old_pages--)
-		arena_give(pool->place.arena, old++);
-	return first;
+		return false;
+	pthread_spin_lock(&shelf->lock);
+	if (!shelf->run_pages) { /* else another thread came first */
+		shelf->run = *first + 1;
+		shelf->run_pages = n - 1;
+		n = 1;
+	}
+	pthread_spin_unlock(&shelf->lock);
+	while (--n)
+		arena_give(pool->place.arena, *first + n);
+	return true;
 }
 
 /* Memory for a unit. 0 or -ENOMEM in words. */
 static int unit_get(struct dma_pool *pool, gfp_t gfp, struct page **unit)
 {
-	*unit = run_next(pool);
-	if (!*unit)
-		*unit = run_take(pool, gfp);
-	if (*unit)
+	struct shelf *own = shelf_of_thread(pool);
+
+	if (run_next(own, 1, unit) || run_take(pool, own, gfp, unit))
 		return 0;
+	for (uint32_t i = 1; i < pool->shelf_count; i++)
+		if (run_next(shelf_to_search(pool, i), 1, unit))
+			return 0;
 	return arena_take(pool->place.arena, &pool->uncarved, pool->unit_size, pool->unit_align,
 			  gfp, unit);
 }
@@ -291,7 +370,7 @@ static void unit_set_states(struct page *unit, uint8_t *states)
 	}
 }
 
-/* Make a unit of pages that `uncarved` has. */
+/* Pages that `uncarved` has become a unit. */
 static void unit_carve(struct dma_pool *pool, struct page *unit, uint8_t *states)
 {
 	if (!states)
@@ -302,56 +381,81 @@ static void unit_carve(struct dma_pool *pool, struct page *unit, uint8_t *states
 	unit_fill(pool, unit);
 	if (unlikely(pool->debug))
 		debug_unit_begin(pool, unit);
-	unit_set_tenant(unit, &pool->tenant); /* frees may look at it now */
+}
+
+/* So many units, neighbours, are the pool's from now on: the lowest is the next to take from. */
+static void units_enter(struct dma_pool *pool, struct page *first, size_t n)
+{
+	struct shelf *own = shelf_of_thread(pool);
 
 	pthread_spin_lock(&pool->lock);
-	unit_push(pool, &shelf_of_thread(pool)->units, unit);
-	pool->unit_count++;
-	pool->unused += pool->per_unit;
-	pool->grows++;
+	pool->unit_count += n;
+	pool->grows += n;
+	pthread_spin_lock(&own->lock);
+	while (n-- > 0) {
+		unit_push(pool, own, &first[n]);
+		unit_set_tenant(&first[n], &pool->tenant); /* frees may look at it now */
+	}
+	pthread_spin_unlock(&own->lock);
 	pthread_spin_unlock(&pool->lock);
 }
 
-static int unit_add(struct dma_pool *pool, gfp_t gfp)
+/* A unit in these pages. Nothing of them is used if there are no states for it. */
+static int unit_add(struct dma_pool *pool, gfp_t gfp, struct page *unit)
 {
 	uint8_t *states = NULL;
-	struct page *unit;
-	int err;
 
 	if (!states_inline(pool)) {
 		states = states_get(pool, gfp);
-		if (!states)
+		if (!states) {
+			arena_give(pool->place.arena, unit);
 			return -ENOMEM;
+		}
 	}
-	err = unit_get(pool, gfp, &unit);
-	if (err && states)
-		states_put(pool, states);
-	if (!err)
-		unit_carve(pool, unit, states);
-	return err;
+	unit_carve(pool, unit, states);
+	units_enter(pool, unit, 1);
+	return 0;
+}
+
+/* A large pool grows by several units: no more than it may have too many of. */
+static void units_add_ahead(struct dma_pool *pool)
+{
+	struct shelf *own = shelf_of_thread(pool);
+	struct page *first;
+	size_t n = run_next(own, units_used(pool, own) / UNIT_EXCESS, &first);
+
+	for (size_t i = 0; i < n; i++)
+		unit_carve(pool, &first[i], NULL);
+	if (n)
+		units_enter(pool, first, n);
 }
 
 int units_grow(struct dma_pool *pool, gfp_t gfp)
 {
-	size_t more;
-	int err;
+	struct page *unit;
+	int err = unit_get(pool, gfp, &unit);
 
+	if (!err)
+		err = unit_add(pool, gfp, unit);
+	if (err)
+		return err;
+	if (states_inline(pool))
+		units_add_ahead(pool);
 	if (gfp & __GFP_RECLAIM)
 		depot_grow(pool); /* that there are fewer is no failure */
-	err = unit_add(pool, gfp);
-	if (err || !states_inline(pool))
-		return err;
-
-	/* A large pool grows by several: no more than it may have too many of. */
-	pthread_spin_lock(&pool->lock);
-	more = pool->unit_count / UNIT_EXCESS;
-	if (more > pool->run_pages)
-		more = pool->run_pages;
-	pthread_spin_unlock(&pool->lock);
-	while (more-- && !unit_add(pool, GFP_ATOMIC))
-		if (gfp & __GFP_RECLAIM)
-			depot_grow(pool);
 	return 0;
+}
+
+bool units_grow_apart(struct dma_pool *pool)
+{
+	bool grown = units_grow(pool, GFP_KERNEL | __GFP_NORETRY) == 0;
+
+	if (grown)
+		return true;
+	pthread_spin_lock(&pool->lock);
+	pool->crowded = true;
+	pthread_spin_unlock(&pool->lock);
+	return false;
 }
 
 /* Units that are in no list any more go to the arena. */
@@ -360,7 +464,7 @@ static void units_give(struct dma_pool *pool, uint32_t list)
 	while (list != UNIT_NONE) {
 		struct page *unit = &pool->pages[list];
 
-		list = unit->unit.next;
+		list = unit_next(unit);
 
 		if (unlikely(pool->debug))
 			debug_unit_end(pool, unit);
@@ -370,24 +474,24 @@ static void units_give(struct dma_pool *pool, uint32_t list)
 	}
 }
 
-/* Idle units of a shelf, up to max, move to a list; how many. The lock is held. */
-static size_t shelf_trim(struct dma_pool *pool, struct shelf *shelf, uint32_t *idle, size_t max)
+/* Idle units of a shelf, up to max, move to a list; how many. The locks are held. */
+static size_t shelf_trim(struct dma_pool *pool, const struct shelf *shelf, uint32_t *idle,
+			 size_t max)
 {
-	uint32_t *link = &shelf->units;
+	struct page *unit, *before = NULL;
 	size_t n = 0;
 
-	while (*link != UNIT_NONE && n < max) {
-		struct page *unit = &pool->pages[*link];
-
+	for (uint32_t at = shelf->units; at != UNIT_NONE && n < max;) {
+		unit = &pool->pages[at];
+		at = unit_next(unit);
 		if (!unit_is_idle(pool, unit)) {
-			link = &unit->unit.next;
+			before = unit;
 			continue;
 		}
-		*link = unit->unit.next;
+		unit_unlink(pool, before, unit);
 		unit_set_tenant(unit, &pool->uncarved); /* nobody finds it any more */
-		unit_push(pool, idle, unit);
-		pool->unit_count--;
-		pool->unused -= pool->per_unit;
+		unit_set_link(unit, *idle, 0);
+		*idle = (uint32_t)(unit - pool->pages);
 		n++;
 	}
 	return n;
@@ -399,29 +503,49 @@ size_t units_trim(struct dma_pool *pool, size_t max)
 	size_t n = 0;
 
 	pthread_spin_lock(&pool->lock);
+	shelves_lock(pool);
 	while (depot_open(pool))
 		;
-	for (uint32_t i = 0; i < SHELVES; i++)
+	for (uint32_t i = 0; i < pool->shelf_count; i++)
 		n += shelf_trim(pool, shelf_to_search(pool, i), &idle, max - n);
+	shelves_unlock(pool);
+	pool->unit_count -= n;
 	pthread_spin_unlock(&pool->lock);
 	units_give(pool, idle);
-	run_give(pool);
+	runs_give(pool);
 	depot_shrink(pool);
 	return n;
 }
 
+/* What is needed is found out from now on. Lock held. */
+static void look_anew(struct dma_pool *pool)
+{
+	shelves_lock(pool);
+	for (uint32_t i = 0; i < pool->shelf_count; i++) {
+		struct shelf *shelf = &pool->shelves[i];
+
+		__atomic_store_n(&shelf->fills, 0, __ATOMIC_RELAXED);
+		shelf->searched = 0;
+		shelf->peak = shelf->taken;
+	}
+	pool->recent_high = pool_away(pool);
+	shelves_unlock(pool);
+	pool->crowded = false;
+	pool_set_fills(pool, 0);
+}
+
 void units_reap(struct dma_pool *pool)
 {
-	size_t a_pass, blocks, surplus = 0;
+	size_t a_pass, blocks, needed, surplus = 0;
 
 	pthread_spin_lock(&pool->lock);
 	blocks = pool->unit_count * pool->per_unit;
 	a_pass = pool->id ? blocks / pool->half_max : blocks; /* fills to take all its blocks */
 	if (pool->fills >= UNIT_REAP_FILLS && pool->fills >= 4 * a_pass) {
-		if (pool->recent_high < blocks)
-			surplus = (blocks - pool->recent_high) / pool->per_unit / 2;
-		pool_set_fills(pool, 0);
-		pool->recent_high = pool_away(pool);
+		needed = pool->parted ? 2 * pool->recent_high : pool->recent_high;
+		if (needed < blocks)
+			surplus = (blocks - needed) / pool->per_unit / 2;
+		look_anew(pool);
 	}
 	pthread_spin_unlock(&pool->lock);
 	if (surplus && units_trim(pool, surplus))
@@ -448,7 +572,7 @@ static void unit_end(struct arena *arena, struct page *unit, void *context)
 	if (unit->tenant != &end->pool->tenant)
 		return;
 	if (!unit_is_busy(end->pool, unit)) {
-		unit->unit.next = UNIT_NONE;
+		unit_set_link(unit, UNIT_NONE, 0);
 		units_give(end->pool, (uint32_t)(unit - end->pool->pages));
 		return;
 	}
@@ -462,7 +586,7 @@ bool units_end(struct dma_pool *pool)
 {
 	struct end end = {.pool = pool};
 
-	run_give(pool);
+	runs_give(pool);
 	if (pool->unit_count)
 		arena_for_each_run(pool->place.arena, pool->place.limits, unit_end, &end);
 	depot_end(pool);

@@ -56,7 +56,7 @@ static size_t see_depot(const struct dma_pool *pool)
 {
 	size_t n = 0, halves = 0;
 
-	for (size_t i = 0; i < SHELVES; i++)
+	for (size_t i = 0; i < pool->shelf_count; i++)
 		n += see_shelf(&pool->shelves[i], &halves);
 	if (halves != pool->half_count)
 		explore_fail("the depot has %zu halves and counts %zu", halves, pool->half_count);
@@ -94,14 +94,15 @@ static void see_lost(const struct page *unit, bool (*is_out)(const void *vaddr))
 	}
 }
 
-static size_t lists_length(const struct dma_pool *pool)
+static size_t lists_length(struct dma_pool *pool)
 {
 	size_t n = 0;
 
-	for (size_t i = 0; i < SHELVES; i++)
+	for (uint32_t i = 0; i < pool->shelf_count; i++)
 		for (uint32_t at = pool->shelves[i].units; at != UNIT_NONE && n <= PAGES;
-		     at = pool->pages[at].unit.next)
-			n++;
+		     at = unit_next(&pool->pages[at]), n++)
+			if (unit_shelf(pool, &pool->pages[at]) != &pool->shelves[i])
+				explore_fail("a unit hangs in a shelf that it does not belong to");
 	return n;
 }
 
@@ -110,7 +111,7 @@ static void see_pages(struct dma_pool *pool, bool (*is_out)(const void *vaddr))
 {
 	const struct arena_chunk *chunk = pool->place.arena->chunks;
 	const struct page *page = pagemap_find(&pool->place.arena->pagemap, chunk->memory.cpu);
-	size_t uncarved = 0;
+	size_t uncarved = 0, known = 0;
 
 	for (size_t i = 0; i < chunk->pages; i++) {
 		uncarved += page[i].tenant == &pool->uncarved;
@@ -119,9 +120,10 @@ static void see_pages(struct dma_pool *pool, bool (*is_out)(const void *vaddr))
 		see_bits(pool, &page[i]);
 		see_lost(&page[i], is_out);
 	}
-	if (uncarved != pool->run_pages)
-		explore_fail("%zu pages wait to be carved, and %zu are known", uncarved,
-			     pool->run_pages);
+	for (uint32_t i = 0; i < pool->shelf_count; i++)
+		known += pool->shelves[i].run_pages;
+	if (uncarved != known)
+		explore_fail("%zu pages wait to be carved, and %zu are known", uncarved, known);
 }
 
 void census(struct dma_pool *pool, bool (*is_out)(const void *vaddr))
@@ -141,10 +143,11 @@ void census(struct dma_pool *pool, bool (*is_out)(const void *vaddr))
 	if (n > THREADS_MAX)
 		explore_fail("there are more magazines than threads");
 	see_pages(pool, is_out);
-	if (all.units != pool->unit_count || all.unused != pool->unused || depot != pool->depot)
-		explore_fail("%zu units, %zu unused, %zu in the depot; counted as %zu, %zu, %zu",
-			     all.units, all.unused, depot, pool->unit_count, pool->unused,
-			     pool->depot);
+	if (all.units != pool->unit_count ||
+	    all.units * pool->per_unit - all.unused - depot != pool_away(pool))
+		explore_fail(
+			"%zu units, %zu unused, %zu in the depot; counted: %zu units, %zu away",
+			all.units, all.unused, depot, pool->unit_count, pool_away(pool));
 	if (lists_length(pool) != all.waiting)
 		explore_fail("%zu units have unused blocks, and %zu are in lists", all.waiting,
 			     lists_length(pool));

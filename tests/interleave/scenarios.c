@@ -113,6 +113,7 @@ static struct dma_pool *pool_of(size_t size, uint32_t half)
 	struct dma_pool *pool = pool_create("steps", &place.place, size, 0, 0);
 
 	pool->half_max = half;
+	pool->shelf_count = 2; /* there are no more threads at a time that work much */
 	return pool;
 }
 
@@ -225,6 +226,15 @@ static void bulk(void)
 	dmaland_pool_free_bulk(w.pool, 4, vaddrs, handles);
 }
 
+/* From where there are some: not by growing. */
+static void take_three_that_are_there(void)
+{
+	for (int i = 2; i < 5; i++)
+		take_from(w.pool, mine(i), GFP_ATOMIC);
+	for (int i = 2; i < 5; i++)
+		give(mine(i));
+}
+
 static void begin_bulk(void)
 {
 	begin(2048, 2);
@@ -326,6 +336,14 @@ static void end_thread(void)
 	explore_thread_end();
 }
 
+/* Of one page, of which there are more. */
+static void begin_page_shared(void)
+{
+	begin(512, 2);
+	explore_as(1, take_and_give_two);
+	explore_as(0, take_and_give_two);
+}
+
 static void begin_parked(void)
 {
 	begin(1024, 2);
@@ -382,20 +400,42 @@ static void take_last(void)
 	take(22);
 }
 
+static size_t waiting_pages(void)
+{
+	size_t n = 0;
+
+	for (uint32_t i = 0; i < w.pool->shelf_count; i++)
+		n += w.pool->shelves[i].run_pages;
+	return n;
+}
+
 /* Large enough to take two pages at a time, and none is left. */
+static void fill_for_runs(void)
+{
+	explore_as(2, take_ten);
+	assert_int_equal(waiting_pages() + w.pool->unit_count * w.pool->per_unit,
+			 pool_away(w.pool));
+}
+
 static void begin_runs(void)
 {
 	begin(4096, 1);
-	explore_as(2, take_ten);
-	assert_int_equal(w.pool->unused + w.pool->run_pages, 0);
+	fill_for_runs();
+}
+
+static void begin_runs_of_one_shelf(void)
+{
+	begin(4096, 1);
+	w.pool->shelf_count = 1;
+	fill_for_runs();
 }
 
 /* One page waits to be carved. */
 static void begin_last(void)
 {
-	begin_runs();
+	begin_runs_of_one_shelf();
 	explore_as(2, take_last);
-	assert_int_equal(w.pool->run_pages, 1);
+	assert_int_equal(waiting_pages(), 1);
 }
 
 static void take_one(void)
@@ -479,6 +519,11 @@ const struct scenario scenarios[SCENARIOS] = {
 	 {take_and_give_two, give_two, take_and_give_two},
 	 end,
 	 1},
+	{"a thread takes what another one put away",
+	 begin_with_depot,
+	 {take_three_that_are_there, take_three_that_are_there},
+	 end,
+	 2},
 	{"bulk calls of two threads", begin_bulk, {bulk, bulk}, end, 2},
 	{"filling and spilling while another trims",
 	 begin_with_depot,
@@ -490,7 +535,7 @@ const struct scenario scenarios[SCENARIOS] = {
 	 {give_and_take_two, trim, trim},
 	 end,
 	 1},
-	{"two threads trim what they have parked", begin_parked, {trim, trim}, end, 3},
+	{"two threads trim what they have parked", begin_parked, {trim, trim}, end, 2},
 	{"two frees of one block, then it comes up",
 	 begin_two_frees,
 	 {give_kept, give_kept},
@@ -516,6 +561,11 @@ const struct scenario scenarios[SCENARIOS] = {
 	 {take_give_end, use_while_ended},
 	 end,
 	 3},
+	{"a thread ends while another takes what it had",
+	 begin_page_shared,
+	 {end_thread, take_many},
+	 end,
+	 2},
 	{"two threads end", begin_parked, {end_thread, take_give_end}, end, 3},
 	{"a pool ends and another gets its id while a thread ends",
 	 begin_parked,
@@ -534,8 +584,13 @@ const struct scenario scenarios[SCENARIOS] = {
 	 end,
 	 2},
 	{"two threads take several pages at a time", begin_runs, {take_one, take_one}, end, 2},
+	{"two threads of a shelf take several pages at a time",
+	 begin_runs_of_one_shelf,
+	 {take_one, take_one},
+	 end,
+	 2},
 	{"two threads take the last page of a run", begin_last, {take_one, take_one}, end, 2},
-	{"growing while another trims", begin_last, {take_one, trim}, end, 3},
+	{"growing while another trims", begin_last, {take_one, trim}, end, 2},
 	{"giving back what is not needed while another allocates",
 	 begin_reap,
 	 {take_and_give_two, take_and_give_two},

@@ -7,7 +7,7 @@
 
 #include "explore.h"
 
-enum { SCENARIOS = 23 };
+enum { SCENARIOS = 26 };
 
 extern const struct scenario scenarios[SCENARIOS];
 
