@@ -9,6 +9,8 @@
  *   bulk32_vs_single.64         ours per block, 32 in one call over one by one: less is better
  *   flatness                    ours, the slowest power of two over 64 B: less is better
  *   scaling.2threads.64         ours per thread, two threads over one: less is better
+ *   sharing.2threads.64         ours, two threads on one pool over the same on a pool each: what
+ *                               the pool has to do with it, and not that a CPU is slower
  *   noise                       ours, 1thread.64: the slowest sample over the fastest; what lies far
  *                               above 1 is a machine that was busy with other things
  *   bookkeeping.percent.SIZE    beside the blocks' bytes
@@ -42,6 +44,7 @@ static struct workload workloads[] = {
 	{"bulk32", "32 blocks in one call", WORKLOAD_BULK, 1, 64, 64, 0},
 	{"random", "4,096 blocks, back at random", WORKLOAD_RANDOM, 1, 64, 64, 0},
 	{"2threads", "dmapool_test on 2 threads", WORKLOAD_KERNEL_TEST, 2, 64, 64, 0},
+	{"2apart", "the same, a pool for each", WORKLOAD_APART, 2, 64, 64, 0},
 	{NULL, "dmapool_test on all CPUs", WORKLOAD_KERNEL_TEST, 0, 64, 64, 0},
 	{"producer_consumer", "one allocates, another frees", WORKLOAD_PIPE, 2, 64, 64, 0},
 };
@@ -99,7 +102,9 @@ static bool ours_needed(const struct bench_options *o, const struct workload *w)
 	return (one && !w->boundary && bench_wants(o, "flatness")) ||
 	       (one && w->size == 64 &&
 		(bench_wants(o, "scaling.2threads.64") || bench_wants(o, "noise"))) ||
-	       (strcmp(w->row, "2threads") == 0 && bench_wants(o, "scaling.2threads.64")) ||
+	       (strcmp(w->row, "2threads") == 0 &&
+		(bench_wants(o, "scaling.2threads.64") || bench_wants(o, "sharing.2threads.64"))) ||
+	       (w->kind == WORKLOAD_APART && bench_wants(o, "sharing.2threads.64")) ||
 	       ((w->kind == WORKLOAD_BURST || w->kind == WORKLOAD_BULK) &&
 		bench_wants(o, "bulk32_vs_single.64"));
 }
@@ -265,6 +270,7 @@ static void rows_add(struct pool_bench *b)
 	wanted_add(b, ours_ratio(b, "bulk32", 64, "burst32", 64), "x", "bulk32_vs_single.64");
 	wanted_add(b, flatness(b), "x", "flatness");
 	wanted_add(b, ours_ratio(b, "2threads", 64, "1thread", 64), "x", "scaling.2threads.64");
+	wanted_add(b, ours_ratio(b, "2threads", 64, "2apart", 64), "x", "sharing.2threads.64");
 	wanted_add(b, noise(b), "x", "noise");
 	if (bench_wants(&b->options, "bookkeeping.percent.64"))
 		wanted_add(b, probe_bookkeeping(64), "%", "bookkeeping.percent.64");
@@ -350,6 +356,7 @@ static void others_print(const struct pool_bench *b)
 		{"bulk32_vs_single.64", "32 blocks in one call over one by one, per block: x"},
 		{"flatness", "the slowest power of two over 64 B: x"},
 		{"scaling.2threads.64", "each of two threads over one alone: x"},
+		{"sharing.2threads.64", "two threads on one pool over a pool each: x"},
 		{"noise", "the slowest sample over the fastest, 64 B (busy machine?): x"},
 		{"bookkeeping.percent.64", "bookkeeping beside blocks of 64 B: %"},
 		{"bookkeeping.percent.1024", "bookkeeping beside blocks of 1024 B: %"},

@@ -133,6 +133,7 @@ static size_t workload_pairs(const struct workload *w)
 {
 	switch (w->kind) {
 	case WORKLOAD_KERNEL_TEST:
+	case WORKLOAD_APART:
 	case WORKLOAD_WRITTEN:
 		return kernel_test_blocks(w->size) * kernel_test_rounds(w);
 	case WORKLOAD_HOT:
@@ -185,6 +186,7 @@ static void worker_loop(struct worker *worker)
 
 	switch (w->kind) {
 	case WORKLOAD_KERNEL_TEST:
+	case WORKLOAD_APART:
 		run_kernel_test(a, pool, held, kernel_test_blocks(w->size), kernel_test_rounds(w));
 		break;
 	case WORKLOAD_WRITTEN:
@@ -250,9 +252,7 @@ bool workload_suits(const struct workload *w, const struct allocator *a,
 static struct dma_pool *sample_pool(struct workbench *bench, const struct workload *w,
 				    const struct allocator *a)
 {
-	size_t blocks = w->kind == WORKLOAD_KERNEL_TEST || w->kind == WORKLOAD_WRITTEN
-				? kernel_test_blocks(w->size)
-				: LIVE_SET;
+	size_t blocks = w->kind <= WORKLOAD_WRITTEN ? kernel_test_blocks(w->size) : LIVE_SET;
 	struct dma_pool *pool =
 		a->create(&bench->place.place, w->size, w->align, w->boundary, blocks);
 
@@ -282,13 +282,14 @@ double workload_sample(struct workbench *bench, const struct workload *w, const 
 
 	memset(bench->ring, 0, sizeof(*bench->ring));
 	for (unsigned int i = 0; i < w->threads; i++) {
-		workers[i] = (struct worker){.workload = w,
-					     .allocator = a,
-					     .pool = pool,
-					     .bench = bench,
-					     .held = bench->held + (size_t)i * BLOCKS_MAX,
-					     .index = i,
-					     .waiting = &waiting};
+		workers[i] = (struct worker){
+			.workload = w,
+			.allocator = a,
+			.pool = w->kind == WORKLOAD_APART && i ? sample_pool(bench, w, a) : pool,
+			.bench = bench,
+			.held = bench->held + (size_t)i * BLOCKS_MAX,
+			.index = i,
+			.waiting = &waiting};
 	}
 	if (w->threads == 1) {
 		worker_run(&workers[0]);
@@ -299,6 +300,8 @@ double workload_sample(struct workbench *bench, const struct workload *w, const 
 		for (unsigned int i = 0; i < w->threads; i++)
 			pthread_join(threads[i], NULL);
 	}
+	for (unsigned int i = 1; w->kind == WORKLOAD_APART && i < w->threads; i++)
+		a->destroy(workers[i].pool);
 	a->destroy(pool);
 	return workers_time(workers, w->threads) / (double)workload_pairs(w);
 }

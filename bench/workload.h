@@ -28,7 +28,8 @@ struct workload {
 		 * is inside the clock.
 		 */
 		WORKLOAD_KERNEL_TEST,
-		WORKLOAD_WRITTEN, /* the same, and each block's first 64 bytes are written */
+		WORKLOAD_APART,	  /* the same, each thread on a pool of its own */
+		WORKLOAD_WRITTEN, /* the first, and each block's first 64 bytes are written */
 		WORKLOAD_HOT,	  /* allocate and free, always the same block */
 		WORKLOAD_BURST,	  /* allocate 32, free 32 */
 		WORKLOAD_BULK,	  /* the same by the calls for many blocks */
