@@ -382,10 +382,12 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 	while (!*first) {
 		err = arena_grow(arena, size, align, mask);
 		*first = arena_find(arena, tenant, n, align, keep, TAKE_RUN);
+		if (!*first && gfp & __GFP_NORETRY) {
+			err = error_set(ENOMEM, "nothing is left but what others need");
+			break;
+		}
 		if (*first || !err)
 			continue;
-		if (gfp & __GFP_NORETRY)
-			break;
 		/* What others hold idle may do; or its chunks make room for one that does. */
 		for (struct arena_shrinker *s = arena->shrinkers; s; s = s->next)
 			s->shrink(s);

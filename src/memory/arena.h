@@ -16,8 +16,8 @@
 #include "memory/pagemap.h"
 
 /*
- * As in the kernel: fail rather than have others give up what they hold; nor is anything taken from
- * what is left for GFP_ATOMIC.
+ * As in the kernel: fail rather than have others give up what they hold. Here, too, rather than take
+ * from what is left for GFP_ATOMIC. For callers in the library.
  */
 #define __GFP_NORETRY 8u
 

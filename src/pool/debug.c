@@ -12,7 +12,7 @@
  * which look at each access of the program, but not of the device. Both may be wanted at a time.
  *
  * A block that is being looked at is in the state BLOCK_MOVING, and its thread's: so nothing long is
- * done under the lock of the pool's shelf, and nothing is logged under it. States change under it alone,
+ * done under the lock of its shelf, and nothing is logged under it. States change under that alone,
  * so that one of two frees that race finds that the block is not out any more.
  */
 #include "pool/debug.h"

@@ -6,11 +6,11 @@
  *           units with unused blocks (unit.c)
  *
  * A thread exchanges halves with the shelf that is its own, under a lock that hardly anybody else
- * wants: so two threads that use a pool do not wait for each other, nor for the line of the cache that the
- * lock is in. What is not to be had there is looked for on the others, with the locks of all.
+ * wants: so two threads that use a pool do not wait for each other, nor for the lock's line of the
+ * cache. What is not to be had there is looked for on the others, with the locks of all.
  *
  * How many blocks are away is not counted but summed up over the shelves, where it matters: when one
- * gave more than ever since units_reap(), and now and then.
+ * gave more than ever since look_anew(), and now and then.
  */
 #include "pool/pool_internal.h"
 
@@ -61,6 +61,13 @@ void pool_look(struct dma_pool *pool)
 		pool_note_away(pool, pool_away(pool));
 		shelves_unlock(pool);
 	}
+	pthread_spin_unlock(&pool->lock);
+}
+
+void pool_set_crowded(struct dma_pool *pool)
+{
+	pthread_spin_lock(&pool->lock);
+	pool->crowded = true;
 	pthread_spin_unlock(&pool->lock);
 }
 

@@ -296,9 +296,11 @@ void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
 /* Another pool, or coherent memory, of the domain finds no page any more. */
 static void pool_shrink(struct arena_shrinker *shrinker)
 {
-	char *pool = (char *)shrinker - offsetof(struct dma_pool, shrinker);
+	char *address = (char *)shrinker - offsetof(struct dma_pool, shrinker);
+	struct dma_pool *pool = (struct dma_pool *)(void *)address;
 
-	units_trim((struct dma_pool *)(void *)pool, SIZE_MAX);
+	pool_set_crowded(pool); /* or it had them back at once */
+	units_trim(pool, SIZE_MAX);
 }
 
 static void list_add(struct pool_list *list, struct dma_pool *pool)

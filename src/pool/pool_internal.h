@@ -72,7 +72,7 @@ enum {
 	POOL_IDS = 256,		 /* pools with magazines; the others work without */
 	POOL_TOPS = 32,		 /* of them, those whose magazines the fast paths reach */
 	SHELVES = 8,		 /* of threads; a power of two */
-	LOOK_FILLS = 16,	 /* fills from a shelf, until all of them are counted again */
+	LOOK_FILLS = 64,	 /* fills from a shelf, until all of them are counted again */
 };
 
 /* Half a magazine: what threads and the depot exchange. */
@@ -116,10 +116,10 @@ struct shelf {
 	pthread_spinlock_t lock;
 	uint32_t units;	 /* list of those with unused blocks, the next to take from first */
 	uint32_t halves; /* in both lists */
-	uint32_t fills;	 /* of magazines, since units_reap() */
+	uint32_t fills;	 /* of magazines, since look_anew() */
 	size_t searched; /* pool->half_count when others had no empty half for this one */
 	struct half *full, *empty; /* the depot */
-	ptrdiff_t taken, peak;	   /* by its threads less put; the most since units_reap() */
+	ptrdiff_t taken, peak;	   /* by its threads less put; the most since look_anew() */
 
 	/*
 	 * Its units are neighbours, as are their states: where those of two threads take turns, the
@@ -165,9 +165,9 @@ struct dma_pool {
 	pthread_spinlock_t lock __attribute__((aligned(64)));
 	size_t unit_count;
 	size_t half_count;	   /* of all shelves */
-	size_t fills, recent_high; /* since units_reap(): of magazines; the most that was away */
-	bool parted;		   /* it grew where there were blocks on other shelves */
-	bool crowded;		   /* since units_reap(): it could not */
+	size_t fills, recent_high; /* since look_anew(): of magazines; the most that was away */
+	bool parted;		   /* it may grow where there are blocks on other shelves */
+	bool crowded;		   /* since look_anew(): it could not, or had to shrink */
 	size_t high_water;
 	struct magazine *magazines;
 	struct slab *slabs; /* of state arrays */
@@ -437,6 +437,9 @@ size_t pool_away(const struct dma_pool *pool);
 /* So many were away. pool->lock is held. */
 void pool_note_away(struct dma_pool *pool, size_t away);
 
+/* For a while it does not grow while it has free blocks. */
+void pool_set_crowded(struct dma_pool *pool);
+
 /* How many are away, and how often magazines were filled; no lock is held. */
 void pool_look(struct dma_pool *pool);
 
@@ -461,7 +464,7 @@ static inline bool shelf_note_fill(struct shelf *shelf, uint32_t n)
 
 /*
  * May a thread that uses many blocks have its own, also while others have some? Then these stay in the
- * cache of its CPU; and the pool grows to twice as many as are needed at once, and no further.
+ * cache of its CPU; and the pool grows until it has twice as many as are needed at once.
  */
 bool depot_may_part(struct dma_pool *pool);
 

@@ -9,9 +9,9 @@
  * 64 blocks, then a state a block: there the unit points. Each begins on a line of its own: threads
  * that use blocks of different units don't write to the same line.
  *
- * Some are always ready, since GFP_ATOMIC makes none: with the shelf whose threads made them, and
- * will use them in a row. They are freed when the pool ends and not
- * before: a bad free may be looking at one whose unit was given back meanwhile.
+ * Some are always ready, since GFP_ATOMIC makes none: with the shelf whose threads made them or gave
+ * their units back. They are freed when the pool ends and not before: a bad free may be looking at
+ * one whose unit was given back meanwhile.
  */
 #include "pool/pool_internal.h"
 

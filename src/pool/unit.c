@@ -279,8 +279,10 @@ static size_t run_next(struct shelf *shelf, size_t n, struct page **first)
 	if (n > shelf->run_pages)
 		n = shelf->run_pages;
 	*first = shelf->run;
-	shelf->run += n;
-	shelf->run_pages -= n;
+	if (n) {
+		shelf->run += n;
+		shelf->run_pages -= n;
+	}
 	pthread_spin_unlock(&shelf->lock);
 	return n;
 }
@@ -347,7 +349,7 @@ static int unit_get(struct dma_pool *pool, gfp_t gfp, struct page **unit)
 
 	if (run_next(own, 1, unit) || run_take(pool, own, gfp, unit))
 		return 0;
-	for (uint32_t i = 1; i < pool->shelf_count; i++)
+	for (uint32_t i = 1; !(gfp & __GFP_RECLAIM) && i < pool->shelf_count; i++)
 		if (run_next(shelf_to_search(pool, i), 1, unit))
 			return 0;
 	return arena_take(pool->place.arena, &pool->uncarved, pool->unit_size, pool->unit_align,
@@ -448,14 +450,15 @@ int units_grow(struct dma_pool *pool, gfp_t gfp)
 
 bool units_grow_apart(struct dma_pool *pool)
 {
-	bool grown = units_grow(pool, GFP_KERNEL | __GFP_NORETRY) == 0;
+	struct error_state before;
+	bool grown;
 
-	if (grown)
-		return true;
-	pthread_spin_lock(&pool->lock);
-	pool->crowded = true;
-	pthread_spin_unlock(&pool->lock);
-	return false;
+	error_keep(&before); /* that it fails is no failure of the call */
+	grown = units_grow(pool, GFP_KERNEL | __GFP_NORETRY) == 0;
+	error_put_back(&before);
+	if (!grown)
+		pool_set_crowded(pool);
+	return grown;
 }
 
 /* Units that are in no list any more go to the arena. */
@@ -520,16 +523,21 @@ size_t units_trim(struct dma_pool *pool, size_t max)
 /* What is needed is found out from now on. Lock held. */
 static void look_anew(struct dma_pool *pool)
 {
+	uint32_t at_work = 0;
+
 	shelves_lock(pool);
 	for (uint32_t i = 0; i < pool->shelf_count; i++) {
 		struct shelf *shelf = &pool->shelves[i];
 
+		at_work += shelf->fills != 0;
 		__atomic_store_n(&shelf->fills, 0, __ATOMIC_RELAXED);
 		shelf->searched = 0;
 		shelf->peak = shelf->taken;
 	}
-	pool->recent_high = pool_away(pool);
+	pool->recent_high = 0;
+	pool_note_away(pool, pool_away(pool));
 	shelves_unlock(pool);
+	pool->parted = pool->parted && at_work > 1;
 	pool->crowded = false;
 	pool_set_fills(pool, 0);
 }
