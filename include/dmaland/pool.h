@@ -160,7 +160,7 @@ int dmaland_pool_check(struct dma_pool *pool);
  * @pages:      units of memory that the pool holds
  * @parked:     free blocks that threads keep at hand: at most 512, and 512 KiB, a thread
  * @high_water: the most that were ever handed out or parked at a time; looked at when magazines
- *              are filled, and about every 16th time where several threads use the pool
+ *              are filled, and about every 64th time where several threads use the pool
  * @grows:      how often the pool took a unit of memory
  * @refused:    allocations that failed
  * @bad_frees:  frees that were reported and dropped
