@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "pool/pool_internal.h"
+#include "pool/magazine.h"
 #include "pool/word.h"
 
 /* Where the public call came from, inside it. */

@@ -31,6 +31,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "pool/annotate.h"
+#include "pool/magazine.h"
 
 /* include/linux/poison.h: POOL_POISON_FREED, POOL_POISON_ALLOCATED; the zones' as SLUB's. */
 enum { POISON_FREE = 0xa7, POISON_ALLOCATED = 0xa9, POISON_ZONE = 0xbb };

@@ -12,12 +12,15 @@
  * How many blocks are away is not counted but summed up over the shelves, where it matters: when one
  * gave more than ever since look_anew(), and now and then.
  */
-#include "pool/pool_internal.h"
+#include "pool/magazine.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 #include "base/error.h"
+
+/* So often magazines are filled at the least, before it is looked whether the pool has too much. */
+#define UNIT_REAP_FILLS 1024
 
 void shelves_lock(struct dma_pool *pool)
 {
@@ -48,14 +51,35 @@ void pool_note_away(struct dma_pool *pool, size_t away)
 		pool->high_water = away;
 }
 
-void pool_look(struct dma_pool *pool)
+/* Four passes over all of the pool's blocks, and not a few fills. Lock held. */
+static bool fills_are_many(const struct dma_pool *pool)
 {
-	size_t fills = 0;
+	size_t blocks = pool->unit_count * pool->per_unit, fills = 0;
 
-	pthread_spin_lock(&pool->lock);
 	for (uint32_t i = 0; i < pool->shelf_count; i++)
 		fills += racy_load(&pool->shelves[i].fills);
-	pool_set_fills(pool, fills);
+	return fills >= UNIT_REAP_FILLS &&
+	       fills >= 4 * (pool->id ? blocks / pool->half_max : blocks);
+}
+
+/*
+ * A shelf whose blocks are put on others gives more than ever at each fill, and that means nothing: until
+ * look_anew() its peaks are none. pool->lock is held.
+ */
+static void shelf_forget_peak(struct dma_pool *pool, struct shelf *shelf)
+{
+	pthread_spin_lock(&shelf->lock);
+	if (shelf->taken > (ptrdiff_t)(pool->unit_count * pool->per_unit))
+		shelf->peak = PTRDIFF_MAX;
+	pthread_spin_unlock(&shelf->lock);
+}
+
+void pool_look(struct dma_pool *pool)
+{
+	pthread_spin_lock(&pool->lock);
+	if (fills_are_many(pool))
+		pool_set_reap_due(pool, true);
+	shelf_forget_peak(pool, shelf_of_thread(pool));
 	if (pool_away(pool) > pool->recent_high) { /* it may seem so while blocks change hands */
 		shelves_lock(pool);
 		pool_note_away(pool, pool_away(pool));

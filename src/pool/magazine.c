@@ -19,7 +19,7 @@
  * halves: a fresh thread under GFP_ATOMIC, or one that only frees, gets its own without a system
  * call; when there are none it works without.
  */
-#include "pool/pool_internal.h"
+#include "pool/magazine.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -30,6 +30,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "pool/debug.h"
+#include "pool/magazine.h"
 
 /* Where the public call came from, inside it; a function inlined into it may ask too. */
 #define CALL_SITE __builtin_return_address(0)

@@ -5,9 +5,10 @@
  *   pool.c       the public calls; the fast paths
  *   bulk.c       the public calls for many blocks
  *   layout.c     where in a unit the blocks lie
- *   magazine.c   each thread's stacks of free blocks
- *   depot.c      where halves of them wait, full and empty
+ *   magazine.c   each thread's stacks of free blocks: magazine.h
+ *   depot.c      where halves of them wait, full and empty: magazine.h
  *   unit.c       units of memory, and the bits of their unused blocks
+ *   grow.c       units that come and go
  *   states.c     arrays of state bytes
  *   word.h       bits of unused blocks, to codes and back
  *   debug.c      pools that are watched
@@ -65,43 +66,8 @@ struct block {
 	uint8_t *state;
 };
 
-enum {
-	HALF_MAX = 256,		 /* blocks that each half of a magazine may hold */
-	HALF_MIN = 4,		 /* what a new one may hold; it doubles with use */
-	MAGAZINE_BYTES = 524288, /* of blocks that a magazine may hold */
-	POOL_IDS = 256,		 /* pools with magazines; the others work without */
-	POOL_TOPS = 32,		 /* of them, those whose magazines the fast paths reach */
-	SHELVES = 8,		 /* of threads; a power of two */
-	LOOK_FILLS = 64,	 /* fills from a shelf, until all of them are counted again */
-};
-
-/* Half a magazine: what threads and the depot exchange. */
-struct half {
-	struct half *next;
-	uint32_t count; /* while it lies in the depot, or is not the one that is worked on */
-	uint32_t room;	/* for blocks, up to CODE_END */
-	block_code codes[1 + HALF_MAX + 1]; /* the first is CODE_NONE */
-};
-
-/*
- * One thread's free blocks of one pool, in two halves: one is worked on, the other is full or
- * empty. Only its thread changes it, but for the pool's end, which leaves it neither blocks nor
- * room: so whoever finds a block or room in a magazine may use it.
- */
-struct magazine {
-	block_code **top; /* where it is kept: where the next block goes in the half worked on */
-	struct half *half, *other;
-	uint32_t capacity;     /* blocks that a half may hold today */
-	struct dma_pool *pool; /* NULL: nobody's */
-	struct magazine *next; /* in the pool's list */
-	block_code *own_top;   /* the top that is not in thread_tops */
-} __attribute__((aligned(64)));
-
-struct thread_magazines {
-	struct magazine slots[POOL_IDS]; /* by the pool's id; 0 is no pool's */
-	uint32_t shelf;
-	struct thread_magazines *next;
-};
+/* Of threads, by what they put away; a power of two. */
+enum { SHELVES = 8 };
 
 /*
  * What the threads of a shelf put away: lines of the cache that hardly leave their CPU. They look
@@ -164,10 +130,11 @@ struct dma_pool {
 	/* Guards all that follows; taken before those of shelves. */
 	pthread_spinlock_t lock __attribute__((aligned(64)));
 	size_t unit_count;
-	size_t half_count;	   /* of all shelves */
-	size_t fills, recent_high; /* since look_anew(): of magazines; the most that was away */
-	bool parted;		   /* it may grow where there are blocks on other shelves */
-	bool crowded;		   /* since look_anew(): it could not, or had to shrink */
+	size_t half_count;  /* of all shelves */
+	size_t recent_high; /* the most that was away since look_anew() */
+	bool reap_due;	    /* so long ago that it may have too much */
+	bool parted;	    /* it may grow where there are blocks on other shelves */
+	bool crowded;	    /* since look_anew(): it could not, or had to shrink */
 	size_t high_water;
 	struct magazine *magazines;
 	struct slab *slabs; /* of state arrays */
@@ -208,12 +175,6 @@ static inline void pool_note_bad(struct dma_pool *pool, uint32_t n)
 {
 	if (n)
 		__atomic_fetch_add(&pool->bad_frees, n, __ATOMIC_RELAXED);
-}
-
-/* Lock held; units_reap_due() peeks without it. */
-static inline void pool_set_fills(struct dma_pool *pool, size_t fills)
-{
-	__atomic_store_n(&pool->fills, fills, __ATOMIC_RELAXED);
 }
 
 /* ---- layout.c ---- */
@@ -354,6 +315,28 @@ uint32_t units_put(struct dma_pool *pool, const block_code *codes, uint32_t n);
  */
 void units_put_back(struct dma_pool *pool, block_code *codes, uint32_t n);
 
+/*
+ * The bits of a unit's unused blocks. One word lies in its entry; several lie before the states, and
+ * the entry's then has a bit for each that is not 0.
+ */
+static inline uint64_t *unit_words(const struct dma_pool *pool, struct page *unit)
+{
+	void *states = unit->unit.state;
+
+	return pool->words == 1 ? &unit->unit.unused : (uint64_t *)states - pool->words;
+}
+
+/* The unit belongs to this shelf from now on, and is the first of its list. */
+void unit_push(struct dma_pool *pool, struct shelf *shelf, struct page *unit);
+
+/* A unit leaves its shelf's list, where it is behind another one, or NULL if it is the first. */
+void unit_unlink(struct dma_pool *pool, struct page *before, const struct page *unit);
+
+/* Is none of its blocks out or parked? */
+bool unit_is_idle(const struct dma_pool *pool, struct page *unit);
+
+/* ---- grow.c ---- */
+
 /* A unit more. 0 or -ENOMEM in words. */
 int units_grow(struct dma_pool *pool, gfp_t gfp);
 
@@ -363,19 +346,22 @@ bool units_grow_apart(struct dma_pool *pool);
 /* Give up to max units with no block out or in a thread's magazine back to the arena; how many. */
 size_t units_trim(struct dma_pool *pool, size_t max);
 
-/* So often magazines are filled before it is looked whether the pool has too much. */
-#define UNIT_REAP_FILLS 1024
-
 /*
  * Give back half of the units that were not needed since the last time, if that is long enough ago,
  * and idle chunks of the arena with them. Makes system calls.
  */
 void units_reap(struct dma_pool *pool);
 
-/* May it be? */
+/* May it be? The lock is not held. */
 static inline bool units_reap_due(const struct dma_pool *pool)
 {
-	return unlikely(racy_load(&pool->fills) >= UNIT_REAP_FILLS);
+	return unlikely(racy_load(&pool->reap_due));
+}
+
+/* The lock is held. */
+static inline void pool_set_reap_due(struct dma_pool *pool, bool due)
+{
+	__atomic_store_n(&pool->reap_due, due, __ATOMIC_RELAXED);
 }
 
 /* All units go: idle ones to the arena, busy ones to the device's orphans. True if any was busy. */
@@ -400,216 +386,5 @@ void states_put(struct dma_pool *pool, uint8_t *states);
 
 /* The pool ends, and all arrays with it. */
 void states_end(struct dma_pool *pool);
-
-/* ---- depot.c ---- */
-
-static inline struct half *half_pop(struct half **list)
-{
-	struct half *half = *list;
-
-	*list = half->next;
-	return half;
-}
-
-static inline void half_push(struct half **list, struct half *half)
-{
-	half->next = *list;
-	*list = half;
-}
-
-static inline block_code *half_begin(struct half *half)
-{
-	return half->codes + 1;
-}
-
-static inline void half_set_count(struct half *half, uint32_t count)
-{
-	__atomic_store_n(&half->count, count, __ATOMIC_RELAXED);
-}
-
-/* The locks of all shelves, after pool->lock if both are to be had. */
-void shelves_lock(struct dma_pool *pool);
-void shelves_unlock(struct dma_pool *pool);
-
-/* Blocks that are out or in magazines of threads. Exact with the locks of all shelves. */
-size_t pool_away(const struct dma_pool *pool);
-
-/* So many were away. pool->lock is held. */
-void pool_note_away(struct dma_pool *pool, size_t away);
-
-/* For a while it does not grow while it has free blocks. */
-void pool_set_crowded(struct dma_pool *pool);
-
-/* How many are away, and how often magazines were filled; no lock is held. */
-void pool_look(struct dma_pool *pool);
-
-/* Its lock is held; pool_away() looks without. */
-static inline void shelf_set_taken(struct shelf *shelf, ptrdiff_t taken)
-{
-	__atomic_store_n(&shelf->taken, taken, __ATOMIC_RELAXED);
-}
-
-/* Blocks were taken; the lock is held. Is it time for pool_look(), without? */
-static inline bool shelf_note_fill(struct shelf *shelf, uint32_t n)
-{
-	if (!n)
-		return false;
-	shelf_set_taken(shelf, shelf->taken + (ptrdiff_t)n);
-	__atomic_store_n(&shelf->fills, shelf->fills + 1, __ATOMIC_RELAXED);
-	if (shelf->taken <= shelf->peak)
-		return shelf->fills % LOOK_FILLS == 0;
-	shelf->peak = shelf->taken;
-	return true;
-}
-
-/*
- * May a thread that uses many blocks have its own, also while others have some? Then these stay in the
- * cache of its CPU; and the pool grows until it has twice as many as are needed at once.
- */
-bool depot_may_part(struct dma_pool *pool);
-
-/*
- * Where a full half is to be had, or NULL. Others' are taken as they are only where pages have few
- * blocks: of others the two ends of a half would be pages of both threads (unit_find). The locks of
- * all shelves are held.
- */
-struct shelf *depot_find_full(struct dma_pool *pool);
-
-/* Exchange a full half for an empty one. False if there is none. No lock is held. */
-bool depot_put(struct dma_pool *pool, struct half **full);
-
-/*
- * The blocks of a full half go to their units. False if there is none. The locks of all shelves are
- * held.
- */
-bool depot_open(struct dma_pool *pool);
-
-/* Have as many halves as the pool may have. 0 or -ENOMEM in words. */
-int depot_grow(struct dma_pool *pool);
-
-/* Free empty halves that the pool is too small for. */
-void depot_shrink(struct dma_pool *pool);
-
-/* Free the depot's halves; what blocks they hold is forgotten. */
-void depot_end(struct dma_pool *pool);
-
-/* ---- magazine.c ---- */
-
-static inline void magazine_set_top(struct magazine *magazine, block_code *top)
-{
-	__atomic_store_n(magazine->top, top, __ATOMIC_RELAXED);
-}
-
-/* No blocks in the half that is worked on. */
-static inline bool magazine_is_empty(const struct magazine *magazine)
-{
-	return (*magazine->top)[-1] == CODE_NONE;
-}
-
-/* No room in it. */
-static inline bool magazine_is_full(const struct magazine *magazine)
-{
-	return **magazine->top == CODE_END;
-}
-
-/* There is room. */
-static inline void magazine_push(struct magazine *magazine, block_code code)
-{
-	**magazine->top = code;
-	magazine_set_top(magazine, *magazine->top + 1);
-}
-
-extern _Thread_local struct thread_magazines *thread_magazines
-	__attribute__((tls_model("initial-exec")));
-
-/*
- * This thread's magazine for the pool's id. It is the pool's if magazine->pool says so, and certainly
- * when it has blocks or room.
- */
-static inline struct magazine *magazine_of(const struct dma_pool *pool)
-{
-	return &thread_magazines->slots[pool->id];
-}
-
-/* Where this thread puts away and looks first. */
-static inline struct shelf *shelf_of_thread(struct dma_pool *pool)
-{
-	return &pool->shelves[thread_magazines->shelf & (pool->shelf_count - 1)];
-}
-
-/* The i-th place where it looks. */
-static inline struct shelf *shelf_to_search(struct dma_pool *pool, uint32_t i)
-{
-	return &pool->shelves[(thread_magazines->shelf + i) & (pool->shelf_count - 1)];
-}
-
-/*
- * Where this thread's magazine has its top, as fast as can be: at an offset from the thread's own
- * segment that the pool knows. Pools that have none there find neither blocks nor room. Sanitizers
- * can't follow that: under them all tops are in the magazines.
- */
-#if defined(__SEG_FS) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
-#define TOPS_BY_SEGMENT 1
-typedef block_code *volatile __seg_fs *top_slot;
-#else
-#define TOPS_BY_SEGMENT 0
-typedef block_code **top_slot;
-#endif
-
-static inline top_slot thread_top_slot(const struct dma_pool *pool)
-{
-#if TOPS_BY_SEGMENT
-	return (top_slot)pool->slot;
-#else
-	return &magazine_of(pool)->own_top;
-#endif
-}
-
-static inline void top_set(top_slot slot, block_code *top)
-{
-#if TOPS_BY_SEGMENT
-	*slot = top;
-#else
-	__atomic_store_n(slot, top, __ATOMIC_RELAXED);
-#endif
-}
-
-/* A magazine for this thread; NULL when the pool has none or gfp forbids to get one. */
-struct magazine *magazine_make(struct dma_pool *pool, gfp_t gfp);
-
-/* Blocks in the half that is worked on. */
-static inline uint32_t magazine_count(const struct magazine *magazine)
-{
-	return (uint32_t)(*magazine->top - magazine->half->codes - 1);
-}
-
-/* This thread's magazine, made if need be. */
-static inline struct magazine *magazine_get(struct dma_pool *pool, gfp_t gfp)
-{
-	struct magazine *magazine = magazine_of(pool);
-
-	return likely(magazine->pool == pool) ? magazine : magazine_make(pool, gfp);
-}
-
-/* Give the pool an id and magazines for threads to come. 0 or -errno in words. */
-int magazines_begin(struct dma_pool *pool);
-
-/* The pool has no magazines any more; what is parked in them is forgotten. */
-void magazines_end(struct dma_pool *pool);
-
-/* Blocks that are parked. Lock held. */
-size_t magazines_parked(const struct dma_pool *pool);
-
-/*
- * The half that is worked on is empty: swap or fill it. False when the pool has no blocks. It may
- * grow, if gfp allows it, so as not to take them from other threads (depot_may_part).
- */
-bool magazine_fill(struct dma_pool *pool, struct magazine *magazine, gfp_t gfp);
-
-/* The half that is worked on is full: make room in it. */
-void magazine_spill(struct dma_pool *pool, struct magazine *magazine);
-
-/* Put all blocks of this thread's magazine away. */
-void magazine_flush(struct dma_pool *pool, struct magazine *magazine);
 
 #endif

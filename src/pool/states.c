@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "pool/magazine.h"
 
 /* Made at a time, and kept ready at least. */
 #define STATES_READY ARENA_RESERVE_PAGES

@@ -5,7 +5,7 @@
 #ifndef TESTS_INTERLEAVE_CENSUS_H
 #define TESTS_INTERLEAVE_CENSUS_H
 
-#include "pool/pool_internal.h"
+#include "pool/magazine.h"
 
 /*
  * No thread is inside of the pool: each of its blocks is out, as is_out says too, or once in a

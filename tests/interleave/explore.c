@@ -32,7 +32,7 @@ enum { PREEMPTIONS_MAX = 2 }; /* it is several times as slow */
 enum { PREEMPTIONS_MAX = 100 };
 #endif
 
-#include "pool/pool_internal.h"
+#include "pool/magazine.h"
 #include "steps.h"
 
 enum { CHOICES_MAX = 4096, STEPS_MAX = 20000, STACK = 256 << 10, LOCKS_MAX = 8 };

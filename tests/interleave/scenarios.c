@@ -9,167 +9,8 @@
 
 #include "test.h"
 
-#include <stdlib.h>
-
 #include "census.h"
-#include "fake_domain.h"
-
-enum { BLOCKS = 24, MEMORY = 128 * ARENA_PAGE };
-
-struct owned {
-	void *vaddr; /* NULL: not out */
-	dma_addr_t handle;
-};
-
-static struct fake_place place;
-static struct page *hog; /* all memory that is not needed */
-
-static struct {
-	struct dma_pool *pool, *next;
-	struct owned blocks[BLOCKS];
-	struct owned kept; /* what was taken once */
-} w;
-
-/* ---- what threads do ---- */
-
-static bool is_out(const void *vaddr)
-{
-	for (int i = 0; i < BLOCKS; i++)
-		if (w.blocks[i].vaddr == vaddr)
-			return true;
-	return false;
-}
-
-static bool take_from(struct dma_pool *pool, int i, gfp_t gfp)
-{
-	dma_addr_t handle;
-	void *vaddr = dma_pool_alloc(pool, gfp, &handle);
-
-	if (vaddr && is_out(vaddr))
-		explore_fail("a block has two owners");
-	w.blocks[i] = (struct owned){vaddr, handle};
-	return vaddr;
-}
-
-static void take(int i)
-{
-	if (!take_from(w.pool, i, GFP_KERNEL))
-		explore_fail("there is no block");
-}
-
-static void give_to(struct dma_pool *pool, int i)
-{
-	struct owned block = w.blocks[i];
-
-	w.blocks[i].vaddr = NULL;
-	if (block.vaddr)
-		dma_pool_free(pool, block.vaddr, block.handle);
-}
-
-static void give(int i)
-{
-	give_to(w.pool, i);
-}
-
-/* Places of its own for each thread. */
-static int mine(int i)
-{
-	return (int)explore_thread() * 6 + i;
-}
-
-static void take_two(void)
-{
-	take(mine(0));
-	take(mine(1));
-}
-
-static void give_two(void)
-{
-	give(mine(0));
-	give(mine(1));
-}
-
-static void take_and_give_two(void)
-{
-	take_two();
-	give_two();
-}
-
-static void give_and_take_two(void)
-{
-	give_two();
-	take_two();
-}
-
-static void trim(void)
-{
-	dmaland_pool_trim(w.pool);
-}
-
-/* ---- before and after ---- */
-
-static struct dma_pool *pool_of(size_t size, uint32_t half)
-{
-	struct dma_pool *pool = pool_create("steps", &place.place, size, 0, 0);
-
-	pool->half_max = half;
-	pool->shelf_count = 2; /* there are no more threads at a time that work much */
-	return pool;
-}
-
-static void begin(size_t size, uint32_t half)
-{
-	memset(&w, 0, sizeof(w));
-	w.pool = pool_of(size, half);
-}
-
-static void nothing_bad(void)
-{
-	struct dmaland_pool_stats stats;
-
-	if (explore_failed())
-		return;
-	dmaland_pool_get_stats(w.pool, &stats);
-	if (stats.bad_frees)
-		explore_fail("%zu good frees were refused", stats.bad_frees);
-}
-
-static void give_all(void)
-{
-	for (int i = 0; i < BLOCKS; i++)
-		give(i);
-}
-
-/* Threads end, blocks go back, pages go back. */
-static void end_all(void)
-{
-	if (explore_failed())
-		return;
-	explore_as(0, give_all);
-	for (unsigned int i = 0; i < THREADS_MAX; i++)
-		explore_as(i, explore_thread_end);
-	census(w.pool, is_out);
-	if (explore_failed())
-		return;
-	dmaland_pool_trim(w.pool);
-	if (w.pool->unit_count || w.pool->half_count)
-		explore_fail("%zu units and %zu halves stay at the end", w.pool->unit_count,
-			     w.pool->half_count);
-	dma_pool_destroy(w.pool);
-	if (place.arena->free_pages + (hog ? hog->run_pages : 0) != place.arena->pages)
-		explore_fail("pages are lost");
-	if (hog)
-		arena_give(place.arena, hog);
-	hog = NULL;
-	registry_reset();
-}
-
-static void end(void)
-{
-	census(w.pool, is_out);
-	nothing_bad();
-	end_all();
-}
+#include "stage.h"
 
 /* ---- halves that are exchanged with the depot ---- */
 
@@ -184,14 +25,14 @@ static void use_depot(void)
 /* Both threads have magazines, of which one is full, and the depot has halves, full and empty. */
 static void begin_with_depot(void)
 {
-	begin(1024, 1);
+	stage_begin(1024, 1);
 	explore_as(0, use_depot);
 	explore_as(1, take_two);
 }
 
 static void begin_without_depot(void)
 {
-	begin(1024, 2);
+	stage_begin(1024, 2);
 	explore_as(1, take_two);
 }
 
@@ -237,7 +78,7 @@ static void take_three_that_are_there(void)
 
 static void begin_bulk(void)
 {
-	begin(2048, 2);
+	stage_begin(2048, 2);
 	explore_as(0, use_depot);
 }
 
@@ -245,7 +86,7 @@ static void begin_bulk(void)
 
 static void begin_two_frees(void)
 {
-	begin(1024, 2);
+	stage_begin(1024, 2);
 	explore_as(0, take_two);
 	explore_as(1, take_and_give_two);
 	w.kept = w.blocks[0];
@@ -270,7 +111,7 @@ static void end_two_frees(void)
 	explore_as(1, take_many);
 	if (w.pool->bad_frees != 1)
 		explore_fail("%zu of 1 bad frees were found", w.pool->bad_frees);
-	end_all();
+	stage_clear();
 }
 
 static void take_bulk(void)
@@ -292,7 +133,7 @@ static void end_two_frees_bulk(void)
 	explore_as(1, take_bulk);
 	if (w.pool->bad_frees != 1)
 		explore_fail("%zu of 1 bad frees were found", w.pool->bad_frees);
-	end_all();
+	stage_clear();
 }
 
 /* One of the copies is out again when the other goes to the bits of its unit. */
@@ -302,7 +143,7 @@ static void end_two_frees_out(void)
 	explore_as(1, explore_thread_end);
 	if (w.pool->bad_frees != 1)
 		explore_fail("%zu of 1 bad frees were found", w.pool->bad_frees);
-	end_all();
+	stage_clear();
 }
 
 /* The copies go to the bits of their unit. */
@@ -312,7 +153,7 @@ static void end_two_frees_put(void)
 	explore_as(1, explore_thread_end);
 	if (w.pool->bad_frees != 1)
 		explore_fail("%zu of 1 bad frees were found", w.pool->bad_frees);
-	end_all();
+	stage_clear();
 }
 
 static void use_while_ended(void)
@@ -339,14 +180,14 @@ static void end_thread(void)
 /* Of one page, of which there are more. */
 static void begin_page_shared(void)
 {
-	begin(512, 2);
+	stage_begin(512, 2);
 	explore_as(1, take_and_give_two);
 	explore_as(0, take_and_give_two);
 }
 
 static void begin_parked(void)
 {
-	begin(1024, 2);
+	stage_begin(1024, 2);
 	explore_as(0, take_and_give_two);
 	explore_as(1, take_and_give_two);
 }
@@ -379,14 +220,14 @@ static void use_next_and_end(void)
 static void end_replaced(void)
 {
 	w.pool = w.next;
-	end();
+	stage_end();
 }
 
 /* ---- growing and shrinking ---- */
 
 static void begin_empty(void)
 {
-	begin(2048, 1);
+	stage_begin(2048, 1);
 }
 
 static void take_ten(void)
@@ -419,13 +260,13 @@ static void fill_for_runs(void)
 
 static void begin_runs(void)
 {
-	begin(4096, 1);
+	stage_begin(4096, 1);
 	fill_for_runs();
 }
 
 static void begin_runs_of_one_shelf(void)
 {
-	begin(4096, 1);
+	stage_begin(4096, 1);
 	w.pool->shelf_count = 1;
 	fill_for_runs();
 }
@@ -446,22 +287,19 @@ static void take_one(void)
 /* The pool is told to look whether it has too much. */
 static void begin_reap(void)
 {
-	begin(1024, 1);
+	stage_begin(1024, 1);
 	explore_as(0, use_depot);
-	w.pool->fills = 1 << 20;
+	w.pool->reap_due = true;
 	w.pool->recent_high = 0;
 }
 
 /* All other memory is taken: what the second pool gets is the first one's. */
 static void begin_short(void)
 {
-	begin(4096, 1);
+	stage_begin(4096, 1);
 	explore_as(0, use_depot);
 	w.next = pool_of(4096, 1);
-	assert_int_equal(arena_take(place.arena, &place.coherent,
-				    place.arena->free_pages * ARENA_PAGE, ARENA_PAGE, GFP_ATOMIC,
-				    &hog),
-			 0);
+	take_all_memory();
 }
 
 static void use_a_little(void)
@@ -489,7 +327,7 @@ static void end_short(void)
 	census(w.pool, is_out);
 	dma_pool_destroy(w.pool);
 	w.pool = first;
-	end();
+	stage_end();
 }
 
 static void read_stats(void)
@@ -507,35 +345,35 @@ const struct scenario scenarios[SCENARIOS] = {
 	{"two threads exchange halves with the depot",
 	 begin_with_depot,
 	 {take_three_give_three, give_and_take_two},
-	 end,
+	 stage_end,
 	 2},
 	{"two threads exchange blocks with units",
 	 begin_without_depot,
 	 {take_and_give_two, give_and_take_two},
-	 end,
+	 stage_end,
 	 3},
 	{"three threads use one depot",
 	 begin_with_depot,
 	 {take_and_give_two, give_two, take_and_give_two},
-	 end,
+	 stage_end,
 	 1},
 	{"a thread takes what another one put away",
 	 begin_with_depot,
 	 {take_three_that_are_there, take_three_that_are_there},
-	 end,
+	 stage_end,
 	 2},
-	{"bulk calls of two threads", begin_bulk, {bulk, bulk}, end, 2},
+	{"bulk calls of two threads", begin_bulk, {bulk, bulk}, stage_end, 2},
 	{"filling and spilling while another trims",
 	 begin_with_depot,
 	 {take_three_give_three, trim},
-	 end,
+	 stage_end,
 	 2},
 	{"two threads trim while a third works",
 	 begin_in_use,
 	 {give_and_take_two, trim, trim},
-	 end,
+	 stage_end,
 	 1},
-	{"two threads trim what they have parked", begin_parked, {trim, trim}, end, 2},
+	{"two threads trim what they have parked", begin_parked, {trim, trim}, stage_end, 2},
 	{"two frees of one block, then it comes up",
 	 begin_two_frees,
 	 {give_kept, give_kept},
@@ -559,14 +397,14 @@ const struct scenario scenarios[SCENARIOS] = {
 	{"a thread ends while another frees its block",
 	 begin_in_use,
 	 {take_give_end, use_while_ended},
-	 end,
+	 stage_end,
 	 3},
 	{"a thread ends while another takes what it had",
 	 begin_page_shared,
 	 {end_thread, take_many},
-	 end,
+	 stage_end,
 	 2},
-	{"two threads end", begin_parked, {end_thread, take_give_end}, end, 3},
+	{"two threads end", begin_parked, {end_thread, take_give_end}, stage_end, 3},
 	{"a pool ends and another gets its id while a thread ends",
 	 begin_parked,
 	 {end_thread, replace_pool},
@@ -577,24 +415,28 @@ const struct scenario scenarios[SCENARIOS] = {
 	 {use_next_and_end, replace_pool},
 	 end_replaced,
 	 2},
-	{"two threads grow an empty pool", begin_empty, {take_two, take_two}, end, 2},
+	{"two threads grow an empty pool", begin_empty, {take_two, take_two}, stage_end, 2},
 	{"two threads get their first magazines",
 	 begin_empty,
 	 {take_and_give_two, take_and_give_two},
-	 end,
+	 stage_end,
 	 2},
-	{"two threads take several pages at a time", begin_runs, {take_one, take_one}, end, 2},
+	{"two threads take several pages at a time",
+	 begin_runs,
+	 {take_one, take_one},
+	 stage_end,
+	 2},
 	{"two threads of a shelf take several pages at a time",
 	 begin_runs_of_one_shelf,
 	 {take_one, take_one},
-	 end,
+	 stage_end,
 	 2},
-	{"two threads take the last page of a run", begin_last, {take_one, take_one}, end, 2},
-	{"growing while another trims", begin_last, {take_one, trim}, end, 2},
+	{"two threads take the last page of a run", begin_last, {take_one, take_one}, stage_end, 2},
+	{"growing while another trims", begin_last, {take_one, trim}, stage_end, 2},
 	{"giving back what is not needed while another allocates",
 	 begin_reap,
 	 {take_and_give_two, take_and_give_two},
-	 end,
+	 stage_end,
 	 2},
 	{"memory is short and another pool shrinks",
 	 begin_short,
@@ -604,24 +446,6 @@ const struct scenario scenarios[SCENARIOS] = {
 	{"statistics are read meanwhile",
 	 begin_with_depot,
 	 {take_three_give_three, read_stats},
-	 end,
+	 stage_end,
 	 3},
 };
-
-/* One chunk, and there will be no other. */
-void scenarios_begin(void)
-{
-	struct page *run;
-
-	fake_place_open(&place, NULL, 0);
-	place.fake.domain.memory_limit = MEMORY;
-	assert_int_equal(
-		arena_take(place.arena, &place.coherent, MEMORY, ARENA_PAGE, GFP_KERNEL, &run), 0);
-	arena_give(place.arena, run);
-	assert_int_equal(place.arena->pages * ARENA_PAGE, MEMORY);
-}
-
-void scenarios_end(void)
-{
-	fake_place_close(&place);
-}

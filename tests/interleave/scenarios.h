@@ -11,8 +11,4 @@ enum { SCENARIOS = 26 };
 
 extern const struct scenario scenarios[SCENARIOS];
 
-/* The memory that they share. */
-void scenarios_begin(void);
-void scenarios_end(void);
-
 #endif

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "scenarios.h"
+#include "stage.h"
 
 static void try_all(const struct scenario *scenario, enum steps steps)
 {
@@ -101,8 +102,8 @@ int main(void)
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(a_lock_that_is_left_out_is_found);
 #endif
 	log_capture();
-	scenarios_begin();
+	stage_open();
 	failed = _cmocka_run_group_tests("interleaving", tests, n, NULL, NULL);
-	scenarios_end();
+	stage_close();
 	return failed;
 }

@@ -9,7 +9,7 @@
 #include <pthread.h>
 
 #include "fake_domain.h"
-#include "pool/pool_internal.h"
+#include "pool/magazine.h"
 
 static struct dma_pool *create(void *state, size_t size, size_t align, size_t boundary)
 {

@@ -11,7 +11,7 @@
 #include <semaphore.h>
 
 #include "fake_domain.h"
-#include "pool/pool_internal.h"
+#include "pool/magazine.h"
 
 enum {
 	WORKERS = SHELVES,
@@ -91,6 +91,13 @@ static void take_and_give(struct worker *worker)
 {
 	take(worker);
 	give(worker);
+}
+
+/* What the first one took; another one frees it. */
+static void give_the_firsts(struct worker *worker)
+{
+	(void)worker;
+	give(&workers[0]);
 }
 
 static void workers_end(void)
@@ -194,6 +201,29 @@ static void a_pool_that_grew_apart_rests(void **state)
 		assert_int_equal(after.grows, before.grows);
 		pool_end(pool);
 	}
+}
+
+/* All shelves are counted at a new peak; there a peak at each fill tells nothing. */
+static void a_shelf_whose_blocks_are_put_on_another_has_no_peaks(void **state)
+{
+	struct dma_pool *pool = pool_begin(state, 64);
+	struct dmaland_pool_stats stats;
+	ptrdiff_t taken = 0, peak = 0;
+
+	for (int round = 0; round < 20; round++) {
+		turn(0, take, MANY);
+		turn(1, give_the_firsts, 0);
+	}
+	for (int k = 0; k < SHELVES; k++)
+		if (pool->shelves[k].taken > taken) {
+			taken = pool->shelves[k].taken;
+			peak = pool->shelves[k].peak;
+		}
+	dmaland_pool_get_stats(pool, &stats);
+	assert_true(taken > (ptrdiff_t)stats.total);
+	assert_true(peak == PTRDIFF_MAX);
+	assert_in_range(stats.high_water, MANY, stats.total);
+	pool_end(pool);
 }
 
 /* Also where one thread grows a pool and another trims it, again and again. */
@@ -430,6 +460,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		place_test(two_threads_at_work_have_blocks_of_their_own),
 		place_test(a_pool_that_grew_apart_rests),
+		place_test(a_shelf_whose_blocks_are_put_on_another_has_no_peaks),
 		place_test(states_that_are_ready_are_bounded),
 		place_test(a_watched_pool_is_ready_for_atomic_allocations),
 		place_test(a_pool_grows_to_twice_what_is_needed_at_once),
