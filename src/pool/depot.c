@@ -63,8 +63,8 @@ static bool fills_are_many(const struct dma_pool *pool)
 }
 
 /*
- * A shelf whose blocks are put on others gives more than ever at each fill, and that means nothing: until
- * look_anew() its peaks are none. pool->lock is held.
+ * A shelf whose blocks are put on others gives more than ever at each fill, which means nothing:
+ * until look_anew() it has no peaks. pool->lock is held.
  */
 static void shelf_forget_peak(struct dma_pool *pool, struct shelf *shelf)
 {

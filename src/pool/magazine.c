@@ -45,7 +45,10 @@ _Thread_local struct thread_magazines *thread_magazines __attribute__((tls_model
 static _Thread_local block_code *thread_tops[POOL_TOPS]
 	__attribute__((tls_model("initial-exec"))) = {[0 ... POOL_TOPS - 1] = closed + 1};
 
-/* Lock order: registry.lock, then a pool's, then its shelves'. All are held for some loads and stores only. */
+/*
+ * Lock order: registry.lock, then a pool's, then its shelves'. All are held for some loads and stores
+ * only.
+ */
 static struct {
 	pthread_once_t once;
 	int error; /* of setting up */

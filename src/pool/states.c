@@ -5,9 +5,9 @@
  *   slab | next |records|words|states..| |records|words|states..| |records|words|states..|
  *               ^ a line of the cache    ^ another one
  *
- * An array has a record a block in pools that are watched, then the words of bits of a unit with more than
- * 64 blocks, then a state a block: there the unit points. Each begins on a line of its own: threads
- * that use blocks of different units don't write to the same line.
+ * An array has a record a block in pools that are watched, then the words of bits of a unit with more
+ * than 64 blocks, then a state a block: there the unit points. Each begins on a line of its own:
+ * threads that use blocks of different units don't write to the same line.
  *
  * Some are always ready, since GFP_ATOMIC makes none: with the shelf whose threads made them or gave
  * their units back. They are freed when the pool ends and not before: a bad free may be looking at

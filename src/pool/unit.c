@@ -171,7 +171,8 @@ uint32_t units_search(struct dma_pool *pool, block_code *codes, uint32_t n)
 
 /*
  * Blocks from the front of the array whose bits lie in one word; how many, of which *bad were not to
- * be put. The lock of their unit's shelf is held.
+ * be put: a racing free's copies, whose page may not even be the pool's any more. The lock of their
+ * unit's shelf is held.
  */
 static uint32_t unit_put(struct dma_pool *pool, const block_code *codes, uint32_t n, uint32_t *bad)
 {
@@ -181,6 +182,8 @@ static uint32_t unit_put(struct dma_pool *pool, const block_code *codes, uint32_
 	uint64_t *word = unit_words(pool, unit) + w;
 	uint64_t bits = bits_of_free(bits_of(codes, base, &n), unit->unit.state + 64 * w) & ~*word;
 
+	if (unlikely(page_tenant(unit) != &pool->tenant))
+		bits = 0;
 	put = bits == UINT64_MAX ? 64 : (uint32_t)__builtin_popcountll(bits);
 	if (put && !unit->unit.unused)
 		unit_push(pool, unit_shelf(pool, unit), unit);

@@ -462,6 +462,48 @@ static void a_copy_in_the_depot_is_found_when_its_pages_are_trimmed(void **state
 	dma_pool_destroy(pool);
 }
 
+static void *free_the_first(void *context)
+{
+	struct exchange *x = context;
+
+	dma_pool_free(x->pool, x->blocks[0], x->handles[0]);
+	return NULL;
+}
+
+static void *trim(void *context)
+{
+	dmaland_pool_trim(((struct exchange *)context)->pool);
+	return NULL;
+}
+
+/* Two frees raced, and one copy's page is another pool's when the other leaves its magazine. */
+static void a_copy_whose_page_is_another_pools_is_not_put(void **state)
+{
+	struct fake_place *p = *state;
+	struct exchange x = {.pool = create(p, 4096, 0, 0)};
+	struct dma_pool *other = create(p, 4096, 0, 0);
+	struct dmaland_pool_stats stats;
+	dma_addr_t handle;
+	void *block;
+
+	x.blocks[0] = dma_pool_alloc(x.pool, GFP_KERNEL, &x.handles[0]);
+	free_the_first(&x);
+	state_write(pagemap_find(&p->arena->pagemap, x.blocks[0])->unit.state, BLOCK_OUT);
+	run_in_thread(free_the_first, &x);
+	run_in_thread(trim, &x);
+	block = dma_pool_alloc(other, GFP_KERNEL, &handle);
+	assert_ptr_equal(block, x.blocks[0]);
+	dma_pool_free(other, block, handle);
+	trim(&x);
+	dmaland_pool_get_stats(x.pool, &stats);
+	assert_int_equal(stats.bad_frees, 1);
+	assert_int_equal(stats.pages, 0);
+	dmaland_pool_get_stats(other, &stats);
+	assert_int_equal(stats.pages, 1);
+	dma_pool_destroy(x.pool);
+	dma_pool_destroy(other);
+}
+
 static void wait_a_moment(void *context)
 {
 	poll(NULL, 0, *(int *)context);
@@ -510,6 +552,7 @@ int main(void)
 		place_test(a_thread_that_takes_little_parks_little),
 		place_test(a_bad_free_in_a_row_is_refused_alone),
 		place_test(a_copy_in_the_depot_is_found_when_its_pages_are_trimmed),
+		place_test(a_copy_whose_page_is_another_pools_is_not_put),
 		place_test(a_block_that_is_out_is_not_taken_from_its_units_bits),
 		place_test(many_threads_that_wait_for_the_same_growth_all_get_blocks),
 	};
