@@ -23,7 +23,9 @@ struct dma_pool;
  *            rounded size; 0: none
  *
  * Memory is taken from the device in units of the page size, or of the block size where that is
- * larger. Limits are checked in the kernel's order: dev, align, size, boundary.
+ * larger. Where several threads use many blocks, a pool may come to have about twice as many as are
+ * needed at once, so that each thread has its own; at a limit they share what there is. Limits are
+ * checked in the kernel's order: dev, align, size, boundary.
  *
  * Context: any thread; makes system calls.
  * Return: the pool, or NULL with errno EINVAL or ENOMEM.
