@@ -4,19 +4,27 @@
 #   check NAME COMMAND...
 #   skip NAME WHY
 #   tap_end                 prints the plan, where there was a test, and exits
+#
+# A test runs in a subshell: variables, directory and files that it leaves are gone for the next, and what it has started
+# and left running is killed. After $tap_limit seconds (120, times DMALAND_PATIENCE) it has failed.
+
+# shellcheck source=tests/common/limit.sh
+. "$(dirname "${BASH_SOURCE[0]}")/limit.sh"
 
 tap_log=$1/tap.log tap_count=0 tap_failed=0
 
 # check NAME COMMAND...: one test; the last lines that the command printed are shown when it fails.
 check() {
-	local name=$1
+	local name=$1 status=0 lines=40
 	tap_count=$((tap_count + 1))
 	shift
-	if "$@" >"$tap_log" 2>&1; then
+	limited "${tap_limit:-120}" "$@" >"$tap_log" 2>&1 </dev/null || status=$?
+	if [ $status = 0 ]; then
 		echo "ok $tap_count - $name"
 	else
+		[ $status != 124 ] || lines=400 # with stacks
 		echo "not ok $tap_count - $name"
-		tail -n 40 "$tap_log" | sed 's/^/# /'
+		tail -n $lines "$tap_log" | sed 's/^/# /'
 		tap_failed=1
 	fi
 }

@@ -4,6 +4,10 @@
 #include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char text[65536];
@@ -66,6 +70,62 @@ int only_child(void)
 	}
 	closedir(tasks);
 	return pid;
+}
+
+unsigned int patience(unsigned int amount)
+{
+	const char *set = getenv("DMALAND_PATIENCE");
+	unsigned int times = set ? (unsigned int)atoi(set) : 1;
+
+	return amount * (times ? times : 1);
+}
+
+void need_memory(uint64_t bytes)
+{
+	const unsigned long long margin = 32 << 20;
+	FILE *f = fopen("/proc/meminfo", "re");
+	unsigned long long kib = 0;
+	char line[128];
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f) && sscanf(line, "MemAvailable: %llu", &kib) != 1)
+		;
+	fclose(f);
+	if (kib << 10 >= bytes + margin)
+		return;
+	print_message("# wants %llu MiB; %llu MiB are available, and more cannot be had here\n",
+		      (unsigned long long)(bytes + margin) >> 20, kib >> 10);
+	skip();
+}
+
+/* gdb is told by number who it is to look at: no memory is taken where the process may be stuck in malloc(). */
+static char bark[96], watched[16];
+
+static void bite(int number)
+{
+	pid_t gdb;
+
+	if (write(STDERR_FILENO, bark, strlen(bark)) > 0 && (gdb = _Fork()) >= 0) {
+		if (gdb == 0) {
+			execlp("gdb", "gdb", "-p", watched, "-batch", "-nx", "-iex",
+			       "set debuginfod enabled off", "-ex", "thread apply all backtrace 30",
+			       NULL);
+			_exit(127);
+		}
+		waitpid(gdb, NULL, 0);
+	}
+	_exit(128 + number);
+}
+
+void watchdog(unsigned int seconds)
+{
+	snprintf(watched, sizeof(watched), "%d", (int)getpid());
+	snprintf(bark, sizeof(bark),
+		 "process %d hangs: its watchdog ends it after %u s (DMALAND_PATIENCE=%u)\n",
+		 (int)getpid(), patience(seconds), patience(1));
+	prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
+	signal(SIGALRM, bite);
+	alarm(patience(seconds));
 }
 
 static struct sigaction bus_errors;

@@ -30,6 +30,19 @@ size_t log_lines(void);
 void bus_errors_note(void);
 void bus_errors_to_library(void);
 
+/* @amount of seconds, milliseconds or tries, times DMALAND_PATIENCE: how long a test waits for what is to come. */
+unsigned int patience(unsigned int amount);
+
+/*
+ * watchdog() - end this process after patience(@seconds), with where each of its threads is on stderr; 0: no more
+ *
+ * For what would hang: a child whose lock nobody releases.
+ */
+void watchdog(unsigned int seconds);
+
+/* Skip the test where less than this can be had without taking it from others: MemAvailable, less what the rest needs. */
+void need_memory(uint64_t bytes);
+
 /* The pid of the only child process, or 0; QEMU is one. */
 int only_child(void);
 

@@ -28,8 +28,8 @@ static void an_error_that_is_reported_is_an_event(void **state)
 		assert_int_equal(poll(&fd, 1, 0), 0);
 		assert_int_equal(dmaland_get_events(dev), 0);
 		assert_int_equal(system(command), 0);
-		if (poll(&fd, 1, WAIT_MS) != 1)
-			fail_msg("nothing was told within %d ms", WAIT_MS);
+		if (poll(&fd, 1, (int)patience(WAIT_MS)) != 1)
+			fail_msg("nothing was told within %u ms", patience(WAIT_MS));
 		assert_int_equal(dmaland_get_events(dev), DMALAND_EVENT_ERROR);
 		assert_true(pci_device_is_present(dev));
 		assert_int_equal(pci_reset_function(dev), 0);

@@ -71,7 +71,7 @@ static void edu_copy(uint64_t from, uint64_t to, uint32_t count, uint32_t flags)
 	clock_gettime(CLOCK_MONOTONIC, &begin);
 	while (readl(bar + EDU_DMA_COMMAND) & EDU_START) {
 		clock_gettime(CLOCK_MONOTONIC, &now);
-		if (now.tv_sec - begin.tv_sec > 20)
+		if (now.tv_sec - begin.tv_sec > patience(20))
 			fail_msg("the device does not end its transfer");
 	}
 }

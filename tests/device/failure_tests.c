@@ -188,7 +188,7 @@ static struct dmaland_device *open_when_free(void)
 {
 	struct dmaland_device *dev;
 
-	for (int i = 0; i < 200; i++) {
+	for (unsigned int i = 0; i < patience(200); i++) {
 		dev = dmaland_open(device_spec, NULL);
 		if (dev || errno != EBUSY)
 			return dev;
@@ -271,8 +271,8 @@ static void requests_of_a_device_that_hangs_are_answered(void **state)
 	int qemu;
 
 	(void)state;
-	snprintf(spec, sizeof(spec), "%s,timeout=300", device_spec);
-	drive_open(&d, spec, 200);
+	snprintf(spec, sizeof(spec), "%s,timeout=%u", device_spec, patience(300));
+	drive_open(&d, spec, patience(200));
 	qemu = only_child();
 	assert_true(qemu > 0);
 	kill(qemu, SIGSTOP);
@@ -342,7 +342,7 @@ static void a_register_access_that_does_not_answer_ends(void **state)
 	int qemu;
 
 	(void)state;
-	snprintf(spec, sizeof(spec), "%s,timeout=300", device_spec);
+	snprintf(spec, sizeof(spec), "%s,timeout=%u", device_spec, patience(300));
 	dev = dmaland_open(spec, NULL);
 	if (!dev)
 		fail_msg("%s", dmaland_last_error());
@@ -379,7 +379,7 @@ static void qemu_ends_with_the_program_however_that_ends(void **state)
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_true(qemu > 0);
 	snprintf(path, sizeof(path), "/proc/%d", qemu);
-	for (int i = 0; i < 500 && kill(qemu, 0) == 0; i++) {
+	for (unsigned int i = 0; i < patience(500) && kill(qemu, 0) == 0; i++) {
 		FILE *f;
 		char state_letter = '?', line[256];
 
@@ -393,7 +393,7 @@ static void qemu_ends_with_the_program_however_that_ends(void **state)
 		if (state_letter == 'Z')
 			break;
 		poll(NULL, 0, 10);
-		assert_true(i < 499);
+		assert_true(i < patience(500) - 1);
 	}
 	assert_int_equal(read(fds[0], &byte, 1), 0); /* nobody has our pipe any more */
 	close(fds[0]);

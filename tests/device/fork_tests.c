@@ -152,7 +152,7 @@ static void in_child(int (*f)(struct inherited *), struct inherited *i)
 
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		alarm(20); /* a lock that nobody will ever release */
+		watchdog(60); /* a lock that nobody will ever release */
 		child_ends(f(i));
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -386,7 +386,7 @@ static void a_drive_goes_on_in_the_parent_and_only_there(void **state)
 	pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		alarm(20);
+		watchdog(60);
 		child_ends(drive_is_the_parents(&d));
 	}
 	while (done == 0)

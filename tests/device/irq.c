@@ -362,7 +362,7 @@ static void the_end_of_a_device_is_told_once(void **state)
 		assert_int_equal(kill(only_child(), SIGKILL), 0);
 	else
 		writel(DMALAND_SOFT_VANISH, m.bar + DMALAND_SOFT_MODE);
-	assert_int_equal(poll(&fd, 1, WAIT_MS), 1);
+	assert_int_equal(poll(&fd, 1, (int)patience(WAIT_MS)), 1);
 	assert_int_equal(dmaland_get_events(m.dev), DMALAND_EVENT_GONE);
 	assert_int_equal(dmaland_get_events(m.dev), 0);
 	assert_int_equal(poll(&fd, 1, 0), 0);

@@ -23,8 +23,9 @@ bool taken_within(struct mover *m, unsigned int vector, int ms);
 
 #define assert_interrupt(m, vector)                                                                \
 	do {                                                                                       \
-		if (!taken_within(m, vector, WAIT_MS))                                             \
-			fail_msg("vector %u did not interrupt within %d ms", vector, WAIT_MS);     \
+		if (!taken_within(m, vector, (int)patience(WAIT_MS)))                              \
+			fail_msg("vector %u did not interrupt within %u ms", vector,               \
+				 patience(WAIT_MS));                                               \
 	} while (0)
 #define assert_quiet(m, vector) assert_false(taken_within(m, vector, 0))
 

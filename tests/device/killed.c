@@ -139,7 +139,7 @@ static void wait_step(int steps, pid_t child)
 	struct pollfd fd = {.fd = steps, .events = POLLIN};
 	char byte;
 
-	if (poll(&fd, 1, HANGS_MS) == 1 && read(steps, &byte, 1) == 1)
+	if (poll(&fd, 1, (int)patience(HANGS_MS)) == 1 && read(steps, &byte, 1) == 1)
 		return;
 	kill(child, SIGKILL);
 	fail_msg("a start after a kill hangs or fails; see what the child says");

@@ -140,7 +140,7 @@ static void an_interrupt_ends_the_sleep(void **state)
 	request = read_of(&d, data, &iov, &done);
 	for (unsigned int i = 0; i < 20; i++) {
 		assert_int_equal(dmaland_nvme_submit(d.queue, &request), 0);
-		woken += poll(&fd, 1, 10000) == 1; /* no time-out of ours, no tick */
+		woken += poll(&fd, 1, (int)patience(10000)) == 1; /* no time-out of ours, no tick */
 		assert_int_equal(dmaland_nvme_wait(d.queue, 0), 1);
 		dmaland_nvme_poll(d.queue);
 		assert_int_equal(done, i + 1);
@@ -153,7 +153,7 @@ static void take_interrupt(struct drive *d)
 {
 	struct pollfd fd = {.fd = dmaland_nvme_queue_fd(d->queue), .events = POLLIN};
 
-	assert_int_equal(poll(&fd, 1, 10000), 1);
+	assert_int_equal(poll(&fd, 1, (int)patience(10000)), 1);
 	assert_int_equal(dmaland_nvme_wait(d->queue, 0), 1);
 }
 
@@ -216,7 +216,7 @@ static void an_interrupt_for_what_was_seen_before_leaves_the_line_unmasked(void 
 		request = read_of(&d, data, &iov, &done);
 		for (unsigned int n = 0; n < 3; n++) {
 			assert_int_equal(dmaland_nvme_submit(d.queue, &request), 0);
-			assert_int_equal(poll(&fd, 1, 10000), 1);
+			assert_int_equal(poll(&fd, 1, (int)patience(10000)), 1);
 			while (done == n)
 				dmaland_nvme_poll(d.queue);
 			assert_int_equal(dmaland_nvme_wait(d.queue, 0), 0);
@@ -341,7 +341,7 @@ static void *read_when_woken(void *context)
 	for (unsigned int n = 0; n < READS && waiter->status == 0 && !waiter->lost; n++) {
 		waiter->status = dmaland_nvme_submit(waiter->queue, &request);
 		while (waiter->status == 0 && waiter->done == n && !waiter->lost) {
-			waiter->lost = poll(&fd, 1, WAIT_MS) != 1;
+			waiter->lost = poll(&fd, 1, (int)patience(WAIT_MS)) != 1;
 			dmaland_nvme_wait(waiter->queue, 0);
 			dmaland_nvme_poll(waiter->queue);
 		}
@@ -412,12 +412,12 @@ static void a_queue_that_is_not_attended_to_does_not_stop_the_others(void **stat
 		assert_non_null(other);
 		fd.fd = dmaland_nvme_queue_fd(other);
 		assert_int_equal(dmaland_nvme_submit(other, &others), 0);
-		assert_int_equal(poll(&fd, 1, WAIT_MS), 1);
+		assert_int_equal(poll(&fd, 1, (int)patience(WAIT_MS)), 1);
 		for (unsigned int n = 0; n < 5; n++)
 			read_by_descriptor(&d, &request);
 		assert_int_equal(poll(&fd, 1, 0), 1);
 		while (others_done == 0) {
-			assert_int_equal(poll(&fd, 1, WAIT_MS), 1);
+			assert_int_equal(poll(&fd, 1, (int)patience(WAIT_MS)), 1);
 			assert_int_equal(dmaland_nvme_wait(other, 0), 1);
 			dmaland_nvme_poll(other);
 		}

@@ -123,7 +123,7 @@ static void a_late_queue_is_made_again_and_the_others_go_on(void **state)
 	volatile char *doorbell;
 
 	(void)state;
-	drive_open(&d, device_spec, TIMEOUT);
+	drive_open(&d, device_spec, patience(TIMEOUT));
 	other = another_queue(&d);
 	doorbell = d.queue->sq_doorbell;
 	d.queue->sq_doorbell = nowhere;
@@ -154,7 +154,7 @@ static void requests_that_wait_for_a_slot_go_on_when_their_queue_is_made_again(v
 	unsigned int late = 0;
 
 	(void)state;
-	drive_open(&d, device_spec, TIMEOUT);
+	drive_open(&d, device_spec, patience(TIMEOUT));
 	queue = another_queue(&d); /* for half of a batch */
 	doorbell = queue->sq_doorbell;
 	queue->sq_doorbell = nowhere;
@@ -179,7 +179,7 @@ static void a_drive_in_trouble_is_reset_and_works_again(void **state)
 	struct batch reads, writes;
 
 	(void)state;
-	drive_open(&d, device_spec, TIMEOUT);
+	drive_open(&d, device_spec, patience(TIMEOUT));
 	other = another_queue(&d);
 	write_and_read(&d, d.queue, 0);
 	assert_int_equal(pci_clear_master(d.dev), 0);
@@ -261,7 +261,7 @@ static void what_done_submits_while_its_queue_is_made_again_is_carried_out(void 
 	volatile char *doorbell;
 
 	(void)state;
-	drive_open(&d, device_spec, TIMEOUT);
+	drive_open(&d, device_spec, patience(TIMEOUT));
 	doorbell = d.queue->sq_doorbell;
 	d.queue->sq_doorbell = nowhere;
 	batch_submit(&batch, d.queue, &d, DMALAND_NVME_WRITE, 0);
@@ -286,7 +286,7 @@ static void a_drive_that_cannot_be_reset_is_taken_out_of_service(void **state)
 	struct batch batch;
 
 	(void)state;
-	drive_open(&d, device_spec, TIMEOUT);
+	drive_open(&d, device_spec, patience(TIMEOUT));
 	d.queue->sq_doorbell = nowhere;
 	d.ctrl->admin->sq_doorbell = nowhere;
 	batch_submit(&batch, d.queue, &d, DMALAND_NVME_READ, 0);

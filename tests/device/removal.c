@@ -38,7 +38,7 @@ static void assert_readable(int fd)
 {
 	struct pollfd poller = {.fd = fd, .events = POLLIN};
 
-	assert_int_equal(poll(&poller, 1, WAIT_MS), 1);
+	assert_int_equal(poll(&poller, 1, (int)patience(WAIT_MS)), 1);
 }
 
 static void one_that_is_used_is_let_go_when_it_is_wanted(void **state)
@@ -68,7 +68,7 @@ static void one_that_is_used_is_let_go_when_it_is_wanted(void **state)
 	m.ops->handled(&m, 1);
 
 	mover_close(&m);
-	assert_true(is_removed_within(uevents, address, WAIT_MS));
+	assert_true(is_removed_within(uevents, address, (int)patience(WAIT_MS)));
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
 	assert_null(dmaland_open(spec, NULL));

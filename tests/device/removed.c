@@ -181,7 +181,7 @@ static void take_away(struct drive *d, pthread_t *remover, int *removed)
 		assert_int_equal(pthread_create(remover, NULL, kernel_removes, removed), 0);
 	else
 		assert_int_equal(kill(only_child(), SIGKILL), 0);
-	if (poll(&event, 1, WAIT_MS) != 1)
+	if (poll(&event, 1, (int)patience(WAIT_MS)) != 1)
 		fail_msg("nothing tells that the drive is to go");
 	assert_int_equal(dmaland_get_events(d->dev),
 			 address ? DMALAND_EVENT_REMOVE : DMALAND_EVENT_GONE);
@@ -210,9 +210,9 @@ static unsigned int remove_one(struct load_record records[THREADS], unsigned lon
 		cut_off += user_end(&users[i]);
 	dmaland_nvme_close(d.ctrl);
 	dmaland_close(d.dev);
-	assert_in_range(now_ms() - begun, 0, TIMEOUT_MS + ENDING_MS);
+	assert_in_range(now_ms() - begun, 0, TIMEOUT_MS + (int)patience(ENDING_MS));
 	if (command) {
-		assert_true(is_removed_within(uevents, address, WAIT_MS));
+		assert_true(is_removed_within(uevents, address, (int)patience(WAIT_MS)));
 		close(uevents);
 	} else if (address) {
 		pthread_join(remover, NULL);

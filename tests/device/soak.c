@@ -322,8 +322,8 @@ static void open_drive(void)
 {
 	const struct dmaland_nvme_options options = {
 		.size = sizeof(options),
-		.timeout_ms = TIMEOUT,
-		.abort_timeout_ms = TIMEOUT / 2,
+		.timeout_ms = patience(TIMEOUT),
+		.abort_timeout_ms = patience(TIMEOUT) / 2,
 	};
 
 	if (strcmp(spec, "qemu:nvme") == 0)

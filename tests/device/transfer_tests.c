@@ -378,16 +378,20 @@ static void lists_of_1024_requests_in_flight_share_pages(void **state)
 	enum { READ = 65536 };
 	struct dmaland_nvme_queue *queue;
 	unsigned int n = drive.info.max_queue_depth < 1024 ? drive.info.max_queue_depth : 1024;
-	struct dmaland_nvme_request *requests = calloc(n, sizeof(*requests));
-	struct iovec *iov = calloc(n, sizeof(*iov));
-	struct wait wait = {0};
-	dma_addr_t handle;
 	size_t bytes = (size_t)n * READ, bs = drive.ns.block_size;
-	unsigned char *buffers = dma_alloc_coherent(drive.dev, bytes, &handle, GFP_KERNEL);
+	struct dmaland_nvme_request *requests;
 	struct dmaland_pool_stats stats;
+	struct wait wait = {0};
+	unsigned char *buffers;
+	struct iovec *iov;
+	dma_addr_t handle;
 
 	(void)state;
-	assert_non_null(buffers);
+	need_memory(bytes);
+	requests = calloc(n, sizeof(*requests));
+	iov = calloc(n, sizeof(*iov));
+	buffers = dma_alloc_coherent(drive.dev, bytes, &handle, GFP_KERNEL);
+	assert_true(requests && iov && buffers);
 	queue = dmaland_nvme_queue_create(drive.ctrl, n, 0);
 	if (!queue)
 		fail_msg("%s", dmaland_last_error());

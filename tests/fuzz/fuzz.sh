@@ -20,7 +20,7 @@ fuzz() {
 for name in pool streaming; do
 	program=$1/tests/fuzz/fuzz_$name
 	if [ -x "$program" ]; then
-		check "fuzz_$name: $runs sequences of calls keep the model's promises" fuzz "$program"
+		tap_limit=300 check "fuzz_$name: $runs sequences of calls keep the model's promises" fuzz "$program"
 	else
 		skip "fuzz_$name" "needs clang with libFuzzer, and $1 was built without"
 	fi

@@ -57,7 +57,7 @@ static bool is_found(const struct scenario *scenario, const char *broken)
 		assert_non_null(freopen("/dev/null", "w", stdout));
 		signal(SIGSEGV, SIG_DFL);
 		signal(SIGABRT, SIG_DFL);
-		alarm(60); /* a list that was made a ring may never end */
+		alarm(patience(60)); /* a list that was made a ring may never end */
 		once.preemptions = 1;
 		explore(&once, STEPS_ACCESSES, broken, &result);
 		_exit(result.failed);

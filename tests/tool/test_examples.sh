@@ -30,7 +30,7 @@ works() {
 		-L"$build/src" -L"$build/drivers/nvme" -ldmaland -ldmaland-nvme -pthread \
 		-Wl,-rpath,"$build/src:$build/drivers/nvme" || return
 	rm -rf "$work/here" && mkdir "$work/here" && truncate -s 64M "$work/here/disk.img" || return
-	(cd "$work/here" && timeout 60 "$program") >"$work/output" || { cat "$work/output" && return 1; }
+	(cd "$work/here" && "$program") >"$work/output" || { cat "$work/output" && return 1; }
 	words=$(sed -n 's|.*/\* prints: \(.*\) \*/.*|\1|p' "$work/program.c")
 	cat "$work/output"
 	case $1 in

@@ -67,6 +67,25 @@ nothing_aborts() {
 	! grep -rnE --include='*.c' '(^|[^_[:alnum:]])(abort|exit|assert|raise)[[:space:]]*\(' "$root/src" "$root/drivers"
 }
 
+# rows FILE VALUE...: a program that prints one row, with the next of these values at each call
+rows() {
+	printf '%s\n' "${@:2}" >"$1.values"
+	cat >"$1" <<'END'
+#!/bin/sh
+value=$(head -n 1 "$0.values")
+sed -i 1d "$0.values"
+echo "{\"bench\": \"x\", \"rows\": [{\"name\": \"row\", \"value\": $value, \"unit\": \"ns\"}]}"
+END
+	chmod +x "$1"
+}
+
+# Medians 20 and 10 of three rounds; the farthest round is 15, half of ten away.
+two_builds_are_compared() {
+	rows "$work/theirs" 20 18 30 && rows "$work/ours" 10 15 9 &&
+		DMALAND_BENCH_ROUNDS=3 "$root/bench/against.sh" HEAD "$work/theirs" "$work/ours" | tee "$work/table" &&
+		grep -E "^row +20 +10 +0\.500 +50\.0%  ns$" "$work/table"
+}
+
 check "every public header compiles alone as C11" header c -std=c11
 check "every public header compiles alone as GNU C" header c -std=gnu11 -Wshadow -Wstrict-prototypes
 check "every public header compiles alone as C++" header c++ -std=c++17
@@ -76,4 +95,5 @@ check "libdmaland-nvme exports what its header declares" symbols_match drivers/n
 check "the manual pages tell of all that is exported" pages_tell src/libdmaland.so drivers/nvme/libdmaland-nvme.so
 check "a program builds against the installed library" installed_program_builds
 check "nothing in the libraries aborts or exits" nothing_aborts
+check "two builds of a benchmark are compared row by row" two_builds_are_compared
 tap_end

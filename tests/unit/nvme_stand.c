@@ -14,8 +14,8 @@ struct dmaland_nvme *open_controller(unsigned int timeout_ms, unsigned int abort
 		.size = sizeof(options),
 		.timeout_ms = timeout_ms,
 		.abort_timeout_ms = abort_ms,
-		.queue_timeout_ms = TIMEOUT,
-		.reset_timeout_ms = TIMEOUT,
+		.queue_timeout_ms = command_ms(),
+		.reset_timeout_ms = command_ms(),
 	};
 
 	return dmaland_nvme_open(dev, &options);
@@ -52,7 +52,7 @@ void end(void)
 int set_up(void **state)
 {
 	(void)state;
-	begin(TIMEOUT, TIMEOUT / 2);
+	begin(command_ms(), command_ms() / 2);
 	return 0;
 }
 

@@ -11,12 +11,18 @@
 #include "soft_nvme.h"
 
 enum {
-	TIMEOUT = 80, /* ms, of a command; an Abort has half of it */
-	N = 6,	      /* requests */
+	COMMAND_MS = 80, /* see command_ms() */
+	N = 6,		 /* requests */
 	SIZE = 128 << 10,
 	BLOCKS = SIZE / SOFT_NVME_BLOCK, /* of each */
 	UNTOUCHED = 1000,
 };
+
+/* Of a command; an Abort has half of it. */
+static inline unsigned int command_ms(void)
+{
+	return patience(COMMAND_MS);
+}
 
 #define on_a_drive(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 

@@ -82,7 +82,7 @@ static int child(void)
 	if (pthread_create(&grower, NULL, grow, NULL) ||
 	    pthread_create(&atomic, NULL, allocate_without_the_kernel, NULL))
 		return 3;
-	if (poll(&wait, 1, 20000) != 1 || read(result[0], &answer, 1) != 1)
+	if (poll(&wait, 1, (int)patience(20000)) != 1 || read(result[0], &answer, 1) != 1)
 		return 4;
 	return answer == 'y' ? 0 : 5;
 }

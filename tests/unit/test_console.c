@@ -24,8 +24,6 @@ int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout);
 ssize_t __wrap_read(int fd, void *data, size_t size);
 ssize_t __wrap_write(int fd, const void *data, size_t size);
 
-enum { ALARM = 20 };
-
 static int calls_left = -1; /* until the signal comes; below 0: never */
 
 static void maybe_signal(void)
@@ -62,7 +60,7 @@ static int status_of(int (*act)(int from, int to), int calls)
 	pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		alarm(ALARM);
+		watchdog(60);
 		signals_catch();
 		calls_left = calls;
 		_exit(act(fds[0], fds[1]));

@@ -161,7 +161,7 @@ static void the_kernels_algorithm_does_not_survive_it(void **state)
 		setrlimit(RLIMIT_CORE, &no_core);
 		signal(SIGSEGV, SIG_DFL);
 		signal(SIGBUS, SIG_DFL);
-		alarm(60); /* a list that was made a ring never ends */
+		alarm(patience(60)); /* a list that was made a ring never ends */
 		memory_prepare();
 		pool = kernel_pool_create("hostile", &place.place, BLOCK, BLOCK, 0);
 		_exit(run(pool, kernel_pool_alloc, kernel_pool_free) ? 1 : 0);

@@ -208,7 +208,7 @@ static void a_controller_that_cannot_be_used_is_refused_in_words(void **state)
 			drive.cap = cases[i].cap;
 		if (cases[i].entry_sizes[0])
 			memcpy(drive.entry_sizes, cases[i].entry_sizes, 2);
-		assert_null(open_controller(TIMEOUT, TIMEOUT / 2));
+		assert_null(open_controller(command_ms(), command_ms() / 2));
 		assert_error_says(cases[i].says);
 		dmaland_close(dev);
 		soft_nvme_free(&drive);
@@ -224,7 +224,7 @@ static void a_drive_is_not_believed_to_have_more_queues_than_doorbells(void **st
 	(void)state;
 	dev = soft_nvme_open(&drive);
 	drive.queues_claimed = 0xffff;
-	ctrl = open_controller(TIMEOUT, TIMEOUT / 2);
+	ctrl = open_controller(command_ms(), command_ms() / 2);
 	assert_non_null(ctrl);
 	dmaland_nvme_get_info(ctrl, &info);
 	assert_int_equal(info.max_queues, (8192 - 4096) / 8 - 1);
@@ -249,7 +249,7 @@ static void namespaces_that_cannot_be_used_are_refused_in_words(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		begin(TIMEOUT, TIMEOUT / 2);
+		begin(command_ms(), command_ms() / 2);
 		drive.blocks = cases[i].blocks;
 		drive.lba_shift = cases[i].shift;
 		drive.metadata = cases[i].metadata;

@@ -72,7 +72,7 @@ static void time_without_polls_makes_no_command_late(void **state)
 	submit(DMALAND_NVME_READ);
 	while (queue->iods[0].age == 0)
 		dmaland_nvme_poll(queue);
-	for (begun = nvme_now_ms(); nvme_now_ms() - begun < 3 * TIMEOUT;)
+	for (begun = nvme_now_ms(); nvme_now_ms() - begun < 3 * command_ms();)
 		sched_yield();
 	queue->polls = NVME_POLLS_LOOK;
 	dmaland_nvme_poll(queue);
@@ -119,7 +119,7 @@ static void an_abort_that_is_late_itself_means_a_reset(void **state)
 static void a_long_time_for_aborts_delays_none(void **state)
 {
 	(void)state;
-	begin(TIMEOUT / 10, UINT_MAX);
+	begin(command_ms() / 10, UINT_MAX);
 	drive.aborts = true;
 	judge(SOFT_NVME_HOLD, N);
 	submit(DMALAND_NVME_WRITE);
@@ -200,7 +200,7 @@ static void a_controller_that_does_not_come_back_is_out_of_service(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		begin(TIMEOUT, TIMEOUT / 2);
+		begin(command_ms(), command_ms() / 2);
 		judge(SOFT_NVME_HOLD, N);
 		submit(DMALAND_NVME_WRITE);
 		drive.silent_admin = cases[i].silent;
@@ -302,7 +302,7 @@ static void a_long_format_makes_no_other_command_late(void **state)
 	begin_format(&other);
 	submit(DMALAND_NVME_READ);
 	assert_int_equal(pthread_create(&asker, NULL, ask_for_log, &asked), 0);
-	for (begun = nvme_now_ms(); nvme_now_ms() - begun < 5 * TIMEOUT;)
+	for (begun = nvme_now_ms(); nvme_now_ms() - begun < 5 * command_ms();)
 		dmaland_nvme_poll(queue);
 	assert_int_equal(answered, 0);
 	end_format();
@@ -336,7 +336,7 @@ static void a_namespace_takes_no_requests_while_it_is_formatted(void **state)
 static void a_format_that_is_late_itself_means_a_reset(void **state)
 {
 	(void)state;
-	ctrl->format_ms = TIMEOUT;
+	ctrl->format_ms = command_ms();
 	drive.keeps_format = true;
 	assert_int_equal(dmaland_nvme_format(ctrl, 1, 0, 0), -ETIMEDOUT);
 	assert_int_equal(stats().resets, 1);

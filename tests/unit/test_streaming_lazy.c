@@ -338,9 +338,9 @@ static void what_is_told_is_told_when_no_lock_is_held(void **state)
 		dmaland_set_log(log_and_map, &lines);
 		place.fake.refuse_unmap = true;
 		place.fake.maps_left = place.fake.provides_left = i ? 0 : UINT_MAX;
-		alarm(20); /* a lock that is waited for by who holds it */
+		watchdog(60); /* a lock that is waited for by who holds it */
 		ways[i]();
-		alarm(0);
+		watchdog(0);
 		log_capture();
 		assert_int_equal(lines, 2);
 		place.fake.refuse_unmap = false;

@@ -8,10 +8,12 @@
 #   no-iommu    booted without an IOMMU
 #   shared      booted with two drives in one group
 #   numa        booted with --numa
+#   decode      needs no device of ours: CPUs sleep and wake while a device's decoding is switched on and off
 #   demo FILE   the demo's second act
 #   bench-nvme  BUILD is the program bench-nvme, its arguments follow: the drive for the kernel's driver, then for ours
 #
-# Prints TAP, the programs' own and its own; but for the last two.
+# Prints TAP, the programs' own and its own; but for the last two. Each program and test has a limit and gets the devices
+# that it names, so that a failure or a hang leads no other astray.
 
 # shellcheck disable=SC2015
 set -uo pipefail
@@ -22,13 +24,16 @@ port=0000:00:08.0 reports=0000:02:00.0
 # shellcheck source=tests/common/tap.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../common/tap.sh" "$TMPDIR"
 
+driver_of() { basename "$(readlink "/sys/bus/pci/devices/$1/driver" || echo none)"; }
+
 # bind ADDRESS DRIVER
 bind() {
 	local device=/sys/bus/pci/devices/$1
 	echo "$2" >"$device/driver_override"
+	[ "$(driver_of "$1")" != "$2" ] || return 0
 	[ ! -e "$device/driver" ] || echo "$1" >"$device/driver/unbind"
 	echo "$1" >/sys/bus/pci/drivers_probe
-	[ "$(basename "$(readlink "$device/driver")")" = "$2" ]
+	[ "$(driver_of "$1")" = "$2" ] || { echo "$1 is bound to $(driver_of "$1"), not to $2" && return 1; }
 }
 
 # The port that leads to QEMU's monitor.
@@ -42,24 +47,29 @@ monitor() {
 # A drive that is used is removed: by the kernel, which finds it again, and by its machine.
 removals() {
 	for _ in 1 2 3; do
-		bind "$removable" vfio-pci || return
-		program "$build/tests/device/removal" "$removable" "echo 1 >/sys/bus/pci/devices/$removable/remove"
+		program "$removable" "$build/tests/device/removal" "$removable" "echo 1 >/sys/bus/pci/devices/$removable/remove"
 		echo 1 >/sys/bus/pci/rescan
 	done
-	bind "$removable" vfio-pci || return
-	program "$build/tests/device/removed" "vfio:$removable" 1 "echo device_del dmaland3 >$(monitor)"
+	program "$removable" "$build/tests/device/removed" "vfio:$removable" 1 "echo device_del dmaland3 >$(monitor)"
 }
 
 # QEMU's port hands errors up to the kernel while its bridge control has SERR (PCI-to-PCI Bridge 1.2, 3.2.5.18).
 error_reports() {
-	printf '\x02\x00' | dd of="/sys/bus/pci/devices/$port/config" bs=1 seek=$((0x3e)) conv=notrunc status=none &&
-		bind "$reports" vfio-pci || return
-	program "$build/tests/device/aer" "$reports" "echo pcie_aer_inject_error reports COMP_TIME >$(monitor)"
+	printf '\x02\x00' | dd of="/sys/bus/pci/devices/$port/config" bs=1 seek=$((0x3e)) conv=notrunc status=none
+	program "$reports" "$build/tests/device/aer" "$reports" "echo pcie_aer_inject_error reports COMP_TIME >$(monitor)"
 }
 
 group_file() { echo "/dev/vfio/$(basename "$(readlink "/sys/bus/pci/devices/$1/iommu_group")")"; }
 
-program() { "$@" || tap_failed=1; }
+# program "ADDRESS..." COMMAND...: these are VFIO's first; its TAP is part of ours
+program() {
+	local address
+	for address in $1; do
+		limited 60 bind "$address" vfio-pci >"$tap_log" 2>&1 ||
+			check "$address is bound to vfio-pci" eval "cat $tap_log; false"
+	done
+	limited "${program_limit:-600}" "${@:2}" || tap_failed=1
+}
 
 # checks NAME...: functions of those names, one test each
 checks() {
@@ -93,7 +103,7 @@ dmaland() { "$build/tools/dmaland" "$@"; }
 # The kernel's name of the drive changes with each bind.
 kernel_drive() {
 	local path
-	for _ in $(seq 500); do
+	for _ in $(seq $((500 * patience))); do
 		for path in "/sys/bus/pci/devices/$nvme"/nvme/nvme*/nvme*n1; do
 			[ ! -b "/dev/${path##*/}" ] || { echo "/dev/${path##*/}" && return; }
 		done
@@ -102,9 +112,11 @@ kernel_drive() {
 	return 1
 }
 
+# What is written to the drive.
+file_ours() { [ -e "$TMPDIR/ours" ] || head -c 5000000 /dev/urandom >"$TMPDIR/ours"; }
+
 kernel_reads_what_we_wrote() {
-	head -c 5000000 /dev/urandom >"$TMPDIR/ours"
-	bind "$nvme" vfio-pci && dmaland nvme write "vfio:$nvme" --pad "$TMPDIR/ours" && bind "$nvme" nvme &&
+	file_ours && bind "$nvme" vfio-pci && dmaland nvme write "vfio:$nvme" --pad "$TMPDIR/ours" && bind "$nvme" nvme &&
 		head -c 5000000 "$(kernel_drive)" | cmp - "$TMPDIR/ours"
 }
 
@@ -119,6 +131,7 @@ we_read_what_the_kernel_wrote() {
 # writes WAYS [OPTION]: the file "ours" from its second block on, as --verbose says; and reads it back
 writes() {
 	local file=$TMPDIR/ours
+	file_ours && bind "$nvme" vfio-pci || return
 	{
 		dd of=/dev/null bs=512 count=1 status=none
 		dmaland nvme write -v --pad "vfio:$nvme$2" -s 9 - 2>"$TMPDIR/said"
@@ -136,7 +149,7 @@ without_sysfs() { unshare --mount bash -c 'mount -t tmpfs none /sys && exec "$@"
 # As examples/giver.c has it: nobody reads the drive's first block, as often as it asks for it, and another may not ask.
 nobody_reads_a_drive_that_root_gave() {
 	local pid status=0
-	dmaland nvme write "vfio:$nvme" -c 1 "$TMPDIR/ours" || return
+	file_ours && bind "$nvme" vfio-pci && dmaland nvme write "vfio:$nvme" -c 1 "$TMPDIR/ours" || return
 	"$build/examples/giver" "$TMPDIR/socket" 65534 "$nvme" &
 	pid=$!
 	until [ -S "$TMPDIR/socket" ] && [ "$(stat -c %u "$TMPDIR/socket")" = 65534 ]; do
@@ -152,13 +165,14 @@ nobody_reads_a_drive_that_root_gave() {
 }
 
 # As an ordinary user, with the locked memory that one has.
-the_quickstart_is_true() { dmaland unbind "$edu" && (ulimit -l 8192 && tests/vm/console.sh "$build" docs/quickstart.md); }
+the_quickstart_is_true() { bind "$edu" vfio-pci && dmaland unbind "$edu" && (ulimit -l 8192 && tests/vm/console.sh "$build" docs/quickstart.md); }
 
-edu_carries_a_text() { "$build/examples/edu" "vfio:$edu" | grep -xF -f - README.md; }
+edu_carries_a_text() { bind "$edu" vfio-pci && "$build/examples/edu" "vfio:$edu" | grep -xF -f - README.md; }
 
-# reads WAYS [OPTION]: what `writes` wrote, to a file in memory
+# reads WAYS [OPTION]: the file "ours" from its second block on, from the drive to a file in memory
 reads() {
-	dmaland nvme read -v "vfio:$nvme$2" -s 9 -c 9765 "$TMPDIR/back" 2>"$TMPDIR/said" &&
+	file_ours && bind "$nvme" vfio-pci && dd if="$TMPDIR/ours" bs=512 skip=1 status=none |
+		dmaland nvme write --pad "vfio:$nvme" -s 9 - && dmaland nvme read -v "vfio:$nvme$2" -s 9 -c 9765 "$TMPDIR/back" 2>"$TMPDIR/said" &&
 		grep -q "^requests: $1$" "$TMPDIR/said" || { cat "$TMPDIR/said" && return 1; }
 	head -c $((5000000 - 512)) "$TMPDIR/back" | cmp - <(tail -c +513 "$TMPDIR/ours") &&
 		[ "$(stat -c %s "$TMPDIR/back")" = $((9765 * 512)) ]
@@ -170,7 +184,7 @@ a_file_that_is_not_given_to_the_drive_is_written() { reads "0 mapped where they 
 
 # A disk that is full shows before anything is read; and so does one that fills up on the way, in words.
 a_full_disk_is_an_error_and_leaves_nothing() {
-	mkdir "$TMPDIR/full" && mount -t tmpfs -o size=1M full "$TMPDIR/full" || return
+	bind "$nvme" vfio-pci && mkdir "$TMPDIR/full" && mount -t tmpfs -o size=1M full "$TMPDIR/full" || return
 	! dmaland nvme read "vfio:$nvme" -c 4096 "$TMPDIR/full/file" 2>"$TMPDIR/said" &&
 		grep "^dmaland: cannot write 2 MiB to $TMPDIR/full/file: No space left" "$TMPDIR/said" &&
 		! grep "were read" "$TMPDIR/said" && [ ! -s "$TMPDIR/full/file" ] || { cat "$TMPDIR/said" && return 1; }
@@ -182,65 +196,62 @@ a_full_disk_is_an_error_and_leaves_nothing() {
 
 # A filesystem on the kernel's drive, at $TMPDIR/disk.
 disk_mount() {
-	modprobe -d "$DMALAND_MODULES" ext4 && bind "$nvme" nvme && mkdir "$TMPDIR/disk" &&
-		mkfs.ext4 -q "$(kernel_drive)" && mount -t ext4 "$(kernel_drive)" "$TMPDIR/disk"
+	bind "$nvme" nvme && modprobe -d "$DMALAND_MODULES" ext4 && mkdir -p "$TMPDIR/disk" &&
+		mkfs.ext4 -q -F "$(kernel_drive)" && mount -t ext4 "$(kernel_drive)" "$TMPDIR/disk"
 }
 
 case $part in
 device)
-	bind "$nvme" vfio-pci && bind "$edu" vfio-pci || exit 1
-	program "$build/tests/device/suite" "vfio:$nvme"
+	program "$nvme" "$build/tests/device/suite" "vfio:$nvme"
 	# of one thread, and minutes under ThreadSanitizer
-	[ "$build" = build-tsan ] || program "$build/tests/device/faults" "vfio:$nvme" "$edu"
-	program "$build/tests/device/edu" "vfio:$edu" "vfio:$nvme"
-	program "$build/tests/device/irq" "vfio:$nvme"
-	program "$build/tests/device/irq" "vfio:$edu"
-	removals || tap_failed=1
-	error_reports || tap_failed=1
-	program "$build/tests/device/isolation" "$nvme"
-	program "$build/tests/device/permissions" "vfio:$nvme"
-	program "$build/tests/device/permissions" "vfio:$edu"
+	[ "$build" = build-tsan ] || program "$nvme $edu" "$build/tests/device/faults" "vfio:$nvme" "$edu"
+	program "$nvme $edu" "$build/tests/device/edu" "vfio:$edu" "vfio:$nvme"
+	program "$nvme" "$build/tests/device/irq" "vfio:$nvme"
+	program "$edu" "$build/tests/device/irq" "vfio:$edu"
+	removals
+	error_reports
+	program "$nvme" "$build/tests/device/isolation" "$nvme"
+	program "$nvme" "$build/tests/device/permissions" "vfio:$nvme"
+	program "$edu" "$build/tests/device/permissions" "vfio:$edu"
 	echo 8 >/proc/sys/vm/nr_hugepages
-	program "$build/tests/device/vfio_mappings" "vfio:$nvme" "vfio:$edu"
+	program "$nvme $edu" "$build/tests/device/vfio_mappings" "vfio:$nvme" "vfio:$edu"
 	;;
 machine)
-	way_open || exit 1
-	program "$build/tests/device/refusals" bound "$nvme"
-	program tests/vm/tool.sh machine "$build"
-	checks kernel_reads_what_we_wrote we_read_what_the_kernel_wrote
-	bind "$nvme" vfio-pci || exit 1
-	checks a_file_goes_to_the_drive_as_it_lies a_file_that_is_refused_is_read the_drive_fills_a_file_in_memory \
+	check "an ordinary user can reach the programs" way_open
+	way_open # for this shell, whose directory it is
+	bind "$nvme" nvme
+	program "" "$build/tests/device/refusals" bound "$nvme"
+	program "" tests/vm/tool.sh machine "$build"
+	checks kernel_reads_what_we_wrote we_read_what_the_kernel_wrote \
+		a_file_goes_to_the_drive_as_it_lies a_file_that_is_refused_is_read the_drive_fills_a_file_in_memory \
 		a_file_that_is_not_given_to_the_drive_is_written a_full_disk_is_an_error_and_leaves_nothing
 	# with sanitizers on the host, on QEMU
-	[ "$build" != build ] || program "$build/tests/device/killed" "vfio:$nvme" 20
-	[ "$build" != build ] || program "$build/tests/device/removed" "vfio:$nvme" 20
-	disk_mount && bind "$edu" vfio-pci || exit 1
-	program "$build/tests/device/vfio_mappings" "vfio:$edu" "vfio:$edu" "$TMPDIR/disk/file"
-	umount "$TMPDIR/disk" && bind "$nvme" vfio-pci || exit 1
-	program "$build/tests/device/handed" "$nvme" "$edu"
+	[ "$build" != build ] || program "$nvme" "$build/tests/device/killed" "vfio:$nvme" 20
+	[ "$build" != build ] || program "$nvme" "$build/tests/device/removed" "vfio:$nvme" 20
+	check "the kernel's drive is mounted" disk_mount
+	program "$edu" "$build/tests/device/vfio_mappings" "vfio:$edu" "vfio:$edu" "$TMPDIR/disk/file"
+	umount "$TMPDIR/disk"
+	program "$nvme $edu" "$build/tests/device/handed" "$nvme" "$edu"
 	checks edu_carries_a_text nobody_reads_a_drive_that_root_gave
 	chmod 755 /dev/vfio
 	# What a user compiles does not go with a library for sanitizers.
 	[ "$build" != build ] || checks the_quickstart_is_true
-	program as_nobody "$build/tests/device/refusals" no-permission "$nvme"
-	chown 65534 "$(group_file "$nvme")"
-	(ulimit -l 8192 && as_nobody "$build/tests/device/refusals" memlock "$nvme") || tap_failed=1
+	program "$nvme" as_nobody "$build/tests/device/refusals" no-permission "$nvme"
+	bind "$nvme" vfio-pci && chown 65534 "$(group_file "$nvme")"
+	(ulimit -l 8192 && program "$nvme" as_nobody "$build/tests/device/refusals" memlock "$nvme" && exit $tap_failed) || tap_failed=1
 	echo 3 >/sys/module/vfio_iommu_type1/parameters/dma_entry_limit
-	program "$build/tests/device/refusals" mappings "$nvme"
+	program "$nvme" "$build/tests/device/refusals" mappings "$nvme"
 	;;
 no-iommu)
-	program "$build/tests/device/refusals" no-iommu "$nvme"
-	program tests/vm/tool.sh no-iommu "$build"
+	program "" "$build/tests/device/refusals" no-iommu "$nvme"
+	program "" tests/vm/tool.sh no-iommu "$build"
 	;;
 shared)
-	program tests/vm/tool.sh shared "$build"
-	bind "$shared" vfio-pci || exit 1
-	program "$build/tests/device/refusals" not-viable "$shared"
+	program "" tests/vm/tool.sh shared "$build"
+	program "$shared" "$build/tests/device/refusals" not-viable "$shared"
 	;;
-numa)
-	bind "$nvme" vfio-pci && bind "$far" vfio-pci || exit 1
-	program "$build/tests/device/numa" "vfio:$far" "vfio:$nvme"
-	;;
+numa) program "$nvme $far" "$build/tests/device/numa" "vfio:$far" "vfio:$nvme" ;;
+decode) program "" "$build/tests/vm/decode" "/sys/bus/pci/devices/$edu/config" 20 ;;
 demo)
 	bind "$nvme" vfio-pci || exit 1
 	"$build/examples/demo" scatter "vfio:$nvme" "$3" "$TMPDIR/copy" || exit 1

@@ -2,9 +2,14 @@
 # Provides what the VM boots: prints a directory that holds `kernel`, `initramfs.cpio` and `modules` (a root
 # for modprobe -d).
 #
+#   kernel.sh            the kernel
+#   kernel.sh --source   the directory has also `headers`, to build modules against, and `source.tar.xz`, of this very kernel
+#
 # The kernel is Debian's, taken from its package without installing it; where no package can be had, this
-# host's own. Everything is kept in ~/.cache/dmaland, written under another name first and then renamed, so
-# that neither an interrupted run nor two at a time can leave something half made.
+# host's own, which has no source. Everything is kept in ~/.cache/dmaland (without HOME: in /var/tmp, in a directory
+# that must be ours), written under another name first and then renamed, so that neither an interrupted run nor two
+# at a time can leave something half made. Image, headers and source are of one version: where the mirror has no
+# headers or source for the image that is here, all of them are fetched anew.
 #
 #   DMALAND_KERNEL=6.1   take this series rather than the newest of 6.12 and 6.1; "host": this host's kernel
 #
@@ -13,7 +18,11 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cache=${XDG_CACHE_HOME:-${HOME:-/var/tmp}/.cache}/dmaland
+if [ -n "${XDG_CACHE_HOME:-}${HOME:-}" ]; then
+	cache=${XDG_CACHE_HOME:-$HOME/.cache}/dmaland
+else
+	cache=/var/tmp/dmaland-$(id -u)
+fi
 PATH=$PATH:/usr/sbin:/sbin
 
 say() { echo "$*" >&2; }
@@ -30,13 +39,22 @@ package_newest() {
 		grep -xE 'linux-image-6\.(12\.[0-9]+\+deb[0-9]+|1\.0-[0-9]+)-amd64' | sort -V | tail -n 1
 }
 
+# Others may have made a directory of that name; what lies in it is booted.
+cache_make() {
+	mkdir -p "$(dirname "$cache")"
+	mkdir -m 700 "$cache" 2>/dev/null || true
+	if [ ! -d "$cache" ] || [ -L "$cache" ] || [ ! -O "$cache" ] || [ $((0$(stat -c %a "$cache") & 002)) != 0 ]; then
+		no_kernel "$cache is not a directory that only user $(id -un) can write to: remove it, or set XDG_CACHE_HOME"
+	fi
+}
+
 version_of() { echo "${1#linux-image-}"; }
 
-# The newest that is there already: a kernel once fetched is kept until the cache is cleared.
+# cached_newest SERIES [FILE]: that is there already, and has FILE; a kernel is kept until the cache is cleared.
 cached_newest() {
 	local dir
 	for dir in "$cache/linux-$1."*; do
-		[ -e "$dir/kernel" ] && basename "$dir"
+		[ ! -e "$dir/kernel" ] || [ ! -e "$dir/${2:-kernel}" ] || basename "$dir"
 	done | sort -V | tail -n 1
 }
 
@@ -75,12 +93,48 @@ package_fetch() {
 		(cd "$temp" && apt-get download "$package") >"$cache/fetch.log" 2>&1 &&
 		dpkg -x "$temp"/*.deb "$dir" &&
 		{ [ -e "$dir/lib" ] || ln -s usr/lib "$dir/lib"; } &&
+		dpkg-deb -f "$temp"/*.deb Version >"$dir/package-version" &&
 		depmod -b "$dir" "$version" &&
 		kernel_place "$dir/boot/vmlinuz-$version" "$dir" &&
 		rm -rf "${dir:?}/boot" "${dir:?}/usr/share" &&
 		ln -s . "$dir/modules" &&
 		mv -T "$dir" "$cache/linux-$version" &&
 		rm -rf "$temp"
+}
+
+# source_fetch NAME: headers and source beside an image that is there, of its version, or nothing
+source_fetch() {
+	local version of temp dir=$cache/$1 headers package packages
+	version=$(version_of "linux-image-${1#linux-}")
+	headers=linux-headers-$version
+	of=$(cat "$dir/package-version" 2>/dev/null || apt-cache show --no-all-versions "linux-image-$version" | sed -n 's/^Version: //p')
+	[ -n "$of" ] || return
+	# The part that flavours share and the programs of kbuild have names that differ between series.
+	mapfile -t packages < <(apt-cache show "$headers=$of" 2>/dev/null |
+		sed -n 's/^Depends: //p' | grep -oE 'linux-(headers-[^ ,]*-common|kbuild-[^ ,]*)')
+	say "fetching the headers and the source of linux-$version"
+	temp=$(mktemp -d "$cache/tmp.XXXXXX")
+	mkdir "$temp/all" || return
+	(cd "$temp" && apt-get download "$headers=$of" "linux-source-$(cut -d . -f 1,2 <<<"$version")=$of" \
+		"${packages[@]/%/=$of}") >"$cache/fetch.log" 2>&1 || return
+	for package in "$temp"/*.deb; do
+		dpkg -x "$package" "$temp/all" || return
+	done
+	(cd "$temp/all/usr/src" && ln -s linux-source-*.tar.xz source.tar.xz && ln -s "$headers" headers) &&
+		sed -i "s#/usr/src/#$dir/usr/src/#" "$temp/all/usr/src/headers/Makefile" &&
+		mkdir -p "$dir/usr/lib" && rm -rf "$dir"/usr/lib/linux-kbuild-* && mv "$temp"/all/usr/lib/linux-kbuild-* "$dir/usr/lib/" &&
+		mv -T "$temp/all/usr/src" "$dir/usr/src" && rm -rf "$temp"
+}
+
+# source_find SERIES: the newest kernel that has its source here; that of the image that is here; all of it anew
+source_find() {
+	local name package
+	name=$(cached_newest "$1" usr/src/source.tar.xz)
+	[ -z "$name" ] || { echo "$name" && return; }
+	name=$(cached_newest "$1")
+	[ -z "$name" ] || ! source_fetch "$name" || { echo "$name" && return; }
+	package=$(package_newest "$1") && [ "linux-$(version_of "$package")" != "$name" ] || return
+	package_fetch "$package" && name=linux-$(version_of "$package") && source_fetch "$name" && echo "$name"
 }
 
 # For a machine whose apt knows no such package: what it runs itself, if an ordinary user may read it.
@@ -105,6 +159,12 @@ host_take() {
 kernel_find() {
 	local series=("${DMALAND_KERNEL:-6.12}") one name package
 	[ -n "${DMALAND_KERNEL:-}" ] || series+=(6.1)
+	if [ -n "$source" ]; then
+		for one in "${series[@]}"; do
+			source_find "$one" && return
+		done
+		return 1
+	fi
 	if [ "${series[0]}" != host ]; then
 		for one in "${series[@]}"; do
 			name=$(cached_newest "$one")
@@ -173,16 +233,21 @@ initramfs_key() {
 }
 
 main() {
-	local name dir key
+	local name dir key source=''
+	case $* in
+	'') ;;
+	--source) source=yes ;;
+	*) say "usage: kernel.sh [--source]" && exit 2 ;;
+	esac
 	[ "$(uname -m)" = x86_64 ] || no_kernel "it is made for x86_64, and this is $(uname -m)"
-	mkdir -p "$cache"
+	cache_make
 	exec 9>"$cache/lock"
 	flock 9
 	rm -rf "$cache"/tmp.*
 	trap 'rm -rf "$cache"/tmp.*' EXIT
 
 	name=$(kernel_find) ||
-		no_kernel "apt can fetch none of linux-image-6.12.*-amd64 and linux-image-6.1.0-*-amd64 (apt-get update?), and this host's own is not readable or lacks vfio-pci"
+		no_kernel "apt can fetch none of linux-image-6.12.*-amd64 and linux-image-6.1.0-*-amd64${source:+ with its headers and source} (apt-get update?), and this host's own is not readable or lacks vfio-pci"
 	key=$(initramfs_key)
 	dir=$cache/$name
 	if [ ! -e "$dir/$key/initramfs.cpio" ]; then
@@ -191,7 +256,11 @@ main() {
 		ln -sfn ../kernel "$dir/$key/kernel"
 		ln -sfn ../modules "$dir/$key/modules"
 	fi
+	if [ -n "$source" ]; then
+		ln -sfn ../usr/src/headers "$dir/$key/headers"
+		ln -sfn ../usr/src/source.tar.xz "$dir/$key/source.tar.xz"
+	fi
 	echo "$dir/$key"
 }
 
-main
+main "$@"

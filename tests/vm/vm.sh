@@ -24,7 +24,7 @@
 #   --shared-group      see above
 #   --removable         see above; "device_del dmaland3", written to the port dmaland.monitor, takes it out
 #   --numa              two NUMA nodes: CPU 0 and the memory on node 0, but for CPU 1 and 256 MiB on node 1
-#   --timeout SECONDS   end it then (300; a shell has no limit)
+#   --timeout SECONDS   end it then, and tell where everything stood (300, times DMALAND_PATIENCE; a shell has no limit)
 #   --memory SIZE       as QEMU's -m (1G)
 #   --icount            one CPU whose clock counts instructions: CLOCK_MONOTONIC advances 1 ns for each
 #   --append WORDS      to the kernel's command line
@@ -39,14 +39,17 @@
 #   DMALAND_ACCEL=kvm  rather than tcg, which is slower and works everywhere
 #
 # Exit status: COMMAND's; 124 when it took too long; 2 for wrong use; 69 when there is no kernel or QEMU to be had;
-# 70 when the VM died; 71 when it could not be prepared as asked.
+# 70 when the VM died; 71 when it could not be prepared as asked; 75 when it stopped: the guest writes a heartbeat every
+# 5 s, and none came for a minute.
 
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 program=vm
 work=
-pid=
+# shellcheck source=tests/common/limit.sh
+. "$here/../common/limit.sh"
+silence=$((60 * patience)) # s without a heartbeat
 
 die() {
 	local status=$1
@@ -100,6 +103,7 @@ options_parse() {
 	interactive=
 	[ $# -gt 0 ] || interactive=yes
 	[[ ${seconds:=300} =~ ^[0-9]+$ ]] || die 2 "--timeout $seconds: not a number of seconds"
+	seconds=$((seconds * patience))
 	[ -z "$numa" ] || [ -z "$icount" ] || die 2 "--numa wants two CPUs, and --icount has one"
 	[ -z "$shared_group" ] || [ -z "$removable" ] || die 2 "--shared-group and --removable want the same place"
 	[ -z "$drive" ] || { [ -f "$drive" ] && [ -w "$drive" ]; } || die 2 "--drive $drive: no file that can be written to"
@@ -119,7 +123,8 @@ environment_write() {
 
 job_write() {
 	{
-		echo "bind='$bind' interactive='$interactive' share='${DMALAND_VM_SHARE:+yes}'"
+		echo "bind='$bind' interactive='$interactive' share='${DMALAND_VM_SHARE:+yes}' heartbeat='$heartbeat'"
+		echo "limits=$(printf %q "$here/../common/limit.sh")"
 		[ -z "$interactive" ] || stty size | { read -r rows cols && echo "terminal='rows $rows cols $cols'"; }
 	} >"$work/settings"
 	{
@@ -141,13 +146,29 @@ nvme_add() {
 		-device "nvme,drive=$1,serial=$1,$3")
 }
 
-# QEMU's monitor, which takes the drive out, is on the other end of a port of the guest's.
+# monitor_add NAME: a monitor of QEMU's that takes lines from NAME.in and answers to NAME.out
+monitor_add() {
+	mkfifo "$work/$1.in" "$work/$1.out"
+	qemu+=(-chardev "pipe,id=$1,path=$work/$1" -mon "chardev=$1,mode=readline")
+}
+
+# A monitor, which takes the drive out, is on the other end of a port of the guest's.
 removable_add() {
 	qemu+=(-device "pcie-root-port,id=slot0,chassis=2,addr=05.0")
 	nvme_add dmaland3 "$(image_make drive3 64M)" id=dmaland3,bus=slot0,addr=00.0
-	qemu+=(-chardev "socket,id=monitor,path=$work/monitor,server=on,wait=off" -mon "chardev=monitor,mode=readline"
-		-chardev "socket,id=operator,path=$work/monitor"
+	monitor_add operated
+	ln "$work/operated.in" "$work/operator.out"
+	ln "$work/operated.out" "$work/operator.in"
+	qemu+=(-chardev "pipe,id=operator,path=$work/operator"
 		-device "virtserialport,bus=ports.0,nr=4,chardev=operator,name=dmaland.monitor")
+}
+
+# The guest's heartbeat, and a monitor to look into a guest that has none any more.
+heartbeat_add() {
+	mkfifo "$work/heartbeat.in" "$work/heartbeat.out"
+	qemu+=(-chardev "pipe,id=heartbeat,path=$work/heartbeat"
+		-device "virtserialport,bus=ports.0,nr=5,chardev=heartbeat,name=dmaland.heartbeat")
+	monitor_add inspector
 }
 
 # The nodes' memory is QEMU's -m in two pieces; a number alone is MiB there.
@@ -185,7 +206,10 @@ qemu_assemble() {
 	if [ -n "$icount" ]; then
 		qemu+=(-accel "tcg,thread=single" -smp 1 -icount "shift=0,sleep=off")
 	else
-		[ "$accel" = kvm ] || qemu+=(-accel "tcg,thread=multi")
+		# One thread for both CPUs. With a thread each, QEMU 7.2 sends what one CPU writes to its interrupt
+		# controller to another device while the other CPU moves a BAR or switches its decoding: a timer or
+		# an end of interrupt is lost, and the guest stops (findings/qemu-tcg-decode.sh, tests/vm/decode.sh).
+		[ "$accel" = kvm ] || qemu+=(-accel "tcg,thread=${DMALAND_VM_THREAD:-single}")
 		qemu+=(-smp 2)
 	fi
 	# An IOMMU has to come before what it is to translate for.
@@ -218,34 +242,95 @@ qemu_assemble() {
 	port_add 2 stderr
 	port_add 3 status
 	[ -z "$removable" ] || removable_add
+	[ -z "$heartbeat" ] || heartbeat_add
 	# shellcheck disable=SC2206 # words, as documented
 	qemu+=($extra)
 	# Last: QEMU puts devices that name no bus on the newest.
 	[ -z "$numa" ] || nodes_add
 }
 
-# tail shows what arrives as it arrives, and a last time when QEMU has ended. setpriv: no QEMU outlives us, nor
-# timeout, even if we are killed without being asked.
+# What ends before QEMU does: 75 without a heartbeat for too long, 124 at the limit.
+watch() {
+	local left
+	while left=$((seconds - SECONDS)) && [ $left -gt 0 ]; do
+		if [ -z "$heartbeat" ]; then
+			sleep $left
+		elif ! read -rt $((left < silence ? left : silence)) <&"$beats" && [ $left -ge $silence ]; then
+			return 75
+		fi
+	done
+	return 124
+}
+
+# The guest answers no more: what its CPUs wait for.
+inspect() {
+	local answers line
+	exec {answers}<>"$work/inspector.out"
+	printf '%s\n' "info registers -a" "info lapic 0" "info lapic 1" "info irq" "info version" >"$work/inspector.in"
+	# Of all registers, where the CPUs are; the monitor's echo has control characters in it.
+	while read -rt 5 line <&"$answers"; do
+		[[ $line =~ ^(CPU#|RIP=|EIP=|[0-9]+\.[0-9]+\.) ]] || [[ $line == *LVT* || $line =~ ^(ICR|SPIV|ISR|IRR|PPR|TPR|APR|dumping) ]] || continue
+		echo "${line//[^[:print:]]/}"
+	done
+}
+
+# The guest is alive: it tells where its processes are, to stderr.
+stacks_ask() {
+	local line end=$((SECONDS + 180 * patience))
+	echo stacks >"$work/heartbeat.in"
+	while [ $SECONDS -lt $end ] && read -rt $((end - SECONDS)) line <&"$beats"; do
+		[ "$line" != told ] || break
+	done
+}
+
+# tail shows what arrives as it arrives, and a last time when QEMU has ended. setpriv: no QEMU outlives us, even if
+# we are killed without being asked. Status: QEMU's, 128 and the signal that ended it, or that of watch().
 qemu_run() {
-	local tails=() rc=0
-	setpriv --pdeathsig TERM timeout -k 5 "$seconds" \
-		setpriv --pdeathsig KILL "${qemu[@]}" </dev/null >"$work/qemu" 2>&1 &
+	local tails=() rc=0 first='' pid watcher
+	[ -z "$heartbeat" ] || exec {beats}<>"$work/heartbeat.out"
+	setpriv --pdeathsig KILL "${qemu[@]}" </dev/null >"$work/qemu" 2>&1 &
 	pid=$!
 	setpriv --pdeathsig TERM tail -c +1 -s 0.1 -f --pid=$pid "$work/stdout" &
 	tails+=($!)
 	setpriv --pdeathsig TERM tail -c +1 -s 0.1 -f --pid=$pid "$work/stderr" >&2 &
 	tails+=($!)
-	wait $pid 2>/dev/null || rc=$?
+	SECONDS=0
+	watch &
+	watcher=$!
+	wait -n -p first $pid $watcher 2>/dev/null || rc=$?
+	if [ "$first" = $watcher ]; then
+		{
+			if [ $rc = 75 ]; then
+				echo "dmaland: $program: the VM stopped: no heartbeat for $silence s; its CPUs:"
+				inspect
+				echo "and the console:"
+				console_end
+			elif [ -n "$heartbeat" ]; then
+				echo "dmaland: $program: not finished after $seconds s: ${command[*]}; its processes:"
+				stacks_ask
+			fi
+		} >&2
+		kill -KILL $pid
+	fi
+	# shellcheck disable=SC2046 # several
+	kill $(family $watcher) 2>/dev/null || true
+	wait $pid $watcher 2>/dev/null || true
 	wait "${tails[@]}" || true
 	return $rc
 }
 
-# The guest has said nothing about its end: what QEMU and the console said last.
+console_end() { [ ! -e "$work/console" ] || tail -n 40 "$work/console" | tr -d '\r'; }
+
+# death_report STATUS: the guest has said nothing about its end: what QEMU and the console said last
 death_report() {
 	{
-		echo "dmaland: $program: the VM died; its last words:"
-		grep -v 'hub 0 is not connected' "$work/qemu" | tail -n 5 || true
-		tail -n 40 "$work/console" | tr -d '\r'
+		if [ "$1" -gt 128 ]; then
+			echo "dmaland: $program: QEMU was ended by signal $(($1 - 128)) ($(kill -l $(($1 - 128)))); the VM's last words:"
+		else
+			echo "dmaland: $program: the VM died (QEMU's status is $1); its last words:"
+		fi
+		[ ! -e "$work/qemu" ] || grep -v 'hub 0 is not connected' "$work/qemu" | tail -n 5 || true
+		console_end
 	} >&2
 	exit 70
 }
@@ -257,6 +342,8 @@ main() {
 	kernel=$("$here/kernel.sh")
 	work=$(mktemp -d "${TMPDIR:-/tmp}/dmaland-vm.XXXXXX")
 	[[ $work != *[[:space:],]* ]] || die 2 "TMPDIR=$TMPDIR: blanks and commas do not go with QEMU's options"
+	heartbeat=
+	[ -n "$interactive$icount" ] || heartbeat=yes
 	trap cleanup EXIT
 	trap 'exit 129' HUP
 	trap 'exit 130' INT
@@ -268,18 +355,16 @@ main() {
 		setpriv --pdeathsig KILL "${qemu[@]}" 2>"$work/qemu" || rc=$?
 	else
 		qemu_run || rc=$?
-		# On a busy host a kernel may stumble over its timers while it boots. The command was not started yet.
-		[ $rc != 0 ] || [ -s "$work/status" ] || qemu_run || rc=$?
 	fi
 	status=$(sed -n 's/^exit //p' "$work/status")
 	if [ -n "$status" ]; then
 		exit "$status"
-	elif [ $rc = 124 ] || [ $rc = 137 ]; then
-		die 124 "not finished after $seconds s: ${command[*]}"
+	elif [ $rc = 75 ] || [ $rc = 124 ]; then
+		exit $rc
 	fi
 	# Ctrl-A X in a shell is no accident.
 	[ $rc = 0 ] && [ -n "$interactive" ] && exit 0
-	death_report
+	death_report $rc
 }
 
 main "$@"

@@ -9,6 +9,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
+#include <poll.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,6 +129,39 @@ static void override_read(const char *address, char *override, size_t size)
 		override[0] = '\0';
 }
 
+/* nvme's own word for the state of the device; false when nvme does not have it. */
+static bool nvme_state(const char *address, char *state, size_t size)
+{
+	char pattern[96];
+	bool found;
+	glob_t paths;
+
+	snprintf(pattern, sizeof(pattern), PCI_BUS "/devices/%s/nvme/nvme*/state", address);
+	found = glob(pattern, 0, NULL, &paths) == 0 &&
+		pci_text(address,
+			 paths.gl_pathv[0] + strlen(PCI_BUS "/devices/") + strlen(address) + 1,
+			 state, size);
+	globfree(&paths);
+	return found;
+}
+
+/*
+ * The driver that has the device, "" for none, once nvme has looked at it: before Linux 6.4 nvme takes whatever it is
+ * given, and lets go of what is no drive a moment later.
+ */
+static void driver_settle(const char *address, char *driver, size_t size)
+{
+	enum { TRIES = 100, WAIT_MS = 50 };
+	char state[16];
+
+	for (int i = 0;
+	     i < TRIES && nvme_state(address, state, sizeof(state)) && strcmp(state, "live") != 0;
+	     i++)
+		poll(NULL, 0, WAIT_MS);
+	if (pci_link(address, "driver", driver, size))
+		driver[0] = '\0';
+}
+
 static void say_group(const struct pci_entry *entry)
 {
 	if (entry->blockers[0])
@@ -154,8 +189,8 @@ static int device_bind(const struct binding *binding, const struct pci_entry *en
 		say_group(entry);
 		return status;
 	}
-	if (pci_link(entry->address, "driver", driver, sizeof(driver)) ||
-	    strcmp(driver, binding->driver) != 0) {
+	driver_settle(entry->address, driver, sizeof(driver));
+	if (strcmp(driver, binding->driver) != 0) {
 		fail("%s does not take %s%s (dmesg may say more)", binding->driver, entry->address,
 		     entry->group < 0 && strstr(binding->driver, "vfio")
 			     ? ", which is behind no IOMMU: turn on VT-d or AMD-Vi in the "
@@ -194,7 +229,8 @@ static int device_unbind(const struct binding *binding, const struct pci_entry *
 		return device_restore(binding, entry, override);
 	if (binding->dry_run)
 		return STATUS_OK;
-	if (pci_link(entry->address, "driver", driver, sizeof(driver)))
+	driver_settle(entry->address, driver, sizeof(driver));
+	if (!driver[0])
 		printf("%s is bound to no driver: none that is loaded takes it\n", entry->address);
 	else
 		printf("%s is bound to %s\n", entry->address, driver);

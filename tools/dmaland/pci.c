@@ -210,14 +210,19 @@ void pci_cure(const struct pci_entry *entry, char *text, size_t size)
 	}
 }
 
-/* "CLASS, VENDOR DEVICE", with numbers for what the database does not know */
+/*
+ * "CLASS, VENDOR DEVICE", with numbers for what pci.ids does not know. udev's database knows no more, and libpci 3.9.0
+ * leaks a context of udev for each name that it asks for where there is no database.
+ */
 static void name_read(struct pci_access *access, struct pci_dev *dev, char *name, size_t size)
 {
 	char class[80], device[160];
 
-	pci_lookup_name(access, class, sizeof(class), PCI_LOOKUP_CLASS, dev->device_class);
-	pci_lookup_name(access, device, sizeof(device), PCI_LOOKUP_VENDOR | PCI_LOOKUP_DEVICE,
-			dev->vendor_id, dev->device_id);
+	pci_lookup_name(access, class, sizeof(class), PCI_LOOKUP_CLASS | PCI_LOOKUP_NO_HWDB,
+			dev->device_class);
+	pci_lookup_name(access, device, sizeof(device),
+			PCI_LOOKUP_VENDOR | PCI_LOOKUP_DEVICE | PCI_LOOKUP_NO_HWDB, dev->vendor_id,
+			dev->device_id);
 	snprintf(name, size, "%s, %s", class, device);
 }
 
