@@ -4,8 +4,8 @@
 #   against.sh COMMIT ITS-PROGRAM OUR-PROGRAM [OPTION...]
 #
 # Both run $DMALAND_BENCH_ROUNDS times (5), each first every other time, so that neither has the quieter machine. A row is the
-# median of each, and their ratio: below 1 is less than at COMMIT. "+-" is how far the rounds of either lie from its median,
-# at most: a ratio that is no further from 1 than that says nothing. With --json, one object with a row "ratio.NAME" each.
+# median of each, and their ratio: below 1 is less than at COMMIT. "+-" is how far the rounds of both lie from their medians, at
+# most, added up: a ratio that is no further from 1 than that says nothing. With --json, one object with a row "ratio.NAME" each.
 set -euo pipefail
 
 commit=$1 theirs=$2 ours=$3
@@ -22,7 +22,7 @@ trap 'rm -rf "$work"' EXIT
 # measure WHO PROGRAM: appends "WHO NAME VALUE UNIT" to rows
 measure() {
 	"$2" --json "${words[@]}" >"$work/json"
-	grep -oE '"name": *"[^"]*", *"value": *[-+.0-9eE]+, *"unit": *"[^"]*"' "$work/json" |
+	{ grep -oE '"name": *"[^"]*", *"value": *[-+.0-9eE]+, *"unit": *"[^"]*"' "$work/json" || true; } |
 		sed -E "s/\"name\": *\"([^\"]*)\", *\"value\": *([^,]*), *\"unit\": *\"([^\"]*)\"/$1\t\1\t\2\t\3/" >>"$work/rows"
 }
 
@@ -82,10 +82,7 @@ awk -F '\t' -v json="$json" -v commit="$commit" -v rounds="$rounds" '
 			}
 			a = median("theirs", name)
 			b = median("ours", name)
-			s = spread("theirs", name, a)
-			t = spread("ours", name, b)
-			if (t > s)
-				s = t
+			s = spread("theirs", name, a) + spread("ours", name, b)
 			if (json)
 				printf "%s\n  {\"name\": \"ratio.%s\", \"value\": %.4f, \"unit\": \"x\", \"spread\": %.4f}", \
 					printed++ ? "," : "", name, a ? b / a : 0, s

@@ -26,7 +26,8 @@ cd "$work"
 mkdir -p archives/partial root
 : >status
 apt-get -qq -o Dir::Cache::archives="$work/archives" -o Dir::State::status="$work/status" -o Debug::NoLocking=1 \
-	--no-install-recommends --download-only --yes --allow-downgrades install "qemu-system-x86=$qemu_version" >/dev/null 2>&1
+	--no-install-recommends --download-only --yes --allow-downgrades install "qemu-system-x86=$qemu_version" >apt 2>&1 ||
+	{ tail -n 3 apt && echo "qemu-system-x86 $qemu_version cannot be had (any more)" && exit 69; }
 for package in archives/*.deb; do
 	dpkg -x "$package" root
 done
@@ -129,7 +130,7 @@ void first(void)
 	say(", wrong ");
 	say_number(wrong);
 	say("\n");
-	outb(0xf4, 0);
+	outb(0xf4, 0x10);
 	for (;;)
 		;
 }
@@ -155,9 +156,10 @@ gcc -m32 -O1 -ffreestanding -fno-pic -fno-pie -fno-stack-protector -nostdlib -st
 
 # run THREAD: prints "reads N, wrong N"
 run() {
-	timeout 120 bash -c "$(declare -f qemu); qemu \"\$@\"" - -machine q35 -accel "tcg,thread=$1" -smp 2 -m 64 \
+	rm -f out
+	timeout 300 bash -c "$(declare -f qemu); qemu \"\$@\"" - -machine q35 -accel "tcg,thread=$1" -smp 2 -m 64 \
 		-nodefaults -display none -no-reboot -kernel guest -debugcon file:out -device isa-debug-exit,iobase=0xf4 \
-		-device edu,addr=4 -device edu,addr=5 || [ $? = 1 ]
+		-device edu,addr=4 -device edu,addr=5 || [ $? = 33 ]
 	cat out
 }
 

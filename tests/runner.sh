@@ -1,8 +1,7 @@
 # shellcheck shell=bash
 # runner.sh - what ./run test runs, and how: sourced by run, whose step(), build_project() and so on it uses.
 #
-# A test is a program or a script that prints TAP. Each has a log, a limit, a scratch of its own, and no other test's word
-# for the state of anything. What hangs is ended, with the stacks of all that it had started in its log (common/limit.sh).
+# A test is a program or a script that prints TAP. Each has a log and a limit, and relies on nothing that another left. What hangs is ended, with the stacks of all that it had started in its log (common/limit.sh).
 # A VM that died or stopped (vm.sh: 70, 75) is started once more and counted; two in one run are a failure.
 #
 #   $all       every build, and the loops; else each thing once
@@ -13,6 +12,7 @@
 # shellcheck disable=SC2154 # cpus and root are run's
 # shellcheck source=tests/common/limit.sh
 . tests/common/limit.sh
+unset limit boots title properties source
 
 # tap_count LOG: passed, failed, skipped, planned, and how many skips say that nothing can be done about them.
 # cmocka reports a skipped test as "not ok 2 # SKIP name".
@@ -47,9 +47,9 @@ run_tap() {
 	local passed failed skipped planned excused
 	shift
 	tap_output "$log" "$@" || status=$?
-	if [ -n "${boots:-}" ] && { [ $status = 70 ] || [ $status = 75 ]; }; then
+	if [ -n "${boots:-}" ] && [[ $status =~ ^7[05]$ ]] && ! grep '^not ok' "$log" | grep -qv '# *SKIP'; then
 		mv "$log" "$log.1"
-		grep -m 1 '^dmaland: vm: ' "$log.1" >"$repeats/${name//\//-}"
+		grep -om 1 'dmaland: vm: .*' "$log.1" >"$repeats/${name//\//-}" || echo "exit status $status" >"$repeats/${name//\//-}"
 		status=0
 		tap_output "$log" "$@" || status=$?
 	fi
@@ -76,23 +76,17 @@ run_tap() {
 	cat "$log.line"
 }
 
-# start COMMAND...: in the background, as many at a time as there are CPUs.
+# start NAME COMMAND...: in the background, as many at a time as there are CPUs. It has failed until it says otherwise.
 start() {
 	while [ "$(jobs -rp | wc -l)" -ge "$cpus" ]; do
 		wait -n || true
 	done
-	"$@" &
+	echo "0 1 0" >"$results/${1//\//-}"
+	run_tap "$@" &
 }
 
 # test_start PROGRAM [ARGUMENT...]: under its own name
-test_start() { start run_tap "$*" "$@"; }
-
-programs() {
-	local file
-	for file in "$@"; do
-		[ ! -f "$file" ] || [ ! -x "$file" ] || [[ $file == *.so* ]] || echo "$file"
-	done
-}
+test_start() { start "$*" "$@"; }
 
 # drive_spec NAME [PROPERTIES]: a drive of QEMU's with an image of its own
 drive_spec() {
@@ -103,7 +97,7 @@ drive_spec() {
 # on_drive NAME PROGRAM [ARGUMENT...]: with a drive, whose spec is the program's first argument; PROPERTIES are its own
 on_drive() {
 	local name=$1 program=$2
-	start run_tap "$program $name" "$program" "$(drive_spec "${program//\//-}-${name//[^a-z0-9]/-}" "${properties:-}")" "${@:3}"
+	start "$program $name" "$program" "$(drive_spec "${program//\//-}-${name//[^a-z0-9]/-}" "${properties:-}")" "${@:3}"
 }
 
 # ---- on the host
@@ -178,8 +172,8 @@ host_once() {
 	test_start build/tests/unit/test_atomic
 	test_start build/tests/interleave/test_interleave
 	end_suite build 100
-	start run_tap "tests/tool/test_tool.sh, pci.ids empty" tests/tool/without_pci_ids.sh tests/tool/test_tool.sh build-asan
-	for script in project completion examples; do
+	start "tests/tool/test_tool.sh, pci.ids empty" tests/tool/without_pci_ids.sh tests/tool/test_tool.sh build-asan
+	for script in project completion examples runner; do
 		test_start tests/tool/test_$script.sh build
 	done
 	test_start tests/tool/test_package.sh
@@ -206,7 +200,7 @@ host_rest() {
 vm_part() {
 	local build=$1 part=$2
 	shift 2
-	boots=yes limit=1200 start run_tap "$build in the VM, ${title:-$part}" \
+	boots=yes limit=1200 start "$build in the VM, ${title:-$part}" \
 		tests/vm/vm.sh --timeout 900 "$@" tests/vm/guest.sh "$part" "$build"
 }
 
@@ -236,7 +230,7 @@ vm_once() {
 vm_rest() {
 	title="device with 256 MiB" device_part build --memory 256M
 	vm_part build-asan machine
-	limit=900 test_start tests/vm/module.sh
+	boots=yes limit=900 test_start tests/vm/module.sh
 	DMALAND_KERNEL=6.1 kernel_told "the VM, Linux 6.1" || return 0
 	DMALAND_KERNEL=6.1 title="machine, Linux 6.1" vm_part build machine
 	DMALAND_KERNEL=6.1 title="device, Linux 6.1" device_part build
@@ -272,7 +266,7 @@ tests_total() {
 	again=$(find "$repeats" -type f | wc -l)
 	if [ "$again" != 0 ]; then
 		echo "VMs that were started once more: $again"
-		(cd "$repeats" && grep -r '' . | sed 's/^\.\//   /')
+		(cd "$repeats" && grep -H '' -- * | sed 's/^/   /') || true
 		[ "$again" = 1 ] || result "VMs that were started once more" 0 0 1 0 "$again, and one is borne"
 	fi
 	cat "$results"/* 2>/dev/null | awk '
@@ -287,7 +281,7 @@ tests_total() {
 tests_end() {
 	local members
 	trap '' TERM
-	members=$(family $$ | grep -vx $$)
+	members=$(family $$ | grep -vx $$) || true
 	# shellcheck disable=SC2086 # several
 	kill $members 2>/dev/null || true
 	wait

@@ -13,8 +13,9 @@ patience=${DMALAND_PATIENCE:-1}
 	exit 2
 }
 
+# A process that ends meanwhile is left out.
 family() {
-	cat /proc/[0-9]*/stat 2>/dev/null | sed 's/(.*)/-/' | awk -v root="$1" '
+	{ cat /proc/[0-9]*/stat 2>/dev/null || true; } | sed 's/(.*)/-/' | awk -v root="$1" '
 		{ parent[$1] = $4 }
 		END {
 			for (pid in parent) {
@@ -26,9 +27,12 @@ family() {
 		}' | sort -n
 }
 
-# The kernel's stack of each thread is root's to read; gdb tells the rest, but of a shell and its like.
+# The kernel's stack of each thread is root's to read. Shells and small tools are not given to gdb.
 stacks() {
 	local pid task words
+	command -v gdb >/dev/null || echo "gdb is not installed: there are no stacks of the programs' own"
+	[ "$(id -u)" = 0 ] || [ "$(cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null || echo 0)" = 0 ] ||
+		echo "kernel.yama.ptrace_scope is not 0: gdb may look at no process of ours"
 	for pid; do
 		words=$({ tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null) || continue
 		[ -n "$words" ] || continue # the kernel's own, or dead
@@ -40,7 +44,7 @@ stacks() {
 		done
 		case $(basename "$(readlink "/proc/$pid/exe")") in
 		bash | dash | busybox | sleep | cat | tail | tee | grep | timeout | setpriv) ;;
-		*) timeout -k 5 $((60 * patience)) gdb -p "$pid" -batch -nx -iex 'set debuginfod enabled off' \
+		*) ! command -v gdb >/dev/null || timeout -k 5 $((60 * patience)) gdb -p "$pid" -batch -nx -iex 'set debuginfod enabled off' \
 			-ex 'thread apply all backtrace 30' </dev/null | grep -v '^\[New\|^warning: \|^$' ;;
 		esac
 	done 2>&1
@@ -73,11 +77,17 @@ limited() {
 				sleep 0.1
 			done
 			kill -KILL $members
-			wait $job
+			# What the kernel does not let go of is left behind.
+			for _ in {1..100}; do
+				kill -0 $job || break
+				sleep 0.1
+			done
+			kill -0 $job || wait $job
 		} 2>/dev/null
+		! kill -0 $job 2>/dev/null || echo "process $job does not end, even when it is killed" >&2
 		status=124
 	else
-		# KILL: between fork and exec bash answers TERM with its EXIT trap, the caller's
+		# Not TERM: a child of bash that has not called exec yet would run the caller's EXIT trap.
 		kill -KILL $timer 2>/dev/null
 		wait $timer 2>/dev/null
 	fi

@@ -5,8 +5,8 @@
 #   skip NAME WHY
 #   tap_end                 prints the plan, where there was a test, and exits
 #
-# A test runs in a subshell: variables, directory and files that it leaves are gone for the next, and what it has started
-# and left running is killed. After $tap_limit seconds (120, times DMALAND_PATIENCE) it has failed.
+# A test runs in a subshell: the variables, directory and open descriptors that it leaves are gone for the next test, and
+# what it has started and left running is killed. After $tap_limit seconds (120, times DMALAND_PATIENCE) it has failed.
 
 # shellcheck source=tests/common/limit.sh
 . "$(dirname "${BASH_SOURCE[0]}")/limit.sh"

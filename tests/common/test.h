@@ -34,9 +34,9 @@ void bus_errors_to_library(void);
 unsigned int patience(unsigned int amount);
 
 /*
- * watchdog() - end this process after patience(@seconds), with where each of its threads is on stderr; 0: no more
+ * watchdog() - end this process after patience(@seconds), with the stacks of its threads on stderr; 0: no more
  *
- * For what would hang: a child whose lock nobody releases.
+ * For what would hang: a child whose lock nobody releases. ThreadSanitizer keeps signals back, so there it ends without stacks.
  */
 void watchdog(unsigned int seconds);
 

@@ -41,9 +41,11 @@ package_newest() {
 
 # Others may have made a directory of that name; what lies in it is booted.
 cache_make() {
-	mkdir -p "$(dirname "$cache")"
+	local others=002
+	[ -n "${XDG_CACHE_HOME:-}${HOME:-}" ] || others=022
+	mkdir -p "$(dirname "$cache")" || no_kernel "there is no place to keep one in: set XDG_CACHE_HOME"
 	mkdir -m 700 "$cache" 2>/dev/null || true
-	if [ ! -d "$cache" ] || [ -L "$cache" ] || [ ! -O "$cache" ] || [ $((0$(stat -c %a "$cache") & 002)) != 0 ]; then
+	if [ ! -d "$cache" ] || [ -L "$cache" ] || [ ! -O "$cache" ] || [ $((0$(stat -c %a "$cache") & others)) != 0 ]; then
 		no_kernel "$cache is not a directory that only user $(id -un) can write to: remove it, or set XDG_CACHE_HOME"
 	fi
 }
@@ -242,7 +244,7 @@ main() {
 	[ "$(uname -m)" = x86_64 ] || no_kernel "it is made for x86_64, and this is $(uname -m)"
 	cache_make
 	exec 9>"$cache/lock"
-	flock 9
+	flock -w 900 9 || no_kernel "another process has been fetching one for 15 minutes ($cache/lock)"
 	rm -rf "$cache"/tmp.*
 	trap 'rm -rf "$cache"/tmp.*' EXIT
 

@@ -36,7 +36,8 @@
 #   DMALAND_MODULES    modprobe -d "$DMALAND_MODULES" 8139cp   loads any module of the kernel
 # stdin is empty. Where stdout and stderr are the same here, so they are there, and keep their order.
 #
-#   DMALAND_ACCEL=kvm  rather than tcg, which is slower and works everywhere
+#   DMALAND_ACCEL=kvm        rather than tcg, which is slower and works everywhere
+#   DMALAND_VM_THREAD=multi  a thread for each CPU, where the VM may stop; "single" is what is taken
 #
 # Exit status: COMMAND's; 124 when it took too long; 2 for wrong use; 69 when there is no kernel or QEMU to be had;
 # 70 when the VM died; 71 when it could not be prepared as asked; 75 when it stopped: the guest writes a heartbeat every
@@ -61,7 +62,7 @@ die() {
 cleanup() {
 	trap '' INT TERM HUP
 	# shellcheck disable=SC2046 # one word for each job
-	kill $(jobs -p) 2>/dev/null || true
+	kill -KILL $(jobs -p) 2>/dev/null || true # a QEMU that hangs hears nothing else
 	wait
 	rm -rf "$work"
 }
@@ -123,7 +124,7 @@ environment_write() {
 
 job_write() {
 	{
-		echo "bind='$bind' interactive='$interactive' share='${DMALAND_VM_SHARE:+yes}' heartbeat='$heartbeat'"
+		echo "bind='$bind' interactive='$interactive' share='${DMALAND_VM_SHARE:+yes}' heartbeat='$heartbeat' patience=$patience"
 		echo "limits=$(printf %q "$here/../common/limit.sh")"
 		[ -z "$interactive" ] || stty size | { read -r rows cols && echo "terminal='rows $rows cols $cols'"; }
 	} >"$work/settings"
@@ -208,7 +209,7 @@ qemu_assemble() {
 	else
 		# One thread for both CPUs. With a thread each, QEMU 7.2 sends what one CPU writes to its interrupt
 		# controller to another device while the other CPU moves a BAR or switches its decoding: a timer or
-		# an end of interrupt is lost, and the guest stops (findings/qemu-tcg-decode.sh, tests/vm/decode.sh).
+		# an end of interrupt is lost, and the guest stops (findings/qemu-tcg-decode.sh; tests/vm/decode.sh counts).
 		[ "$accel" = kvm ] || qemu+=(-accel "tcg,thread=${DMALAND_VM_THREAD:-single}")
 		qemu+=(-smp 2)
 	fi
@@ -266,7 +267,7 @@ watch() {
 inspect() {
 	local answers line
 	exec {answers}<>"$work/inspector.out"
-	printf '%s\n' "info registers -a" "info lapic 0" "info lapic 1" "info irq" "info version" >"$work/inspector.in"
+	printf '%s\n' "info registers -a" "info lapic 0" "info lapic 1" "info irq" "info version" 1<>"$work/inspector.in"
 	# Of all registers, where the CPUs are; the monitor's echo has control characters in it.
 	while read -rt 5 line <&"$answers"; do
 		[[ $line =~ ^(CPU#|RIP=|EIP=|[0-9]+\.[0-9]+\.) ]] || [[ $line == *LVT* || $line =~ ^(ICR|SPIV|ISR|IRR|PPR|TPR|APR|dumping) ]] || continue
@@ -277,7 +278,7 @@ inspect() {
 # The guest is alive: it tells where its processes are, to stderr.
 stacks_ask() {
 	local line end=$((SECONDS + 180 * patience))
-	echo stacks >"$work/heartbeat.in"
+	echo stacks 1<>"$work/heartbeat.in"
 	while [ $SECONDS -lt $end ] && read -rt $((end - SECONDS)) line <&"$beats"; do
 		[ "$line" != told ] || break
 	done
@@ -305,9 +306,9 @@ qemu_run() {
 				inspect
 				echo "and the console:"
 				console_end
-			elif [ -n "$heartbeat" ]; then
-				echo "dmaland: $program: not finished after $seconds s: ${command[*]}; its processes:"
-				stacks_ask
+			else
+				echo "dmaland: $program: not finished after $seconds s: ${command[*]}"
+				[ -z "$heartbeat" ] || stacks_ask
 			fi
 		} >&2
 		kill -KILL $pid
@@ -340,8 +341,8 @@ main() {
 	options_parse "$@"
 	command -v qemu-system-x86_64 >/dev/null || die 69 "qemu-system-x86_64 is not installed (Debian: qemu-system-x86)"
 	kernel=$("$here/kernel.sh")
-	work=$(mktemp -d "${TMPDIR:-/tmp}/dmaland-vm.XXXXXX")
-	[[ $work != *[[:space:],]* ]] || die 2 "TMPDIR=$TMPDIR: blanks and commas do not go with QEMU's options"
+	[[ ${TMPDIR:-} != *[[:space:],]* ]] || die 2 "TMPDIR=$TMPDIR: blanks and commas do not go with QEMU's options"
+	work=$(mktemp -d "$(readlink -f "${TMPDIR:-/tmp}")/dmaland-vm.XXXXXX")
 	heartbeat=
 	[ -n "$interactive$icount" ] || heartbeat=yes
 	trap cleanup EXIT
