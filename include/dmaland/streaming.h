@@ -171,6 +171,8 @@ unsigned long dma_get_seg_boundary(struct dmaland_device *dev);
 /**
  * dma_set_min_align_mask() - these bits of an address are the original's
  * @mask: a power of two less 1, at most 64 KiB less 1; 0 in a fresh device
+ *
+ * Lists of several elements keep their offsets in pages unasked: dma_map_sg_attrs().
  */
 int dma_set_min_align_mask(struct dmaland_device *dev, unsigned int mask);
 unsigned int dma_get_min_align_mask(struct dmaland_device *dev);
