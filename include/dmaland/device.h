@@ -181,6 +181,9 @@ struct dmaland_range {
  *                 the domain's first device; NUMA_NO_NODE: memory lies where the kernel puts that
  *                 of the thread, since the device has no node, the machine only one, or the kernel
  *                 refuses (mbind(2))
+ * @write_only:    can memory be mapped for the device to write and not to read, as DMA_FROM_DEVICE
+ *                 says? 1: yes. 0: no, the device can read it too. -1: not known of this IOMMU:
+ *                 count on 0
  */
 struct dmaland_info {
 	const char *backend;
@@ -191,6 +194,7 @@ struct dmaland_info {
 	size_t range_count;
 	struct dmaland_range ranges[16];
 	int numa_node;
+	int write_only;
 };
 
 /** dmaland_get_info() - fill @info. */

@@ -109,6 +109,11 @@ void sg_free_table(struct sg_table *table);
  * (dma_get_merge_boundary()), become one segment, within the device's segment size and boundary.
  * Each segment goes its own way, as with dma_map_single().
  *
+ * In a list of several elements, an element that begins or ends at the edge of a page, or crosses
+ * one, keeps its offset in the page, also where it is copied: segments meet at the edges of pages as
+ * the elements do, and a driver may walk them in pages. The segment boundary goes first: an element
+ * that would cross it at its offset, wherever it is put, is copied to another.
+ *
  * Return: how many segments there are, to be read with sg_dma_address() and sg_dma_len() from
  * the first element on; 0 when nothing was mapped, with errno set.
  */

@@ -15,7 +15,15 @@
 extern "C" {
 #endif
 
-/* Who writes: the device reads TO_DEVICE memory, and writes FROM_DEVICE memory. */
+/*
+ * Who writes: the device reads TO_DEVICE memory, and writes FROM_DEVICE memory.
+ *
+ * FROM_DEVICE memory is no secret from the device. What lay in it before is copied with it where it is
+ * copied, to memory that the device can read; arena and registered memory can be read always; and
+ * where it is mapped the IOMMU may not be able to express write-only: struct dmaland_info says
+ * (write_only), and Intel's under Linux is not. Clear the memory first if the device must not see
+ * what is in it. TO_DEVICE memory that is mapped or copied can't be changed by the device.
+ */
 enum dma_data_direction {
 	DMA_BIDIRECTIONAL = 0,
 	DMA_TO_DEVICE = 1,
@@ -171,6 +179,8 @@ unsigned long dma_get_seg_boundary(struct dmaland_device *dev);
 /**
  * dma_set_min_align_mask() - these bits of an address are the original's
  * @mask: a power of two less 1, at most 64 KiB less 1; 0 in a fresh device
+ *
+ * Lists of several elements keep their offsets in pages unasked: dma_map_sg_attrs().
  */
 int dma_set_min_align_mask(struct dmaland_device *dev, unsigned int mask);
 unsigned int dma_get_min_align_mask(struct dmaland_device *dev);

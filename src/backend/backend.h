@@ -99,6 +99,7 @@ struct domain {
 	uint64_t memory;       /* bytes provided and mapped now */
 	int numa_node;	       /* its memory is taken from there if it can be, or NUMA_NO_NODE */
 	size_t copy_below; /* bytes under which copying is cheaper than map and unmap; 0: unknown */
+	int write_only;	   /* can map give DOMAIN_WRITE alone? 1: yes, 0: no, -1: not known */
 	void *owner;	   /* floor 6 keeps the domain's arena here */
 	void *mappings_owner; /* and the space of its streaming mappings here */
 };

@@ -388,6 +388,7 @@ struct soft_domain *soft_domain_create(const struct soft_domain_options *options
 		goto free_domain;
 	sd->domain.granule = options->granule;
 	sd->domain.mapping_limit = options->mappings;
+	sd->domain.write_only = 1;
 	if (domain_make_usable(&sd->domain, options->bits) || window_open(&sd->window))
 		goto fini;
 	sd->domain.window = sd->window.base;

@@ -67,6 +67,12 @@ int sysfs_iommu_group(const char *address)
 	return err ? err : atoi(name);
 }
 
+void sysfs_iommu_unit(const char *address, char *unit, size_t size)
+{
+	if (device_link(address, "iommu", unit, size))
+		unit[0] = '\0';
+}
+
 /* A file's first bytes as text; "" when it can't be read. */
 static void file_text(const char *path, char *text, size_t size)
 {

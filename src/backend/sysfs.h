@@ -23,6 +23,9 @@ void sysfs_driver(const char *address, char *driver, size_t size);
 /* The device's IOMMU group; -ENOENT when it has none (no IOMMU), without an error text. */
 int sysfs_iommu_group(const char *address);
 
+/* The IOMMU unit in front of the device: "dmar0" (VT-d), "ivhd0" (AMD-Vi); "" when none is known. */
+void sysfs_iommu_unit(const char *address, char *unit, size_t size);
+
 /* The device's NUMA node; NUMA_NO_NODE when the kernel knows none. */
 int sysfs_numa_node(const char *address);
 

@@ -448,6 +448,19 @@ static int container_open(int handed)
 				     "modprobe vfio_iommu_type1");
 }
 
+/*
+ * Linux's driver for VT-d sets the read bit of every entry (__domain_mapping() in
+ * drivers/iommu/intel/iommu.c). What other IOMMUs do depends on the format of their tables, which the
+ * kernel does not tell: of AMD's one can, and one can't.
+ */
+static int write_only_find(const char *address)
+{
+	char unit[32];
+
+	sysfs_iommu_unit(address, unit, sizeof(unit));
+	return strncmp(unit, "dmar", 4) == 0 ? 0 : -1;
+}
+
 struct vfio_domain *vfio_domain_create(const struct open_options *options, const char *address)
 {
 	struct vfio_domain *vd = calloc(1, sizeof(*vd));
@@ -468,6 +481,7 @@ struct vfio_domain *vfio_domain_create(const struct open_options *options, const
 	window_prefer_node(&vd->window, numa_node_of_device(address));
 	vd->domain.numa_node = vd->window.node;
 	vd->domain.copy_below = VFIO_COPY_BELOW;
+	vd->domain.write_only = write_only_find(address);
 	vd->domain.window = vd->window.base;
 	vd->domain.window_size = vd->window.size;
 	return vd;

@@ -372,6 +372,7 @@ void dmaland_get_info(struct dmaland_device *dev, struct dmaland_info *info)
 	if (dmaland_check(dev))
 		return;
 	info->numa_node = domain->numa_node;
+	info->write_only = domain->write_only;
 
 	pthread_mutex_lock(&domain->lock);
 	info->mapping_limit = domain->mapping_limit;

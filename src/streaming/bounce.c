@@ -4,7 +4,7 @@
  *
  *   thread: stack of slots of 64 bytes, of 128, ...    (parked; no lock, nothing looked up)
  *              |
- *   pools of blocks of 64 bytes, of 128, ... 1 MiB     made when they are first needed
+ *   pools of blocks of 64 bytes, of 128, ... 2 MiB     made when they are first needed
  *
  *   bounce_page: one page of a pool, and a slot for each of its blocks: where the copy is, whose
  *   memory is copied, how much, which way
@@ -387,13 +387,15 @@ static int refuse_size(struct streaming *s, const struct piece *piece)
 dma_addr_t bounce_map(struct streaming *s, const struct piece *piece, enum way why)
 {
 	const struct dma_limits *limits = s->limits;
-	size_t offset = (uintptr_t)piece->ptr & limits->min_align_mask;
+	uint64_t bits = piece_kept_bits(s, piece);
+	size_t offset = (uintptr_t)piece->ptr & bits;
 	size_t need = offset + piece->size;
 	struct bounce_slot *slot;
 
-	if (limits->min_align_mask && need <= limits->min_align_mask)
-		need = limits->min_align_mask + 1;
-	if (need > BOUNCE_MAX || (offset ^ (offset + piece->size - 1)) & ~limits->seg_boundary) {
+	if (bits && need <= bits)
+		need = bits + 1;
+	if (piece->size > BOUNCE_MAX ||
+	    (offset ^ (offset + piece->size - 1)) & ~limits->seg_boundary) {
 		refuse_size(s, piece);
 		return DMA_MAPPING_ERROR;
 	}
@@ -472,7 +474,8 @@ static int class_prepare(struct streaming *s, uint32_t class)
 
 int bounce_prepare(struct streaming *s)
 {
-	uint32_t last = bounce_class(s->copy_below > FRAME_SIZE ? s->copy_below : FRAME_SIZE);
+	size_t most = s->copy_below > FRAME_SIZE ? s->copy_below : FRAME_SIZE;
+	uint32_t last = bounce_class(s->page - 1 + most); /* at its offset in a page */
 	bool no_syscalls = s->options.no_syscalls;
 	int err = 0;
 

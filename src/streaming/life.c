@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/bits.h"
 #include "base/error.h"
@@ -183,6 +184,7 @@ static void settings_fill(struct streaming *s)
 			: domain->copy_below  ? domain->copy_below
 					      : COPY_BELOW_DEFAULT;
 	s->granule = domain->granule;
+	s->page = (size_t)sysconf(_SC_PAGESIZE);
 	s->short_below = s->options.debug ? 0 : SIZE_MAX / 2;
 	s->holds_nothing = s->options.debug ? UINTPTR_MAX : FRAME_ARENA;
 	s->map_from = s->translates && !s->shadow && domain->ops->map ? s->copy_below : SIZE_MAX;

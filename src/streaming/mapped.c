@@ -377,7 +377,7 @@ dma_addr_t mapped_bounce(struct streaming *s, const struct piece *piece)
 			  s->name, piece->size, (void *)piece->ptr, granule, streaming_max_size(s));
 		return DMA_MAPPING_ERROR;
 	}
-	offset = (uintptr_t)piece->ptr & s->limits->min_align_mask & (granule - 1);
+	offset = (uintptr_t)piece->ptr & piece_kept_bits(s, piece) & (granule - 1);
 	bytes = align_up(offset + piece->size, granule);
 	buffer = granules_get(s, bytes);
 	if (!buffer)

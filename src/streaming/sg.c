@@ -49,6 +49,13 @@ static bool fits_segment(const struct streaming *s, size_t size)
 	return size <= s->limits->max_seg_size && size - 1 <= s->limits->seg_boundary;
 }
 
+/* Can a piece that must keep its place in the page do so? */
+static bool keeps_place(const struct streaming *s, const struct piece *piece)
+{
+	return !piece_touches_edge(s, piece) ||
+	       !place_crosses(s, piece, s->limits->min_align_mask | (s->page - 1));
+}
+
 /* The elements from the first on whose memory lies side by side, as one piece. */
 static struct piece run_collect(struct streaming *s, const struct scatterlist *sg, int nents,
 				struct piece piece)
@@ -60,8 +67,8 @@ static struct piece run_collect(struct streaming *s, const struct scatterlist *s
 		struct piece longer = piece;
 
 		longer.size += sg[i].length;
-		/* Not if that takes from what is translated. */
-		if (!fits_segment(s, longer.size) ||
+		/* Not if that takes from what is translated, or its place in the page away. */
+		if (!fits_segment(s, longer.size) || !keeps_place(s, &longer) ||
 		    piece_is_translated(s, &piece) != piece_is_translated(s, &longer))
 			break;
 		piece = longer;

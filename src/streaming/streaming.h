@@ -16,10 +16,11 @@
 #include "streaming/frames.h"
 #include "streaming/registered.h"
 
-/* Blocks to bounce through: 64 bytes, 128, ... 1 MiB. */
-enum { BOUNCE_SHIFT_MIN = 6, BOUNCE_SHIFT_MAX = 20, BOUNCE_CLASSES = 15 };
+/* Blocks to bounce through: 64 bytes, 128, ... 2 MiB. */
+enum { BOUNCE_SHIFT_MIN = 6, BOUNCE_CLASSES = 16 };
 
-#define BOUNCE_MAX ((size_t)1 << BOUNCE_SHIFT_MAX)
+/* Bytes that are copied at most. The largest blocks are twice that: a list's element keeps its offset. */
+#define BOUNCE_MAX ((size_t)1 << 20)
 
 /* Threads have their own, up to EXCLUSIVE_SHARDS of them; the others share the rest. */
 enum { SHARDS = 16, EXCLUSIVE_SHARDS = 8, STACK_MAX = 31 };
@@ -117,6 +118,7 @@ struct streaming {
 
 	struct streaming_options options;
 	size_t copy_below;
+	size_t page; /* bytes of a page of the CPU */
 	struct streaming_space *space;
 	struct dma_limits *own_limits; /* the same as limits */
 	const char *name;

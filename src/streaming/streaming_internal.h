@@ -125,6 +125,37 @@ static inline bool limits_hold(const struct dma_limits *limits, const void *ptr,
 	       !((dma ^ (uintptr_t)ptr) & limits->min_align_mask);
 }
 
+/* Would an address with these low bits of the piece's own cross the segment boundary? */
+static inline bool place_crosses(const struct streaming *s, const struct piece *piece,
+				 uint64_t bits)
+{
+	uint64_t first = (uintptr_t)piece->ptr & bits, last = first + (piece->size - 1);
+
+	return (first ^ last) & ~s->limits->seg_boundary;
+}
+
+/* Does the piece begin or end at the edge of a page, or cross one? */
+static inline bool piece_touches_edge(const struct streaming *s, const struct piece *piece)
+{
+	size_t inside = (uintptr_t)piece->ptr & (s->page - 1);
+
+	return !inside || inside + piece->size >= s->page;
+}
+
+/*
+ * The low bits of a copy's dma address that must be the original's. A driver walks a list in pages
+ * from the first segment's offset on: it takes for granted that segments meet at the edges of pages,
+ * as the elements do. Where no address keeps the offset within the segment boundary, the offset goes.
+ */
+static inline uint64_t piece_kept_bits(const struct streaming *s, const struct piece *piece)
+{
+	uint64_t bits = s->limits->min_align_mask, page = bits | (s->page - 1);
+
+	if (likely(piece->nents < 2))
+		return bits;
+	return piece_touches_edge(s, piece) && !place_crosses(s, piece, page) ? page : bits;
+}
+
 /* ---- bounce.c ---- */
 
 enum slot_state { SLOT_NONE, SLOT_PARKED, SLOT_LIVE };

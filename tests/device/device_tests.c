@@ -38,8 +38,11 @@ static void what_the_domain_can_do_is_told(void **state)
 	assert_int_equal(info.memory_in_use, 0);
 	assert_true(strlen(dmaland_name(dev)) > 0);
 	assert_true(info.numa_node >= NUMA_NO_NODE);
-	if (strncmp(device_spec, "qemu:", 5) == 0)
+	assert_true(info.write_only >= -1 && info.write_only <= 1);
+	if (strncmp(device_spec, "qemu:", 5) == 0) {
 		assert_int_equal(info.numa_node, NUMA_NO_NODE);
+		assert_int_equal(info.write_only, 0); /* all is copied, to memory that it reads */
+	}
 	assert_true(dma_get_mask(dev) == DMA_BIT_MASK(32));
 	dmaland_close(dev);
 }

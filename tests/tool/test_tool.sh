@@ -96,6 +96,13 @@ done
 
 check "info prints the machine's part" eval '"$tool" info | grep "^locked memory  "'
 check "info --json is JSON" eval '"$tool" info --json | json_reader'
+check "info --json says of the IOMMU whether it can express write-only" \
+	eval '"$tool" info --json | grep "\"iommu_write_only\": *\(false\|true\|null\)"'
+if [ -n "$(ls /sys/class/iommu 2>/dev/null)" ]; then
+	check "so does info" eval '"$tool" info | grep "^FROM_DEVICE  *a device .* read this memory too"'
+else
+	check "where there is no IOMMU info says nothing of it" eval '! "$tool" info | grep "^FROM_DEVICE"'
+fi
 check "info of an address that is not there is refused" \
 	refused 1 "no PCI device ffff:ff:1f.7" "$tool" info ffff:ff:1f.7
 check "bind of an address that is not there is refused" \

@@ -284,6 +284,173 @@ static void translated_elements_stay_translated_beside_others(void **state)
 	close_quietly();
 }
 
+/* Where the device finds element i: in the segment that covers it. */
+static dma_addr_t element_address(const struct scatterlist *sg, int i)
+{
+	size_t at = 0;
+	int segment = 0;
+
+	for (int j = 0; j < i; j++)
+		at += sg[j].length;
+	for (; at >= sg[segment].dma_length; segment++)
+		at -= sg[segment].dma_length;
+	return sg[segment].dma_address + at;
+}
+
+/* Memory that begins or ends at the edge of a page, or crosses one. */
+static bool touches_edge(const struct part *part)
+{
+	size_t inside = part->offset % PAGE;
+
+	return inside == 0 || inside + part->size >= PAGE;
+}
+
+/* Elements that lie apart or side by side, and begin and end in the middle of pages or at their edges. */
+static int random_parts(struct part *parts, int most, uint64_t *seed)
+{
+	int n = 1 + (int)random_below(seed, (uint64_t)most);
+	size_t at = random_below(seed, 2 * PAGE);
+
+	for (int i = 0; i < n; i++) {
+		size_t to_edge = PAGE - at % PAGE, pages = random_below(seed, 5) * PAGE;
+
+		switch (random_below(seed, 3)) {
+		case 0:
+			parts[i] = (struct part){at, (unsigned int)(to_edge + pages)};
+			break;
+		case 1:
+			parts[i] = (struct part){at, 1 + (unsigned int)random_below(seed, to_edge)};
+			break;
+		default:
+			parts[i] = (struct part){
+				at, 1 + (unsigned int)random_below(seed, PAGE + pages)};
+			break;
+		}
+		at += parts[i].size;
+		if (random_below(seed, 3))
+			at = (at + random_below(seed, 3 * PAGE)) &
+			     ~(size_t)(random_below(seed, 2) ? PAGE - 1 : 0);
+		if (at < parts[i].offset + parts[i].size)
+			at += PAGE;
+	}
+	return n;
+}
+
+static void check_places(const struct part *parts, int n)
+{
+	enum { MOST = 6 };
+	struct scatterlist sg[MOST];
+	int segments = streaming_map_sg(s, sg, list_of(sg, parts, n), DMA_BIDIRECTIONAL, 0);
+
+	if (segments <= 0)
+		fail_msg("a list of %d: %s", n, dmaland_last_error());
+	check_device_sees(sg, segments, parts, n);
+	for (int i = 0; n > 1 && i < n; i++) {
+		dma_addr_t dma = element_address(sg, i);
+
+		if (touches_edge(&parts[i]) && (dma ^ parts[i].offset) % PAGE)
+			fail_msg("element %d of %d, %u bytes at offset %zu, is at offset %zu", i, n,
+				 parts[i].size, parts[i].offset % PAGE, (size_t)(dma % PAGE));
+	}
+	streaming_unmap_sg(s, sg, n, DMA_BIDIRECTIONAL, 0);
+}
+
+static void elements_at_the_edge_of_a_page_keep_their_place_in_it(void **state)
+{
+	static const size_t copies[] = {0, 1, 16384, BOUNCE_MAX};
+	uint64_t seed = 4096;
+
+	(void)state;
+	for (int kind = FAKE_PLAIN; kind <= FAKE_SHADOW; kind++)
+		for (int way = 0; way < 12; way++) {
+			struct streaming_options options = {.copy_below = copies[way % 4],
+							    .untrusted = way / 4 == 1};
+			bool registers = way / 4 == 2;
+			struct part parts[6];
+
+			if (kind == FAKE_PLAIN && way / 4)
+				continue;
+			open_kind((enum fake_kind)kind, options);
+			if (registers)
+				assert_int_equal(streaming_register(s, memory, 20 * PAGE + 100), 0);
+			for (int i = 0; i < 300; i++)
+				check_places(parts, random_parts(parts, 6, &seed));
+			assert_int_equal(streaming_set_min_align(s, 511), 0);
+			for (int i = 0; i < 100; i++)
+				check_places(parts, random_parts(parts, 6, &seed));
+			if (registers)
+				assert_int_equal(streaming_unregister(s, memory), 0);
+			close_quietly();
+		}
+}
+
+/* What stands alone has no neighbour to meet: it keeps what the alignment mask asks. */
+static void a_list_of_one_is_copied_as_a_single_mapping_is(void **state)
+{
+	const struct part parts[] = {{PAGE - 64, 64}};
+	struct scatterlist sg[1];
+	dma_addr_t single;
+
+	(void)state;
+	open_kind(FAKE_PLAIN, (struct streaming_options){0});
+	single = streaming_map(s, memory + PAGE - 64, 64, DMA_TO_DEVICE, 0);
+	streaming_unmap(s, single, 64, DMA_TO_DEVICE, 0);
+	assert_int_equal(streaming_map_sg(s, sg, list_of(sg, parts, 1), DMA_TO_DEVICE, 0), 1);
+	assert_true(sg_dma_address(&sg[0]) == single);
+	streaming_unmap_sg(s, sg, 1, DMA_TO_DEVICE, 0);
+	close_quietly();
+}
+
+/* Of the largest copy, whose block must be larger than it. */
+static void the_largest_element_that_is_copied_keeps_its_place(void **state)
+{
+	char *large = aligned_alloc(PAGE, BOUNCE_MAX + PAGE), *seen = malloc(BOUNCE_MAX);
+	struct scatterlist sg[2];
+
+	(void)state;
+	assert_true(large && seen);
+	for (size_t i = 0; i < BOUNCE_MAX + PAGE; i++)
+		large[i] = (char)(i * 131 >> 3);
+	open_kind(FAKE_PLAIN, (struct streaming_options){0});
+	place.limits.max_seg_size = BOUNCE_MAX;
+	for (size_t offset = 1; offset < PAGE; offset += 819) {
+		sg_init_table(sg, 2);
+		sg_set_buf(&sg[0], large + offset, BOUNCE_MAX);
+		sg_set_buf(&sg[1], memory, 64);
+		if (streaming_map_sg(s, sg, 2, DMA_FROM_DEVICE, 0) != 2)
+			fail_msg("offset %zu: %s", offset, dmaland_last_error());
+		assert_int_equal(sg_dma_address(&sg[0]) % PAGE, offset);
+		assert_true(fake_device_read(&place, sg_dma_address(&sg[0]), seen, BOUNCE_MAX));
+		assert_memory_equal(seen, large + offset, BOUNCE_MAX);
+		streaming_unmap_sg(s, sg, 2, DMA_FROM_DEVICE, 0);
+	}
+	close_quietly();
+	free(large);
+	free(seen);
+}
+
+/* The boundary is what the device can do; an element that fits it nowhere at its offset gives that up. */
+static void a_boundary_goes_before_the_place_in_the_page(void **state)
+{
+	static const struct part parts[] = {
+		{0, PAGE}, {2 * PAGE + 512, PAGE}, {5 * PAGE + 512, 3584}, {6 * PAGE, 512}};
+	struct scatterlist sg[4];
+
+	(void)state;
+	open_kind(FAKE_PLAIN, (struct streaming_options){0});
+	assert_int_equal(streaming_set_boundary(s, PAGE - 1), 0);
+	assert_int_equal(streaming_map_sg(s, sg, list_of(sg, parts, 4), DMA_TO_DEVICE, 0), 4);
+	for (int i = 0; i < 4; i++) {
+		dma_addr_t dma = sg_dma_address(&sg[i]);
+
+		assert_int_equal(dma / PAGE, (dma + sg_dma_len(&sg[i]) - 1) / PAGE);
+		assert_int_equal(dma % PAGE, i == 1 ? 0 : parts[i].offset % PAGE);
+	}
+	check_device_sees(sg, 4, parts, 4);
+	streaming_unmap_sg(s, sg, 4, DMA_TO_DEVICE, 0);
+	close_quietly();
+}
+
 static void helpers_walk_and_end_lists(void **state)
 {
 	struct sg_table table;
@@ -319,6 +486,10 @@ int main(void)
 		cmocka_unit_test(a_joined_segment_fails_as_one),
 		cmocka_unit_test(a_segment_that_fails_halfway_gives_its_addresses_back),
 		cmocka_unit_test(translated_elements_stay_translated_beside_others),
+		cmocka_unit_test(elements_at_the_edge_of_a_page_keep_their_place_in_it),
+		cmocka_unit_test(a_list_of_one_is_copied_as_a_single_mapping_is),
+		cmocka_unit_test(the_largest_element_that_is_copied_keeps_its_place),
+		cmocka_unit_test(a_boundary_goes_before_the_place_in_the_page),
 		cmocka_unit_test(helpers_walk_and_end_lists),
 	};
 

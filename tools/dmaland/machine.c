@@ -38,6 +38,7 @@ static bool number_file(const char *path, int base, uint64_t *number)
 struct iommu {
 	char name[64];
 	unsigned int units, bits; /* bits: 0 when not known */
+	bool reads; /* what is mapped for writing alone can be read; false: not known */
 };
 
 /* The unit's kind, and its width where the kernel tells it. */
@@ -49,6 +50,7 @@ static void iommu_unit(struct iommu *iommu, const char *unit)
 	iommu->units++;
 	if (strncmp(unit, "dmar", 4) == 0) {
 		strcpy(iommu->name, "Intel VT-d");
+		iommu->reads = true; /* as the library has it: write_only_find() in vfio_domain.c */
 		snprintf(path, sizeof(path), IOMMU_CLASS "/%s/intel-iommu/cap", unit);
 		/* CAP_REG.MGAW, bits 21:16: the width less 1 (VT-d specification 4.1, 11.4.2) */
 		if (number_file(path, 16, &cap))
@@ -134,6 +136,23 @@ static void usable_text(unsigned int bits, char *text, size_t size)
 			 (unsigned long long)end);
 }
 
+/* What the IOMMU does not keep from a device. */
+static void report_write_only(struct report *report, const struct iommu *iommu)
+{
+	if (iommu->reads)
+		report_fact(report, "FROM_DEVICE",
+			    "a device can read this memory too: %s can't express write-only",
+			    iommu->name);
+	else if (iommu->units)
+		report_fact(
+			report, "FROM_DEVICE",
+			"a device may be able to read this memory too: not known of this IOMMU");
+	if (iommu->reads)
+		report_member_boolean(report, "iommu_write_only", false);
+	else
+		report_member_null(report, "iommu_write_only");
+}
+
 static void report_iommu(struct report *report)
 {
 	char usable[256] = "";
@@ -163,6 +182,7 @@ static void report_iommu(struct report *report)
 		report_member_text(report, "iommu_usable", usable);
 	else
 		report_member_null(report, "iommu_usable");
+	report_write_only(report, &iommu);
 }
 
 /* ---- NUMA ---- */

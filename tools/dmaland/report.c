@@ -282,6 +282,11 @@ void report_member_number(struct report *report, const char *key, uint64_t numbe
 	member_add(report, key, SCOLS_JSON_NUMBER, text);
 }
 
+void report_member_boolean(struct report *report, const char *key, bool value)
+{
+	member_add(report, key, SCOLS_JSON_BOOLEAN, value ? "1" : "0");
+}
+
 void report_member_null(struct report *report, const char *key)
 {
 	member_add(report, key, SCOLS_JSON_STRING, NULL);
