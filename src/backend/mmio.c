@@ -16,6 +16,7 @@
 
 #include <dmaland/io.h>
 #include "base/error.h"
+#include "base/file.h"
 #include "backend/bus_error.h"
 
 struct window {
@@ -223,7 +224,7 @@ void mmio_close_all(struct pci_function *f)
 void mmio_disown(struct pci_function *f)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	int nothing = memfd_create("dmaland-registers", MFD_CLOEXEC);
+	int nothing = file_raise(memfd_create("dmaland-registers", MFD_CLOEXEC));
 
 	pthread_mutex_init(&table.lock, NULL);
 	for (struct window *w = table.first; w; w = w->next) {

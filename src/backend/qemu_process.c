@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "backend/deadline.h"
 
@@ -242,7 +243,8 @@ static int errors_open(struct qemu_process *p)
 {
 	int err;
 
-	p->errors = memfd_create("dmaland-qemu-stderr", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	p->errors =
+		file_raise(memfd_create("dmaland-qemu-stderr", MFD_CLOEXEC | MFD_ALLOW_SEALING));
 	if (p->errors < 0)
 		return error_system("cannot make a file in memory for QEMU's messages");
 	if (ftruncate(p->errors, ERRORS_MAX) ||
@@ -306,9 +308,9 @@ static int process_connect(struct qemu_process *p, const struct qemu_command *co
 {
 	int qtest[2], qmp[2], err;
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, qtest))
+	if (file_socketpair(qtest))
 		return error_system("cannot make a socket to QEMU");
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, qmp)) {
+	if (file_socketpair(qmp)) {
 		err = error_system("cannot make a socket to QEMU");
 		close(qtest[0]);
 		close(qtest[1]);
