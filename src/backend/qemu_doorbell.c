@@ -134,7 +134,8 @@ static int device_plug(struct qemu_machine *machine, struct qemu_function *q)
 	};
 	const struct spec spec = {.options = options,
 				  .option_count = sizeof(options) / sizeof(options[0])};
-	const struct qemu_model model = {.name = "ivshmem-doorbell", .spec = &spec};
+	const struct qemu_model model = {
+		.name = "ivshmem-doorbell", .spec = &spec, .open_timeout = QEMU_OPEN_TIMEOUT_MS};
 	int err = greeting_send(&machine->doorbell, q->timeout);
 
 	if (!err)
