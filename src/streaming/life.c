@@ -504,6 +504,8 @@ int streaming_register(struct streaming *s, void *ptr, size_t size)
 	log_hold(); /* what waits may be revoked, and not be revocable */
 	pthread_mutex_lock(&registered->lock);
 	err = overlap_check(s, begin, begin + size);
+	if (!err)
+		err = presence_check(s, ptr, size);
 	if (err)
 		goto unlock;
 	r = registered_prepare(registered, begin, size);
