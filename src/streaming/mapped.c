@@ -350,6 +350,8 @@ dma_addr_t mapped_map_pieces(struct streaming *s, const struct piece *pieces, si
 		size_t more;
 
 		granules_around(s, pieces[i].ptr, pieces[i].size, &more);
+		if (registers_check(s, pieces[i].ptr, pieces[i].size))
+			return DMA_MAPPING_ERROR;
 		if (!s->options.no_syscalls && presence_check(s, pieces[i].ptr, pieces[i].size))
 			return DMA_MAPPING_ERROR;
 		bytes += more;

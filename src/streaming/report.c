@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "backend/mmio.h"
 
 int request_check(struct streaming *s, const void *ptr, size_t size,
 		  enum dma_data_direction direction, unsigned long attrs)
@@ -78,6 +79,18 @@ int presence_check(struct streaming *s, const void *ptr, size_t size)
 		"%s: %zu bytes at %p can't be mapped for the device: only the first %zu of "
 		"them are memory of this program: is the size right?",
 		s->name, size, ptr, there > inside ? there - inside : 0);
+}
+
+int registers_check(struct streaming *s, const void *ptr, size_t size)
+{
+	if (!mmio_overlaps(ptr, size, false))
+		return 0;
+	return error_set(
+		EINVAL,
+		"%s: %zu bytes at %p are registers, a window of pci_iomap(), and no memory: use "
+		"readl() and writel(); for a device to reach them, dmaland_register() the window "
+		"first, where the backend maps registers (vfio)",
+		s->name, size, ptr);
 }
 
 static const char *direction_name(enum dma_data_direction direction)

@@ -378,6 +378,9 @@ int request_check(struct streaming *s, const void *ptr, size_t size,
 #define PRESENCE_CHECK_FROM ((size_t)2 << 20)
 int presence_check(struct streaming *s, const void *ptr, size_t size);
 
+/* Memory that is not translated: 0, or -EINVAL in words where it is a window of registers, of whatever device. */
+int registers_check(struct streaming *s, const void *ptr, size_t size);
+
 /* What is at an address; also for what is not as it is claimed to be. */
 struct holding {
 	dma_addr_t dma;
