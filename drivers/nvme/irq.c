@@ -22,6 +22,7 @@
 #include "nvme_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -106,6 +107,20 @@ static int choose_vector(const struct dmaland_nvme *ctrl)
 	return chosen;
 }
 
+/* Not as standard input, output or error, which a daemon may have closed. -1 with errno set. */
+static int epoll_open(void)
+{
+	int low = epoll_create1(EPOLL_CLOEXEC), fd, code;
+
+	if (low < 0 || low > STDERR_FILENO)
+		return low;
+	fd = fcntl(low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	code = errno;
+	close(low);
+	errno = code;
+	return fd;
+}
+
 /* Give a queue a vector, with ctrl->lock held and before it is in the list. 0, or -errno with the error set. */
 int nvme_take_vector(struct dmaland_nvme_queue *queue)
 {
@@ -118,7 +133,7 @@ int nvme_take_vector(struct dmaland_nvme_queue *queue)
 					 "without DMALAND_NVME_QUEUE_IRQ, and poll it",
 					 dmaland_name(ctrl->dev));
 	queue->vector = choose_vector(ctrl);
-	queue->fd = epoll_create1(EPOLL_CLOEXEC);
+	queue->fd = epoll_open();
 	if (queue->fd < 0 || epoll_ctl(queue->fd, EPOLL_CTL_ADD,
 				       dmaland_irq(ctrl->dev, queue->vector), &signals) != 0)
 		return dmaland_set_error(errno,

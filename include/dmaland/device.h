@@ -44,6 +44,9 @@ extern "C" {
  * `lazy_count=N`, `lazy_ms=N`, `trusted=no`, `no_syscalls=yes`; and `dma_debug=yes`. Of devices that share a domain, the
  * first lazy one says how many wait and for how long.
  *
+ * A file whose number is 0 is passed as a copy: fcntl(0, F_DUPFD, 3). The library's own files never have
+ * the numbers 0, 1 and 2, also where the program has closed them.
+ *
  * With open files a process drives a device that it could not open itself: one that may sends them
  * over a Unix socket (examples/giver.c). The library uses copies of its own; the caller's stay open.
  * A group that is in no container is put into the container, and taken out when the device is closed;

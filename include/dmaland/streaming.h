@@ -63,6 +63,8 @@ enum dma_data_direction {
  * caller, as memcpy() would. Memory that the application unmaps (munmap) while it is mapped stays
  * reachable for the device until it is unmapped here.
  *
+ * A window of pci_iomap() is no memory, and refused with EINVAL, unless dmaland_register() took it.
+ *
  * Context: any thread. Enters the kernel to map, or when memory to bounce through runs short, and
  * with no_syscalls never.
  * Return: the dma address, or DMA_MAPPING_ERROR (ask dma_mapping_error()) with errno EINVAL,
@@ -196,9 +198,12 @@ unsigned int dma_get_min_align_mask(struct dmaland_device *dev);
  * The memory must stay where it is until dmaland_unregister(): nothing here sees munmap() or
  * free(), but for debug mode: dmaland_check_registered().
  *
+ * On VFIO (type1) it may be a window of pci_iomap(), of whatever device: unregister it before
+ * pci_iounmap(). Other backends do not map registers, and refuse it.
+ *
  * Context: any thread; makes system calls.
  * Return: 0; -EEXIST when it overlaps memory that is registered (which is named) or the arena;
- * -EOPNOTSUPP where memory that exists can't be mapped; -EPERM when the device is not trusted;
+ * -EINVAL for registers that are not mapped; -EOPNOTSUPP where memory that exists can't be mapped; -EPERM when the device is not trusted;
  * -EFAULT; -ENOMEM.
  */
 int dmaland_register(struct dmaland_device *dev, void *ptr, size_t size);

@@ -16,6 +16,7 @@
 
 #include <dmaland/io.h>
 #include "base/error.h"
+#include "base/file.h"
 #include "backend/bus_error.h"
 
 struct window {
@@ -33,6 +34,8 @@ static struct {
 	_Atomic(uintptr_t) lowest, highest; /* of all windows that ever were without a mapping */
 } table = {.lock = PTHREAD_MUTEX_INITIALIZER, .lowest = UINTPTR_MAX};
 
+struct mmio_bounds mmio_bounds;
+
 /* The open window that an address lies in; what it says holds as long as nobody closes it. */
 static struct window *window_at(uintptr_t address)
 {
@@ -46,6 +49,21 @@ static struct window *window_at(uintptr_t address)
 			return w;
 	}
 	return NULL;
+}
+
+bool mmio_overlaps(const void *ptr, size_t size, bool only_trapped)
+{
+	uintptr_t begin = (uintptr_t)ptr, end = begin + size;
+
+	for (struct window *w = atomic_load_explicit(&table.first, memory_order_acquire); w;
+	     w = w->next) {
+		uintptr_t base = atomic_load_explicit(&w->base, memory_order_acquire);
+
+		if (base && base < end && begin < base + atomic_load(&w->size) &&
+		    !(only_trapped && w->direct))
+			return true;
+	}
+	return false;
 }
 
 /* Called in a handler of SIGBUS. */
@@ -143,6 +161,21 @@ static void table_widen(uintptr_t base, uintptr_t size)
 		table.highest = base + size - 1;
 }
 
+static void bounds_widen(uintptr_t base, uintptr_t size)
+{
+	uintptr_t lowest = mmio_bounds.lowest, end = lowest + mmio_bounds.bytes;
+
+	if (!mmio_bounds.bytes)
+		lowest = end = base;
+	if (base < lowest)
+		lowest = base;
+	if (base + size > end)
+		end = base + size;
+	/* In between the bytes reach too far, rather than not far enough. */
+	__atomic_store_n(&mmio_bounds.bytes, end - lowest, __ATOMIC_RELAXED);
+	__atomic_store_n(&mmio_bounds.lowest, lowest, __ATOMIC_RELEASE);
+}
+
 void *mmio_open(struct pci_function *f, unsigned int bar, uint64_t size)
 {
 	uint64_t bar_size;
@@ -179,6 +212,7 @@ void *mmio_open(struct pci_function *f, unsigned int bar, uint64_t size)
 		w->direct = direct;
 		if (!direct)
 			table_widen((uintptr_t)cookie, size);
+		bounds_widen((uintptr_t)cookie, size);
 		atomic_store_explicit(&w->base, (uintptr_t)cookie, memory_order_release);
 	}
 	pthread_mutex_unlock(&table.lock);
@@ -223,7 +257,7 @@ void mmio_close_all(struct pci_function *f)
 void mmio_disown(struct pci_function *f)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	int nothing = memfd_create("dmaland-registers", MFD_CLOEXEC);
+	int nothing = file_raise(memfd_create("dmaland-registers", MFD_CLOEXEC));
 
 	pthread_mutex_init(&table.lock, NULL);
 	for (struct window *w = table.first; w; w = w->next) {

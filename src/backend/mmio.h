@@ -9,6 +9,7 @@
 #ifndef BACKEND_MMIO_H
 #define BACKEND_MMIO_H
 
+#include "base/bits.h"
 #include "backend/backend.h"
 
 /* A window of size bytes at the BAR's start; NULL with the error set. */
@@ -19,6 +20,25 @@ void mmio_close(struct pci_function *f, void *cookie);
 
 /* Close all windows of a function that is about to go away. */
 void mmio_close_all(struct pci_function *f);
+
+/* All windows that ever were, mapped or not, lie in these bytes; 0: there never was one. */
+struct mmio_bounds {
+	uintptr_t lowest, bytes;
+};
+
+extern struct mmio_bounds mmio_bounds __attribute__((visibility("hidden")));
+
+/*
+ * For ordinary memory, which is to be told fast: is ptr near an open window, or in one? A window that
+ * another thread opens at this moment may be missed, and whoever has its address has seen it opened.
+ */
+static inline bool mmio_is_near(const void *ptr)
+{
+	return (uintptr_t)ptr - racy_load(&mmio_bounds.lowest) < racy_load(&mmio_bounds.bytes);
+}
+
+/* Are any of these bytes in an open window? only_trapped: in one that is not mapped. */
+bool mmio_overlaps(const void *ptr, size_t size, bool only_trapped);
 
 /*
  * In the child of a fork: the lock is nobody's, and where registers of this function were mapped

@@ -11,6 +11,7 @@
  *   qemu_machine.c   machines: start, join, leave        struct qemu_machine
  *   qemu_ram.c       RAM, which is the domain            struct qemu_ram
  *   qemu_process.c   fork, kill, reap                    struct qemu_process
+ *   qemu_sockets.c   what an image that does not open waits for
  *   qmp.c  qtest.c   what is said to QEMU, over a socket each
  *
  * There is no firmware, so that BARs are sized and placed here (PCI 3.0, 6.2.5.1).
@@ -54,7 +55,7 @@ static int size_parse(const char *key, const char *text, uint64_t *size)
 	return 0;
 }
 
-static int timeout_parse(const char *text, unsigned int *timeout)
+static int timeout_parse(const char *key, const char *text, unsigned int *timeout)
 {
 	char *end;
 	long ms;
@@ -62,16 +63,17 @@ static int timeout_parse(const char *text, unsigned int *timeout)
 	errno = 0;
 	ms = strtol(text, &end, 10);
 	if (errno || end == text || *end || ms < 1 || ms > INT_MAX)
-		return error_set(EINVAL, "timeout=%s is not a time: it is 1 or more milliseconds",
+		return error_set(EINVAL, "%s=%s is not a time: it is 1 or more milliseconds", key,
 				 text);
 	*timeout = (unsigned int)ms;
 	return 0;
 }
 
 static int options_parse(const struct spec *spec, struct qemu_machine_options *options,
-			 unsigned int *timeout)
+			 struct qemu_model *model, unsigned int *timeout)
 {
 	const char *ram = spec_get(spec, "ram"), *ms = spec_get(spec, "timeout");
+	const char *open_ms = spec_get(spec, "open_timeout");
 	int err = 0;
 
 	options->name = spec_get(spec, "machine");
@@ -80,7 +82,9 @@ static int options_parse(const struct spec *spec, struct qemu_machine_options *o
 	if (ram)
 		err = size_parse("ram", ram, &options->ram);
 	if (!err && ms)
-		err = timeout_parse(ms, timeout);
+		err = timeout_parse("timeout", ms, timeout);
+	if (!err && open_ms)
+		err = timeout_parse("open_timeout", open_ms, &model->open_timeout);
 	return err;
 }
 
@@ -415,7 +419,8 @@ leave:
 static int qemu_open(const struct spec *spec, const struct open_options *asked,
 		     struct pci_function **f)
 {
-	struct qemu_model model = {spec->address, spec_get(spec, "drive"), spec};
+	struct qemu_model model = {spec->address, spec_get(spec, "drive"), spec,
+				   QEMU_OPEN_TIMEOUT_MS};
 	struct qemu_machine_options options = {.memory_limit = asked->memory_limit};
 	struct qemu_function *q;
 	char label[64];
@@ -429,7 +434,7 @@ static int qemu_open(const struct spec *spec, const struct open_options *asked,
 		return error_set(ENOMEM, "no memory for a device of QEMU");
 	snprintf(label, sizeof(label), "qemu:%.48s", model.name);
 	options.label = label;
-	err = options_parse(spec, &options, &q->timeout);
+	err = options_parse(spec, &options, &model, &q->timeout);
 	if (!err)
 		err = function_open(q, &model, &options,
 				    asked->share ? asked->share->domain : NULL);

@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "backend/deadline.h"
 #include "backend/qemu.h"
 
@@ -47,7 +48,7 @@ int qemu_doorbell_init(struct qemu_doorbell *doorbell, int *theirs)
 {
 	int pair[2];
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+	if (file_socketpair(pair))
 		return error_system("cannot make a socket to QEMU");
 	doorbell->fd = pair[0];
 	*theirs = pair[1];
@@ -108,7 +109,7 @@ static int message_send(struct qemu_doorbell *doorbell, int64_t number, int fd,
 /* What QEMU reads while it plugs the device in; the memory to share, which it wants, is a page. */
 static int greeting_send(struct qemu_doorbell *doorbell, unsigned int timeout)
 {
-	int memory = memfd_create("dmaland-qemu-doorbell", MFD_CLOEXEC), err;
+	int memory = file_raise(memfd_create("dmaland-qemu-doorbell", MFD_CLOEXEC)), err;
 
 	if (memory < 0)
 		return error_system("cannot make a file in memory for QEMU's doorbell");
@@ -133,7 +134,8 @@ static int device_plug(struct qemu_machine *machine, struct qemu_function *q)
 	};
 	const struct spec spec = {.options = options,
 				  .option_count = sizeof(options) / sizeof(options[0])};
-	const struct qemu_model model = {.name = "ivshmem-doorbell", .spec = &spec};
+	const struct qemu_model model = {
+		.name = "ivshmem-doorbell", .spec = &spec, .open_timeout = QEMU_OPEN_TIMEOUT_MS};
 	int err = greeting_send(&machine->doorbell, q->timeout);
 
 	if (!err)
@@ -248,7 +250,7 @@ static int messages_open(struct qemu_machine *machine, unsigned int timeout)
 
 	if (!kept)
 		return error_set(ENOMEM, "no memory for QEMU's messages");
-	while (n < MESSAGES && (kept[n] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) >= 0)
+	while (n < MESSAGES && (kept[n] = file_raise(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC))) >= 0)
 		n++;
 	if (n < MESSAGES)
 		err = error_system("no %u eventfds for QEMU's messages; raise the limit of open "

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "backend/qemu.h"
 
 /* The chipset's ISA bridge, and its PIRQ route registers (Intel 82371SB, 2.3.9) */
@@ -379,7 +380,7 @@ int qemu_irq_restore(struct qemu_function *q)
 
 int qemu_events_open(struct qemu_function *q)
 {
-	q->function.event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	q->function.event_fd = file_raise(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
 	if (q->function.event_fd < 0)
 		return error_system("no eventfd for the device's events");
 	q->listener.event_fd = q->function.event_fd;

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 
 /* Registers lie where QEMU has no RAM. */
 #define BARS_FIRST	QEMU_RAM_SPLIT
@@ -54,7 +55,7 @@ static struct qemu_machine *machine_of(struct domain *domain)
 static int bios_open(void)
 {
 	static const unsigned char reset[] = {0xfa, 0xf4, 0xeb, 0xfd};
-	int fd = memfd_create("dmaland-qemu-bios", MFD_CLOEXEC);
+	int fd = file_raise(memfd_create("dmaland-qemu-bios", MFD_CLOEXEC));
 	int err;
 
 	if (fd < 0)

@@ -25,7 +25,8 @@
 #define PLUG_TIMEOUT_MS 5000
 #define SERIAL_DEFAULT	"dmaland"
 
-static const char *const our_keys[] = {"machine", "drive", "ram", "qemu", "timeout", NULL};
+static const char *const our_keys[] = {"machine", "drive",	  "ram", "qemu",
+				       "timeout", "open_timeout", NULL};
 
 /* What we choose, and QEMU would let a spec override. */
 static const char *const kept_keys[] = {"id", "addr", "bus", "driver", NULL};
@@ -104,9 +105,10 @@ static void device_put(FILE *f, const struct qemu_model *model, const struct qem
 typedef void command_put(FILE *f, const struct qemu_model *model,
 			 const struct qemu_plugged *plugged);
 
-/* Have a command written, and send it. */
+/* Have a command written, and send it; files: those that QEMU had open before the first one. */
 static int command_send(struct qemu_machine *machine, const struct qemu_model *model,
-			const struct qemu_plugged *plugged, command_put *put, const char **answer)
+			const struct qemu_plugged *plugged, const struct qemu_files *files,
+			command_put *put, const char **answer)
 {
 	char *command = NULL;
 	size_t size;
@@ -121,7 +123,8 @@ static int command_send(struct qemu_machine *machine, const struct qemu_model *m
 	if (fclose(f) || failed)
 		err = error_set(ENOMEM, "no memory for a command to QEMU");
 	else
-		err = qemu_process_command(&machine->process, command, answer);
+		err = qemu_process_plug(&machine->process, command, model->open_timeout, files,
+					answer);
 	free(command);
 	return err;
 }
@@ -165,10 +168,10 @@ static int refusal_error(const struct qemu_model *model, const char *text)
 }
 
 static int drive_plug(struct qemu_machine *machine, const struct qemu_model *model,
-		      const struct qemu_plugged *plugged)
+		      const struct qemu_plugged *plugged, const struct qemu_files *files)
 {
 	const char *answer;
-	int err = command_send(machine, model, plugged, drive_put, &answer);
+	int err = command_send(machine, model, plugged, files, drive_put, &answer);
 
 	if (err)
 		return err;
@@ -177,11 +180,11 @@ static int drive_plug(struct qemu_machine *machine, const struct qemu_model *mod
 
 /* QEMU may print warnings; what counts is whether the slot answers. */
 static int device_plug(struct qemu_machine *machine, const struct qemu_model *model,
-		       const struct qemu_plugged *plugged)
+		       const struct qemu_plugged *plugged, const struct qemu_files *files)
 {
 	const char *answer;
 	uint32_t vendor;
-	int err = command_send(machine, model, plugged, device_put, &answer);
+	int err = command_send(machine, model, plugged, files, device_put, &answer);
 
 	if (!err)
 		err = qemu_config_read(machine, plugged->slot, PCI_VENDOR_ID, 2, PLUG_TIMEOUT_MS,
@@ -226,30 +229,6 @@ static int slot_find(const struct qemu_machine *machine, unsigned int *slot)
 			 QEMU_SLOTS - QEMU_SLOT_FIRST);
 }
 
-int qemu_plug(struct qemu_machine *machine, const struct qemu_model *model,
-	      struct qemu_plugged *plugged)
-{
-	int err = spec_check(model);
-
-	if (!err)
-		err = slot_find(machine, &plugged->slot);
-	if (err)
-		return err;
-	plugged->number = machine->plugs++;
-	plugged->drive = model->drive != NULL;
-	if (plugged->drive)
-		err = drive_plug(machine, model, plugged);
-	if (err)
-		return err;
-	err = device_plug(machine, model, plugged);
-	if (err) {
-		drive_unplug(machine, plugged);
-		return err;
-	}
-	machine->slots |= UINT32_C(1) << plugged->slot;
-	return 0;
-}
-
 /* Ask the guest, agree as the guest, and wait. */
 static int device_unplug(struct qemu_machine *machine, const struct qemu_plugged *plugged,
 			 unsigned int timeout)
@@ -269,6 +248,43 @@ static int device_unplug(struct qemu_machine *machine, const struct qemu_plugged
 	if (!err)
 		err = qemu_process_wait_deleted(&machine->process, id);
 	return err;
+}
+
+/* With time up QEMU may have plugged it in all the same. */
+static void plug_undo(struct qemu_machine *machine, const struct qemu_plugged *plugged, int err)
+{
+	struct error_state error;
+
+	error_keep(&error);
+	if (err == -ETIMEDOUT && !qtest_has_ended(&machine->process.qtest))
+		device_unplug(machine, plugged, PLUG_TIMEOUT_MS);
+	drive_unplug(machine, plugged);
+	error_put_back(&error);
+}
+
+int qemu_plug(struct qemu_machine *machine, const struct qemu_model *model,
+	      struct qemu_plugged *plugged)
+{
+	struct qemu_files files;
+	int err = spec_check(model);
+
+	if (!err)
+		err = slot_find(machine, &plugged->slot);
+	if (err)
+		return err;
+	plugged->number = machine->plugs++;
+	plugged->drive = model->drive != NULL;
+	qemu_files_note(machine->process.pid, &files);
+	if (plugged->drive)
+		err = drive_plug(machine, model, plugged, &files);
+	if (!err)
+		err = device_plug(machine, model, plugged, &files);
+	if (err) {
+		plug_undo(machine, plugged, err);
+		return err;
+	}
+	machine->slots |= UINT32_C(1) << plugged->slot;
+	return 0;
 }
 
 void qemu_unplug(struct qemu_machine *machine, const struct qemu_plugged *plugged,

@@ -8,9 +8,10 @@
 #include "backend/qemu_machine.h"
 
 struct qemu_model {
-	const char *name;	 /* "nvme" */
-	const char *drive;	 /* image, in QEMU's file= syntax; NULL: none */
-	const struct spec *spec; /* its options that are not ours are the model's properties */
+	const char *name;	   /* "nvme" */
+	const char *drive;	   /* image, in QEMU's file= syntax; NULL: none */
+	const struct spec *spec;   /* its options that are not ours are the model's properties */
+	unsigned int open_timeout; /* ms for each command that plugs it in */
 };
 
 /* A model in its slot. */
@@ -19,6 +20,8 @@ struct qemu_plugged {
 	unsigned int number; /* never used twice in a machine */
 	bool drive;
 };
+
+#define QEMU_OPEN_TIMEOUT_MS 30000 /* an image may be far away */
 
 /* Is this key of a spec ours, rather than a property of the model? */
 bool qemu_key_is_ours(const char *key);

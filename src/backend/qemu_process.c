@@ -32,11 +32,14 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "backend/deadline.h"
 
 #define START_TIMEOUT_MS   30000 /* until the monitor greets; usual are 50 */
-#define COMMAND_TIMEOUT_MS 30000 /* plugging may open an image that is far away */
+#define COMMAND_TIMEOUT_MS 30000
+#define REFUSE_TIMEOUT_MS  2000 /* until QEMU sees that its sockets have ended */
+#define REFUSE_AGAIN_MS	   100
 #define QUIT_TIMEOUT_MS	   2000
 #define KILL_TIMEOUT_MS	   2000
 #define ERRORS_MAX	   ((size_t)64 << 10)
@@ -242,7 +245,8 @@ static int errors_open(struct qemu_process *p)
 {
 	int err;
 
-	p->errors = memfd_create("dmaland-qemu-stderr", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	p->errors =
+		file_raise(memfd_create("dmaland-qemu-stderr", MFD_CLOEXEC | MFD_ALLOW_SEALING));
 	if (p->errors < 0)
 		return error_system("cannot make a file in memory for QEMU's messages");
 	if (ftruncate(p->errors, ERRORS_MAX) ||
@@ -306,9 +310,9 @@ static int process_connect(struct qemu_process *p, const struct qemu_command *co
 {
 	int qtest[2], qmp[2], err;
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, qtest))
+	if (file_socketpair(qtest))
 		return error_system("cannot make a socket to QEMU");
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, qmp)) {
+	if (file_socketpair(qmp)) {
 		err = error_system("cannot make a socket to QEMU");
 		close(qtest[0]);
 		close(qtest[1]);
@@ -379,7 +383,7 @@ bool qemu_process_is_gone(struct qemu_process *p)
 /* After a failure of the monitor nothing that it says can be trusted to belong to a question. */
 static int monitor_result(struct qemu_process *p, int err)
 {
-	if (!err || err == -ENOMEM)
+	if (!err || err == -ENOMEM || err == -EINVAL || err == -EILSEQ)
 		return err;
 	if (err != -EPIPE) {
 		qtest_end(&p->qtest, error_last());
@@ -393,7 +397,45 @@ static int monitor_result(struct qemu_process *p, int err)
 
 int qemu_process_command(struct qemu_process *p, const char *command, const char **text)
 {
-	return monitor_result(p, qmp_command(&p->qmp, command, COMMAND_TIMEOUT_MS, text));
+	int err;
+
+	qtest_pause(&p->qtest);
+	err = qmp_command(&p->qmp, command, COMMAND_TIMEOUT_MS, text);
+	qtest_resume(&p->qtest);
+	return monitor_result(p, err);
+}
+
+/* Time is up: does QEMU answer once its new sockets have ended? It may open others until it does. */
+static bool plug_refuse(struct qemu_process *p, const struct qemu_files *files)
+{
+	struct timespec deadline = deadline_in(REFUSE_TIMEOUT_MS);
+	const char *text;
+	int err;
+
+	do {
+		qemu_sockets_end(p->pid, files);
+		err = qmp_answer(&p->qmp, REFUSE_AGAIN_MS, &text);
+	} while (err == -ETIMEDOUT && deadline_left(&deadline));
+	return !err || err == -EINVAL;
+}
+
+int qemu_process_plug(struct qemu_process *p, const char *command, unsigned int timeout,
+		      const struct qemu_files *files, const char **text)
+{
+	bool goes_on;
+	int err;
+
+	qtest_pause(&p->qtest);
+	err = qmp_command(&p->qmp, command, timeout, text);
+	goes_on = err == -ETIMEDOUT && plug_refuse(p, files);
+	qtest_resume(&p->qtest);
+	if (err != -ETIMEDOUT)
+		return monitor_result(p, err);
+	error_set(ETIMEDOUT,
+		  "QEMU did not open the image and plug the device in within %u ms: "
+		  "open_timeout=MS gives it more time",
+		  timeout);
+	return goes_on ? -ETIMEDOUT : monitor_result(p, -ETIMEDOUT);
 }
 
 int qemu_process_wait_deleted(struct qemu_process *p, const char *id)

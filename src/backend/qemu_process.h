@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "backend/qemu_sockets.h"
 #include "backend/qmp.h"
 #include "backend/qtest.h"
 
@@ -55,8 +56,18 @@ void qemu_process_stop(struct qemu_process *p);
 /* True once QEMU has ended for certain: nothing of it touches memory any more. */
 bool qemu_process_is_gone(struct qemu_process *p);
 
-/* qmp_command() and qmp_wait_deleted(); a monitor that does not answer is QEMU's end. */
+/*
+ * qmp_command() and qmp_wait_deleted(); a monitor that does not answer is QEMU's end. Accesses to
+ * registers wait meanwhile, and none of their time passes.
+ */
 int qemu_process_command(struct qemu_process *p, const char *command, const char **text);
+
+/*
+ * qemu_process_command() for what may open an image. When timeout ms have passed the sockets that are
+ * not among the files are ended: -ETIMEDOUT, and where QEMU then answers it goes on.
+ */
+int qemu_process_plug(struct qemu_process *p, const char *command, unsigned int timeout,
+		      const struct qemu_files *files, const char **text);
 int qemu_process_wait_deleted(struct qemu_process *p, const char *id);
 
 /*

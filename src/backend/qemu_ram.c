@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "backend/window.h"
 
 #define RAM_MIN	  (16 * MIB)
@@ -164,7 +165,7 @@ static int file_open(struct qemu_ram *ram)
 {
 	int err;
 
-	ram->fd = memfd_create("dmaland-qemu-ram", MFD_CLOEXEC);
+	ram->fd = file_raise(memfd_create("dmaland-qemu-ram", MFD_CLOEXEC));
 	if (ram->fd < 0)
 		return error_system("cannot make a file in memory for QEMU's RAM");
 	if (ftruncate(ram->fd, (off_t)ram->size))

@@ -163,25 +163,43 @@ static char *string_of(char *line, const char *key)
 	return found;
 }
 
-/* Send a request and return the line that answers it; events in between are dropped. */
-static int execute(struct qmp *m, const char *request, const struct timespec *deadline,
-		   char **answer)
+/* Is it the last request's answer? What QEMU could not read as a request has no number. */
+static bool is_answer(const struct qmp *m, const char *line)
 {
-	int err = send_all(m, request, strlen(request), deadline);
+	static const char label[] = "\"id\": ";
+	const char *number = strstr(line, label);
 
-	if (err)
-		return err;
+	if (strstr(line, "\"event\": "))
+		return false;
+	return !number || strtoul(number + sizeof(label) - 1, NULL, 10) == m->number;
+}
+
+/* The line that answers the last request; events and late answers before it are dropped. */
+static int answer_next(struct qmp *m, const struct timespec *deadline, char **answer)
+{
+	const char *words;
+	int err;
+
 	do {
 		err = line_next(m, deadline, answer);
 		if (err)
 			return err;
-	} while (strstr(*answer, "\"event\": "));
-	if (strstr(*answer, "\"error\": {")) {
-		const char *words = string_of(*answer, "desc");
+	} while (!is_answer(m, *answer));
+	if (!strstr(*answer, "\"error\": {"))
+		return 0;
+	words = string_of(*answer, "desc");
+	return error_set(EINVAL, "QEMU's monitor says: %s", words ? words : "error");
+}
 
-		return error_set(EPROTO, "QEMU's monitor says: %s", words ? words : "error");
-	}
-	return 0;
+/* Send a request, which is to be the next number's, and return the line that answers it. */
+static int execute(struct qmp *m, const char *request, const struct timespec *deadline,
+		   char **answer)
+{
+	int err;
+
+	m->number++;
+	err = send_all(m, request, strlen(request), deadline);
+	return err ? err : answer_next(m, deadline, answer);
 }
 
 int qmp_init(struct qmp *m, int fd, unsigned int timeout)
@@ -198,7 +216,8 @@ int qmp_init(struct qmp *m, int fd, unsigned int timeout)
 		return error_set(ENOMEM, "no memory for QEMU's monitor");
 	err = line_next(m, &deadline, &line); /* the greeting */
 	if (!err)
-		err = execute(m, "{\"execute\": \"qmp_capabilities\"}\n", &deadline, &line);
+		err = execute(m, "{\"execute\": \"qmp_capabilities\", \"id\": 1}\n", &deadline,
+			      &line);
 	if (err)
 		qmp_fini(m);
 	return err;
@@ -222,8 +241,51 @@ static void json_put(FILE *f, const char *text)
 	}
 }
 
+/* How many bytes a character of UTF-8 has (RFC 3629, 4), or 0: it is none that JSON may carry. */
+static size_t utf8_length(const unsigned char *text)
+{
+	static const unsigned int lowest[] = {0, 0, 0x80, 0x800, 0x10000};
+	size_t length = *text < 0x80   ? 1
+			: *text < 0xc0 ? 0
+			: *text < 0xe0 ? 2
+			: *text < 0xf0 ? 3
+				       : 4;
+	unsigned int c = *text & (0xffu >> (length + 1));
+
+	if (length <= 1)
+		return length;
+	for (size_t i = 1; i < length; i++) {
+		if ((text[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (text[i] & 0x3f);
+	}
+	if (*text >= 0xf8 || c < lowest[length] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
+		return 0;
+	if ((c & 0xfffe) == 0xfffe ||
+	    (c >= 0xfdd0 && c < 0xfdf0)) /* noncharacters: QEMU has none */
+		return 0;
+	return length;
+}
+
+static int utf8_check(const char *text)
+{
+	for (const char *at = text; *at;) {
+		size_t length = utf8_length((const unsigned char *)at);
+
+		if (!length)
+			return error_set(
+				EILSEQ,
+				"QEMU's monitor takes UTF-8 alone, and a name in the spec has "
+				"the byte 0x%02x, which is none: rename the file, or make a "
+				"link to it",
+				(unsigned int)(unsigned char)*at);
+		at += length;
+	}
+	return 0;
+}
+
 /* The request for a command of the human monitor, to be freed; NULL without memory. */
-static char *command_request(const char *command)
+static char *command_request(const struct qmp *m, const char *command)
 {
 	char *text = NULL;
 	size_t size;
@@ -234,7 +296,7 @@ static char *command_request(const char *command)
 		return NULL;
 	fputs("{\"execute\": \"human-monitor-command\", \"arguments\": {\"command-line\": \"", f);
 	json_put(f, command);
-	fputs("\"}}\n", f);
+	fprintf(f, "\"}, \"id\": %u}\n", m->number + 1);
 	failed = ferror(f);
 	if (fclose(f) || failed) {
 		free(text);
@@ -243,23 +305,41 @@ static char *command_request(const char *command)
 	return text;
 }
 
+/* What the command printed. */
+static const char *text_of(char *answer)
+{
+	const char *text = string_of(answer, "return");
+
+	return text ? text : "";
+}
+
 int qmp_command(struct qmp *m, const char *command, unsigned int timeout, const char **text)
 {
 	struct timespec deadline = deadline_start(m, timeout);
-	char *request = command_request(command);
-	char *answer;
-	int err;
+	int err = utf8_check(command);
+	char *request, *answer;
 
+	if (err)
+		return err;
+	request = command_request(m, command);
 	if (!request)
 		return error_set(ENOMEM, "no memory for a command to QEMU");
 	err = execute(m, request, &deadline, &answer);
 	free(request);
-	if (err)
-		return err;
-	*text = string_of(answer, "return");
-	if (!*text)
-		*text = "";
-	return 0;
+	if (!err)
+		*text = text_of(answer);
+	return err;
+}
+
+int qmp_answer(struct qmp *m, unsigned int timeout, const char **text)
+{
+	struct timespec deadline = deadline_start(m, timeout);
+	char *answer;
+	int err = answer_next(m, &deadline, &answer);
+
+	if (!err)
+		*text = text_of(answer);
+	return err;
 }
 
 int qmp_quit(struct qmp *m)

@@ -2,8 +2,9 @@
 /*
  * qmp.h - QEMU's monitor: commands that QEMU answers in words
  *
- * Not locked: one caller at a time. What fails here, other than by -ENOMEM, leaves the connection
- * of no further use.
+ * Not locked: one caller at a time. Each request has a number, which its answer repeats, so that an
+ * answer that comes late is not taken for another's. An error of QEMU's is an answer, too: -EINVAL.
+ * -EPIPE and -EPROTO leave the connection of no further use.
  */
 #ifndef BACKEND_QMP_H
 #define BACKEND_QMP_H
@@ -16,6 +17,7 @@ struct qmp {
 	size_t used;	      /* bytes in it */
 	size_t taken;	      /* of these belong to the line that was handed out last */
 	unsigned int timeout; /* ms, of the call that is under way */
+	unsigned int number;  /* of the last request */
 };
 
 /* Greet QEMU; timeout in ms. Also sees that QEMU has started. qmp_fini() does not close fd. */
@@ -24,9 +26,13 @@ void qmp_fini(struct qmp *m);
 
 /*
  * A command of the human monitor: what it printed goes to *text, which is valid until the next
- * call. That the command was refused can only be told by the words.
+ * call. That the command was refused can only be told by the words. -EILSEQ: it is not UTF-8, and
+ * was not sent.
  */
 int qmp_command(struct qmp *m, const char *command, unsigned int timeout, const char **text);
+
+/* After -ETIMEDOUT of qmp_command(): wait for its answer once more. */
+int qmp_answer(struct qmp *m, unsigned int timeout, const char **text);
 
 /* Tell QEMU to end, without waiting for it. */
 int qmp_quit(struct qmp *m);

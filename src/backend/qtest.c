@@ -72,6 +72,36 @@ void qtest_end(struct qtest *q, const char *why)
 	pthread_mutex_unlock(&q->lock);
 }
 
+/* Those who wait wake up, and find out how to go on waiting. */
+static void pause_change(struct qtest *q, unsigned int change)
+{
+	pthread_mutex_lock(&q->lock);
+	q->paused += change;
+	pthread_cond_broadcast(&q->changed);
+	pthread_mutex_unlock(&q->lock);
+}
+
+void qtest_pause(struct qtest *q)
+{
+	pause_change(q, 1);
+}
+
+void qtest_resume(struct qtest *q)
+{
+	pause_change(q, -1u);
+}
+
+/* Wait for a change, with the lock held. True when time is up; after a pause it begins again. */
+static bool change_wait(struct qtest *q, unsigned int timeout, struct timespec *deadline)
+{
+	if (q->paused) {
+		pthread_cond_wait(&q->changed, &q->lock);
+		*deadline = deadline_in(timeout);
+		return false;
+	}
+	return pthread_cond_timedwait(&q->changed, &q->lock, deadline) == ETIMEDOUT && !q->paused;
+}
+
 bool qtest_has_ended(struct qtest *q)
 {
 	bool ended;
@@ -177,13 +207,13 @@ static int timeout_error(struct qtest *q, const char *line, unsigned int timeout
 
 /* Send a line when there is room for its answer. With the lock held. */
 static int request_send(struct qtest *q, const char *line, struct qtest_request *request,
-			unsigned int timeout, const struct timespec *deadline)
+			unsigned int timeout, struct timespec *deadline)
 {
 	size_t length = strlen(line);
-	int late = 0;
+	bool late = false;
 
 	while (!q->ended && q->count == QTEST_UNREAD_MAX && !late)
-		late = pthread_cond_timedwait(&q->changed, &q->lock, deadline);
+		late = change_wait(q, timeout, deadline);
 	if (q->ended)
 		return ended_error(q);
 	if (q->count == QTEST_UNREAD_MAX)
@@ -192,7 +222,7 @@ static int request_send(struct qtest *q, const char *line, struct qtest_request 
 	if (send(q->fd, line, length, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)length) {
 		shutdown(q->fd, SHUT_RDWR);
 		while (!q->ended && !late)
-			late = pthread_cond_timedwait(&q->changed, &q->lock, deadline);
+			late = change_wait(q, timeout, deadline);
 		return q->ended ? ended_error(q) : timeout_error(q, line, timeout);
 	}
 	q->unread[(q->first + q->count++) % QTEST_UNREAD_MAX] = request;
@@ -201,12 +231,12 @@ static int request_send(struct qtest *q, const char *line, struct qtest_request 
 
 /* Wait until a request is answered. With the lock held. */
 static int request_wait(struct qtest *q, const char *line, struct qtest_request *request,
-			unsigned int timeout, const struct timespec *deadline)
+			unsigned int timeout, struct timespec *deadline)
 {
-	int late = 0;
+	bool late = false;
 
 	while (!request->answered && !q->ended && !late)
-		late = pthread_cond_timedwait(&q->changed, &q->lock, deadline);
+		late = change_wait(q, timeout, deadline);
 	if (!request->answered)
 		return q->ended ? ended_error(q) : timeout_error(q, line, timeout);
 	if (request->refused)

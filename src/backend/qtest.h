@@ -4,7 +4,8 @@
  *
  * Requests are answered in their order. Any thread may call; one thread runs qtest_run(), which
  * receives for all of them. A request that is not answered in time ends the connection for good,
- * since its answer could be taken for another's; whoever runs QEMU then sees qtest_run() return.
+ * since its answer could be taken for another's; whoever runs QEMU then sees qtest_run() return. No
+ * time passes for requests between qtest_pause() and qtest_resume().
  */
 #ifndef BACKEND_QTEST_H
 #define BACKEND_QTEST_H
@@ -32,6 +33,7 @@ struct qtest {
 	pthread_cond_t changed;				/* an answer came, or the end */
 	struct qtest_request *unread[QTEST_UNREAD_MAX]; /* a ring; NULL: nobody waits for it */
 	unsigned int first, count;
+	unsigned int paused; /* so many commands keep QEMU from answering */
 	bool ended;
 	char why[512]; /* it ended; "" while not known */
 };
@@ -46,6 +48,13 @@ void qtest_fini(struct qtest *q);
  * qtest_end(), which those who wait for an answer are waiting for.
  */
 void qtest_run(struct qtest *q);
+
+/*
+ * Around a command of the monitor, which QEMU carries out before it answers anything else. Requests
+ * wait; all of their time is left to them when it is over.
+ */
+void qtest_pause(struct qtest *q);
+void qtest_resume(struct qtest *q);
 
 /* End the connection and all waiting. The first reason stays; NULL gives none. */
 void qtest_end(struct qtest *q, const char *why);

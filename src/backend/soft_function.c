@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 
 #define BAR_ADDRESS 0xfebf0000u /* where firmware may have put it; it is nowhere */
 
@@ -362,7 +363,7 @@ struct soft_function *soft_function_create(void)
 		free(sf);
 		return NULL;
 	}
-	sf->f.event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	sf->f.event_fd = file_raise(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
 	if (sf->f.event_fd < 0) {
 		error_system("no eventfd for a device's events");
 		pthread_mutex_destroy(&sf->lock);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "backend/sysfs.h"
 
@@ -210,7 +211,7 @@ static int device_file(struct vfio_function *vf, const struct open_options *opti
 
 	if (options->device_fd)
 		return vfio_dup(options->device_fd, "device_fd");
-	fd = ioctl(vf->group->fd, VFIO_GROUP_GET_DEVICE_FD, address);
+	fd = file_raise(ioctl(vf->group->fd, VFIO_GROUP_GET_DEVICE_FD, address));
 	if (fd < 0 && errno == ENODEV && options->group_fd)
 		return error_set(ENODEV,
 				 "%s is not in the group of options.group_fd, or not bound to "

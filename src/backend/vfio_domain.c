@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "backend/numa.h"
 #include "backend/sysfs.h"
 
@@ -431,7 +432,7 @@ int vfio_domain_learn(struct vfio_domain *vd)
 static int container_open(int handed)
 {
 	int fd = handed ? vfio_dup(handed, "container_fd")
-			: open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
+			: file_raise(open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC));
 
 	if (fd < 0)
 		return handed ? -errno

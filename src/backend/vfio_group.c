@@ -18,11 +18,12 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "backend/sysfs.h"
 
 int vfio_dup(int fd, const char *option)
 {
-	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, FILE_FIRST);
 
 	if (copy < 0 && errno == EBADF)
 		return error_set(EBADF, "options.%s is %d, which is no open file descriptor",
@@ -33,7 +34,7 @@ int vfio_dup(int fd, const char *option)
 /* The group's file: /dev/vfio/NUMBER. */
 static int group_open(int number, const char *path)
 {
-	int fd = open(path, O_RDWR | O_CLOEXEC);
+	int fd = file_raise(open(path, O_RDWR | O_CLOEXEC));
 
 	if (fd < 0 && errno == EBUSY)
 		return error_set(EBUSY,

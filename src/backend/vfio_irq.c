@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/log.h"
 
 static const char *kind_name(unsigned int kind)
@@ -147,7 +148,7 @@ static int event_arm(struct vfio_function *vf, uint32_t index, int *fd)
 
 	if (ioctl(vf->fd, VFIO_DEVICE_GET_IRQ_INFO, &info) || !info.count)
 		return 0;
-	*fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	*fd = file_raise(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
 	if (*fd < 0)
 		return error_system("%s: no eventfd for the device's events", vf->f.name);
 	if (epoll_ctl(vf->f.event_fd, EPOLL_CTL_ADD, *fd, &event))
@@ -162,7 +163,7 @@ int vfio_events_arm(struct vfio_function *vf)
 	int err;
 
 	vf->removal = vf->error = -1;
-	vf->f.event_fd = epoll_create1(EPOLL_CLOEXEC);
+	vf->f.event_fd = file_raise(epoll_create1(EPOLL_CLOEXEC));
 	if (vf->f.event_fd < 0)
 		return error_system("%s: cannot watch the device's events", vf->f.name);
 	err = event_arm(vf, VFIO_PCI_REQ_IRQ_INDEX, &vf->removal);

@@ -23,6 +23,7 @@
 
 #include <dmaland/types.h>
 #include "base/error.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "backend/numa.h"
 #include "backend/sysfs.h"
@@ -136,7 +137,7 @@ static int place_hugepages(char *cpu, size_t size, int node)
 {
 	int fd, err = -ENOMEM;
 
-	fd = memfd_create("dmaland", MFD_CLOEXEC | MFD_HUGETLB);
+	fd = file_raise(memfd_create("dmaland", MFD_CLOEXEC | MFD_HUGETLB));
 	if (fd < 0)
 		return err;
 	if (node != NUMA_NO_NODE && ftruncate(fd, (off_t)size) == 0)

@@ -13,6 +13,7 @@
 
 #include <dmaland/io.h>
 #include "base/error.h"
+#include "base/file.h"
 #include "base/fork.h"
 #include "device/device.h"
 
@@ -31,7 +32,7 @@ static int *fds_open(const char *name, unsigned int n)
 		return NULL;
 	}
 	for (unsigned int i = 0; i < n; i++) {
-		fds[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+		fds[i] = file_raise(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
 		if (fds[i] < 0) {
 			error_system(
 				"%s: no eventfd for interrupt vector %u; raise the limit of open "

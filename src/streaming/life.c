@@ -12,6 +12,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "backend/mmio.h"
 
 /* Bytes that are parked in one stack of slots at most. */
 #define STACK_BYTES ((size_t)32 << 10)
@@ -503,9 +504,17 @@ int streaming_register(struct streaming *s, void *ptr, size_t size)
 			"%s: the device is not trusted (trusted=no), and registered memory "
 			"would be open to it for good",
 			s->name);
+	if (mmio_overlaps(ptr, size, true))
+		return error_set(
+			EINVAL,
+			"%s: %zu bytes at %p are a window of registers that this backend does "
+			"not map, so that no device reaches them",
+			s->name, size, ptr);
 	log_hold(); /* what waits may be revoked, and not be revocable */
 	pthread_mutex_lock(&registered->lock);
 	err = overlap_check(s, begin, begin + size);
+	if (!err)
+		err = presence_check(s, ptr, size);
 	if (err)
 		goto unlock;
 	r = registered_prepare(registered, begin, size);

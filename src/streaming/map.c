@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "backend/mmio.h"
 
 /* ---- map ---- */
 
@@ -91,6 +92,8 @@ bool piece_is_mapped(struct streaming *s, const struct piece *piece)
 /* Memory that is not translated: limit, if a limit is why. */
 static dma_addr_t piece_map_untranslated(struct streaming *s, const struct piece *piece, bool limit)
 {
+	if (registers_check(s, piece->ptr, piece->size))
+		return DMA_MAPPING_ERROR;
 	if (!s->translates)
 		return mapped_is_whole(s, piece->ptr, piece->size) ? mapped_map(s, piece)
 								   : mapped_bounce(s, piece);
@@ -146,9 +149,9 @@ static __attribute__((noinline)) dma_addr_t map_otherwise(struct streaming *s, v
 }
 
 /* Copy to a slot of the thread's stack, where that is all there is to do. */
-static __attribute__((noinline)) dma_addr_t map_small(struct streaming *s, void *ptr, size_t size,
-						      enum dma_data_direction direction,
-						      unsigned long attrs)
+static inline __attribute__((always_inline)) dma_addr_t
+copy_to_slot(struct streaming *s, void *ptr, size_t size, enum dma_data_direction direction,
+	     unsigned long attrs)
 {
 	uint32_t offset = streaming_shard;
 	struct bounce_slot *slot;
@@ -172,11 +175,29 @@ static __attribute__((noinline)) dma_addr_t map_small(struct streaming *s, void 
 	return slot->dma;
 }
 
+static __attribute__((noinline)) dma_addr_t
+map_small_near_registers(struct streaming *s, void *ptr, size_t size,
+			 enum dma_data_direction direction, unsigned long attrs)
+{
+	if (mmio_overlaps(ptr, size, false))
+		return map_otherwise(s, ptr, size, direction, attrs);
+	return copy_to_slot(s, ptr, size, direction, attrs);
+}
+
+static __attribute__((noinline)) dma_addr_t map_small(struct streaming *s, void *ptr, size_t size,
+						      enum dma_data_direction direction,
+						      unsigned long attrs)
+{
+	if (unlikely(mmio_is_near(ptr)))
+		return map_small_near_registers(s, ptr, size, direction, attrs);
+	return copy_to_slot(s, ptr, size, direction, attrs);
+}
+
 /* Known to be neither the arena's nor registered, and not small. */
 static inline dma_addr_t map_large(struct streaming *s, void *ptr, size_t size,
 				   enum dma_data_direction direction, unsigned long attrs)
 {
-	if (unlikely(!ptr || (uintptr_t)ptr > UINTPTR_MAX - size))
+	if (unlikely(!ptr || (uintptr_t)ptr > UINTPTR_MAX - size || mmio_is_near(ptr)))
 		return map_otherwise(s, ptr, size, direction, attrs);
 	return mapped_map_single(s, ptr, size, direction, attrs);
 }

@@ -217,9 +217,12 @@ static struct mapping *refuse_mapping(struct streaming *s, const void *ptr, size
 	return NULL;
 }
 
-/* A mapping for so many bytes of granules, that begin with those at ptr; NULL with the error set. */
+/*
+ * A mapping for so many bytes of granules, that begin with those at ptr; NULL with the error set.
+ * in_place: they are the memory from ptr on, which is looked for first where it is large.
+ */
 static inline __attribute__((always_inline)) struct mapping *
-mapping_new(struct streaming *s, const void *ptr, size_t bytes)
+mapping_new(struct streaming *s, const void *ptr, size_t bytes, bool in_place)
 {
 	struct mapping *mapping = NULL;
 
@@ -229,7 +232,11 @@ mapping_new(struct streaming *s, const void *ptr, size_t bytes)
 	if (likely(bytes <= s->slot_bytes))
 		mapping = iova_cache_take_slot(&s->iova, bytes, s->limits->streaming_mask,
 					       shard_number());
-	return likely(mapping != NULL) ? mapping : range_mapping(s, ptr, bytes);
+	if (likely(mapping != NULL))
+		return mapping;
+	if (in_place && unlikely(bytes >= PRESENCE_CHECK_FROM) && presence_check(s, ptr, bytes))
+		return NULL;
+	return range_mapping(s, ptr, bytes);
 }
 
 /* From now on it is live. */
@@ -264,7 +271,7 @@ map_in_place(struct streaming *s, char *ptr, size_t size, enum dma_data_directio
 	size_t bytes;
 	char *cpu = granules_around(s, ptr, size, &bytes);
 
-	mapping = mapping_new(s, ptr, bytes);
+	mapping = mapping_new(s, ptr, bytes, true);
 	if (unlikely(!mapping))
 		return DMA_MAPPING_ERROR;
 	mapping->offset = (size_t)(ptr - cpu);
@@ -343,10 +350,14 @@ dma_addr_t mapped_map_pieces(struct streaming *s, const struct piece *pieces, si
 		size_t more;
 
 		granules_around(s, pieces[i].ptr, pieces[i].size, &more);
+		if (registers_check(s, pieces[i].ptr, pieces[i].size))
+			return DMA_MAPPING_ERROR;
+		if (!s->options.no_syscalls && presence_check(s, pieces[i].ptr, pieces[i].size))
+			return DMA_MAPPING_ERROR;
 		bytes += more;
 		size += pieces[i].size;
 	}
-	mapping = mapping_new(s, pieces->ptr, bytes);
+	mapping = mapping_new(s, pieces->ptr, bytes, false);
 	if (!mapping)
 		return DMA_MAPPING_ERROR;
 	mapping_describe(mapping, pieces, (uintptr_t)pieces->ptr & (s->granule - 1), size);
@@ -383,7 +394,7 @@ dma_addr_t mapped_bounce(struct streaming *s, const struct piece *piece)
 	if (!buffer)
 		return DMA_MAPPING_ERROR;
 	memcpy(buffer->cpu + offset, piece->ptr, piece->size);
-	mapping = mapping_new(s, piece->ptr, bytes);
+	mapping = mapping_new(s, piece->ptr, bytes, false);
 	if (!mapping)
 		goto free_buffer;
 	if (domain_map(s, mapping->dma, buffer->cpu, bytes, access_of(piece->direction)))

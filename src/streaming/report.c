@@ -7,9 +7,11 @@
 #include "streaming/streaming_internal.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "backend/mmio.h"
 
 int request_check(struct streaming *s, const void *ptr, size_t size,
 		  enum dma_data_direction direction, unsigned long attrs)
@@ -32,6 +34,63 @@ int request_check(struct streaming *s, const void *ptr, size_t size,
 				 "known to this dmaland",
 				 s->name, attrs & ~ATTRS_KNOWN);
 	return 0;
+}
+
+/*
+ * How many of these bytes, up to the first that is not mapped in the process? MS_ASYNC writes nothing
+ * and only looks at the mappings (msync(2): ENOMEM), however many pages they have.
+ */
+static size_t bytes_mapped(uintptr_t begin, size_t size)
+{
+	size_t there = 0, missing = size;
+
+	if (msync((void *)begin, size, MS_ASYNC) == 0 || errno != ENOMEM)
+		return size;
+	while (missing - there > FRAME_SIZE) {
+		size_t middle = (there + (missing - there) / 2) & ~(size_t)(FRAME_SIZE - 1);
+
+		if (middle == there)
+			middle += FRAME_SIZE;
+		if (msync((void *)begin, middle, MS_ASYNC) == 0)
+			there = middle;
+		else
+			missing = middle;
+	}
+	return there;
+}
+
+int presence_check(struct streaming *s, const void *ptr, size_t size)
+{
+	size_t inside = (uintptr_t)ptr & (FRAME_SIZE - 1), there;
+	uintptr_t window = (uintptr_t)s->space->domain->window;
+	int code = errno;
+
+	if (size < PRESENCE_CHECK_FROM)
+		return 0;
+	there = bytes_mapped((uintptr_t)ptr - inside, size + inside);
+	errno = code;
+	/* The arena's window is reserved, but not the program's. Memory that is mapped late lies below it. */
+	if ((uintptr_t)ptr < window && there > window - ((uintptr_t)ptr - inside))
+		there = window - ((uintptr_t)ptr - inside);
+	if (there >= size + inside)
+		return 0;
+	return error_set(
+		EFAULT,
+		"%s: %zu bytes at %p can't be mapped for the device: only the first %zu of "
+		"them are memory of this program: is the size right?",
+		s->name, size, ptr, there > inside ? there - inside : 0);
+}
+
+int registers_check(struct streaming *s, const void *ptr, size_t size)
+{
+	if (!mmio_overlaps(ptr, size, false))
+		return 0;
+	return error_set(
+		EINVAL,
+		"%s: %zu bytes at %p are registers, a window of pci_iomap(), and no memory: use "
+		"readl() and writel(); for a device to reach them, dmaland_register() the window "
+		"first, where the backend maps registers (vfio)",
+		s->name, size, ptr);
 }
 
 static const char *direction_name(enum dma_data_direction direction)

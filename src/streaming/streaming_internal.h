@@ -402,6 +402,16 @@ static inline bool is_direction(unsigned int direction)
 int request_check(struct streaming *s, const void *ptr, size_t size,
 		  enum dma_data_direction direction, unsigned long attrs);
 
+/*
+ * Is all of it memory of the program? A size that is wrong by far is refused here in microseconds, before
+ * bookkeeping is made for it, which grows with the size and stays. Less than this is left to the domain.
+ */
+#define PRESENCE_CHECK_FROM ((size_t)2 << 20)
+int presence_check(struct streaming *s, const void *ptr, size_t size);
+
+/* Memory that is not translated: 0, or -EINVAL in words where it is a window of registers, of whatever device. */
+int registers_check(struct streaming *s, const void *ptr, size_t size);
+
 /* What is at an address; also for what is not as it is claimed to be. */
 struct holding {
 	dma_addr_t dma;

@@ -9,6 +9,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -401,6 +402,108 @@ static void a_drive_goes_on_in_the_parent_and_only_there(void **state)
 	drive_close(&d);
 }
 
+/* Are the numbers from first to standard error free, but for the file that lists them? */
+static bool numbers_are_free(int first)
+{
+	DIR *files = opendir("/proc/self/fd");
+	const struct dirent *file;
+	bool free = files != NULL;
+
+	while (files && (file = readdir(files))) {
+		int fd = file->d_name[0] == '.' ? -1 : atoi(file->d_name);
+
+		free &= fd < first || fd > STDERR_FILENO || fd == dirfd(files);
+	}
+	if (files)
+		closedir(files);
+	return free;
+}
+
+/* The library's own lines go to standard error, which is closed. */
+static int daemon_uses_a_device(int first)
+{
+	static unsigned char expected[4096];
+	struct dmaland_device *dev;
+	dma_addr_t dma, small;
+	unsigned char *page;
+
+	for (int fd = first; fd <= STDERR_FILENO; fd++)
+		close(fd);
+	dmaland_set_log(NULL, NULL);
+	dev = dmaland_open(device_spec, NULL);
+	MUST(dev && numbers_are_free(first));
+	MUST(pci_enable_device(dev) == 0);
+	MUST(pci_iomap(dev, 0, 0) || strstr(dmaland_last_error(), "has no memory BAR"));
+	page = dma_alloc_coherent(dev, sizeof(expected), &dma, GFP_KERNEL);
+	MUST(page);
+	memset(page, 0x5a, sizeof(expected));
+	memset(expected, 0x5a, sizeof(expected));
+	small = dma_map_single(dev, &first, sizeof(first), DMA_TO_DEVICE);
+	MUST(!dma_mapping_error(dev, small));
+	pci_alloc_irq_vectors(dev, 1, 4, PCI_IRQ_ALL_TYPES); /* a device may have none */
+	MUST(numbers_are_free(first));
+	for (int i = 0; i < 1000; i++)
+		dma_unmap_single(dev, 0x1234, 64, DMA_TO_DEVICE);
+	MUST(write(STDERR_FILENO, "x", 1) < 0 && errno == EBADF);
+	MUST(memcmp(page, expected, sizeof(expected)) == 0);
+	dma_unmap_single(dev, small, sizeof(first), DMA_TO_DEVICE);
+	dma_free_coherent(dev, sizeof(expected), page, dma);
+	pci_free_irq_vectors(dev);
+	dmaland_close(dev);
+	MUST(numbers_are_free(first));
+	return 0;
+}
+
+static int daemon_uses_a_drive(int first)
+{
+	struct drive d;
+
+	for (int fd = first; fd <= STDERR_FILENO; fd++)
+		close(fd);
+	dmaland_set_log(NULL, NULL);
+	d.dev = dmaland_open(device_spec, NULL);
+	MUST(d.dev);
+	d.ctrl = dmaland_nvme_open(d.dev, NULL);
+	MUST(d.ctrl);
+	d.queue = dmaland_nvme_queue_create(d.ctrl, 0, DMALAND_NVME_QUEUE_IRQ);
+	MUST(d.queue && numbers_are_free(first));
+	dmaland_nvme_close(d.ctrl);
+	dmaland_close(d.dev);
+	return 0;
+}
+
+static void daemon_run(int (*use)(int first), int first)
+{
+	int status, says = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1), line;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0 && says >= 0);
+	if (pid == 0) {
+		watchdog(60);
+		line = use(first);
+		if (line)
+			dprintf(says, "fork_tests.c:%d: %s\n", line, dmaland_last_error());
+		_exit(line ? 1 : 0);
+	}
+	close(says);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+/* All three of them closed, as a daemon does; or standard error alone. */
+static void no_file_of_a_device_is_standard_input_output_or_error(void **state)
+{
+	(void)state;
+	for (int first = STDIN_FILENO; first <= STDERR_FILENO; first++)
+		daemon_run(daemon_uses_a_device, first);
+}
+
+static void no_file_of_a_drive_is_standard_input_output_or_error(void **state)
+{
+	(void)state;
+	daemon_run(daemon_uses_a_drive, STDIN_FILENO);
+}
+
 int run_fork_tests(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -409,9 +512,11 @@ int run_fork_tests(void)
 		cmocka_unit_test(a_child_can_open_a_device_of_its_own),
 		cmocka_unit_test(a_fork_in_the_middle_of_other_threads_calls_leaves_no_lock_behind),
 		cmocka_unit_test(a_fork_in_the_middle_of_opening_and_closing_leaks_no_file),
+		cmocka_unit_test(no_file_of_a_device_is_standard_input_output_or_error),
 	};
 	const struct CMUnitTest drives[] = {
 		cmocka_unit_test(a_drive_goes_on_in_the_parent_and_only_there),
+		cmocka_unit_test(no_file_of_a_drive_is_standard_input_output_or_error),
 	};
 	int failed = cmocka_run_group_tests_name("fork", tests, NULL, NULL);
 

@@ -23,6 +23,8 @@ static unsigned char *memory, *model;
 static uint32_t mappings;
 static uint64_t bad_calls; /* that the test made */
 
+static char memory_of_ours[4096];
+
 static struct dmaland_streaming_stats stats_now(void)
 {
 	struct dmaland_streaming_stats stats;
@@ -727,6 +729,95 @@ static void without_debug_mode_nothing_is_watched(void **state)
 
 #define with(open, f) cmocka_unit_test_setup_teardown(f, open, close_device)
 
+static void expect_registers_refused(struct dmaland_device *dev, char *registers, size_t size)
+{
+	struct scatterlist sg[2];
+
+	for (int dir = DMA_BIDIRECTIONAL; dir <= DMA_FROM_DEVICE; dir++) {
+		errno = 0;
+		assert_true(dma_map_single(dev, registers, size, (enum dma_data_direction)dir) ==
+			    DMA_MAPPING_ERROR);
+		assert_int_equal(errno, EINVAL);
+		assert_error_says("pci_iomap()");
+		sg_init_table(sg, 2);
+		sg_set_buf(&sg[0], memory_of_ours, 4096);
+		sg_set_buf(&sg[1], registers, (unsigned int)size);
+		assert_int_equal(dma_map_sg(dev, sg, 2, (enum dma_data_direction)dir), 0);
+		assert_error_says("pci_iomap()");
+	}
+}
+
+/* Registers can be a device's to reach where they are mapped in the process. */
+static void expect_registers_registered(struct dmaland_device *dev, char *bar, size_t size)
+{
+	struct dmaland_streaming_stats stats;
+	dma_addr_t dma;
+	int err = dmaland_register(dev, bar, size);
+
+	if (!device_is_on("vfio")) {
+		assert_int_equal(err, device_is_on("soft") ? -EINVAL : -EOPNOTSUPP);
+		return;
+	}
+	if (err == -EINVAL) { /* a part of the BAR can't be mapped: none of it is */
+		assert_error_says("does not map");
+		return;
+	}
+	assert_int_equal(err, 0);
+	dma = dma_map_single(dev, bar, 64, DMA_BIDIRECTIONAL);
+	assert_false(dma_mapping_error(dev, dma));
+	dmaland_get_streaming_stats(dev, &stats);
+	assert_int_equal(stats.translated_registered, 1);
+	dma_unmap_single(dev, dma, 64, DMA_BIDIRECTIONAL);
+	assert_int_equal(dmaland_unregister(dev, bar), 0);
+	expect_registers_refused(dev, bar, 64);
+}
+
+/* Small, large, at the window's end, with slots for small ones ready, and what lies beside them is not. */
+static void registers_are_no_memory_unless_they_are_registered(void **state)
+{
+	static const struct dmaland_options kinds[] = {
+		{.size = sizeof(kinds[0])},
+		{.size = sizeof(kinds[0]), .copy_below = 1},
+		{.size = sizeof(kinds[0]), .lazy = true},
+		{.size = sizeof(kinds[0]), .untrusted = true},
+		{.size = sizeof(kinds[0]), .dma_debug = true},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		struct dmaland_device *dev = dmaland_open(device_spec, &kinds[i]);
+		size_t length;
+		dma_addr_t dma;
+		char *bar;
+
+		if (!dev && kinds[i].untrusted && errno == EOPNOTSUPP)
+			continue;
+		if (!dev)
+			fail_msg("%s", dmaland_last_error());
+		assert_int_equal(pci_enable_device(dev), 0);
+		bar = pci_iomap(dev, 0, 0);
+		if (!bar) {
+			dmaland_close(dev);
+			skip();
+		}
+		length = pci_resource_len(dev, 0);
+		dma = dma_map_single(dev, memory_of_ours, 64, DMA_TO_DEVICE);
+		assert_false(dma_mapping_error(dev, dma));
+		dma_unmap_single(dev, dma, 64, DMA_TO_DEVICE);
+		expect_registers_refused(dev, bar, 1);
+		expect_registers_refused(dev, bar, 64);
+		expect_registers_refused(dev, bar + length - 4, 4);
+		expect_registers_refused(dev, bar, length < 65536 ? length : 65536);
+		if (!kinds[i].untrusted)
+			expect_registers_registered(dev, bar, length < 4096 ? length : 4096);
+		dma = dma_map_single(dev, memory_of_ours, 64, DMA_TO_DEVICE);
+		assert_false(dma_mapping_error(dev, dma));
+		dma_unmap_single(dev, dma, 64, DMA_TO_DEVICE);
+		pci_iounmap(dev, bar);
+		dmaland_close(dev);
+	}
+}
+
 int run_streaming_tests(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -753,6 +844,7 @@ int run_streaming_tests(void)
 		with(open_device, without_debug_mode_nothing_is_watched),
 		with(open_without_syscalls, without_system_calls_copies_end_when_their_memory_does),
 		with(open_without_syscalls, without_system_calls_nothing_large_is_mapped),
+		cmocka_unit_test(registers_are_no_memory_unless_they_are_registered),
 	};
 
 	return cmocka_run_group_tests_name("streaming", tests, NULL, NULL);

@@ -50,5 +50,6 @@ int run_soft_tests(void);
 int run_share_tests(void);
 int run_fork_tests(void);
 int run_streaming_tests(void);
+int run_machine_tests(void);
 
 #endif

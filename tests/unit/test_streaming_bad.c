@@ -177,6 +177,118 @@ static void memory_that_is_not_there_or_read_only_is_refused_where_it_is_mapped(
 	close_place();
 }
 
+/* Addresses of which the first MiB is memory, and nothing is mapped after that. */
+static char *memory_before_a_hole(size_t room)
+{
+	char *begin = mmap(NULL, room, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	assert_ptr_not_equal(begin, MAP_FAILED);
+	assert_int_equal(munmap(begin + (1 << 20), room - (1 << 20)), 0);
+	return begin;
+}
+
+static size_t tables_of(const struct frames *frames)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < TABLE_BUCKETS; i++)
+		for (const struct frame_table *t = frames->buckets[i]; t; t = t->next)
+			n++;
+	return n;
+}
+
+static void expect_huge_refused(const char *hole, size_t size)
+{
+	struct scatterlist sg;
+	void *ptr = (void *)(uintptr_t)hole;
+	char words[64];
+
+	snprintf(words, sizeof(words), "only the first %zu of them",
+		 (size_t)(1 << 20) - ((uintptr_t)hole & (PAGE - 1)));
+	errno = 0;
+	assert_true(streaming_map(s, ptr, size, DMA_TO_DEVICE, 0) == DMA_MAPPING_ERROR);
+	assert_int_equal(errno, EFAULT);
+	assert_error_says(words);
+	if (s->translates) {
+		errno = 0;
+		assert_int_equal(streaming_register(s, ptr, size), -EFAULT);
+		assert_int_equal(errno, EFAULT);
+		assert_error_says(words);
+	}
+	if (size > UINT32_MAX)
+		return;
+	sg_init_table(&sg, 1);
+	sg_set_buf(&sg, ptr, (unsigned int)size);
+	dmaland_set_error(1, "nothing");
+	assert_int_equal(streaming_map_sg(s, &sg, 1, DMA_FROM_DEVICE, 0), -EINVAL);
+	assert_error_says(words);
+}
+
+/* Where the rest of the addresses that a wrong size covers is free. */
+static void a_size_that_is_wrong_by_far_is_refused_before_anything_is_made_for_it(void **state)
+{
+	static const struct {
+		enum fake_kind kind;
+		struct streaming_options options;
+	} places[] = {
+		{FAKE_MAPS, {0}},
+		{FAKE_MAPS, {.lazy = true}},
+		{FAKE_MAPS, {.untrusted = true}},
+		{FAKE_SHADOW, {0}},
+	};
+	char *hole = memory_before_a_hole((size_t)1 << 32);
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		size_t tables, registered;
+		uint64_t unused;
+		dma_addr_t dma;
+
+		open_kind(places[i].kind, places[i].options);
+		streaming_set_boundary(s, UINT64_MAX);
+		s->own_limits->max_seg_size = UINT32_MAX;
+		tables = tables_of(&s->space->frames);
+		registered = tables_of(&s->space->registered.frames);
+		unused = iova_space_free(&place.fake.domain.iova, UINT64_MAX);
+		for (unsigned int shift = 21; shift < 63; shift++) {
+			expect_huge_refused(hole, (size_t)1 << shift);
+			if (s->translates) /* else it is copied, and too large for that */
+				expect_huge_refused(hole + 123, ((size_t)1 << shift) + 123);
+		}
+		assert_int_equal(tables_of(&s->space->frames), tables);
+		assert_int_equal(tables_of(&s->space->registered.frames), registered);
+		assert_int_equal(iova_space_free(&place.fake.domain.iova, UINT64_MAX), unused);
+		assert_int_equal(place.fake.maps, 0);
+		dma = streaming_map(s, hole, 1 << 20, DMA_TO_DEVICE, 0);
+		assert_true(dma != DMA_MAPPING_ERROR);
+		streaming_unmap(s, dma, 1 << 20, DMA_TO_DEVICE, 0);
+		close_place();
+	}
+	munmap(hole, 1 << 20);
+}
+
+/* The arena's window is of addresses that are reserved, so that nothing is missing there. Here it is feigned. */
+static void a_size_that_reaches_into_the_arenas_window_is_refused(void **state)
+{
+	char *below =
+		mmap(NULL, 8 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *window;
+
+	(void)state;
+	assert_ptr_not_equal(below, MAP_FAILED);
+	open_kind(FAKE_MAPS, (struct streaming_options){0});
+	window = place.fake.domain.window;
+	place.fake.domain.window = below + (4 << 20);
+	assert_true(streaming_map(s, below + 5, 6 << 20, DMA_TO_DEVICE, 0) == DMA_MAPPING_ERROR);
+	assert_int_equal(errno, EFAULT);
+	assert_error_says("only the first 4194299 of them");
+	assert_int_equal(place.fake.maps, 0);
+	place.fake.domain.window = window;
+	munmap(below, 8 << 20);
+	close_place();
+}
+
 /* ---- where it is copied the caller's access is at fault, as memcpy()'s would be ---- */
 
 static char *faulty;
@@ -367,6 +479,9 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_mapped_is_refused_in_words),
 		cmocka_unit_test(
 			memory_that_is_not_there_or_read_only_is_refused_where_it_is_mapped),
+		cmocka_unit_test(
+			a_size_that_is_wrong_by_far_is_refused_before_anything_is_made_for_it),
+		cmocka_unit_test(a_size_that_reaches_into_the_arenas_window_is_refused),
 		cmocka_unit_test(
 			memory_that_is_not_there_or_read_only_faults_in_the_caller_where_it_is_copied),
 		cmocka_unit_test(what_is_translated_is_followed_in_debug_mode),
