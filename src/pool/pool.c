@@ -356,6 +356,7 @@ struct dma_pool *pool_create(const char *name, const struct pool_place *place, s
 	pool->coded = map->pages - 1;
 	pool->window = (uintptr_t)map->window;
 	pool->page_mask = map->mask * sizeof(struct page);
+	pool->rest_mask = ~(map->mask << ARENA_PAGE_SHIFT);
 	snprintf(pool->name, sizeof(pool->name), "%s", name ? name : "");
 	pool->debug = (place->debug ? POOL_CHECKED : 0) | (place->annotate ? POOL_ANNOTATED : 0);
 	pthread_spin_init(&pool->lock, PTHREAD_PROCESS_PRIVATE);

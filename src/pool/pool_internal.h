@@ -105,6 +105,7 @@ struct dma_pool {
 	struct page *pages, *coded; /* coded: by the codes' indexes */
 	uintptr_t window;
 	size_t page_mask;      /* which bytes of an offset in the page map count */
+	uintptr_t rest_mask;   /* an offset's bits in its page, and those beyond the page map */
 	uintptr_t slot;	       /* of the tops of its magazines in thread_tops: bytes behind %fs */
 	uint64_t inverse;      /* of stride's odd part, modulo 2^64: layout.c */
 	uint64_t blocks;       /* per_unit; 0 where there is waste between the blocks of a unit */
@@ -220,6 +221,9 @@ static inline block_code code_at(size_t at, uint64_t number)
  * The number of the block of its page that begins there, if that is below pool->blocks: else none
  * does. A page in the middle of a unit has a number 0 that is never out.
  *
+ * entry_at() drops the bits of an address that lead out of the page map. They count here, so that
+ * the number of such an address is above all that a page has.
+ *
  * The offset is divided by stride without a division. The product with the inverse of stride's odd
  * part is the quotient times 2^stride_log2, modulo 2^64, if there is no rest. Turned right by
  * stride_log2, any bit of a rest is above all that a number has: so this holds for any offset
@@ -227,7 +231,7 @@ static inline block_code code_at(size_t at, uint64_t number)
  */
 static inline uint64_t block_number(const struct dma_pool *pool, const void *vaddr)
 {
-	uint64_t product = ((uintptr_t)vaddr & (ARENA_PAGE - 1)) * pool->inverse;
+	uint64_t product = (((uintptr_t)vaddr - pool->window) & pool->rest_mask) * pool->inverse;
 
 	return product >> pool->stride_log2 | product << (-pool->stride_log2 & 63);
 }
