@@ -192,8 +192,8 @@ int pool_lay_out(struct dma_pool *pool, size_t size, size_t align, size_t bounda
 bool pool_take_slowly(struct dma_pool *pool, gfp_t gfp, struct block *block, const void *site);
 
 /*
- * All checks in the kernel's order, and the free if they hold. dma_offset: the handle less the
- * address, which is to be the page's.
+ * All checks in the kernel's order, under a lock, and the free if they hold. dma_offset: the handle
+ * less the address, which is to be the page's.
  */
 void pool_free_slowly(struct dma_pool *pool, void *vaddr, uint64_t dma_offset, const void *site);
 
@@ -269,14 +269,27 @@ static inline struct page *unit_of(struct page *page)
 /* The block of a code that a magazine held. */
 static inline struct block block_decode(const struct dma_pool *pool, block_code code)
 {
-	uint32_t number = code & CODE_NUMBER_MASK;
 	const struct page *page = code_page(pool, code);
+	uint32_t number = code & CODE_NUMBER_MASK;
 	struct block block;
 
-	block.state = page->unit.state + number;
-	block.vaddr = page->unit.base + number * pool->stride;
+	block.state = racy_load(&page->unit.state) + number;
+	block.vaddr = racy_load(&page->unit.base) + number * pool->stride;
 	block.handle = (uintptr_t)block.vaddr + page->dma_offset;
 	return block;
+}
+
+/*
+ * The same for a code that may be a racing free's copy, which may have outlived its page's time with
+ * the pool: false if it has, and then nothing may be read or written there. The unit's words are read
+ * before the tenant, as in dma_pool_free().
+ */
+static inline bool block_find(const struct dma_pool *pool, block_code code, struct block *block)
+{
+	const struct page *page = code_page(pool, code);
+
+	*block = block_decode(pool, code);
+	return page_tenant_after(page, block->state) == &pool->tenant;
 }
 
 /* The same in pools whose units have waste between their blocks, and which have no magazines. */
@@ -338,6 +351,9 @@ void unit_unlink(struct dma_pool *pool, struct page *before, const struct page *
 
 /* Is none of its blocks out or parked? */
 bool unit_is_idle(const struct dma_pool *pool, struct page *unit);
+
+/* Nor is a block out that a racing free's copy says is unused? */
+bool unit_may_leave(const struct dma_pool *pool, struct page *unit);
 
 /* ---- grow.c ---- */
 
