@@ -71,7 +71,7 @@ static void a_lock_that_is_left_out_is_found(void **state)
 	static const char *const functions[] = {
 		"magazine_fill", "depot_put",	"units_put_back", "shelves_lock", "magazine_make",
 		"units_trim",	 "units_enter", "run_next",	  "run_take",	  "depot_grow",
-		"table_pop",	 "thread_end",	"magazines_end",
+		"table_pop",	 "table_give",	"magazines_end",
 	};
 
 	(void)state;

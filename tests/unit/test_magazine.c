@@ -5,6 +5,7 @@
 #include "test.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 
@@ -237,6 +238,60 @@ static void a_thread_that_ends_gives_its_blocks_back(void **state)
 	dmaland_pool_get_stats(x.pool, &stats);
 	assert_int_equal(stats.pages, 0);
 	dma_pool_destroy(x.pool);
+}
+
+static pthread_key_t last_words;
+
+/* Uses the pool in each round of the thread's destructors. */
+static void use_while_ending(void *context)
+{
+	struct exchange *x = context;
+	dma_addr_t handle;
+	void *block;
+
+	if (++x->count < PTHREAD_DESTRUCTOR_ITERATIONS)
+		pthread_setspecific(last_words, x);
+	block = dma_pool_alloc(x->pool, GFP_KERNEL, &handle);
+	assert_non_null(block);
+	dma_pool_free(x->pool, block, handle);
+	dma_pool_free(x->pool, x->blocks[x->count], x->handles[x->count]);
+}
+
+static void *end_with_last_words(void *context)
+{
+	struct exchange *x = context;
+
+	assert_int_equal(dmaland_pool_alloc_bulk(x->pool, GFP_KERNEL, 200, x->blocks, x->handles),
+			 200);
+	pthread_setspecific(last_words, x);
+	return NULL;
+}
+
+static void a_thread_may_use_a_pool_in_its_last_destructor(void **state)
+{
+	struct exchange x = {.pool = create(*state, 64, 0, 0)};
+	struct dmaland_pool_stats stats;
+
+	assert_int_equal(pthread_key_create(&last_words, use_while_ending), 0);
+	for (int i = 0; i < 20; i++) {
+		x.count = 0;
+		run_in_thread(end_with_last_words, &x);
+		assert_int_equal(x.count, PTHREAD_DESTRUCTOR_ITERATIONS);
+		assert_null(x.pool->magazines);
+		for (size_t k = 0; k < 200; k++)
+			if (k == 0 || k > PTHREAD_DESTRUCTOR_ITERATIONS)
+				dma_pool_free(x.pool, x.blocks[k], x.handles[k]);
+		dmaland_pool_trim(x.pool);
+		dmaland_pool_get_stats(x.pool, &stats);
+		assert_int_equal(stats.in_use, 0);
+		assert_int_equal(stats.parked, 0);
+		assert_int_equal(stats.pages, 0);
+		dma_pool_destroy(x.pool);
+		x.pool = create(*state, 64, 0, 0);
+	}
+	pthread_key_delete(last_words);
+	dma_pool_destroy(x.pool);
+	assert_string_equal(log_text(), "");
 }
 
 static void a_second_free_is_found_in_another_threads_magazine(void **state)
@@ -655,6 +710,7 @@ int main(void)
 		place_test(a_pool_that_is_used_whole_again_and_again_gives_nothing_back),
 		place_test(idle_pages_of_one_pool_serve_another_when_memory_ends),
 		place_test(a_thread_that_ends_gives_its_blocks_back),
+		place_test(a_thread_may_use_a_pool_in_its_last_destructor),
 		place_test(a_second_free_is_found_in_another_threads_magazine),
 		place_test(a_pool_may_end_while_other_threads_have_its_blocks_parked),
 		place_test(pools_beyond_those_with_magazines_work_all_the_same),
