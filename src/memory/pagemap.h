@@ -71,6 +71,24 @@ static inline struct arena_tenant *page_tenant(const struct page *page)
 	return racy_load(&page->tenant);
 }
 
+/*
+ * The same, read after a word of the entry was. If the tenant is ours the word was ours too, unless the
+ * page became ours between the two loads.
+ */
+static inline struct arena_tenant *page_tenant_after(const struct page *page, const void *word)
+{
+#ifdef __SANITIZE_THREAD__
+	(void)word;
+	return __atomic_load_n(&page->tenant, __ATOMIC_SEQ_CST);
+#else
+	struct arena_tenant *const *tenant = &page->tenant;
+
+	/* For the compiler, to which the word is needed to know the tenant; the CPU keeps the order. */
+	__asm__("" : "+m"(*(struct arena_tenant **)(uintptr_t)tenant) : "r"(word));
+	return *tenant;
+#endif
+}
+
 /* What was written to the page's entry before is seen by who finds the tenant. */
 static inline void page_set_tenant(struct page *page, struct arena_tenant *tenant)
 {

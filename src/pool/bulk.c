@@ -55,8 +55,10 @@ static inline __attribute__((always_inline)) bool row_take(const struct dma_pool
 static inline size_t take_next(const struct dma_pool *pool, const block_code *top, size_t n,
 			       void **vaddrs, dma_addr_t *handles)
 {
-	const struct block block = block_decode(pool, top[-1]);
+	struct block block;
 
+	if (unlikely(!block_find(pool, top[-1], &block)))
+		return 0;
 	if (n >= ROW && top[-2] == top[-1] + 1 && row_take(pool, top, &block, 1, vaddrs, handles))
 		return ROW;
 	if (n >= ROW && top[-2] == top[-1] - 1 && row_take(pool, top, &block, -1, vaddrs, handles))
@@ -157,12 +159,13 @@ static inline size_t put_next(const struct dma_pool *pool, block_code *top, size
 	const struct page *page = page_at(pool, at);
 	const uint64_t number = block_number(pool, vaddrs[0]);
 	const block_code code = code_at(at, number);
-	uint8_t *state;
+	uint8_t *const states = racy_load(&page->unit.state), *state;
 
-	if (unlikely(page_tenant(page) != &pool->tenant) || unlikely(number >= pool->blocks) ||
+	if (unlikely(page_tenant_after(page, states) != &pool->tenant) ||
+	    unlikely(number >= pool->blocks) ||
 	    unlikely(handles[0] - (uintptr_t)vaddrs[0] != page->dma_offset))
-		return 0;
-	state = page->unit.state + number;
+		return 0; /* in this order: dma_pool_free() */
+	state = states + number;
 	if (n >= ROW && (char *)vaddrs[1] == (char *)vaddrs[0] + pool->stride &&
 	    row_put(pool, top, code, state, 1, vaddrs, handles))
 		return ROW;

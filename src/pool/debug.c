@@ -287,29 +287,12 @@ void debug_alloc(struct dma_pool *pool, gfp_t gfp, const struct block *block, co
 	shelves_unlock(pool);
 }
 
-/* From out to moving: one of two frees that race is the first. */
-static bool free_begin(struct dma_pool *pool, const struct subject *s, const void *site)
-{
-	bool out;
-
-	shelves_lock(pool);
-	out = state_read(s->state) == BLOCK_OUT;
-	if (out) {
-		state_write(s->state, BLOCK_MOVING);
-		s->record->freed = site;
-	}
-	shelves_unlock(pool);
-	return out;
-}
-
-bool debug_free(struct dma_pool *pool, block_code code, const void *site)
+void debug_free(struct dma_pool *pool, block_code code)
 {
 	struct page *unit = code_page(pool, code);
 	struct subject s = subject_of(pool, unit, code & CODE_NUMBER_MASK);
 	struct damage damage;
 
-	if (!free_begin(pool, &s, site))
-		return false;
 	if (pool->debug & POOL_CHECKED) {
 		if (zones_check(pool, &s, &damage))
 			damage_report(pool, "dma_pool_free", s.vaddr, &damage, s.record);
@@ -321,7 +304,6 @@ bool debug_free(struct dma_pool *pool, block_code code, const void *site)
 	state_write(s.state, BLOCK_FREE);
 	shelves_unlock(pool);
 	units_put_back(pool, &code, 1);
-	return true;
 }
 
 void debug_describe(struct dma_pool *pool, const void *vaddr, const void *site, char *text,

@@ -24,8 +24,8 @@ void debug_unit_end(struct dma_pool *pool, struct page *unit);
 /* A block was taken, its state BLOCK_MOVING; it is out when this returns. */
 void debug_alloc(struct dma_pool *pool, gfp_t gfp, const struct block *block, const void *site);
 
-/* Free a block, unless it is free already: then false. */
-bool debug_free(struct dma_pool *pool, block_code code, const void *site);
+/* A block was given back, its state BLOCK_MOVING; it is free when this returns. */
+void debug_free(struct dma_pool *pool, block_code code);
 
 /* For the message of a bad free: where the block, if it is one, was allocated and freed. */
 void debug_describe(struct dma_pool *pool, const void *vaddr, const void *site, char *text,

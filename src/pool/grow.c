@@ -251,7 +251,7 @@ static size_t shelf_trim(struct dma_pool *pool, const struct shelf *shelf, uint3
 	for (uint32_t at = shelf->units; at != UNIT_NONE && n < max;) {
 		unit = &pool->pages[at];
 		at = unit_next(unit);
-		if (!unit_is_idle(pool, unit)) {
+		if (!unit_may_leave(pool, unit)) {
 			before = unit;
 			continue;
 		}

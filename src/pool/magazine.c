@@ -17,7 +17,7 @@
  *
  * Tables are never freed but kept to be used again by other threads. Some are kept ready, as are
  * halves: a fresh thread under GFP_ATOMIC, or one that only frees, gets its own without a system
- * call; when there are none it works without.
+ * call; when there are none it works without. So does a thread whose end was told.
  */
 #include "pool/magazine.h"
 
@@ -34,6 +34,12 @@ enum { KEYS_AT_HAND = 32 };
 
 /* Of threads that have none: read, and never written once it is filled in. */
 static struct thread_magazines none;
+
+/*
+ * The same for threads whose end was told. A destructor of another key may still use pools, and it
+ * may be the last round of destructors: nobody would tell again.
+ */
+static struct thread_magazines ended;
 
 /* Where the magazines have their tops that shall have neither blocks nor room. */
 static block_code closed[] = {CODE_NONE, CODE_END};
@@ -103,11 +109,9 @@ static void put_both(struct dma_pool *pool, struct magazine *magazine)
 	units_put_back(pool, begin, n);
 }
 
-/* A thread ends: its blocks go back to their pools. Its table keeps the halves. */
-static void thread_end(void *context)
+/* The table's blocks go back to their pools. It keeps the halves. */
+static void table_give(struct thread_magazines *table)
 {
-	struct thread_magazines *table = context;
-
 	pthread_spin_lock(&registry.lock);
 	for (unsigned int i = 1; i < POOL_IDS; i++) {
 		struct magazine *magazine = &table->slots[i];
@@ -123,11 +127,17 @@ static void thread_end(void *context)
 		magazine->top = &magazine->own_top;
 		__atomic_store_n(&magazine->pool, NULL, __ATOMIC_RELAXED);
 	}
-	thread_magazines = &none;
 	table->next = registry.tables;
 	registry.tables = table;
 	registry.table_count++;
 	pthread_spin_unlock(&registry.lock);
+}
+
+/* From now on the thread works without magazines. */
+static void thread_end(void *context)
+{
+	table_give(context);
+	thread_magazines = &ended;
 }
 
 static void registry_begin(void)
@@ -135,6 +145,7 @@ static void registry_begin(void)
 	pthread_spin_init(&registry.lock, PTHREAD_PROCESS_PRIVATE);
 	registry.id_taken[0] = true;
 	table_close(&none);
+	table_close(&ended);
 	registry.error = pthread_key_create(&registry.key, thread_end);
 }
 
@@ -142,7 +153,8 @@ void magazines_disown(void)
 {
 	if (thread_magazines != &none)
 		pthread_setspecific(registry.key, NULL);
-	thread_magazines = &none;
+	if (thread_magazines != &ended)
+		thread_magazines = &none;
 	for (unsigned int i = 0; i < POOL_TOPS; i++)
 		thread_tops[i] = closed + 1;
 	pthread_spin_init(&registry.lock, PTHREAD_PROCESS_PRIVATE);
@@ -211,14 +223,14 @@ static bool thread_begin(gfp_t gfp)
 	struct thread_magazines *table;
 
 	if (thread_magazines != &none)
-		return true;
+		return thread_magazines != &ended;
 	if (!(gfp & __GFP_RECLAIM) && registry.key >= KEYS_AT_HAND)
 		return false;
 	table = table_pop();
 	if (!table)
 		return false;
 	if (pthread_setspecific(registry.key, table)) {
-		thread_end(table);
+		table_give(table);
 		return false;
 	}
 	thread_magazines = table;

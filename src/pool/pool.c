@@ -16,7 +16,7 @@
  * whether a block begins there; the page's dma offset whether the handle is the block's; and the
  * state byte whether it is out. The byte is written without a lock, so two frees of one block that
  * race may both find it out; the copy is found when it leaves a magazine and the block is out or
- * unused by then.
+ * unused by then, or its page another's.
  */
 #include "pool/pool_internal.h"
 
@@ -54,8 +54,7 @@ static inline bool block_take(const struct dma_pool *pool, struct magazine *m, s
 {
 	block_code *top = *m->top - 1;
 
-	*block = block_decode(pool, *top);
-	if (unlikely(state_read(block->state) != BLOCK_FREE))
+	if (unlikely(!block_find(pool, *top, block) || state_read(block->state) != BLOCK_FREE))
 		return false;
 	state_write(block->state, BLOCK_OUT);
 	magazine_set_top(m, top);
@@ -96,13 +95,19 @@ static bool take_one(struct dma_pool *pool, struct block *block)
 	return false;
 }
 
-/* The top block is in two magazines, and the other one's is or was out: this one is dropped. */
+/*
+ * The top block is in two magazines, and the other one's is or was out, or even its page is not the
+ * pool's any more: this one is dropped.
+ */
 static void drop_copy(struct dma_pool *pool, struct magazine *m)
 {
-	struct block block = block_decode(pool, (*m->top)[-1]);
+	block_code code = (*m->top)[-1];
+	const struct page *page = code_page(pool, code);
+	const char *vaddr = pagemap_address(&pool->place.arena->pagemap, page) +
+			    (code & CODE_NUMBER_MASK) * pool->stride;
 
 	magazine_set_top(m, *m->top - 1);
-	pool_block_err(pool, block.vaddr, block.handle, "already free", NULL);
+	pool_block_err(pool, vaddr, (uintptr_t)vaddr + page->dma_offset, "already free", NULL);
 }
 
 static bool take_by_magazine(struct dma_pool *pool, struct magazine *m, gfp_t gfp,
@@ -158,76 +163,65 @@ static __attribute__((noinline)) void *alloc_slowly(struct dma_pool *pool, gfp_t
 /* One branch leads to all that is not the usual: no block in the magazine, a copy, __GFP_ZERO. */
 void *dma_pool_alloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle)
 {
-	const struct page *page;
-	block_code *top, code;
-	uint32_t number;
+	struct block block;
+	block_code *top;
 	uint8_t unusual;
-	uint8_t *state;
 	top_slot slot;
-	char *vaddr;
 
 	if (unlikely(!pool))
 		return alloc_slowly(pool, gfp, handle, CALL_SITE);
 	slot = thread_top_slot(pool);
 	top = *slot;
-	code = top[-1];
-	number = code & CODE_NUMBER_MASK;
-	page = code_page(pool, code);
-	state = page->unit.state + number;
-	unusual = (uint8_t)gfp | state_read(state);
+	if (unlikely(!block_find(pool, top[-1], &block)))
+		return alloc_slowly(pool, gfp, handle, CALL_SITE);
+	unusual = (uint8_t)gfp | state_read(block.state);
 	if (unlikely(unusual & (BLOCK_OUT | __GFP_ZERO)))
 		return alloc_slowly(pool, unusual, handle, CALL_SITE);
-	state_write(state, BLOCK_OUT);
+	state_write(block.state, BLOCK_OUT);
 	top_set(slot, top - 1);
-	vaddr = page->unit.base + number * pool->stride;
-	*handle = (uintptr_t)vaddr + page->dma_offset;
-	return vaddr;
+	*handle = block.handle;
+	return block.vaddr;
 }
 
 /* ---- free ---- */
 
-static void put_watched(struct dma_pool *pool, block_code code, const void *site)
+/*
+ * NULL if the free is a good one, whose block is this thread's from now on; else what is wrong. The
+ * lock of a shelf is held, so that no page stops being the pool's meanwhile: what is read of it and
+ * of its states once the tenant was seen is the pool's.
+ */
+static const char *free_check(struct dma_pool *pool, const void *vaddr, uint64_t dma_offset,
+			      block_code *code, const void *site)
 {
-	struct block block = unit_block(pool, code);
+	struct page *page = pagemap_find(&pool->place.arena->pagemap, vaddr);
+	uint32_t number = UINT32_MAX;
 
-	if (!debug_free(pool, code, site))
-		pool_block_err(pool, block.vaddr, block.handle, "already free", site);
+	if (page && page_tenant(page) == &pool->tenant)
+		number = unit_block_number(pool, ((size_t)page->run_offset << ARENA_PAGE_SHIFT) +
+							 ((uintptr_t)vaddr & (ARENA_PAGE - 1)));
+	if (number >= pool->per_unit)
+		return "(bad vaddr)";
+	page = unit_of(page);
+	if (dma_offset != page->dma_offset)
+		return "(bad dma)";
+	if (state_read(&page->unit.state[number]) != BLOCK_OUT)
+		return "already free";
+	if (unlikely(pool->debug))
+		unit_records(pool, page)[number].freed = site;
+	state_write(&page->unit.state[number], pool->debug ? BLOCK_MOVING : BLOCK_FREE);
+	*code = block_encode((size_t)(page - pool->pages), number);
+	return NULL;
 }
 
-/* The magazine is not this pool's yet; or it works without. */
-static __attribute__((noinline)) void put_first(struct dma_pool *pool, block_code code,
-						const void *site)
+/* A free block goes to the magazine, or to its unit where there is none. */
+static void block_put(struct dma_pool *pool, block_code code)
 {
-	struct magazine *m;
+	struct magazine *m = magazine_get(pool, GFP_ATOMIC);
 
-	if (pool_is_disowned(pool)) {
-		error_forked(pool->place.name);
+	if (!m) {
+		units_put_back(pool, &code, 1);
 		return;
 	}
-	if (unlikely(pool->debug)) {
-		put_watched(pool, code, site);
-		return;
-	}
-	m = magazine_get(pool, GFP_ATOMIC);
-	state_write(block_decode(pool, code).state, BLOCK_FREE);
-	if (m) {
-		magazine_push(m, code);
-		return;
-	}
-	units_put_back(pool, &code, 1);
-}
-
-/* A good free that finds no room in the magazine. */
-static __attribute__((noinline)) void put_slowly(struct dma_pool *pool, block_code code,
-						 const void *site)
-{
-	struct magazine *m = magazine_of(pool);
-
-	if (m->pool != pool) {
-		put_first(pool, code, site);
-		return;
-	}
-	state_write(block_decode(pool, code).state, BLOCK_FREE);
 	if (magazine_is_full(m))
 		magazine_spill(pool, m);
 	magazine_push(m, code);
@@ -235,33 +229,46 @@ static __attribute__((noinline)) void put_slowly(struct dma_pool *pool, block_co
 
 void pool_free_slowly(struct dma_pool *pool, void *vaddr, uint64_t dma_offset, const void *site)
 {
-	dma_addr_t handle = (uintptr_t)vaddr + dma_offset;
-	struct page *page = pagemap_find(&pool->place.arena->pagemap, vaddr);
-	uint32_t number = UINT32_MAX;
+	struct shelf *own = shelf_of_thread(pool);
+	const char *wrong;
+	block_code code;
 
-	if (page && page_tenant(page) == &pool->tenant)
-		number = unit_block_number(pool, ((size_t)page->run_offset << ARENA_PAGE_SHIFT) +
-							 ((uintptr_t)vaddr & (ARENA_PAGE - 1)));
-	if (number >= pool->per_unit) {
-		pool_block_err(pool, vaddr, handle, "(bad vaddr)", site);
+	if (pool_is_disowned(pool)) {
+		error_forked(pool->place.name);
 		return;
 	}
-	page = unit_of(page);
-	if (dma_offset != page->dma_offset)
-		pool_block_err(pool, vaddr, handle, "(bad dma)", site);
-	else if (state_read(&page->unit.state[number]) != BLOCK_OUT)
-		pool_block_err(pool, vaddr, handle, "already free", site);
+	pthread_spin_lock(&own->lock);
+	wrong = free_check(pool, vaddr, dma_offset, &code, site);
+	pthread_spin_unlock(&own->lock);
+	if (wrong)
+		pool_block_err(pool, vaddr, (uintptr_t)vaddr + dma_offset, wrong, site);
+	else if (unlikely(pool->debug))
+		debug_free(pool, code);
 	else
-		put_slowly(pool, block_encode((size_t)(page - pool->pages), number), site);
+		block_put(pool, code);
 }
 
+/*
+ * No lock holds the page while it is looked at. Another free of the block may win: then the block goes
+ * to its unit, the page to the arena, and to another pool. What is read and written here all the same
+ * does no harm:
+ *
+ * - The states' address is read first and the tenant after it. So where the tenant is the pool's, the
+ *   address is the page's entry or an array of the pool's, which lives as long as the pool does. It
+ *   could be another pool's only if the page came from there between these two loads.
+ * - No byte of an array that is ready for another unit says that a block is out. If it became ready after
+ *   the byte was read, what is written breaks a link, which is noticed (states.c). If another unit has
+ *   the array or the entry by then, one of its blocks may be marked free that is out. Its own free is
+ *   refused then, and it is lost until its pool ends; but nobody else gets it.
+ * - The code that goes into the magazine is a copy, and its page is looked at when it comes out.
+ */
 void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
 {
 	uint64_t dma_offset = handle - (uintptr_t)vaddr;
-	block_code code, *top;
+	block_code *top;
 	struct page *page;
 	uint64_t number;
-	uint8_t *state;
+	uint8_t *states;
 	top_slot slot;
 	size_t at;
 
@@ -270,25 +277,20 @@ void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
 	at = entry_at(pool, vaddr);
 	page = page_at(pool, at);
 	number = block_number(pool, vaddr);
-	if (unlikely(page_tenant(page) != &pool->tenant) || unlikely(number >= pool->blocks) ||
-	    unlikely(dma_offset != page->dma_offset)) {
+	states = racy_load(&page->unit.state);
+	if (unlikely(page_tenant_after(page, states) != &pool->tenant) ||
+	    unlikely(number >= pool->blocks) || unlikely(dma_offset != page->dma_offset)) {
 		pool_free_slowly(pool, vaddr, dma_offset, CALL_SITE);
 		return;
 	}
-	state = page->unit.state + number;
-	if (unlikely(state_read(state) != BLOCK_OUT)) {
-		pool_free_slowly(pool, vaddr, dma_offset, CALL_SITE);
-		return;
-	}
-	code = code_at(at, number);
 	slot = thread_top_slot(pool);
 	top = *slot;
-	if (unlikely(*top == CODE_END)) {
-		put_slowly(pool, code, CALL_SITE);
+	if (unlikely(state_read(&states[number]) != BLOCK_OUT) || unlikely(*top == CODE_END)) {
+		pool_free_slowly(pool, vaddr, dma_offset, CALL_SITE);
 		return;
 	}
-	state_write(state, BLOCK_FREE);
-	*top = code;
+	state_write(&states[number], BLOCK_FREE);
+	*top = code_at(at, number);
 	top_set(slot, top + 1);
 }
 
@@ -356,6 +358,7 @@ struct dma_pool *pool_create(const char *name, const struct pool_place *place, s
 	pool->coded = map->pages - 1;
 	pool->window = (uintptr_t)map->window;
 	pool->page_mask = map->mask * sizeof(struct page);
+	pool->rest_mask = ~(map->mask << ARENA_PAGE_SHIFT);
 	snprintf(pool->name, sizeof(pool->name), "%s", name ? name : "");
 	pool->debug = (place->debug ? POOL_CHECKED : 0) | (place->annotate ? POOL_ANNOTATED : 0);
 	pthread_spin_init(&pool->lock, PTHREAD_PROCESS_PRIVATE);

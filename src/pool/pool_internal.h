@@ -105,6 +105,7 @@ struct dma_pool {
 	struct page *pages, *coded; /* coded: by the codes' indexes */
 	uintptr_t window;
 	size_t page_mask;      /* which bytes of an offset in the page map count */
+	uintptr_t rest_mask;   /* an offset's bits in its page, and those beyond the page map */
 	uintptr_t slot;	       /* of the tops of its magazines in thread_tops: bytes behind %fs */
 	uint64_t inverse;      /* of stride's odd part, modulo 2^64: layout.c */
 	uint64_t blocks;       /* per_unit; 0 where there is waste between the blocks of a unit */
@@ -191,8 +192,8 @@ int pool_lay_out(struct dma_pool *pool, size_t size, size_t align, size_t bounda
 bool pool_take_slowly(struct dma_pool *pool, gfp_t gfp, struct block *block, const void *site);
 
 /*
- * All checks in the kernel's order, and the free if they hold. dma_offset: the handle less the
- * address, which is to be the page's.
+ * All checks in the kernel's order, under a lock, and the free if they hold. dma_offset: the handle
+ * less the address, which is to be the page's.
  */
 void pool_free_slowly(struct dma_pool *pool, void *vaddr, uint64_t dma_offset, const void *site);
 
@@ -220,6 +221,9 @@ static inline block_code code_at(size_t at, uint64_t number)
  * The number of the block of its page that begins there, if that is below pool->blocks: else none
  * does. A page in the middle of a unit has a number 0 that is never out.
  *
+ * entry_at() drops the bits of an address that lead out of the page map. They count here, so that
+ * the number of such an address is above all that a page has.
+ *
  * The offset is divided by stride without a division. The product with the inverse of stride's odd
  * part is the quotient times 2^stride_log2, modulo 2^64, if there is no rest. Turned right by
  * stride_log2, any bit of a rest is above all that a number has: so this holds for any offset
@@ -227,7 +231,7 @@ static inline block_code code_at(size_t at, uint64_t number)
  */
 static inline uint64_t block_number(const struct dma_pool *pool, const void *vaddr)
 {
-	uint64_t product = ((uintptr_t)vaddr & (ARENA_PAGE - 1)) * pool->inverse;
+	uint64_t product = (((uintptr_t)vaddr - pool->window) & pool->rest_mask) * pool->inverse;
 
 	return product >> pool->stride_log2 | product << (-pool->stride_log2 & 63);
 }
@@ -265,14 +269,27 @@ static inline struct page *unit_of(struct page *page)
 /* The block of a code that a magazine held. */
 static inline struct block block_decode(const struct dma_pool *pool, block_code code)
 {
-	uint32_t number = code & CODE_NUMBER_MASK;
 	const struct page *page = code_page(pool, code);
+	uint32_t number = code & CODE_NUMBER_MASK;
 	struct block block;
 
-	block.state = page->unit.state + number;
-	block.vaddr = page->unit.base + number * pool->stride;
+	block.state = racy_load(&page->unit.state) + number;
+	block.vaddr = racy_load(&page->unit.base) + number * pool->stride;
 	block.handle = (uintptr_t)block.vaddr + page->dma_offset;
 	return block;
+}
+
+/*
+ * The same for a code that may be a racing free's copy, which may have outlived its page's time with
+ * the pool: false if it has, and then nothing may be read or written there. The unit's words are read
+ * before the tenant, as in dma_pool_free().
+ */
+static inline bool block_find(const struct dma_pool *pool, block_code code, struct block *block)
+{
+	const struct page *page = code_page(pool, code);
+
+	*block = block_decode(pool, code);
+	return page_tenant_after(page, block->state) == &pool->tenant;
 }
 
 /* The same in pools whose units have waste between their blocks, and which have no magazines. */
@@ -334,6 +351,9 @@ void unit_unlink(struct dma_pool *pool, struct page *before, const struct page *
 
 /* Is none of its blocks out or parked? */
 bool unit_is_idle(const struct dma_pool *pool, struct page *unit);
+
+/* Nor is a block out that a racing free's copy says is unused? */
+bool unit_may_leave(const struct dma_pool *pool, struct page *unit);
 
 /* ---- grow.c ---- */
 

@@ -65,13 +65,20 @@ static void link_write(uint8_t *states, const uint8_t *next)
 		states[i] = (uint8_t)((uintptr_t)next >> LINK_BITS * i | LINK_MARK);
 }
 
-static uint8_t *link_read(const uint8_t *states)
+/* False when a byte was written to since: a bad free found a block out that is so no more (pool.c). */
+static bool link_read(const uint8_t *states, uint8_t **next)
 {
-	uintptr_t next = 0;
+	uintptr_t address = 0;
+	uint8_t marks = LINK_MARK;
 
-	for (int i = 0; i < LINK_BYTES; i++)
-		next |= (uintptr_t)(states[i] & ~LINK_MARK) << LINK_BITS * i;
-	return (uint8_t *)next;
+	for (int i = 0; i < LINK_BYTES; i++) {
+		uint8_t byte = state_read(&states[i]);
+
+		marks &= byte;
+		address |= (uintptr_t)(byte & ~LINK_MARK) << LINK_BITS * i;
+	}
+	*next = (uint8_t *)address;
+	return marks;
 }
 
 /* The shelf's lock is held. */
@@ -116,8 +123,11 @@ static uint8_t *spare_pop(struct shelf *shelf, size_t keep)
 	pthread_spin_lock(&shelf->lock);
 	if (shelf->spare_count > keep) {
 		states = shelf->spare;
-		shelf->spare = link_read(states);
 		shelf->spare_count--;
+		if (unlikely(!link_read(states, &shelf->spare))) {
+			shelf->spare = NULL; /* the others wait for the pool's end */
+			shelf->spare_count = 0;
+		}
 	}
 	pthread_spin_unlock(&shelf->lock);
 	return states;

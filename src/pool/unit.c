@@ -92,6 +92,17 @@ bool unit_is_idle(const struct dma_pool *pool, struct page *unit)
 	return unused == pool->per_unit;
 }
 
+bool unit_may_leave(const struct dma_pool *pool, struct page *unit)
+{
+	uint8_t states = BLOCK_FREE;
+
+	if (!unit_is_idle(pool, unit))
+		return false;
+	for (uint32_t i = 0; i < pool->per_unit; i++)
+		states |= state_read(&unit->unit.state[i]);
+	return states == BLOCK_FREE;
+}
+
 /*
  * A unit with unused blocks moves to this thread's shelf from another: an idle one, if one of the
  * first of a shelf is; or any. False if there is none.
@@ -179,11 +190,14 @@ static uint32_t unit_put(struct dma_pool *pool, const block_code *codes, uint32_
 	block_code base = codes[0] & ~(block_code)63;
 	struct page *unit = code_page(pool, base);
 	uint32_t w = (base & CODE_NUMBER_MASK) / 64, put;
-	uint64_t *word = unit_words(pool, unit) + w;
-	uint64_t bits = bits_of_free(bits_of(codes, base, &n), unit->unit.state + 64 * w) & ~*word;
+	uint64_t bits = bits_of(codes, base, &n), *word;
 
-	if (unlikely(page_tenant(unit) != &pool->tenant))
-		bits = 0;
+	if (unlikely(page_tenant(unit) != &pool->tenant)) {
+		*bad += n;
+		return n;
+	}
+	word = unit_words(pool, unit) + w;
+	bits = bits_of_free(bits, unit->unit.state + 64 * w) & ~*word;
 	put = bits == UINT64_MAX ? 64 : (uint32_t)__builtin_popcountll(bits);
 	if (put && !unit->unit.unused)
 		unit_push(pool, unit_shelf(pool, unit), unit);
@@ -203,7 +217,11 @@ uint32_t units_put(struct dma_pool *pool, const block_code *codes, uint32_t n)
 	return bad;
 }
 
-/* Those of a shelf, whose lock is held; the others move to the front. *n: how many those are. */
+/*
+ * Those of a shelf, whose lock is held; the others move to the front. *n: how many those are. Where the
+ * page is not the pool's any more it does not matter whom its link names: unit_put() is asked in the
+ * end.
+ */
 static uint32_t units_put_own(struct dma_pool *pool, const struct shelf *own, block_code *codes,
 			      uint32_t *n)
 {

@@ -54,7 +54,20 @@ static void shard_empty(struct streaming *s, struct shard *shard)
 				bounce_slot_put(s, slot);
 }
 
-/* The key's value is the number, and 1. */
+static uint32_t number_share(void)
+{
+	return EXCLUSIVE_SHARDS + threads.shared++ % (SHARDS - EXCLUSIVE_SHARDS);
+}
+
+static void shard_set(uint32_t number)
+{
+	streaming_shard = number * (uint32_t)sizeof(struct shard);
+}
+
+/*
+ * The key's value is the number, and 1. Destructors of other keys may still map, and it may be their
+ * last round: so the thread shares from now on, since nobody would tell of its end again.
+ */
 static void thread_end(void *value)
 {
 	uint32_t number = (uint32_t)(uintptr_t)value - 1;
@@ -63,8 +76,9 @@ static void thread_end(void *value)
 	for (struct streaming *s = threads.first; s; s = s->next)
 		shard_empty(s, &s->shards[number]);
 	threads.taken &= ~(1u << number);
+	number = number_share();
 	threads_unlock();
-	streaming_shard = UINT32_MAX;
+	shard_set(number);
 }
 
 static void threads_begin(void)
@@ -83,7 +97,7 @@ static uint32_t number_choose(void)
 	if (at_hand && number < EXCLUSIVE_SHARDS)
 		threads.taken |= 1u << number;
 	else
-		number = EXCLUSIVE_SHARDS + threads.shared++ % (SHARDS - EXCLUSIVE_SHARDS);
+		number = number_share();
 	threads_unlock();
 	return number;
 }
@@ -96,7 +110,7 @@ uint32_t streaming_shard_choose(void)
 	number = number_choose();
 	if (number < EXCLUSIVE_SHARDS)
 		pthread_setspecific(threads.key, (void *)(uintptr_t)(number + 1));
-	streaming_shard = number * (uint32_t)sizeof(struct shard);
+	shard_set(number);
 	return streaming_shard;
 }
 

@@ -104,6 +104,17 @@ static void take_many(void)
 		take_from(w.pool, mine(i), GFP_ATOMIC);
 }
 
+static void give_many(void)
+{
+	for (int i = 2; i < 6; i++)
+		give(mine(i));
+}
+
+static void take_one(void)
+{
+	take(mine(0));
+}
+
 /* Both threads take all that there is: the copy comes up, unless it was refused at once. */
 static void end_two_frees(void)
 {
@@ -111,6 +122,70 @@ static void end_two_frees(void)
 	explore_as(1, take_many);
 	if (w.pool->bad_frees != 1)
 		explore_fail("%zu of 1 bad frees were found", w.pool->bad_frees);
+	stage_clear();
+}
+
+/* The block is the only one of its page that is out. */
+static void begin_two_frees_alone(void)
+{
+	stage_begin(512, 2);
+	explore_as(0, take_and_give_two);
+	explore_as(0, take_one);
+	w.kept = w.blocks[0];
+	w.blocks[0].vaddr = NULL;
+	w.next = pool_of(512, 2);
+}
+
+static void begin_two_frees_watched(void)
+{
+	stage_watch(true);
+	w.pool = pool_of(512, 0);
+	explore_as(0, take_one);
+	w.kept = w.blocks[0];
+	w.blocks[0].vaddr = NULL;
+	w.next = pool_of(512, 0);
+	stage_watch(false);
+}
+
+/* The page goes to another pool, which hands out all of it. */
+static void give_kept_to_next_pool(void)
+{
+	dma_pool_free(w.pool, w.kept.vaddr, w.kept.handle);
+	dmaland_pool_trim(w.pool);
+	for (int i = 0; i < 8; i++)
+		take_from(w.next, i, GFP_ATOMIC);
+}
+
+static void give_all_of_next_pool(void)
+{
+	for (int i = 0; i < 8; i++)
+		give_to(w.next, i);
+}
+
+static void give_kept_to_ended_pool(void)
+{
+	give_kept_to_next_pool();
+	give_all_of_next_pool();
+	dma_pool_destroy(w.next);
+	w.next = NULL;
+}
+
+/* Whoever was too late harmed neither the other pool nor a third thread. */
+static void end_two_frees_and_page(void)
+{
+	explore_as(1, take_many);
+	explore_as(1, give_many);
+	if (w.pool->bad_frees != 1)
+		explore_fail("%zu of 1 bad frees were found", w.pool->bad_frees);
+	if (w.next) {
+		if (w.next->debug && dmaland_pool_check(w.next))
+			explore_fail("the other pool's blocks were written to");
+		explore_as(0, give_all_of_next_pool);
+		if (w.next->bad_frees)
+			explore_fail("the other pool's good frees were refused");
+		explore_as(0, explore_thread_end);
+		dma_pool_destroy(w.next);
+	}
 	stage_clear();
 }
 
@@ -279,11 +354,6 @@ static void begin_last(void)
 	assert_int_equal(waiting_pages(), 1);
 }
 
-static void take_one(void)
-{
-	take(mine(0));
-}
-
 /* The pool is told to look whether it has too much. */
 static void begin_reap(void)
 {
@@ -378,22 +448,37 @@ const struct scenario scenarios[SCENARIOS] = {
 	 begin_two_frees,
 	 {give_kept, give_kept},
 	 end_two_frees,
-	 20},
+	 4},
 	{"two frees of one block, then it goes to its unit",
 	 begin_two_frees,
 	 {give_kept, give_kept},
 	 end_two_frees_put,
-	 20},
+	 4},
 	{"two frees of one block, then a bulk call takes it",
 	 begin_two_frees,
 	 {give_kept, give_kept},
 	 end_two_frees_bulk,
-	 20},
+	 4},
 	{"two frees of one block, then it is out and goes to its unit",
 	 begin_two_frees,
 	 {give_kept, give_kept},
 	 end_two_frees_out,
-	 20},
+	 4},
+	{"two frees of one block, and its page becomes another pool's",
+	 begin_two_frees_alone,
+	 {give_kept_to_next_pool, give_kept},
+	 end_two_frees_and_page,
+	 1},
+	{"two frees of one block, and its page becomes a pool's that ends",
+	 begin_two_frees_alone,
+	 {give_kept_to_ended_pool, give_kept},
+	 end_two_frees_and_page,
+	 1},
+	{"two frees of one block that is watched, and its page becomes another pool's",
+	 begin_two_frees_watched,
+	 {give_kept_to_next_pool, give_kept},
+	 end_two_frees_and_page,
+	 1},
 	{"a thread ends while another frees its block",
 	 begin_in_use,
 	 {take_give_end, use_while_ended},
@@ -449,3 +534,8 @@ const struct scenario scenarios[SCENARIOS] = {
 	 stage_end,
 	 3},
 };
+
+bool scenario_touches_blocks(const struct scenario *scenario)
+{
+	return scenario->begin == begin_two_frees_watched;
+}

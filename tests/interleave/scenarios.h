@@ -7,8 +7,11 @@
 
 #include "explore.h"
 
-enum { SCENARIOS = 26 };
+enum { SCENARIOS = 29 };
 
 extern const struct scenario scenarios[SCENARIOS];
+
+/* Then it can't be tried in the child of a fork, which does not have their memory. */
+bool scenario_touches_blocks(const struct scenario *scenario);
 
 #endif

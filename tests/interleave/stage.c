@@ -98,8 +98,14 @@ struct dma_pool *pool_of(size_t size, uint32_t half)
 	struct dma_pool *pool = pool_create("steps", &place.place, size, 0, 0);
 
 	pool->half_max = half;
-	pool->shelf_count = 2; /* there are no more threads at a time that work much */
+	if (pool->id)
+		pool->shelf_count = 2; /* there are no more threads at a time that work much */
 	return pool;
+}
+
+void stage_watch(bool debug)
+{
+	place.place.debug = debug;
 }
 
 void stage_begin(size_t size, uint32_t half)

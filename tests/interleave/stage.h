@@ -30,6 +30,9 @@ void stage_close(void);
 void stage_begin(size_t size, uint32_t half);
 struct dma_pool *pool_of(size_t size, uint32_t half);
 
+/* Pools that are made from now on are in debug mode, or not. */
+void stage_watch(bool debug);
+
 /* No memory is left but what pools have. */
 void take_all_memory(void);
 

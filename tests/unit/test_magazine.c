@@ -5,6 +5,7 @@
 #include "test.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 
@@ -237,6 +238,60 @@ static void a_thread_that_ends_gives_its_blocks_back(void **state)
 	dmaland_pool_get_stats(x.pool, &stats);
 	assert_int_equal(stats.pages, 0);
 	dma_pool_destroy(x.pool);
+}
+
+static pthread_key_t last_words;
+
+/* Uses the pool in each round of the thread's destructors. */
+static void use_while_ending(void *context)
+{
+	struct exchange *x = context;
+	dma_addr_t handle;
+	void *block;
+
+	if (++x->count < PTHREAD_DESTRUCTOR_ITERATIONS)
+		pthread_setspecific(last_words, x);
+	block = dma_pool_alloc(x->pool, GFP_KERNEL, &handle);
+	assert_non_null(block);
+	dma_pool_free(x->pool, block, handle);
+	dma_pool_free(x->pool, x->blocks[x->count], x->handles[x->count]);
+}
+
+static void *end_with_last_words(void *context)
+{
+	struct exchange *x = context;
+
+	assert_int_equal(dmaland_pool_alloc_bulk(x->pool, GFP_KERNEL, 200, x->blocks, x->handles),
+			 200);
+	pthread_setspecific(last_words, x);
+	return NULL;
+}
+
+static void a_thread_may_use_a_pool_in_its_last_destructor(void **state)
+{
+	struct exchange x = {.pool = create(*state, 64, 0, 0)};
+	struct dmaland_pool_stats stats;
+
+	assert_int_equal(pthread_key_create(&last_words, use_while_ending), 0);
+	for (int i = 0; i < 20; i++) {
+		x.count = 0;
+		run_in_thread(end_with_last_words, &x);
+		assert_int_equal(x.count, PTHREAD_DESTRUCTOR_ITERATIONS);
+		assert_null(x.pool->magazines);
+		for (size_t k = 0; k < 200; k++)
+			if (k == 0 || k > PTHREAD_DESTRUCTOR_ITERATIONS)
+				dma_pool_free(x.pool, x.blocks[k], x.handles[k]);
+		dmaland_pool_trim(x.pool);
+		dmaland_pool_get_stats(x.pool, &stats);
+		assert_int_equal(stats.in_use, 0);
+		assert_int_equal(stats.parked, 0);
+		assert_int_equal(stats.pages, 0);
+		dma_pool_destroy(x.pool);
+		x.pool = create(*state, 64, 0, 0);
+	}
+	pthread_key_delete(last_words);
+	dma_pool_destroy(x.pool);
+	assert_string_equal(log_text(), "");
 }
 
 static void a_second_free_is_found_in_another_threads_magazine(void **state)
@@ -504,6 +559,116 @@ static void a_copy_whose_page_is_another_pools_is_not_put(void **state)
 	dma_pool_destroy(other);
 }
 
+/* All blocks of this thread's magazine go to their units, but for the one on top. */
+static void keep_the_top_alone(struct dma_pool *pool)
+{
+	struct magazine *m = magazine_of(pool);
+	block_code *begin = half_begin(m->half), top = (*m->top)[-1];
+	uint32_t n = magazine_count(m);
+
+	magazine_set_top(m, begin);
+	units_put_back(pool, begin, n - 1);
+	magazine_push(m, top);
+}
+
+/*
+ * The same when the other pool ended, and its states are freed; the copy comes up by an allocation. And
+ * in a page of several states, of the other pool's.
+ */
+static void a_copy_whose_page_was_another_pools_is_not_taken(void **state)
+{
+	static const size_t sizes[] = {32, 512, 4096};
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		for (int how = 0; how < 4; how++) {
+			struct exchange x = {.pool = create(*state, sizes[i], 0, 0)};
+			struct dma_pool *other = create(*state, 16, 0, 0);
+			dma_addr_t handle, again;
+			void *block, *vaddr;
+
+			x.blocks[0] = dma_pool_alloc(x.pool, GFP_KERNEL, &x.handles[0]);
+			free_the_first(&x);
+			state_write(pagemap_find(&x.pool->place.arena->pagemap, x.blocks[0])
+					    ->unit.state,
+				    BLOCK_OUT);
+			run_in_thread(free_the_first, &x);
+			keep_the_top_alone(x.pool);
+			run_in_thread(trim, &x);
+			block = dma_pool_alloc(other, GFP_KERNEL, &handle);
+			assert_ptr_equal(block, x.blocks[0]);
+			if (how & 1) {
+				dma_pool_free(other, block, handle);
+				dma_pool_destroy(other);
+				other = NULL;
+			}
+			if (how & 2)
+				assert_int_equal(dmaland_pool_alloc_bulk(x.pool, GFP_ATOMIC, 1,
+									 &vaddr, &again),
+						 1);
+			else
+				vaddr = dma_pool_alloc(x.pool, GFP_ATOMIC, &again);
+			assert_non_null(vaddr);
+			if (other)
+				assert_ptr_not_equal(vaddr, block);
+			assert_int_equal(x.pool->bad_frees, 1);
+			dma_pool_free(x.pool, vaddr, again);
+			dma_pool_destroy(x.pool);
+			if (other) {
+				dma_pool_free(other, block, handle);
+				assert_int_equal(other->bad_frees, 0);
+				dma_pool_destroy(other);
+			}
+			assert_logged("already free");
+			log_clear();
+		}
+}
+
+/* Two frees raced, one copy is out again, and the other has come to the bits of its unit. */
+static void a_page_is_not_given_back_while_a_copy_is_out(void **state)
+{
+	struct exchange x = {.pool = create(*state, 4096, 0, 0)};
+	struct dmaland_pool_stats stats;
+	struct page *unit;
+
+	x.blocks[0] = dma_pool_alloc(x.pool, GFP_KERNEL, &x.handles[0]);
+	unit = pagemap_find(&x.pool->place.arena->pagemap, x.blocks[0]);
+	free_the_first(&x);
+	state_write(unit->unit.state, BLOCK_OUT);
+	run_in_thread(free_the_first, &x);
+	assert_ptr_equal(dma_pool_alloc(x.pool, GFP_ATOMIC, &x.handles[0]), x.blocks[0]);
+	trim(&x);
+	dmaland_pool_get_stats(x.pool, &stats);
+	assert_int_equal(stats.pages, 1);
+	dma_pool_free(x.pool, x.blocks[0], x.handles[0]);
+	trim(&x);
+	dmaland_pool_get_stats(x.pool, &stats);
+	assert_int_equal(stats.pages, 0);
+	assert_int_equal(stats.bad_frees, 1);
+	dma_pool_destroy(x.pool);
+}
+
+/* A free that was late wrote a state where the array is ready for another unit by then. */
+static void a_broken_link_of_states_costs_what_was_ready_and_no_more(void **state)
+{
+	enum { PAGES = 64, N = 64 * PAGES };
+	static void *blocks[N];
+	static dma_addr_t handles[N];
+
+	for (int byte = 0; byte < 8; byte++) {
+		struct dma_pool *pool = create(*state, 64, 0, 0);
+
+		assert_int_equal(dmaland_pool_alloc_bulk(pool, GFP_KERNEL, N, blocks, handles), N);
+		dmaland_pool_free_bulk(pool, N, blocks, handles);
+		dmaland_pool_trim(pool);
+		state_write(shelf_of_thread(pool)->spare + byte, byte & 1 ? BLOCK_FREE : BLOCK_OUT);
+		assert_int_equal(dmaland_pool_alloc_bulk(pool, GFP_KERNEL, N, blocks, handles), N);
+		dmaland_pool_free_bulk(pool, N, blocks, handles);
+		assert_int_equal(pool->bad_frees, 0);
+		dma_pool_destroy(pool);
+	}
+	assert_string_equal(log_text(), "");
+}
+
 static void wait_a_moment(void *context)
 {
 	poll(NULL, 0, *(int *)context);
@@ -545,6 +710,7 @@ int main(void)
 		place_test(a_pool_that_is_used_whole_again_and_again_gives_nothing_back),
 		place_test(idle_pages_of_one_pool_serve_another_when_memory_ends),
 		place_test(a_thread_that_ends_gives_its_blocks_back),
+		place_test(a_thread_may_use_a_pool_in_its_last_destructor),
 		place_test(a_second_free_is_found_in_another_threads_magazine),
 		place_test(a_pool_may_end_while_other_threads_have_its_blocks_parked),
 		place_test(pools_beyond_those_with_magazines_work_all_the_same),
@@ -553,6 +719,9 @@ int main(void)
 		place_test(a_bad_free_in_a_row_is_refused_alone),
 		place_test(a_copy_in_the_depot_is_found_when_its_pages_are_trimmed),
 		place_test(a_copy_whose_page_is_another_pools_is_not_put),
+		place_test(a_copy_whose_page_was_another_pools_is_not_taken),
+		place_test(a_page_is_not_given_back_while_a_copy_is_out),
+		place_test(a_broken_link_of_states_costs_what_was_ready_and_no_more),
 		place_test(a_block_that_is_out_is_not_taken_from_its_units_bits),
 		place_test(many_threads_that_wait_for_the_same_growth_all_get_blocks),
 	};

@@ -177,6 +177,42 @@ static void a_free_is_checked_and_what_fails_changes_nothing(void **state)
 	dma_pool_destroy(other);
 }
 
+/* The page map has an entry for each address modulo its own size; a block has one address only. */
+static void an_address_is_refused_however_far_from_its_block(void **state)
+{
+	static const struct {
+		size_t size, align, boundary;
+	} pools[] = {{16, 0, 0},      {17, 0, 0},   {64, 64, 0},	 {240, 16, 512},
+		     {1000, 0, 4096}, {4096, 0, 0}, {12288, 4096, 16384}};
+
+	for (size_t i = 0; i < sizeof(pools) / sizeof(pools[0]); i++) {
+		struct dma_pool *pool =
+			create(*state, pools[i].size, pools[i].align, pools[i].boundary);
+		struct dmaland_pool_stats stats;
+		size_t refused = 0;
+
+		for (unsigned int bit = 0; bit < 64; bit++) {
+			dma_addr_t handle, far_handle;
+			char *block = dma_pool_alloc(pool, GFP_KERNEL, &handle);
+
+			for (int sign = -1; sign <= 1; sign += 2) {
+				uint64_t distance = (UINT64_C(1) << bit) * (uint64_t)sign;
+				void *far = (void *)((uintptr_t)block + distance);
+
+				far_handle = handle + distance;
+				dma_pool_free(pool, far, far_handle);
+				dmaland_pool_free_bulk(pool, 1, &far, &far_handle);
+				refused += 2;
+			}
+			dmaland_pool_get_stats(pool, &stats);
+			assert_int_equal(stats.bad_frees, refused);
+			assert_int_equal(stats.in_use, 1);
+			dma_pool_free(pool, block, handle);
+		}
+		dma_pool_destroy(pool);
+	}
+}
+
 static void a_second_free_is_found_however_long_after(void **state)
 {
 	enum { N = 1000 };
@@ -402,6 +438,7 @@ int main(void)
 		place_test(the_boundary_holds_on_the_dma_address_of_odd_units),
 		place_test(zalloc_clears_the_whole_rounded_block),
 		place_test(a_free_is_checked_and_what_fails_changes_nothing),
+		place_test(an_address_is_refused_however_far_from_its_block),
 		place_test(a_second_free_is_found_however_long_after),
 		place_test(the_free_list_is_out_of_the_devices_reach),
 		place_test(a_pool_destroyed_busy_keeps_only_its_busy_pages),

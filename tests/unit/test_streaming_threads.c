@@ -7,11 +7,13 @@
  */
 #include "test.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 
 #include "fake_domain.h"
+#include "streaming/streaming_internal.h"
 
 enum { THREADS = 12, STEPS = 4000, SLOTS = 8, AREA = 65536 }; /* more threads than shards of one */
 
@@ -167,6 +169,44 @@ static void a_thread_that_ends_gives_back_what_it_had_parked(void **state)
 	fake_streaming_close(&place);
 }
 
+static pthread_key_t last_words;
+
+/* Maps in each round of the thread's destructors. */
+static void map_while_ending(void *context)
+{
+	unsigned int *rounds = context;
+
+	if (++*rounds < PTHREAD_DESTRUCTOR_ITERATIONS)
+		pthread_setspecific(last_words, rounds);
+	bounce_some(NULL);
+}
+
+static void *end_with_last_words(void *context)
+{
+	bounce_some(NULL);
+	check(streaming_shard < EXCLUSIVE_SHARDS * sizeof(struct shard));
+	pthread_setspecific(last_words, context);
+	return NULL;
+}
+
+static void a_thread_that_maps_in_its_last_destructor_keeps_no_shard(void **state)
+{
+	(void)state;
+	assert_int_equal(pthread_key_create(&last_words, map_while_ending), 0);
+	fake_streaming_open(&place, FAKE_PLAIN, NULL);
+	for (int i = 0; i < 3 * EXCLUSIVE_SHARDS; i++) {
+		unsigned int rounds = 0;
+		pthread_t thread;
+
+		assert_int_equal(pthread_create(&thread, NULL, end_with_last_words, &rounds), 0);
+		pthread_join(thread, NULL);
+		assert_int_equal(rounds, PTHREAD_DESTRUCTOR_ITERATIONS);
+		assert_int_equal(mistakes, 0);
+	}
+	fake_streaming_close(&place);
+	pthread_key_delete(last_words);
+}
+
 static void a_device_may_be_closed_while_threads_end_that_have_used_it(void **state)
 {
 	(void)state;
@@ -263,6 +303,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(threads_do_not_disturb_each_other),
 		cmocka_unit_test(a_thread_that_ends_gives_back_what_it_had_parked),
+		cmocka_unit_test(a_thread_that_maps_in_its_last_destructor_keeps_no_shard),
 		cmocka_unit_test(a_device_may_be_closed_while_threads_end_that_have_used_it),
 		cmocka_unit_test(of_unmaps_that_race_for_a_mapping_one_finds_it),
 		cmocka_unit_test(a_device_may_leave_while_another_maps_and_registers),
