@@ -103,7 +103,9 @@ void dmaland_close(struct dmaland_device *dev);
  * closed, its memory is not there, and every call with it fails with EPERM; those that return
  * nothing, dmaland_close() too, do nothing. Registers read all ones. The child may open devices
  * of its own. For drivers, which must not touch DMA memory there either. A fork() waits while another
- * thread opens or closes a device, so that none of its files is missed.
+ * thread opens or closes a device, so that none of its files is missed. The library's own handlers of
+ * fork() (pthread_atfork()) are set up when it is loaded: those of a program may take locks under which
+ * other threads call the library, unless they were set up before a dlopen() of it.
  *
  * Return: 0, or -EPERM in the child.
  */
