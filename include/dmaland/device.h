@@ -78,6 +78,9 @@ struct dmaland_options {
  * The device comes with 32-bit masks, as in the kernel; memory decoding and bus mastering are
  * as the backend left them: pci_enable_device(), pci_set_master().
  *
+ * Neither this call nor another of the library is a cancellation point (pthread_cancel()). None may be
+ * made by a thread that has asynchronous cancellation on.
+ *
  * Context: any thread; makes system calls.
  * Return: the device, or NULL with errno set and dmaland_last_error() telling the cure.
  */

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/mutex.h"
 #include "backend/window.h"
 
 #define RAM_MIN	  (16 * MIB)
@@ -116,21 +117,21 @@ int qemu_ram_provide(struct domain *domain, size_t size, size_t align, dma_addr_
 {
 	int err;
 
-	pthread_mutex_lock(&domain->lock);
+	mutex_lock(&domain->lock);
 	err = chunk_take(ram_of(domain), size, align, last, chunk);
-	pthread_mutex_unlock(&domain->lock);
+	mutex_unlock(&domain->lock);
 	return err;
 }
 
 /* QEMU has all of its RAM at all times: a device that does not stop could still write here. */
 int qemu_ram_withdraw(struct domain *domain, const struct chunk *chunk)
 {
-	pthread_mutex_lock(&domain->lock);
+	mutex_lock(&domain->lock);
 	ram_clear(ram_of(domain), ram_offset(chunk->dma), chunk->size);
 	iova_space_release(&domain->iova, chunk->dma, chunk->size);
 	domain->memory -= chunk->size;
 	domain->mappings--;
-	pthread_mutex_unlock(&domain->lock);
+	mutex_unlock(&domain->lock);
 	return 0;
 }
 
