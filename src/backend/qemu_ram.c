@@ -23,6 +23,7 @@
 
 #include "base/error.h"
 #include "base/mutex.h"
+#include "backend/available.h"
 #include "backend/window.h"
 
 #define RAM_MIN	  (16 * MIB)
@@ -84,6 +85,8 @@ static int chunk_take(struct qemu_ram *ram, size_t size, size_t align, dma_addr_
 	uint64_t dma;
 	int err = domain_check_limit(domain, size);
 
+	if (!err)
+		err = memory_check(size);
 	if (err)
 		return err;
 	if (align > WINDOW_ALIGN)
