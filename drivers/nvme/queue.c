@@ -129,14 +129,17 @@ struct dmaland_nvme_queue *nvme_alloc_queue(struct dmaland_nvme *ctrl, uint16_t 
 void nvme_free_queue(struct dmaland_nvme_queue *queue)
 {
 	struct dmaland_nvme *ctrl = queue->ctrl;
-	int code = errno;
+	int code = errno, before;
 
 	if (nvme_service(ctrl) != NVME_RUNAWAY) {
 		dma_free_coherent(ctrl->dev, queue->cq_bytes, queue->cq, queue->cq_dma);
 		dma_free_coherent(ctrl->dev, queue->sq_bytes, queue->sq, queue->sq_dma);
 	}
+	/* close() is a cancellation point, and the caller may hold ctrl->lock. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
 	if (queue->fd >= 0)
 		close(queue->fd);
+	pthread_setcancelstate(before, &before);
 	free(queue->free_slots);
 	free(queue->iods);
 	free(queue);

@@ -53,8 +53,7 @@ static int explain(struct dmaland_nvme_queue *queue, const struct dmaland_nvme_r
 	return status;
 }
 
-/* Submit and wait. The drive has let go of the request and its memory when this returns. */
-static int submit_and_wait(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
+static int submit_and_poll(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
 {
 	bool done = false;
 	int code;
@@ -74,6 +73,20 @@ static int submit_and_wait(struct dmaland_nvme_queue *queue, struct dmaland_nvme
 			sched_yield();
 	}
 	return explain(queue, request);
+}
+
+/*
+ * Submit and wait. The drive has let go of the request and its memory when this returns; so a thread
+ * that is cancelled waits, too.
+ */
+static int submit_and_wait(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
+{
+	int before, status;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+	status = submit_and_poll(queue, request);
+	pthread_setcancelstate(before, &before);
+	return status;
 }
 
 /* A request of some blocks. */

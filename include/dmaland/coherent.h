@@ -21,6 +21,9 @@ extern "C" {
  * Address and dma address are aligned to the power of two that covers @size, up to 4 MiB;
  * above that, to 4 MiB. The dma address lies under the device's coherent mask.
  *
+ * Before more than 4 MiB are taken from the system, what it has available and the limits of the process's
+ * cgroups are looked at: what would end a process is refused.
+ *
  * Context: any thread.
  * Return: the memory, or NULL with errno ENOMEM or EINVAL.
  */

@@ -81,6 +81,9 @@ struct dmaland_options {
  * The device comes with 32-bit masks, as in the kernel; memory decoding and bus mastering are
  * as the backend left them: pci_enable_device(), pci_set_master().
  *
+ * Neither this call nor another of the library is a cancellation point (pthread_cancel()). None may be
+ * made by a thread that has asynchronous cancellation on.
+ *
  * Context: any thread; makes system calls.
  * Return: the device, or NULL with errno set and dmaland_last_error() telling the cure.
  */
@@ -106,7 +109,9 @@ void dmaland_close(struct dmaland_device *dev);
  * closed, its memory is not there, and every call with it fails with EPERM; those that return
  * nothing, dmaland_close() too, do nothing. Registers read all ones. The child may open devices
  * of its own. For drivers, which must not touch DMA memory there either. A fork() waits while another
- * thread opens or closes a device, so that none of its files is missed.
+ * thread opens or closes a device, so that none of its files is missed. The library's own handlers of
+ * fork() (pthread_atfork()) are set up when it is loaded: those of a program may take locks under which
+ * other threads call the library, unless they were set up before a dlopen() of it.
  *
  * Return: 0, or -EPERM in the child.
  */

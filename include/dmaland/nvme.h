@@ -322,7 +322,8 @@ enum dmaland_nvme_status {
  * @iov_count: how many segments; 0 for the other opcodes
  * @done:      called once by dmaland_nvme_poll() (or when the queue ends) with the result: 0, an
  *             NVMe status above 0 (SCT << 8 | SC), or -errno. The request is the caller's again;
- *             done() may submit it or others, but neither wait for the queue nor destroy it
+ *             done() may submit it or others, but neither wait for the queue nor destroy it, nor
+ *             let its thread be cancelled (pthread_setcancelstate())
  * @context:   the caller's
  */
 struct dmaland_nvme_request {
@@ -404,7 +405,7 @@ unsigned int dmaland_nvme_poll(struct dmaland_nvme_queue *queue);
  * late, and resets, are seen to: call dmaland_nvme_poll() then, and wait again. Interrupts between
  * are not lost.
  *
- * Context: the queue's thread; makes system calls.
+ * Context: the queue's thread; makes system calls, and is a cancellation point.
  * Return: 1: poll; 0: the time is up, or nothing is under way; -EINTR: a signal came, and nothing is
  * lost; -EINVAL: the queue is polled; or another -errno.
  */

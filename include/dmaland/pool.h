@@ -182,7 +182,7 @@ void dmaland_pool_get_stats(struct dma_pool *pool, struct dmaland_pool_stats *st
  * @stats: array for them
  * @n:     its length
  *
- * Return: how many pools there are, also when more than @n.
+ * Return: how many pools there are, also when more than @n; 0 with errno EPERM in a child after fork().
  */
 size_t dmaland_get_pools(struct dmaland_device *dev, struct dmaland_pool_stats *stats, size_t n);
 
@@ -195,7 +195,7 @@ size_t dmaland_get_pools(struct dmaland_device *dev, struct dmaland_pool_stats *
  * The first line is `poolinfo - 0.1`, then one line a pool: name, blocks in use, blocks in all,
  * block size, pages.
  *
- * Return: the length of the whole text, as snprintf() does.
+ * Return: the length of the whole text, as snprintf() does; 0 with errno EPERM in a child after fork().
  */
 size_t dmaland_show_pools(struct dmaland_device *dev, char *text, size_t size);
 

@@ -158,7 +158,7 @@ struct dmaland_soft_fault {
  *
  * Context: any thread.
  * Return: how many faults there were since the device was opened, also when more than fit; 0 with
- * errno EOPNOTSUPP when the device is of another backend.
+ * errno EOPNOTSUPP when the device is of another backend, or EPERM in a child after fork().
  */
 size_t dmaland_soft_faults(struct dmaland_device *dev, struct dmaland_soft_fault *faults, size_t n);
 

@@ -17,6 +17,7 @@
 #include <dmaland/io.h>
 #include "base/error.h"
 #include "base/file.h"
+#include "base/mutex.h"
 #include "backend/bus_error.h"
 
 struct window {
@@ -88,14 +89,22 @@ static inline bool is_mapped_surely(uintptr_t address)
 	       address > atomic_load_explicit(&table.highest, memory_order_relaxed);
 }
 
+/* A driver reads and writes registers with locks of its own held: no cancellation points. */
 static uint64_t window_read(struct window *w, uintptr_t address, unsigned int width)
 {
-	return w->function->ops->read(w->function, w->bar, address - w->base, width);
+	uint64_t value;
+
+	cancel_hold();
+	value = w->function->ops->read(w->function, w->bar, address - w->base, width);
+	cancel_release();
+	return value;
 }
 
 static void window_write(struct window *w, uintptr_t address, unsigned int width, uint64_t value)
 {
+	cancel_hold();
 	w->function->ops->write(w->function, w->bar, address - w->base, width, value);
+	cancel_release();
 }
 
 /* The second half stands apart, so that the first needs no stack. */
@@ -203,7 +212,7 @@ void *mmio_open(struct pci_function *f, unsigned int bar, uint64_t size)
 		}
 	}
 
-	pthread_mutex_lock(&table.lock);
+	mutex_lock(&table.lock);
 	w = window_node();
 	if (w) {
 		w->size = size;
@@ -215,7 +224,7 @@ void *mmio_open(struct pci_function *f, unsigned int bar, uint64_t size)
 		bounds_widen((uintptr_t)cookie, size);
 		atomic_store_explicit(&w->base, (uintptr_t)cookie, memory_order_release);
 	}
-	pthread_mutex_unlock(&table.lock);
+	mutex_unlock(&table.lock);
 	if (!w) {
 		if (!direct)
 			munmap(cookie, size);
@@ -235,22 +244,22 @@ static void window_close(struct window *w)
 
 void mmio_close(struct pci_function *f, void *cookie)
 {
-	pthread_mutex_lock(&table.lock);
+	mutex_lock(&table.lock);
 	for (struct window *w = table.first; w; w = w->next)
 		if (w->base == (uintptr_t)cookie && w->base && w->function == f) {
 			window_close(w);
 			break;
 		}
-	pthread_mutex_unlock(&table.lock);
+	mutex_unlock(&table.lock);
 }
 
 void mmio_close_all(struct pci_function *f)
 {
-	pthread_mutex_lock(&table.lock);
+	mutex_lock(&table.lock);
 	for (struct window *w = table.first; w; w = w->next)
 		if (w->base && w->function == f)
 			window_close(w);
-	pthread_mutex_unlock(&table.lock);
+	mutex_unlock(&table.lock);
 }
 
 /* However large the windows are: an empty file in their place raises SIGBUS, as registers that are gone. */

@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/mutex.h"
 #include "backend/qemu.h"
 
 #define TIMEOUT_DEFAULT_MS 5000
@@ -147,10 +148,10 @@ static int command_begin(struct qemu_function *q)
 
 	if (err)
 		return err;
-	pthread_mutex_lock(&q->machine->command_lock);
+	mutex_lock(&q->machine->command_lock);
 	q->command = (uint16_t)command;
 	err = qemu_command_force(q, PCI_COMMAND_INTX_DISABLE, true);
-	pthread_mutex_unlock(&q->machine->command_lock);
+	mutex_unlock(&q->machine->command_lock);
 	return err;
 }
 
@@ -163,11 +164,11 @@ int qemu_function_config_read(struct pci_function *f, unsigned int where, unsign
 
 	if (!is_command(where))
 		return qemu_config_read(q->machine, slot, where, width, q->timeout, value);
-	pthread_mutex_lock(&q->machine->command_lock);
+	mutex_lock(&q->machine->command_lock);
 	err = qemu_config_read(q->machine, slot, where, width, q->timeout, value);
 	if (!err)
 		*value = command_seen(q, where, width, *value);
-	pthread_mutex_unlock(&q->machine->command_lock);
+	mutex_unlock(&q->machine->command_lock);
 	return err;
 }
 
@@ -180,11 +181,11 @@ int qemu_function_config_write(struct pci_function *f, unsigned int where, unsig
 
 	if (!is_command(where))
 		return qemu_config_write(q->machine, slot, where, width, q->timeout, value);
-	pthread_mutex_lock(&q->machine->command_lock);
+	mutex_lock(&q->machine->command_lock);
 	command_note_written(q, where, width, value);
 	err = qemu_config_write(q->machine, slot, where, width, q->timeout,
 				value | command_part(q->forced, where, width));
-	pthread_mutex_unlock(&q->machine->command_lock);
+	mutex_unlock(&q->machine->command_lock);
 	return err;
 }
 
@@ -334,10 +335,10 @@ static void function_unplug(struct qemu_function *q)
 {
 	struct domain *domain = &q->machine->ram.domain;
 
-	pthread_mutex_lock(&domain->lock);
+	mutex_lock(&domain->lock);
 	qemu_unplug(q->machine, &q->plugged, q->timeout);
 	bars_release(q);
-	pthread_mutex_unlock(&domain->lock);
+	mutex_unlock(&domain->lock);
 }
 
 /* The machine's end is a device's end too: only where others stay it must be taken out. */
@@ -405,9 +406,9 @@ static int function_open(struct qemu_function *q, const struct qemu_model *model
 	err = qemu_events_open(q);
 	if (err)
 		goto leave;
-	pthread_mutex_lock(&q->function.domain->lock);
+	mutex_lock(&q->function.domain->lock);
 	err = qemu_function_plug(q, model);
-	pthread_mutex_unlock(&q->function.domain->lock);
+	mutex_unlock(&q->function.domain->lock);
 	if (!err)
 		return 0;
 	qemu_events_close(q);

@@ -29,6 +29,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/mutex.h"
 #include "backend/deadline.h"
 #include "backend/qemu.h"
 
@@ -217,7 +218,7 @@ int qemu_doorbell_connect(struct qemu_machine *machine, const int *fds, unsigned
 {
 	int err;
 
-	pthread_mutex_lock(&machine->ram.domain.lock);
+	mutex_lock(&machine->ram.domain.lock);
 	*peer = FIRST_PEER + machine->doorbell.peers;
 	if (*peer > LAST_PEER) {
 		err = error_set(
@@ -229,7 +230,7 @@ int qemu_doorbell_connect(struct qemu_machine *machine, const int *fds, unsigned
 		machine->doorbell.peers++;
 		err = peer_connect(machine, *peer, fds, n, timeout);
 	}
-	pthread_mutex_unlock(&machine->ram.domain.lock);
+	mutex_unlock(&machine->ram.domain.lock);
 	if (err)
 		qemu_doorbell_disconnect(machine, *peer);
 	return err;
@@ -237,10 +238,10 @@ int qemu_doorbell_connect(struct qemu_machine *machine, const int *fds, unsigned
 
 void qemu_doorbell_disconnect(struct qemu_machine *machine, unsigned int peer)
 {
-	pthread_mutex_lock(&machine->ram.domain.lock);
+	mutex_lock(&machine->ram.domain.lock);
 	if (machine->doorbell.function && !qtest_has_ended(&machine->process.qtest))
 		message_send(&machine->doorbell, peer, -1, 0);
-	pthread_mutex_unlock(&machine->ram.domain.lock);
+	mutex_unlock(&machine->ram.domain.lock);
 }
 
 static int messages_open(struct qemu_machine *machine, unsigned int timeout)
@@ -271,9 +272,9 @@ int qemu_doorbell_message(struct qemu_machine *machine, unsigned int n, unsigned
 {
 	int err = 0;
 
-	pthread_mutex_lock(&machine->ram.domain.lock);
+	mutex_lock(&machine->ram.domain.lock);
 	if (!machine->doorbell.messages)
 		err = messages_open(machine, timeout);
-	pthread_mutex_unlock(&machine->ram.domain.lock);
+	mutex_unlock(&machine->ram.domain.lock);
 	return err ? err : machine->doorbell.messages[n];
 }

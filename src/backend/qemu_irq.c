@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/mutex.h"
 #include "backend/qemu.h"
 
 /* The chipset's ISA bridge, and its PIRQ route registers (Intel 82371SB, 2.3.9) */
@@ -66,10 +67,10 @@ static int table_open(struct qemu_function *q)
 {
 	int err;
 
-	pthread_mutex_lock(&q->machine->command_lock);
+	mutex_lock(&q->machine->command_lock);
 	err = qemu_command_force(q, PCI_COMMAND_MEMORY, true);
 	if (err)
-		pthread_mutex_unlock(&q->machine->command_lock);
+		mutex_unlock(&q->machine->command_lock);
 	return err;
 }
 
@@ -77,7 +78,7 @@ static int table_close(struct qemu_function *q)
 {
 	int err = qemu_command_force(q, PCI_COMMAND_MEMORY, false);
 
-	pthread_mutex_unlock(&q->machine->command_lock);
+	mutex_unlock(&q->machine->command_lock);
 	return err;
 }
 
@@ -274,11 +275,11 @@ static int intx_enable(struct qemu_function *q, int fd)
 	if (err)
 		return err;
 	line = qemu_line_of(q->plugged.slot, pin);
-	pthread_mutex_lock(&machine->command_lock);
+	mutex_lock(&machine->command_lock);
 	qemu_line_set(&machine->lines, &q->listener, line, fd);
 	intx_quiet(q, false);
 	line_settle(machine, line);
-	pthread_mutex_unlock(&machine->command_lock);
+	mutex_unlock(&machine->command_lock);
 	return 0;
 }
 
@@ -287,22 +288,22 @@ static void intx_disable(struct qemu_function *q)
 	struct qemu_machine *machine = q->machine;
 	unsigned int line = q->listener.line;
 
-	pthread_mutex_lock(&machine->command_lock);
+	mutex_lock(&machine->command_lock);
 	qemu_line_set(&machine->lines, &q->listener, line, -1);
 	intx_quiet(q, true);
 	line_settle(machine, line);
-	pthread_mutex_unlock(&machine->command_lock);
+	mutex_unlock(&machine->command_lock);
 }
 
 static void intx_mask(struct qemu_function *q, bool masked)
 {
 	struct qemu_machine *machine = q->machine;
 
-	pthread_mutex_lock(&machine->command_lock);
+	mutex_lock(&machine->command_lock);
 	qemu_line_mask(&machine->lines, &q->listener, masked);
 	intx_quiet(q, masked);
 	line_settle(machine, q->listener.line);
-	pthread_mutex_unlock(&machine->command_lock);
+	mutex_unlock(&machine->command_lock);
 }
 
 /* ---- the operations ---- */

@@ -17,6 +17,7 @@
 #include <sys/eventfd.h>
 
 #include "base/error.h"
+#include "base/mutex.h"
 
 /* ISA interrupts that nothing in the machine uses: the disks', the mouse's and ACPI's stay out. */
 static const unsigned char routes[4] = {5, 7, 10, 11};
@@ -34,21 +35,21 @@ void qemu_lines_fini(struct qemu_lines *lines)
 void qemu_lines_add(struct qemu_lines *lines, struct qemu_listener *listener)
 {
 	listener->intx = -1;
-	pthread_mutex_lock(&lines->lock);
+	mutex_lock(&lines->lock);
 	listener->next = lines->first;
 	lines->first = listener;
-	pthread_mutex_unlock(&lines->lock);
+	mutex_unlock(&lines->lock);
 }
 
 void qemu_lines_remove(struct qemu_lines *lines, struct qemu_listener *listener)
 {
 	struct qemu_listener **at = &lines->first;
 
-	pthread_mutex_lock(&lines->lock);
+	mutex_lock(&lines->lock);
 	while (*at != listener)
 		at = &(*at)->next;
 	*at = listener->next;
-	pthread_mutex_unlock(&lines->lock);
+	mutex_unlock(&lines->lock);
 }
 
 /* QEMU, hw/pci-host/i440fx.c: pci_slot_get_pirq() */
@@ -66,18 +67,18 @@ uint32_t qemu_lines_routes(void)
 void qemu_line_set(struct qemu_lines *lines, struct qemu_listener *listener, unsigned int line,
 		   int intx)
 {
-	pthread_mutex_lock(&lines->lock);
+	mutex_lock(&lines->lock);
 	listener->line = line;
 	listener->intx = intx;
 	listener->masked = false;
-	pthread_mutex_unlock(&lines->lock);
+	mutex_unlock(&lines->lock);
 }
 
 void qemu_line_mask(struct qemu_lines *lines, struct qemu_listener *listener, bool masked)
 {
-	pthread_mutex_lock(&lines->lock);
+	mutex_lock(&lines->lock);
 	listener->masked = masked;
-	pthread_mutex_unlock(&lines->lock);
+	mutex_unlock(&lines->lock);
 }
 
 /* With the lock held. */
@@ -91,18 +92,18 @@ static void signal_locked(struct qemu_listener *listener)
 
 void qemu_line_signal(struct qemu_lines *lines, struct qemu_listener *listener)
 {
-	pthread_mutex_lock(&lines->lock);
+	mutex_lock(&lines->lock);
 	signal_locked(listener);
-	pthread_mutex_unlock(&lines->lock);
+	mutex_unlock(&lines->lock);
 }
 
 bool qemu_line_is_high(struct qemu_lines *lines, unsigned int line)
 {
 	bool high;
 
-	pthread_mutex_lock(&lines->lock);
+	mutex_lock(&lines->lock);
 	high = lines->high >> line & 1;
-	pthread_mutex_unlock(&lines->lock);
+	mutex_unlock(&lines->lock);
 	return high;
 }
 
@@ -111,11 +112,11 @@ size_t qemu_line_users(struct qemu_lines *lines, unsigned int line, struct qemu_
 {
 	size_t n = 0;
 
-	pthread_mutex_lock(&lines->lock);
+	mutex_lock(&lines->lock);
 	for (struct qemu_listener *l = lines->first; l; l = l->next)
 		if (l->intx >= 0 && l->line == line && n < size)
 			users[n++] = l;
-	pthread_mutex_unlock(&lines->lock);
+	mutex_unlock(&lines->lock);
 	return n;
 }
 
@@ -125,20 +126,20 @@ void qemu_lines_change(void *context, unsigned int line, bool high)
 
 	if (line > 31)
 		return;
-	pthread_mutex_lock(&lines->lock);
+	mutex_lock(&lines->lock);
 	lines->high = (lines->high & ~(UINT32_C(1) << line)) | (uint32_t)high << line;
 	for (struct qemu_listener *l = lines->first; high && l; l = l->next)
 		if (l->line == line)
 			signal_locked(l);
-	pthread_mutex_unlock(&lines->lock);
+	mutex_unlock(&lines->lock);
 }
 
 void qemu_lines_end(void *context)
 {
 	struct qemu_lines *lines = context;
 
-	pthread_mutex_lock(&lines->lock);
+	mutex_lock(&lines->lock);
 	for (struct qemu_listener *l = lines->first; l; l = l->next)
 		eventfd_write(l->event_fd, 1);
-	pthread_mutex_unlock(&lines->lock);
+	mutex_unlock(&lines->lock);
 }

@@ -21,6 +21,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/mutex.h"
 
 /* Registers lie where QEMU has no RAM. */
 #define BARS_FIRST	QEMU_RAM_SPLIT
@@ -268,9 +269,9 @@ static int machine_enter(struct qemu_machine *machine, const struct qemu_machine
 	if (qtest_has_ended(&machine->process.qtest))
 		return error_set(ENODEV,
 				 "the machine's QEMU has ended: close all of its devices first");
-	pthread_mutex_lock(&machine->ram.domain.lock);
+	mutex_lock(&machine->ram.domain.lock);
 	machine->ram.domain.devices++;
-	pthread_mutex_unlock(&machine->ram.domain.lock);
+	mutex_unlock(&machine->ram.domain.lock);
 	return 0;
 }
 
@@ -297,7 +298,7 @@ static int machine_join_name(const struct qemu_machine_options *options,
 	struct qemu_machine *m;
 	int err;
 
-	pthread_mutex_lock(&machines.lock);
+	mutex_lock(&machines.lock);
 	for (m = machines.first; m; m = m->next)
 		if (strcmp(m->name, options->name) == 0)
 			break;
@@ -310,7 +311,7 @@ static int machine_join_name(const struct qemu_machine_options *options,
 			machines.first = m;
 		}
 	}
-	pthread_mutex_unlock(&machines.lock);
+	mutex_unlock(&machines.lock);
 	if (!err)
 		*machine = m;
 	return err;
@@ -341,13 +342,13 @@ bool qemu_machine_is_last(struct qemu_machine *machine)
 {
 	bool last;
 
-	pthread_mutex_lock(&machines.lock);
-	pthread_mutex_lock(&machine->ram.domain.lock);
+	mutex_lock(&machines.lock);
+	mutex_lock(&machine->ram.domain.lock);
 	last = machine->ram.domain.devices == 1;
-	pthread_mutex_unlock(&machine->ram.domain.lock);
+	mutex_unlock(&machine->ram.domain.lock);
 	if (last)
 		machine_unlist(machine);
-	pthread_mutex_unlock(&machines.lock);
+	mutex_unlock(&machines.lock);
 	return last;
 }
 
@@ -355,13 +356,13 @@ void qemu_machine_leave(struct qemu_machine *machine)
 {
 	bool last;
 
-	pthread_mutex_lock(&machines.lock);
-	pthread_mutex_lock(&machine->ram.domain.lock);
+	mutex_lock(&machines.lock);
+	mutex_lock(&machine->ram.domain.lock);
 	last = --machine->ram.domain.devices == 0;
-	pthread_mutex_unlock(&machine->ram.domain.lock);
+	mutex_unlock(&machine->ram.domain.lock);
 	if (last)
 		machine_unlist(machine);
-	pthread_mutex_unlock(&machines.lock);
+	mutex_unlock(&machines.lock);
 	if (last)
 		machine->ram.domain.ops->destroy(&machine->ram.domain);
 }
@@ -396,12 +397,12 @@ int qemu_config_read(struct qemu_machine *machine, unsigned int slot, unsigned i
 	*value = UINT32_MAX;
 	if (err)
 		return err;
-	pthread_mutex_lock(&machine->config_lock);
+	mutex_lock(&machine->config_lock);
 	err = config_select(machine, slot, where, timeout);
 	if (!err)
 		err = qtest_read(&machine->process.qtest, QTEST_PORT, CONFIG_DATA + where % 4,
 				 width, timeout, &data);
-	pthread_mutex_unlock(&machine->config_lock);
+	mutex_unlock(&machine->config_lock);
 	if (!err)
 		*value = (uint32_t)data;
 	return err;
@@ -414,12 +415,12 @@ int qemu_config_write(struct qemu_machine *machine, unsigned int slot, unsigned 
 
 	if (err)
 		return err;
-	pthread_mutex_lock(&machine->config_lock);
+	mutex_lock(&machine->config_lock);
 	err = config_select(machine, slot, where, timeout);
 	if (!err)
 		err = qtest_write(&machine->process.qtest, QTEST_PORT, CONFIG_DATA + where % 4,
 				  width, timeout, value);
-	pthread_mutex_unlock(&machine->config_lock);
+	mutex_unlock(&machine->config_lock);
 	return err;
 }
 

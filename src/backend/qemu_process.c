@@ -34,6 +34,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/mutex.h"
 #include "backend/deadline.h"
 
 #define START_TIMEOUT_MS   30000 /* until the monitor greets; usual are 50 */
@@ -142,16 +143,16 @@ static void process_reap(struct qemu_process *p)
 	end_describe(p, text, sizeof(text));
 	qtest_end(&p->qtest, text);
 
-	pthread_mutex_lock(&p->lock);
+	mutex_lock(&p->lock);
 	expected = p->expected;
-	pthread_mutex_unlock(&p->lock);
+	mutex_unlock(&p->lock);
 	if (!expected)
 		log_line(DMALAND_LOG_ERR, "%s: the device is gone: %s", p->name, p->qtest.why);
 
-	pthread_mutex_lock(&p->lock);
+	mutex_lock(&p->lock);
 	p->gone = true;
 	pthread_cond_broadcast(&p->changed);
-	pthread_mutex_unlock(&p->lock);
+	mutex_unlock(&p->lock);
 	p->qtest.listener.end(p->qtest.listener.context);
 }
 
@@ -163,12 +164,12 @@ static void *thread_run(void *argument)
 
 	if (pid == 0)
 		child_run(l);
-	pthread_mutex_lock(&p->lock);
+	mutex_lock(&p->lock);
 	p->pid = pid;
 	p->fork_error = pid < 0 ? errno : 0;
 	p->forked = true; /* l is the opener's, and ends with this */
 	pthread_cond_broadcast(&p->changed);
-	pthread_mutex_unlock(&p->lock);
+	mutex_unlock(&p->lock);
 	if (pid < 0)
 		return NULL;
 	qtest_run(&p->qtest);
@@ -196,10 +197,10 @@ static int process_fork(struct qemu_process *p, struct launch *l)
 
 	if (err)
 		return error_set(err, "cannot start a thread for QEMU: %s", strerror(err));
-	pthread_mutex_lock(&p->lock);
+	mutex_lock(&p->lock);
 	while (!p->forked)
 		pthread_cond_wait(&p->changed, &p->lock);
-	pthread_mutex_unlock(&p->lock);
+	mutex_unlock(&p->lock);
 	if (p->fork_error) {
 		pthread_join(p->thread, NULL);
 		return error_set(p->fork_error, "cannot fork a process for QEMU: %s",
@@ -215,11 +216,11 @@ static bool gone_wait(struct qemu_process *p, unsigned int timeout)
 	int late = 0;
 	bool gone;
 
-	pthread_mutex_lock(&p->lock);
+	mutex_lock(&p->lock);
 	while (!p->gone && !late)
 		late = pthread_cond_timedwait(&p->changed, &p->lock, &deadline);
 	gone = p->gone;
-	pthread_mutex_unlock(&p->lock);
+	mutex_unlock(&p->lock);
 	return gone;
 }
 
@@ -298,9 +299,9 @@ static int process_run(struct qemu_process *p, const struct qemu_command *comman
 		return err;
 	err = qmp_init(&p->qmp, p->qmp_fd, START_TIMEOUT_MS);
 	if (!err) {
-		pthread_mutex_lock(&p->lock);
+		mutex_lock(&p->lock);
 		p->expected = false;
-		pthread_mutex_unlock(&p->lock);
+		mutex_unlock(&p->lock);
 		return 0;
 	}
 	return start_error(p, err, command->path);
@@ -358,9 +359,9 @@ int qemu_process_start(struct qemu_process *p, const struct qemu_command *comman
 
 void qemu_process_stop(struct qemu_process *p)
 {
-	pthread_mutex_lock(&p->lock);
+	mutex_lock(&p->lock);
 	p->expected = true;
-	pthread_mutex_unlock(&p->lock);
+	mutex_unlock(&p->lock);
 
 	if (!qtest_has_ended(&p->qtest) && qmp_quit(&p->qmp) == 0)
 		gone_wait(p, QUIT_TIMEOUT_MS);

@@ -23,6 +23,8 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/mutex.h"
+#include "backend/available.h"
 #include "backend/window.h"
 
 #define RAM_MIN	  (16 * MIB)
@@ -84,6 +86,8 @@ static int chunk_take(struct qemu_ram *ram, size_t size, size_t align, dma_addr_
 	uint64_t dma;
 	int err = domain_check_limit(domain, size);
 
+	if (!err)
+		err = memory_check(size);
 	if (err)
 		return err;
 	if (align > WINDOW_ALIGN)
@@ -117,21 +121,21 @@ int qemu_ram_provide(struct domain *domain, size_t size, size_t align, dma_addr_
 {
 	int err;
 
-	pthread_mutex_lock(&domain->lock);
+	mutex_lock(&domain->lock);
 	err = chunk_take(ram_of(domain), size, align, last, chunk);
-	pthread_mutex_unlock(&domain->lock);
+	mutex_unlock(&domain->lock);
 	return err;
 }
 
 /* QEMU has all of its RAM at all times: a device that does not stop could still write here. */
 int qemu_ram_withdraw(struct domain *domain, const struct chunk *chunk)
 {
-	pthread_mutex_lock(&domain->lock);
+	mutex_lock(&domain->lock);
 	ram_clear(ram_of(domain), ram_offset(chunk->dma), chunk->size);
 	iova_space_release(&domain->iova, chunk->dma, chunk->size);
 	domain->memory -= chunk->size;
 	domain->mappings--;
-	pthread_mutex_unlock(&domain->lock);
+	mutex_unlock(&domain->lock);
 	return 0;
 }
 

@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 
 #include "base/error.h"
+#include "base/mutex.h"
 #include "backend/deadline.h"
 
 struct qtest_request {
@@ -67,9 +68,9 @@ static void end_locked(struct qtest *q, const char *why)
 
 void qtest_end(struct qtest *q, const char *why)
 {
-	pthread_mutex_lock(&q->lock);
+	mutex_lock(&q->lock);
 	end_locked(q, why);
-	pthread_mutex_unlock(&q->lock);
+	mutex_unlock(&q->lock);
 }
 
 /* Those who wait wake up, and find out how to go on waiting. */
@@ -106,9 +107,9 @@ bool qtest_has_ended(struct qtest *q)
 {
 	bool ended;
 
-	pthread_mutex_lock(&q->lock);
+	mutex_lock(&q->lock);
 	ended = q->ended;
-	pthread_mutex_unlock(&q->lock);
+	mutex_unlock(&q->lock);
 	return ended;
 }
 
@@ -118,7 +119,7 @@ static bool answer_take(struct qtest *q, const char *line)
 	struct qtest_request *request;
 	bool expected, was_full;
 
-	pthread_mutex_lock(&q->lock);
+	mutex_lock(&q->lock);
 	expected = q->count > 0 && !q->ended;
 	if (expected) {
 		request = q->unread[q->first];
@@ -133,7 +134,7 @@ static bool answer_take(struct qtest *q, const char *line)
 		if (request || was_full)
 			pthread_cond_broadcast(&q->changed);
 	}
-	pthread_mutex_unlock(&q->lock);
+	mutex_unlock(&q->lock);
 	return expected;
 }
 
@@ -251,11 +252,11 @@ static int qtest_call(struct qtest *q, struct qtest_request *request, unsigned i
 	struct timespec deadline = deadline_in(timeout);
 	int err;
 
-	pthread_mutex_lock(&q->lock);
+	mutex_lock(&q->lock);
 	err = request_send(q, line, request, timeout, &deadline);
 	if (!err && request)
 		err = request_wait(q, line, request, timeout, &deadline);
-	pthread_mutex_unlock(&q->lock);
+	mutex_unlock(&q->lock);
 	return err;
 }
 

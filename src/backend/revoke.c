@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/mutex.h"
 
 /* A row of neighbours that is worth a call; less where the limit is lower than some of them. */
 enum { LONG_ROW = 32, LONG_ROW_PART = 8 };
@@ -108,6 +109,7 @@ static void rows_revoke(struct revoke_queue *queue, unsigned int at_least, uint6
 	uint64_t oldest = UINT64_MAX;
 	unsigned int kept = 0, n;
 
+	cancel_hold();
 	for (unsigned int i = 0; i < queue->count; i += n) {
 		struct revoke_entry *row = &queue->entries[i];
 		uint64_t since;
@@ -126,6 +128,7 @@ static void rows_revoke(struct revoke_queue *queue, unsigned int at_least, uint6
 	queue->count = kept;
 	__atomic_store_n(&queue->due_ns, kept ? oldest + queue->timeout_ns : UINT64_MAX,
 			 __ATOMIC_RELAXED);
+	cancel_release();
 }
 
 static void revoke_all(struct revoke_queue *queue)

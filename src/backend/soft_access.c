@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/mutex.h"
 
 size_t soft_memory_copy(char *memory, void *data, size_t size, bool write)
 {
@@ -104,7 +105,7 @@ size_t soft_domain_access(struct soft_domain *sd, const struct soft_access *acce
 	size_t done = 0;
 
 	memset(fault, 0, sizeof(*fault));
-	pthread_mutex_lock(&sd->domain.lock);
+	mutex_lock(&sd->domain.lock);
 	while (done < access->size) {
 		size_t n = range_access(sd, access, done, fault);
 
@@ -112,7 +113,7 @@ size_t soft_domain_access(struct soft_domain *sd, const struct soft_access *acce
 		if (!n)
 			break;
 	}
-	pthread_mutex_unlock(&sd->domain.lock);
+	mutex_unlock(&sd->domain.lock);
 	fault->address = access->dma + done;
 	fault->write = access->write;
 	return done;
@@ -123,10 +124,10 @@ dma_addr_t soft_domain_pick(struct soft_domain *sd, uint64_t number)
 	struct soft_range *range;
 	dma_addr_t dma = 0;
 
-	pthread_mutex_lock(&sd->domain.lock);
+	mutex_lock(&sd->domain.lock);
 	range = soft_ranges_pick(&sd->ranges, number);
 	if (range)
 		dma = range->dma + (number >> 20) % range->size;
-	pthread_mutex_unlock(&sd->domain.lock);
+	mutex_unlock(&sd->domain.lock);
 	return dma;
 }

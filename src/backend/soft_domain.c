@@ -21,6 +21,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/mutex.h"
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ  22 /* Linux 5.14 */
@@ -130,7 +131,7 @@ static int soft_provide(struct domain *domain, size_t size, size_t align, dma_ad
 	struct chunk made;
 	int err;
 
-	pthread_mutex_lock(&domain->lock);
+	mutex_lock(&domain->lock);
 	err = domain_check_limit(domain, size);
 	if (!err)
 		err = check_mapping_limit(domain);
@@ -141,7 +142,7 @@ static int soft_provide(struct domain *domain, size_t size, size_t align, dma_ad
 		domain->mappings++;
 		*chunk = made;
 	}
-	pthread_mutex_unlock(&domain->lock);
+	mutex_unlock(&domain->lock);
 	return err;
 }
 
@@ -149,13 +150,13 @@ static int soft_withdraw(struct domain *domain, const struct chunk *chunk)
 {
 	struct soft_domain *sd = to_soft_domain(domain);
 
-	pthread_mutex_lock(&domain->lock);
+	mutex_lock(&domain->lock);
 	soft_ranges_remove(&sd->ranges, soft_ranges_find(&sd->ranges, chunk->dma));
 	window_give(&sd->window, chunk->cpu, chunk->size);
 	iova_space_release(&domain->iova, chunk->dma, chunk->size);
 	domain->memory -= chunk->size;
 	domain->mappings--;
-	pthread_mutex_unlock(&domain->lock);
+	mutex_unlock(&domain->lock);
 	return 0;
 }
 
@@ -471,9 +472,9 @@ int soft_domain_reserve(struct soft_domain *sd, const struct iova_range *reserve
 	const struct iova_range granules = {reserved->first & ~mask, reserved->last | mask};
 	int err;
 
-	pthread_mutex_lock(&sd->domain.lock);
+	mutex_lock(&sd->domain.lock);
 	err = reserve(sd, &granules);
-	pthread_mutex_unlock(&sd->domain.lock);
+	mutex_unlock(&sd->domain.lock);
 	return err;
 }
 
@@ -481,10 +482,10 @@ unsigned int soft_domain_join(struct soft_domain *sd)
 {
 	unsigned int number;
 
-	pthread_mutex_lock(&sd->domain.lock);
+	mutex_lock(&sd->domain.lock);
 	sd->domain.devices++;
 	number = sd->joined++;
-	pthread_mutex_unlock(&sd->domain.lock);
+	mutex_unlock(&sd->domain.lock);
 	return number;
 }
 
@@ -492,9 +493,9 @@ void soft_domain_leave(struct soft_domain *sd)
 {
 	unsigned int left;
 
-	pthread_mutex_lock(&sd->domain.lock);
+	mutex_lock(&sd->domain.lock);
 	left = --sd->domain.devices;
-	pthread_mutex_unlock(&sd->domain.lock);
+	mutex_unlock(&sd->domain.lock);
 	if (!left)
 		soft_domain_destroy(&sd->domain);
 }

@@ -18,6 +18,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/mutex.h"
 
 #define BAR_ADDRESS 0xfebf0000u /* where firmware may have put it; it is nowhere */
 
@@ -94,10 +95,10 @@ static int soft_config_read(struct pci_function *f, unsigned int where, unsigned
 	struct soft_function *sf = to_soft_function(f);
 	int err;
 
-	pthread_mutex_lock(&sf->lock);
+	mutex_lock(&sf->lock);
 	err = config_check(sf, "read", where, width);
 	*value = err ? UINT32_MAX : (uint32_t)bytes_get(sf->config + where, width);
-	pthread_mutex_unlock(&sf->lock);
+	mutex_unlock(&sf->lock);
 	return err;
 }
 
@@ -107,7 +108,7 @@ static int soft_config_write(struct pci_function *f, unsigned int where, unsigne
 	struct soft_function *sf = to_soft_function(f);
 	int err;
 
-	pthread_mutex_lock(&sf->lock);
+	mutex_lock(&sf->lock);
 	err = config_check(sf, "write", where, width);
 	for (unsigned int i = 0; !err && i < width; i++) {
 		unsigned char mask = config_writable(where + i);
@@ -115,7 +116,7 @@ static int soft_config_write(struct pci_function *f, unsigned int where, unsigne
 
 		*byte = (unsigned char)((*byte & ~mask) | (value >> 8 * i & mask));
 	}
-	pthread_mutex_unlock(&sf->lock);
+	mutex_unlock(&sf->lock);
 	return err;
 }
 
@@ -162,10 +163,10 @@ static uint64_t soft_read(struct pci_function *f, unsigned int bar, uint64_t off
 	struct soft_function *sf = to_soft_function(f);
 	uint64_t value = UINT64_MAX;
 
-	pthread_mutex_lock(&sf->lock);
+	mutex_lock(&sf->lock);
 	if (is_decoded(sf, bar, offset, width))
 		value = register_get(sf, (unsigned int)offset, width);
-	pthread_mutex_unlock(&sf->lock);
+	mutex_unlock(&sf->lock);
 	return value;
 }
 
@@ -237,10 +238,10 @@ static void function_log_faults(struct soft_function *sf)
 	bool more, last;
 
 	do {
-		pthread_mutex_lock(&sf->lock);
+		mutex_lock(&sf->lock);
 		more = soft_engine_next_to_log(&sf->engine, &fault);
 		last = sf->engine.logged == SOFT_FAULTS_LOGGED;
-		pthread_mutex_unlock(&sf->lock);
+		mutex_unlock(&sf->lock);
 		if (more)
 			soft_fault_log(sf->f.name, &fault, last);
 	} while (more);
@@ -252,14 +253,14 @@ static void soft_write(struct pci_function *f, unsigned int bar, uint64_t offset
 	struct soft_function *sf = to_soft_function(f);
 	bool faulted = false;
 
-	pthread_mutex_lock(&sf->lock);
+	mutex_lock(&sf->lock);
 	if (is_decoded(sf, bar, offset, width)) {
 		size_t before = sf->engine.fault_count;
 
 		register_write(sf, (unsigned int)offset, width, value);
 		faulted = sf->engine.fault_count != before;
 	}
-	pthread_mutex_unlock(&sf->lock);
+	mutex_unlock(&sf->lock);
 	if (faulted)
 		function_log_faults(sf);
 }
@@ -278,7 +279,7 @@ static int soft_reset(struct pci_function *f)
 	struct soft_function *sf = to_soft_function(f);
 	int err = 0;
 
-	pthread_mutex_lock(&sf->lock);
+	mutex_lock(&sf->lock);
 	if (sf->vanished) {
 		err = error_set(ENODEV, "%s cannot be reset: it is gone, as MODE told it", f->name);
 	} else {
@@ -286,7 +287,7 @@ static int soft_reset(struct pci_function *f)
 		soft_irq_handled(sf);
 		registers_init(sf);
 	}
-	pthread_mutex_unlock(&sf->lock);
+	mutex_unlock(&sf->lock);
 	return err;
 }
 
@@ -295,9 +296,9 @@ static bool soft_is_dead(struct pci_function *f)
 	struct soft_function *sf = to_soft_function(f);
 	bool dead;
 
-	pthread_mutex_lock(&sf->lock);
+	mutex_lock(&sf->lock);
 	dead = sf->vanished;
-	pthread_mutex_unlock(&sf->lock);
+	mutex_unlock(&sf->lock);
 	return dead;
 }
 
@@ -340,9 +341,9 @@ int soft_function_faults(struct pci_function *f, struct dmaland_soft_fault *faul
 		return error_set(EOPNOTSUPP,
 				 "%s keeps no faults: only devices of the backend soft: do",
 				 f->name);
-	pthread_mutex_lock(&sf->lock);
+	mutex_lock(&sf->lock);
 	*count = soft_engine_faults(&sf->engine, faults, n);
-	pthread_mutex_unlock(&sf->lock);
+	mutex_unlock(&sf->lock);
 	return 0;
 }
 

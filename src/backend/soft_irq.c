@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 
 #include "backend/soft.h"
+#include "base/mutex.h"
 
 #define MSIX_VECTORS 8
 #define MSI_VECTORS  4
@@ -67,13 +68,13 @@ int soft_irq_enable(struct pci_function *f, unsigned int kind, const int *fds, u
 {
 	struct soft_function *sf = to_soft_function(f);
 
-	pthread_mutex_lock(&sf->lock);
+	mutex_lock(&sf->lock);
 	sf->irq.kind = kind;
 	sf->irq.fds = fds;
 	sf->irq.count = *n;
 	sf->irq.masked = sf->irq.pending = 0;
 	line_update(sf);
-	pthread_mutex_unlock(&sf->lock);
+	mutex_unlock(&sf->lock);
 	return 0;
 }
 
@@ -82,9 +83,9 @@ void soft_irq_disable(struct pci_function *f, unsigned int kind)
 	struct soft_function *sf = to_soft_function(f);
 
 	(void)kind;
-	pthread_mutex_lock(&sf->lock);
+	mutex_lock(&sf->lock);
 	sf->irq.kind = sf->irq.count = 0;
-	pthread_mutex_unlock(&sf->lock);
+	mutex_unlock(&sf->lock);
 }
 
 int soft_irq_mask(struct pci_function *f, unsigned int kind, unsigned int vector, bool masked)
@@ -92,13 +93,13 @@ int soft_irq_mask(struct pci_function *f, unsigned int kind, unsigned int vector
 	struct soft_function *sf = to_soft_function(f);
 	uint32_t bit = UINT32_C(1) << vector;
 
-	pthread_mutex_lock(&sf->lock);
+	mutex_lock(&sf->lock);
 	sf->irq.masked = masked ? sf->irq.masked | bit : sf->irq.masked & ~bit;
 	if (kind == PCI_IRQ_INTX)
 		line_update(sf);
 	else if (!masked && sf->irq.pending & bit)
 		message_send(sf, vector);
-	pthread_mutex_unlock(&sf->lock);
+	mutex_unlock(&sf->lock);
 	return 0;
 }
 

@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/mutex.h"
 #include "backend/sysfs.h"
 
 /* ---- the function: configuration space and registers ---- */
@@ -114,9 +115,9 @@ static int vfio_bar(struct pci_function *f, unsigned int bar, uint64_t *size, vo
 
 	if (err)
 		return err;
-	pthread_mutex_lock(&f->domain->lock);
+	mutex_lock(&f->domain->lock);
 	err = region_map(vf, bar, base & PCI_BASE_ADDRESS_SPACE_IO);
-	pthread_mutex_unlock(&f->domain->lock);
+	mutex_unlock(&f->domain->lock);
 	*size = base & PCI_BASE_ADDRESS_SPACE_IO ? 0 : region->size;
 	*direct = region->direct;
 	return err;

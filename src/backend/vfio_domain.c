@@ -18,6 +18,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/mutex.h"
 #include "backend/numa.h"
 #include "backend/sysfs.h"
 
@@ -194,9 +195,9 @@ static int vfio_provide(struct domain *domain, size_t size, size_t align, dma_ad
 
 	if (err)
 		return err;
-	pthread_mutex_lock(&domain->lock);
+	mutex_lock(&domain->lock);
 	err = chunk_make(to_vfio_domain(domain), size, align, last, &made);
-	pthread_mutex_unlock(&domain->lock);
+	mutex_unlock(&domain->lock);
 	if (err) {
 		memory_discount(domain, size);
 		return err;
@@ -211,13 +212,13 @@ static int vfio_withdraw(struct domain *domain, const struct chunk *chunk)
 	struct vfio_domain *vd = to_vfio_domain(domain);
 	int err;
 
-	pthread_mutex_lock(&domain->lock);
+	mutex_lock(&domain->lock);
 	err = unmap_dma(vd, chunk);
 	if (!err) {
 		window_give(&vd->window, chunk->cpu, chunk->size);
 		iova_space_release(&domain->iova, chunk->dma, chunk->size);
 	}
-	pthread_mutex_unlock(&domain->lock);
+	mutex_unlock(&domain->lock);
 	if (err)
 		return err;
 	memory_discount(domain, chunk->size);

@@ -19,6 +19,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/mutex.h"
 #include "backend/sysfs.h"
 
 int vfio_dup(int fd, const char *option)
@@ -199,13 +200,13 @@ int vfio_domain_join(struct vfio_domain *vd, const struct open_options *options,
 	int err = 0;
 
 	*group = NULL;
-	pthread_mutex_lock(&vd->domain.lock);
+	mutex_lock(&vd->domain.lock);
 	vd->domain.devices++;
 	if (options->device_fd && !options->group_fd)
 		err = container_begin(vd, address);
 	else if (!(*group = group_get(vd, options->group_fd, address)))
 		err = -errno;
-	pthread_mutex_unlock(&vd->domain.lock);
+	mutex_unlock(&vd->domain.lock);
 	return err;
 }
 
@@ -213,11 +214,11 @@ void vfio_domain_leave(struct vfio_domain *vd, struct vfio_group *group)
 {
 	unsigned int left;
 
-	pthread_mutex_lock(&vd->domain.lock);
+	mutex_lock(&vd->domain.lock);
 	if (group)
 		group_put(vd, group);
 	left = --vd->domain.devices;
-	pthread_mutex_unlock(&vd->domain.lock);
+	mutex_unlock(&vd->domain.lock);
 	if (!left)
 		vd->domain.ops->destroy(&vd->domain);
 }

@@ -25,6 +25,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "backend/available.h"
 #include "backend/numa.h"
 #include "backend/sysfs.h"
 
@@ -198,8 +199,14 @@ int window_take(struct memory_window *window, size_t size, size_t align, char **
 		if (err)
 			return err;
 	}
-	if (placed)
+	if (placed) {
+		err = memory_check(size);
+		if (err) {
+			window_give(window, *cpu, size);
+			return err;
+		}
 		placed = place_pages(*cpu, size);
+	}
 	if (!placed)
 		placed = pages_populate(*cpu, size);
 	if (placed) {

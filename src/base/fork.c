@@ -11,6 +11,7 @@
 #include <pthread.h>
 
 #include "base/log.h"
+#include "base/mutex.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
@@ -20,6 +21,7 @@ static _Thread_local unsigned int holds;
 void fork_hold(void)
 {
 	log_hold();
+	cancel_hold();
 	if (holds++ > 0)
 		return;
 	pthread_mutex_lock(&lock);
@@ -37,11 +39,14 @@ void fork_release(void)
 			pthread_cond_broadcast(&changed);
 		pthread_mutex_unlock(&lock);
 	}
+	cancel_release();
 	log_release();
 }
 
+/* fork() is no cancellation point, and waits here. */
 void fork_before(void)
 {
+	cancel_hold();
 	pthread_mutex_lock(&lock);
 	forks++;
 	while (holders > 0)
@@ -53,6 +58,7 @@ void fork_in_parent(void)
 	forks--;
 	pthread_cond_broadcast(&changed);
 	pthread_mutex_unlock(&lock);
+	cancel_release();
 }
 
 /* Those who wait are the parent's. */
@@ -61,4 +67,5 @@ void fork_in_child(void)
 	forks = 0;
 	changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
 	pthread_mutex_unlock(&lock);
+	cancel_release();
 }

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/mutex.h"
 
 enum { LINE_SIZE = 512, LINES_HELD = 4, LINES_SHARED = 32 };
 
@@ -47,12 +48,15 @@ void dmaland_set_log(void (*log)(void *context, enum dmaland_log_level level, co
 	sink.context = context;
 }
 
+/* In the middle of a call, which is to come to its end though the thread is cancelled. */
 static void line_put(enum dmaland_log_level level, const char *line)
 {
+	cancel_hold();
 	if (sink.log)
 		sink.log(sink.context, level, line);
 	else if (level != DMALAND_LOG_INFO)
 		fprintf(stderr, "dmaland: %s\n", line);
+	cancel_release();
 }
 
 /* A shared line; false when all are taken. */

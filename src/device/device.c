@@ -23,6 +23,7 @@
 #include "base/error.h"
 #include "base/fork.h"
 #include "base/log.h"
+#include "base/mutex.h"
 #include "backend/mmio.h"
 #include "memory/coherent.h"
 
@@ -155,12 +156,12 @@ static int device_join_arena(struct dmaland_device *dev)
 	struct domain *domain = dev->function->domain;
 	int err;
 
-	pthread_mutex_lock(&domain->lock);
+	mutex_lock(&domain->lock);
 	err = domain_furnish(domain);
 	dev->arena = domain->owner;
 	if (!err)
 		dev->arena->devices++;
-	pthread_mutex_unlock(&domain->lock);
+	mutex_unlock(&domain->lock);
 	return err;
 }
 
@@ -171,11 +172,11 @@ static void device_leave_arena(struct dmaland_device *dev)
 	struct streaming_space *space = domain->mappings_owner;
 	bool last;
 
-	pthread_mutex_lock(&domain->lock);
+	mutex_lock(&domain->lock);
 	last = --dev->arena->devices == 0;
 	if (last)
 		domain->owner = domain->mappings_owner = NULL;
-	pthread_mutex_unlock(&domain->lock);
+	mutex_unlock(&domain->lock);
 	if (!last)
 		return;
 	streaming_space_destroy(space);
@@ -310,10 +311,8 @@ static void run_keep(struct arena *arena, struct page *first, void *context)
 	arena_hand_over(arena, first, &leaked);
 }
 
-void dmaland_close(struct dmaland_device *dev)
+static void device_end(struct dmaland_device *dev)
 {
-	if (!dev || dmaland_check(dev))
-		return;
 	report_leaks(dev);
 	if (!pci_quiesce(dev)) {
 		log_line(DMALAND_LOG_ERR,
@@ -336,6 +335,15 @@ void dmaland_close(struct dmaland_device *dev)
 	fork_release();
 	pthread_mutex_destroy(&dev->pools.lock);
 	free(dev);
+}
+
+void dmaland_close(struct dmaland_device *dev)
+{
+	if (!dev || dmaland_check(dev))
+		return;
+	cancel_hold();
+	device_end(dev);
+	cancel_release();
 }
 
 const char *dmaland_name(const struct dmaland_device *dev)
@@ -374,7 +382,7 @@ void dmaland_get_info(struct dmaland_device *dev, struct dmaland_info *info)
 	info->numa_node = domain->numa_node;
 	info->write_only = domain->write_only;
 
-	pthread_mutex_lock(&domain->lock);
+	mutex_lock(&domain->lock);
 	info->mapping_limit = domain->mapping_limit;
 	info->mappings = __atomic_load_n(&domain->mappings, __ATOMIC_RELAXED);
 	info->memory_limit = domain->memory_limit;
@@ -383,7 +391,7 @@ void dmaland_get_info(struct dmaland_device *dev, struct dmaland_info *info)
 	for (size_t i = 0; i < domain->usable_count && i < 16; i++)
 		info->ranges[i] =
 			(struct dmaland_range){domain->usable[i].first, domain->usable[i].last};
-	pthread_mutex_unlock(&domain->lock);
+	mutex_unlock(&domain->lock);
 
 	pthread_spin_lock(&arena->lock);
 	info->memory_in_use = (arena->pages - arena->free_pages) * ARENA_PAGE;
@@ -401,9 +409,9 @@ static int mask_check(struct dmaland_device *dev, uint64_t mask)
 
 	if (err)
 		return err;
-	pthread_mutex_lock(&domain->lock);
+	mutex_lock(&domain->lock);
 	lowest = domain->usable_count ? domain->usable[0].first : UINT64_MAX;
-	pthread_mutex_unlock(&domain->lock);
+	mutex_unlock(&domain->lock);
 	if (lowest < domain->granule)
 		lowest = domain->granule; /* 0 is never a dma address */
 	if (mask < lowest || mask - lowest < domain->granule - 1)

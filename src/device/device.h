@@ -25,7 +25,7 @@ struct dmaland_device {
 	struct dmaland_device *next; /* in the list of those that are open: fork.c */
 };
 
-/* Children disown devices. Before the first is opened; 0 or -ENOMEM in words. */
+/* Do children disown devices? It was set up when the library was loaded; 0 or -ENOMEM in words. */
 int device_watch_forks(void);
 
 /* From now on, until it is withdrawn, the device is one of them. Forks are held: base/fork.h. */

@@ -8,6 +8,10 @@
  * more, since a thread of the parent may hold it for good. The parent does not notice.
  *
  * No thread is opening or closing a device at that moment: see base/fork.h.
+ *
+ * The handlers are set up when the library is loaded. fork() calls handlers in the reverse order of
+ * their setting up, so a program's own run before these hold the library. A lock that its handler
+ * takes may then be held by a thread that is in a call of the library: the call comes to its end.
  */
 #include <pthread.h>
 
@@ -18,11 +22,10 @@
 #include "pool/pool.h"
 
 static struct {
-	pthread_once_t once;
 	pthread_mutex_t lock;
 	struct dmaland_device *first;
 	int error; /* of setting up */
-} devices = {.once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER};
+} devices = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void child_begins(void)
 {
@@ -38,14 +41,14 @@ static void child_begins(void)
 	devices.first = NULL;
 }
 
-static void watch_forks(void)
+/* The first priority that is not the compiler's: before the constructors of a program that is linked statically. */
+__attribute__((constructor(101))) static void watch_forks(void)
 {
 	devices.error = pthread_atfork(fork_before, fork_in_parent, child_begins);
 }
 
 int device_watch_forks(void)
 {
-	pthread_once(&devices.once, watch_forks);
 	return devices.error ? error_set(devices.error, "no memory to watch for fork()") : 0;
 }
 

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/fork.h"
+#include "base/mutex.h"
 #include "device/device.h"
 
 static void fds_close(const int *fds, unsigned int first, unsigned int end)
@@ -207,7 +208,12 @@ static int irq_mask(struct dmaland_device *dev, unsigned int vector, bool masked
 	struct pci_function *f = dev->function;
 	int err = vector_check(dev, vector);
 
-	return err ? err : f->ops->irq_mask(f, f->irq.kind, vector, masked);
+	if (err)
+		return err;
+	cancel_hold();
+	err = f->ops->irq_mask(f, f->irq.kind, vector, masked);
+	cancel_release();
+	return err;
 }
 
 int dmaland_irq_mask(struct dmaland_device *dev, unsigned int vector)
@@ -236,6 +242,12 @@ int dmaland_event_fd(struct dmaland_device *dev)
 unsigned int dmaland_get_events(struct dmaland_device *dev)
 {
 	struct pci_function *f = dev->function;
+	unsigned int events;
 
-	return dmaland_check(dev) || !f->ops->take_events ? 0 : f->ops->take_events(f);
+	if (dmaland_check(dev) || !f->ops->take_events)
+		return 0;
+	cancel_hold();
+	events = f->ops->take_events(f);
+	cancel_release();
+	return events;
 }

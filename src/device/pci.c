@@ -7,6 +7,7 @@
 
 #include <dmaland/io.h>
 #include "base/error.h"
+#include "base/mutex.h"
 #include "backend/mmio.h"
 #include "device/device.h"
 
@@ -60,22 +61,30 @@ uint64_t pci_resource_len(struct dmaland_device *dev, int bar)
 static int config_read(struct dmaland_device *dev, int where, unsigned int width, uint32_t *value)
 {
 	struct pci_function *f = dev->function;
+	int err;
 
 	*value = UINT32_MAX;
 	if (where < 0 || where >= PCI_CFG_SPACE_EXP_SIZE || where % (int)width)
 		return error_set(EINVAL, "%s: configuration space has no %u bytes at %d", f->name,
 				 width, where);
-	return f->ops->config_read(f, (unsigned int)where, width, value);
+	cancel_hold();
+	err = f->ops->config_read(f, (unsigned int)where, width, value);
+	cancel_release();
+	return err;
 }
 
 static int config_write(struct dmaland_device *dev, int where, unsigned int width, uint32_t value)
 {
 	struct pci_function *f = dev->function;
+	int err;
 
 	if (where < 0 || where >= PCI_CFG_SPACE_EXP_SIZE || where % (int)width)
 		return error_set(EINVAL, "%s: configuration space has no %u bytes at %d", f->name,
 				 width, where);
-	return f->ops->config_write(f, (unsigned int)where, width, value);
+	cancel_hold();
+	err = f->ops->config_write(f, (unsigned int)where, width, value);
+	cancel_release();
+	return err;
 }
 
 #define CONFIG_ACCESS(name, width, type)                                                           \
@@ -139,7 +148,12 @@ int pci_clear_master(struct dmaland_device *dev)
 
 int pci_reset_function(struct dmaland_device *dev)
 {
-	return dev->function->ops->reset(dev->function);
+	int err;
+
+	cancel_hold();
+	err = dev->function->ops->reset(dev->function);
+	cancel_release();
+	return err;
 }
 
 bool pci_device_is_present(struct dmaland_device *dev)

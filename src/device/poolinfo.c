@@ -21,9 +21,13 @@ static size_t append(char *text, size_t size, size_t used, const char *line)
 
 size_t dmaland_show_pools(struct dmaland_device *dev, char *text, size_t size)
 {
-	size_t n = pool_list_stats(&dev->pools, NULL, 0), used;
-	struct dmaland_pool_stats *stats = calloc(n + 1, sizeof(*stats));
+	struct dmaland_pool_stats *stats;
+	size_t n, used;
 
+	if (dmaland_check(dev))
+		return append(text, size, 0, "");
+	n = pool_list_stats(&dev->pools, NULL, 0);
+	stats = calloc(n + 1, sizeof(*stats));
 	used = append(text, size, 0, "poolinfo - 0.1\n");
 	if (!stats) {
 		error_set(ENOMEM, "no memory for the figures of %zu pools", n);

@@ -17,5 +17,7 @@ size_t dmaland_soft_faults(struct dmaland_device *dev, struct dmaland_soft_fault
 		error_set(EINVAL, "dmaland_soft_faults: no device");
 		return 0;
 	}
+	if (dmaland_check(dev))
+		return 0;
 	return soft_function_faults(dev->function, faults, n, &count) ? 0 : count;
 }

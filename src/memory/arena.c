@@ -26,6 +26,7 @@
 #include "base/error.h"
 #include "base/fork.h"
 #include "base/log.h"
+#include "base/mutex.h"
 
 #define CHUNK_SIZE_MIN	((size_t)256 << 10)
 #define CHUNK_SIZE_MAX	((size_t)32 << 20)
@@ -344,9 +345,9 @@ static void trim_locked(struct arena *arena, size_t keep)
 void arena_trim(struct arena *arena, size_t keep)
 {
 	log_hold();
-	pthread_mutex_lock(&arena->growing);
+	mutex_lock(&arena->growing);
 	trim_locked(arena, keep);
-	pthread_mutex_unlock(&arena->growing);
+	mutex_unlock(&arena->growing);
 	log_release();
 }
 
@@ -376,7 +377,7 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 	int err = 0;
 
 	fork_hold(); /* opening a device does so too, and takes the same locks after it */
-	pthread_mutex_lock(&arena->growing);
+	mutex_lock(&arena->growing);
 	mask = tenant->limits->coherent_mask; /* does not change meanwhile: arena_set_mask() */
 	*first = arena_find(arena, tenant, n, align, ARENA_RESERVE_PAGES, TAKE_RUN);
 	while (!*first) {
@@ -400,7 +401,7 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 		if (err)
 			break;
 	}
-	pthread_mutex_unlock(&arena->growing);
+	mutex_unlock(&arena->growing);
 	fork_release();
 	return *first ? 0 : err;
 }
@@ -443,21 +444,21 @@ size_t arena_take_pages(struct arena *arena, struct arena_tenant *tenant, size_t
 
 void arena_add_shrinker(struct arena *arena, struct arena_shrinker *shrinker)
 {
-	pthread_mutex_lock(&arena->growing);
+	mutex_lock(&arena->growing);
 	shrinker->next = arena->shrinkers;
 	arena->shrinkers = shrinker;
-	pthread_mutex_unlock(&arena->growing);
+	mutex_unlock(&arena->growing);
 }
 
 void arena_remove_shrinker(struct arena *arena, struct arena_shrinker *shrinker)
 {
 	struct arena_shrinker **link = &arena->shrinkers;
 
-	pthread_mutex_lock(&arena->growing);
+	mutex_lock(&arena->growing);
 	while (*link != shrinker)
 		link = &(*link)->next;
 	*link = shrinker->next;
-	pthread_mutex_unlock(&arena->growing);
+	mutex_unlock(&arena->growing);
 }
 
 void arena_prepare(struct arena *arena, struct arena_tenant *tenant)
@@ -485,7 +486,7 @@ void arena_for_each_run(struct arena *arena, const struct dma_limits *limits,
 			void (*visit)(struct arena *arena, struct page *first, void *context),
 			void *context)
 {
-	pthread_mutex_lock(&arena->growing);
+	mutex_lock(&arena->growing);
 	for (struct arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next) {
 		struct page *base = pagemap_find(&arena->pagemap, chunk->memory.cpu);
 		size_t index = 0;
@@ -501,7 +502,7 @@ void arena_for_each_run(struct arena *arena, const struct dma_limits *limits,
 				visit(arena, first, context);
 		}
 	}
-	pthread_mutex_unlock(&arena->growing);
+	mutex_unlock(&arena->growing);
 }
 
 /* The highest dma address that a device has in use; 0: none. The lock is held. */
@@ -523,13 +524,13 @@ int arena_set_mask(struct arena *arena, struct dma_limits *limits, uint64_t mask
 {
 	dma_addr_t highest;
 
-	pthread_mutex_lock(&arena->growing);
+	mutex_lock(&arena->growing);
 	pthread_spin_lock(&arena->lock);
 	highest = highest_in_use(arena, limits);
 	if (highest <= mask)
 		limits->coherent_mask = mask;
 	pthread_spin_unlock(&arena->lock);
-	pthread_mutex_unlock(&arena->growing);
+	mutex_unlock(&arena->growing);
 	if (highest > mask)
 		return error_set(
 			EBUSY,

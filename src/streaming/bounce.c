@@ -26,6 +26,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/fork.h"
+#include "base/mutex.h"
 
 /* Pages' bookkeeping for each class that is had ready where no system calls are allowed later. */
 enum { READY_PAGES = 32 };
@@ -68,14 +69,14 @@ static int pool_make(struct streaming *s, uint32_t class)
 	char name[32];
 
 	fork_hold(); /* as the arena does when it grows, and opening a device, before other locks */
-	pthread_mutex_lock(&s->making);
+	mutex_lock(&s->making);
 	pool = s->pools[class];
 	if (!pool) {
 		snprintf(name, sizeof(name), "bounce %zu", class_size(class));
 		pool = pool_create(name, &place, class_size(class), class_size(class), 0);
 		__atomic_store_n(&s->pools[class], pool, __ATOMIC_RELEASE);
 	}
-	pthread_mutex_unlock(&s->making);
+	mutex_unlock(&s->making);
 	fork_release();
 	return pool ? 0 : -errno;
 }

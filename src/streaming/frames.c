@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 
 #include "base/error.h"
+#include "base/mutex.h"
 
 static const size_t table_bytes =
 	sizeof(struct frame_table) + TABLE_FRAMES * sizeof(((struct frame_table *)NULL)->words[0]);
@@ -70,10 +71,10 @@ int frames_reserve(struct frames *frames, dma_addr_t dma, size_t size, bool may_
 					 "no bookkeeping is ready for mappings at dma "
 					 "address 0x%llx, and no_syscalls forbids to make it",
 					 (unsigned long long)dma);
-		pthread_mutex_lock(&frames->lock);
+		mutex_lock(&frames->lock);
 		if (!frames_word(frames, number << TABLE_SHIFT))
 			err = table_make(frames, number);
-		pthread_mutex_unlock(&frames->lock);
+		mutex_unlock(&frames->lock);
 	}
 	return err;
 }

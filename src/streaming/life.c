@@ -12,6 +12,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/mutex.h"
 #include "backend/mmio.h"
 
 /* Bytes that are parked in one stack of slots at most. */
@@ -83,7 +84,7 @@ static int revoke_make(struct streaming *s)
 	if (count > LAZY_COUNT_MAX)
 		return error_set(EINVAL, "%s: lazy_count is %u and may be %u", s->name, count,
 				 LAZY_COUNT_MAX);
-	pthread_mutex_lock(&space->lazy_lock);
+	mutex_lock(&space->lazy_lock);
 	if (space->revoke)
 		goto unlock;
 	queue = calloc(1, sizeof(*queue));
@@ -94,7 +95,7 @@ static int revoke_make(struct streaming *s)
 	else
 		__atomic_store_n(&space->revoke, queue, __ATOMIC_RELEASE);
 unlock:
-	pthread_mutex_unlock(&space->lazy_lock);
+	mutex_unlock(&space->lazy_lock);
 	return err;
 }
 
@@ -330,10 +331,10 @@ static void *some_registered(struct streaming *s)
 	const struct registration *r;
 	void *begin;
 
-	pthread_mutex_lock(&registered->lock);
+	mutex_lock(&registered->lock);
 	r = registered_of(registered, s);
 	begin = r ? (void *)r->begin : NULL;
-	pthread_mutex_unlock(&registered->lock);
+	mutex_unlock(&registered->lock);
 	return begin;
 }
 
@@ -343,9 +344,9 @@ static void registration_orphan(struct streaming *s, void *ptr)
 	struct registered *registered = &s->space->registered;
 	uintptr_t begin = (uintptr_t)ptr;
 
-	pthread_mutex_lock(&registered->lock);
+	mutex_lock(&registered->lock);
 	registered_overlap(registered, begin, begin + 1)->owner = NULL;
-	pthread_mutex_unlock(&registered->lock);
+	mutex_unlock(&registered->lock);
 }
 
 void streaming_fini(struct streaming *s)
@@ -511,7 +512,7 @@ int streaming_register(struct streaming *s, void *ptr, size_t size)
 			"not map, so that no device reaches them",
 			s->name, size, ptr);
 	log_hold(); /* what waits may be revoked, and not be revocable */
-	pthread_mutex_lock(&registered->lock);
+	mutex_lock(&registered->lock);
 	err = overlap_check(s, begin, begin + size);
 	if (!err)
 		err = presence_check(s, ptr, size);
@@ -526,7 +527,7 @@ int streaming_register(struct streaming *s, void *ptr, size_t size)
 	if (err)
 		registered_recycle(registered, r);
 unlock:
-	pthread_mutex_unlock(&registered->lock);
+	mutex_unlock(&registered->lock);
 	log_release();
 	return err;
 }
@@ -541,7 +542,7 @@ int streaming_unregister(struct streaming *s, void *ptr)
 	int err;
 
 	log_hold();
-	pthread_mutex_lock(&registered->lock);
+	mutex_lock(&registered->lock);
 	r = registered_overlap(registered, begin, begin + 1);
 	if (!r || r->begin != begin || r->owner != s) {
 		err = error_set(ENOENT, "%s: nothing that this device has registered begins at %p",
@@ -562,7 +563,7 @@ int streaming_unregister(struct streaming *s, void *ptr)
 	iova_cache_give(&s->iova, &r->place);
 	registered_recycle(registered, r);
 unlock:
-	pthread_mutex_unlock(&registered->lock);
+	mutex_unlock(&registered->lock);
 	log_release();
 	return err;
 }

@@ -23,6 +23,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/mutex.h"
 
 /* A mapping of smaps: from its first line, and from that of its flags. */
 struct area {
@@ -147,13 +148,13 @@ int watch_check(struct streaming *s, const void *ptr, size_t size)
 	bool gone;
 	int err = 0;
 
-	pthread_mutex_lock(&registered->lock);
+	mutex_lock(&registered->lock);
 	r = registered_overlap(registered, begin, at);
 	if (r)
 		at = first_changed(r, begin, begin + size, &gone);
 	if (at < begin + size)
 		err = report_changed(s, r, at, gone);
-	pthread_mutex_unlock(&registered->lock);
+	mutex_unlock(&registered->lock);
 	return err;
 }
 
@@ -168,7 +169,7 @@ int streaming_check(struct streaming *s)
 				 "dma_debug=yes in the spec",
 				 s->name);
 	log_hold();
-	pthread_mutex_lock(&registered->lock);
+	mutex_lock(&registered->lock);
 	for (size_t i = 0; i < registered->count; i++) {
 		const struct registration *r = registered->sorted[i];
 		uintptr_t end = r->begin + r->length, at;
@@ -181,7 +182,7 @@ int streaming_check(struct streaming *s)
 		log_line(DMALAND_LOG_ERR, "%s", error_last());
 		found++;
 	}
-	pthread_mutex_unlock(&registered->lock);
+	mutex_unlock(&registered->lock);
 	log_release();
 	return found;
 }

@@ -16,6 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <dmaland/soft.h>
+
 #define MUST(condition)                                                                            \
 	do {                                                                                       \
 		if (!(condition))                                                                  \
@@ -67,6 +69,7 @@ static int calls_fail(struct inherited *i)
 	struct dmaland_options options = {.size = sizeof(options), .share_with = i->dev};
 	struct dmaland_pool_stats stats;
 	struct dmaland_info info;
+	char text[64] = "?";
 	void *blocks[2];
 	dma_addr_t dma[2];
 	uint32_t value;
@@ -85,7 +88,14 @@ static int calls_fail(struct inherited *i)
 	dmaland_pool_free_bulk(i->pool, 1, &i->block, &i->block_dma);
 	dmaland_pool_trim(i->pool);
 	dmaland_pool_get_stats(i->pool, &stats);
-	MUST(dmaland_get_pools(i->dev, &stats, 1) == 0);
+	errno = 0;
+	MUST(dmaland_get_pools(i->dev, &stats, 1) == 0 && says_why());
+	errno = 0;
+	MUST(dmaland_show_pools(i->dev, text, sizeof(text)) == 0 && says_why() && !text[0]);
+	errno = 0;
+	MUST(dmaland_soft_faults(i->dev, NULL, 0) == 0 && says_why());
+	MUST(dmaland_pool_check(i->pool) == -EPERM && says_why());
+	MUST(dmaland_check_registered(i->dev) == -EPERM);
 	dma_free_coherent(i->dev, 4096, i->coherent, i->coherent_dma);
 	MUST(dma_map_single(i->dev, i->text, 4, DMA_TO_DEVICE) == DMA_MAPPING_ERROR && says_why());
 	MUST(dma_map_single(i->dev, i->coherent, 4, DMA_TO_DEVICE) == DMA_MAPPING_ERROR);

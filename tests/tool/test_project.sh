@@ -29,6 +29,76 @@ symbols_match() {
 	[ -s "$work/exported" ] && [ ! -s "$work/difference" ]
 }
 
+# archive_is_public ARCHIVE LIBRARY: what is global in a static library is what the shared one exports by its symbol map
+archive_is_public() {
+	diff <(nm -g --defined-only "$1" | awk 'NF == 3 {print $3}' | sort) \
+		<(nm -D --defined-only "$build/$2" | awk '$2 == "T" {sub("@.*", "", $3); print $3}' | sort)
+}
+
+# install_into DIRECTORY: once
+install_into() {
+	[ -d "$1" ] || DESTDIR=$1 meson install -C "$build" --no-rebuild --quiet
+}
+
+archives_are_public() {
+	install_into "$work/install" && archive_is_public "$(find "$work/install" -name libdmaland.a)" src/libdmaland.so &&
+		archive_is_public "$(find "$work/install" -name libdmaland-nvme.a)" drivers/nvme/libdmaland-nvme.so
+}
+
+# Functions of a program's own, named as some of the libraries' are inside: each calls its own.
+named_alike() {
+	cat <<'END'
+#include <dmaland/dmaland.h>
+#include <dmaland/nvme.h>
+#include <stdio.h>
+static int calls;
+void coherent_alloc(void) { calls++; }
+void arena_take(void) { calls++; }
+void pool_create(void) { calls++; }
+void nvme_reset(void) { calls++; }
+void error_set(void) { calls++; }
+int main(void)
+{
+	struct dmaland_device *dev = dmaland_open("soft:", NULL);
+	dma_addr_t dma;
+	void *memory = dev ? dma_alloc_coherent(dev, 8192, &dma, GFP_KERNEL) : NULL;
+	struct dma_pool *pool = dev ? dma_pool_create("own", dev, 64, 64, 0) : NULL;
+
+	if (!memory || !pool || dmaland_nvme_open(dev, NULL) || calls)
+		return 1;
+	coherent_alloc(), arena_take(), pool_create(), nvme_reset(), error_set();
+	puts(dmaland_last_error());
+	dma_pool_destroy(pool);
+	dma_free_coherent(dev, 8192, memory, dma);
+	dmaland_close(dev);
+	return calls != 5;
+}
+END
+}
+
+# links_beside DIRECTORY FLAGS...: such a program, with the static libraries of that directory
+links_beside() {
+	named_alike >"$work/alike.c" && cc "${@:2}" -Wall -Werror -I"$root/include" "$work/alike.c" \
+		"$1/libdmaland-nvme.a" "$1/libdmaland.a" -pthread -o "$work/alike" && "$work/alike"
+}
+
+names_may_be_alike() {
+	install_into "$work/install" && links_beside "$(dirname "$(find "$work/install" -name libdmaland.a)")" -O2 &&
+		links_beside "$(dirname "$(find "$work/install" -name libdmaland.a)")" -O3 -flto
+}
+
+# The libraries themselves built so.
+optimized_archives_are_public() {
+	if ! { meson setup "$work/optimized" "$root" -Dtests=false -Dc_args="-O3 -flto" &&
+		ninja -C "$work/optimized" src/archive/libdmaland.a src/archive/libdmaland-nvme.a; } >"$work/optimized.log"; then
+		tail "$work/optimized.log"
+		return 1
+	fi
+	archive_is_public "$work/optimized/src/archive/libdmaland.a" src/libdmaland.so &&
+		archive_is_public "$work/optimized/src/archive/libdmaland-nvme.a" drivers/nvme/libdmaland-nvme.so &&
+		links_beside "$work/optimized/src/archive" -O2 && links_beside "$work/optimized/src/archive" -O3 -flto
+}
+
 # Each function that the libraries export stands in a manual page.
 pages_tell() {
 	(cd "$build" && nm -D --defined-only "$@") | awk '$2 == "T" {sub("@.*", "", $3); print $3}' | while read -r name; do
@@ -40,7 +110,7 @@ pages_tell() {
 
 installed_program_builds() {
 	local prefix=$work/install
-	DESTDIR=$prefix meson install -C "$build" --no-rebuild --quiet || return
+	install_into "$prefix" || return
 	local libdir
 	libdir=$(dirname "$(find "$prefix" -name dmaland.pc)")
 	cat >"$work/first.c" <<'END'
@@ -94,6 +164,9 @@ check "libdmaland exports what its headers declare" symbols_match src/libdmaland
 check "libdmaland-nvme exports what its header declares" symbols_match drivers/nvme/libdmaland-nvme.so nvme.h
 check "the manual pages tell of all that is exported" pages_tell src/libdmaland.so drivers/nvme/libdmaland-nvme.so
 check "a program builds against the installed library" installed_program_builds
+check "the installed static libraries define what their symbol maps name, and nothing else" archives_are_public
+check "a program may name its functions as it likes beside the static libraries" names_may_be_alike
+check "so it is with -O3 -flto" optimized_archives_are_public
 check "nothing in the libraries aborts or exits" nothing_aborts
 check "two builds of a benchmark are compared row by row" two_builds_are_compared
 tap_end
