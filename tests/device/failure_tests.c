@@ -442,6 +442,8 @@ static void specs_that_qemu_refuses_are_explained(void **state)
 		{"qemu:edu,qemu=/no/such/qemu", "/no/such/qemu"},
 		{"qemu:edu,ram=tiny", "ram"},
 		{"qemu:edu,timeout=soon", "timeout"},
+		{"qemu:edu,open_timeout=soon", "open_timeout=soon"},
+		{"qemu:edu,open_timeout=0", "open_timeout=0"},
 	};
 
 	(void)state;
