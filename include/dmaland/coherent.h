@@ -21,7 +21,7 @@ extern "C" {
  * Address and dma address are aligned to the power of two that covers @size, up to 4 MiB;
  * above that, to 4 MiB. The dma address lies under the device's coherent mask.
  *
- * Context: any thread.
+ * Context: any thread, no signal handler.
  * Return: the memory, or NULL with errno ENOMEM or EINVAL.
  */
 void *dma_alloc_coherent(struct dmaland_device *dev, size_t size, dma_addr_t *handle, gfp_t gfp);
@@ -32,8 +32,8 @@ void *dma_alloc_coherent(struct dmaland_device *dev, size_t size, dma_addr_t *ha
  *
  * What does not match is reported to the log and dropped.
  *
- * Context: any thread. Above 32 MiB the memory goes back to the system, by system calls; up to that
- * it stays mapped for the next allocation, and there are none.
+ * Context: any thread, no signal handler. Above 32 MiB the memory goes back to the system, by system
+ * calls; up to that it stays mapped for the next allocation, and there are none.
  */
 void dma_free_coherent(struct dmaland_device *dev, size_t size, void *vaddr, dma_addr_t handle);
 

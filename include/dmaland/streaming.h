@@ -55,8 +55,8 @@ enum dma_data_direction {
  * caller, as memcpy() would. Memory that the application unmaps (munmap) while it is mapped stays
  * reachable for the device until it is unmapped here.
  *
- * Context: any thread. Enters the kernel to map, or when memory to bounce through runs short, and
- * with no_syscalls never.
+ * Context: any thread, no signal handler. Enters the kernel to map, or when memory to bounce through
+ * runs short, and with no_syscalls never.
  * Return: the dma address, or DMA_MAPPING_ERROR (ask dma_mapping_error()) with errno EINVAL,
  * EFAULT, ENOMEM, EPERM or EOPNOTSUPP.
  */
@@ -71,7 +71,7 @@ dma_addr_t dma_map_single_attrs(struct dmaland_device *dev, void *ptr, size_t si
  * Always checked where the address holds something (bounced, mapped): what does not match is
  * reported to the log in the words of the kernel's dma-debug, and nothing is changed.
  *
- * Context: any thread; never fails, never allocates.
+ * Context: any thread, no signal handler; never fails, never allocates.
  */
 void dma_unmap_single_attrs(struct dmaland_device *dev, dma_addr_t addr, size_t size,
 			    enum dma_data_direction dir, unsigned long attrs);
@@ -186,7 +186,7 @@ unsigned int dma_get_min_align_mask(struct dmaland_device *dev);
  * The memory must stay where it is until dmaland_unregister(): nothing here sees munmap() or
  * free(), but for debug mode: dmaland_check_registered().
  *
- * Context: any thread; makes system calls.
+ * Context: any thread, no signal handler; makes system calls.
  * Return: 0; -EEXIST when it overlaps memory that is registered (which is named) or the arena;
  * -EOPNOTSUPP where memory that exists can't be mapped; -EPERM when the device is not trusted;
  * -EFAULT; -ENOMEM.

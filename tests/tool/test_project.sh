@@ -29,6 +29,16 @@ symbols_match() {
 	[ -s "$work/exported" ] && [ ! -s "$work/difference" ]
 }
 
+# Each page of functions says what may not be called from a signal handler.
+contexts_tell() {
+	local page
+	for page in "$root"/docs/man/*.3.scd; do
+		awk '/^# /{on = $2 == "CONTEXT"} on' "$page" | grep -qF 'signal handler' || echo "no word of signal handlers: $page"
+	done >"$work/difference"
+	cat "$work/difference"
+	[ ! -s "$work/difference" ]
+}
+
 # Each function that the libraries export stands in a manual page.
 pages_tell() {
 	(cd "$build" && nm -D --defined-only "$@") | awk '$2 == "T" {sub("@.*", "", $3); print $3}' | while read -r name; do
@@ -92,6 +102,7 @@ check "every public header compiles alone as C++" header c++ -std=c++17
 check "libdmaland exports what its headers declare" symbols_match src/libdmaland.so \
 	"coherent.h device.h io.h irq.h pool.h scatterlist.h soft.h streaming.h types.h"
 check "libdmaland-nvme exports what its header declares" symbols_match drivers/nvme/libdmaland-nvme.so nvme.h
+check "each manual page says what may not be called from a signal handler" contexts_tell
 check "the manual pages tell of all that is exported" pages_tell src/libdmaland.so drivers/nvme/libdmaland-nvme.so
 check "a program builds against the installed library" installed_program_builds
 check "nothing in the libraries aborts or exits" nothing_aborts
