@@ -24,7 +24,7 @@ extern "C" {
  * Before more than 4 MiB are taken from the system, what it has available and the limits of the process's
  * cgroups are looked at: what would end a process is refused.
  *
- * Context: any thread.
+ * Context: any thread, no signal handler.
  * Return: the memory, or NULL with errno ENOMEM or EINVAL.
  */
 void *dma_alloc_coherent(struct dmaland_device *dev, size_t size, dma_addr_t *handle, gfp_t gfp);
@@ -35,8 +35,8 @@ void *dma_alloc_coherent(struct dmaland_device *dev, size_t size, dma_addr_t *ha
  *
  * What does not match is reported to the log and dropped.
  *
- * Context: any thread. Above 32 MiB the memory goes back to the system, by system calls; up to that
- * it stays mapped for the next allocation, and there are none.
+ * Context: any thread, no signal handler. Above 32 MiB the memory goes back to the system, by system
+ * calls; up to that it stays mapped for the next allocation, and there are none.
  */
 void dma_free_coherent(struct dmaland_device *dev, size_t size, void *vaddr, dma_addr_t handle);
 

@@ -27,7 +27,7 @@ struct dma_pool;
  * needed at once, so that each thread has its own; at a limit they share what there is. Limits are
  * checked in the kernel's order: dev, align, size, boundary.
  *
- * Context: any thread; makes system calls.
+ * Context: any thread, no signal handler; makes system calls.
  * Return: the pool, or NULL with errno EINVAL or ENOMEM.
  */
 struct dma_pool *dma_pool_create(const char *name, struct dmaland_device *dev, size_t size,
@@ -71,7 +71,7 @@ void dma_pool_destroy(struct dma_pool *pool);
  * The block is aligned as the pool was told, does not cross its boundary, and its content is
  * undefined unless __GFP_ZERO is given.
  *
- * Context: any thread.
+ * Context: any thread, no signal handler.
  * Return: the block's address, or NULL with errno ENOMEM (nothing left that @gfp allows to take).
  */
 void *dma_pool_alloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle);
@@ -91,7 +91,7 @@ static inline void *dma_pool_zalloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t
  * Always checked: @vaddr is the start of a block of this pool, @handle is its dma address, and it
  * is not free already. What fails is reported in the kernel's words and dropped.
  *
- * Context: any thread; never fails, never allocates, never enters the kernel.
+ * Context: any thread, no signal handler; never fails, never allocates, never enters the kernel.
  */
 void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle);
 
@@ -103,7 +103,7 @@ void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle);
  * @vaddrs:  where their addresses go
  * @handles: where their dma addresses go
  *
- * Context: any thread.
+ * Context: any thread, no signal handler.
  * Return: how many there are, from the arrays' start; fewer than @n with errno ENOMEM.
  */
 size_t dmaland_pool_alloc_bulk(struct dma_pool *pool, gfp_t gfp, size_t n, void **vaddrs,
@@ -116,7 +116,7 @@ size_t dmaland_pool_alloc_bulk(struct dma_pool *pool, gfp_t gfp, size_t n, void 
  * @vaddrs:  their addresses
  * @handles: their dma addresses
  *
- * Context: any thread; never enters the kernel.
+ * Context: any thread, no signal handler; never enters the kernel.
  */
 void dmaland_pool_free_bulk(struct dma_pool *pool, size_t n, void **vaddrs,
 			    const dma_addr_t *handles);
@@ -128,7 +128,7 @@ void dmaland_pool_free_bulk(struct dma_pool *pool, size_t n, void **vaddrs,
  * This thread's parked blocks go back to their pages, pages without a block in use or parked go to
  * the device's memory, and what is idle there, but for a reserve, goes to the system.
  *
- * Context: any thread; makes system calls.
+ * Context: any thread, no signal handler; makes system calls.
  */
 void dmaland_pool_trim(struct dma_pool *pool);
 
@@ -147,7 +147,7 @@ void dmaland_pool_trim(struct dma_pool *pool);
  * The pool then works without magazines, under a lock, and takes up to twice the memory; from 4081
  * bytes a block on, a page more for each.
  *
- * Context: any thread; what others do meanwhile with the pool is no corruption.
+ * Context: any thread, no signal handler; what others do meanwhile with the pool is no corruption.
  * Return: how many blocks are corrupted, each reported in the log; -EOPNOTSUPP when the pool is not
  * in debug mode; -ENOMEM.
  */

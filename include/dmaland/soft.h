@@ -156,7 +156,7 @@ struct dmaland_soft_fault {
  * Each of the first 16 is also a line in the log. Who had an address mapped is known of the last
  * 1024 mappings that ended.
  *
- * Context: any thread.
+ * Context: any thread, no signal handler.
  * Return: how many faults there were since the device was opened, also when more than fit; 0 with
  * errno EOPNOTSUPP when the device is of another backend, or EPERM in a child after fork().
  */

@@ -65,8 +65,8 @@ enum dma_data_direction {
  *
  * A window of pci_iomap() is no memory, and refused with EINVAL, unless dmaland_register() took it.
  *
- * Context: any thread. Enters the kernel to map, or when memory to bounce through runs short, and
- * with no_syscalls never.
+ * Context: any thread, no signal handler. Enters the kernel to map, or when memory to bounce through
+ * runs short, and with no_syscalls never.
  * Return: the dma address, or DMA_MAPPING_ERROR (ask dma_mapping_error()) with errno EINVAL,
  * EFAULT, ENOMEM, EPERM or EOPNOTSUPP.
  */
@@ -81,7 +81,7 @@ dma_addr_t dma_map_single_attrs(struct dmaland_device *dev, void *ptr, size_t si
  * Always checked where the address holds something (bounced, mapped): what does not match is
  * reported to the log in the words of the kernel's dma-debug, and nothing is changed.
  *
- * Context: any thread; never fails, never allocates.
+ * Context: any thread, no signal handler; never fails, never allocates.
  */
 void dma_unmap_single_attrs(struct dmaland_device *dev, dma_addr_t addr, size_t size,
 			    enum dma_data_direction dir, unsigned long attrs);
@@ -201,10 +201,10 @@ unsigned int dma_get_min_align_mask(struct dmaland_device *dev);
  * On VFIO (type1) it may be a window of pci_iomap(), of whatever device: unregister it before
  * pci_iounmap(). Other backends do not map registers, and refuse it.
  *
- * Context: any thread; makes system calls.
+ * Context: any thread, no signal handler; makes system calls.
  * Return: 0; -EEXIST when it overlaps memory that is registered (which is named) or the arena;
- * -EINVAL for registers that are not mapped; -EOPNOTSUPP where memory that exists can't be mapped; -EPERM when the device is not trusted;
- * -EFAULT; -ENOMEM.
+ * -EINVAL for registers that are not mapped; -EOPNOTSUPP where memory that exists can't be mapped;
+ * -EPERM when the device is not trusted; -EFAULT; -ENOMEM.
  */
 int dmaland_register(struct dmaland_device *dev, void *ptr, size_t size);
 

@@ -173,13 +173,19 @@ static bool is_usable(const struct domain *domain, dma_addr_t first, dma_addr_t 
 static int check_arguments(const struct domain *domain, dma_addr_t dma, const char *cpu,
 			   size_t size, unsigned int access)
 {
-	dma_addr_t last = dma + (size - 1);
-
 	if (((dma | (uintptr_t)cpu | size) & (domain->granule - 1)) || !size || !access)
 		return error_set(EINVAL,
 				 "%zu bytes at %p cannot be mapped at dma address 0x%llx: only "
 				 "whole granules of %zu bytes can, readable or writable",
 				 size, (const void *)cpu, (unsigned long long)dma, domain->granule);
+	return 0;
+}
+
+/* A device that joins may change what is usable: the domain's lock is held. */
+static int check_addresses(const struct domain *domain, dma_addr_t dma, size_t size)
+{
+	dma_addr_t last = dma + (size - 1);
+
 	if (!dma || last < dma || !is_usable(domain, dma, last))
 		return error_set(
 			EINVAL,
@@ -233,7 +239,9 @@ static int soft_map(struct domain *domain, dma_addr_t dma, void *cpu, size_t siz
 		memset(device, DMALAND_SOFT_POISON, size);
 	}
 	pthread_mutex_lock(&domain->lock);
-	err = range_map(to_soft_domain(domain), dma, cpu, size, access, device);
+	err = check_addresses(domain, dma, size);
+	if (!err)
+		err = range_map(to_soft_domain(domain), dma, cpu, size, access, device);
 	pthread_mutex_unlock(&domain->lock);
 	if (err && device != cpu)
 		free(device);

@@ -278,7 +278,7 @@ static void leak_count(struct arena *arena, struct page *first, void *context)
 	struct leak *leak = context;
 
 	(void)arena;
-	if (first->tenant == &leak->dev->coherent) {
+	if (page_tenant(first) == &leak->dev->coherent) {
 		leak->runs++;
 		leak->bytes += (size_t)first->run_pages * ARENA_PAGE;
 	}

@@ -340,7 +340,7 @@ static void unit_end(struct arena *arena, struct page *unit, void *context)
 {
 	struct end *end = context;
 
-	if (unit->tenant != &end->pool->tenant)
+	if (page_tenant(unit) != &end->pool->tenant) /* other pools' come and go meanwhile */
 		return;
 	if (!unit_is_busy(end->pool, unit)) {
 		unit_set_link(unit, UNIT_NONE, 0);

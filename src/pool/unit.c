@@ -28,10 +28,10 @@ struct block unit_block(const struct dma_pool *pool, block_code code)
 	struct block block = block_decode(pool, code);
 	uint32_t number = code & CODE_NUMBER_MASK;
 	uint32_t segment = number / pool->per_segment;
-	uint32_t waste = (1u << pool->segment_log2) - pool->per_segment * pool->stride;
+	size_t waste = ((size_t)1 << pool->segment_log2) - pool->per_segment * pool->stride;
 
-	block.vaddr += (size_t)segment * waste;
-	block.handle += (size_t)segment * waste;
+	block.vaddr += segment * waste;
+	block.handle += segment * waste;
 	return block;
 }
 

@@ -368,7 +368,7 @@ static bool arena_look(struct streaming *s, dma_addr_t dma, bool mark)
 
 		if (inside >= chunk->memory.size)
 			continue;
-		tenant = pagemap_find(&arena->pagemap, chunk->memory.cpu + inside)->tenant;
+		tenant = page_tenant(pagemap_find(&arena->pagemap, chunk->memory.cpu + inside));
 		found = tenant && !tenant->limits->bouncing;
 		if (found && mark)
 			frames_set(&s->space->frames, dma, 1, FRAME_ARENA);

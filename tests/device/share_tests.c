@@ -263,6 +263,59 @@ static void random_writes_at_any_time_leave_the_pool_whole(void **state)
 	log_clear();
 }
 
+struct mapper {
+	struct engine *engine;
+	atomic_bool stop;
+	const char *failed;
+	unsigned long mapped;
+};
+
+static void *map_again_and_again(void *context)
+{
+	struct mapper *m = context;
+	struct domain *domain = m->engine->domain;
+	char *memory = pages_new(1);
+
+	for (; !atomic_load(&m->stop) && !m->failed; m->mapped++) {
+		dma_addr_t dma = domain_take(domain, PAGE);
+
+		if (domain->ops->map(domain, dma, memory, PAGE, BOTH_WAYS))
+			m->failed = "map fails";
+		else if (domain->ops->unmap(domain, dma, PAGE, 1))
+			m->failed = "unmap fails";
+		domain_give(domain, dma, PAGE);
+	}
+	pages_free(memory, 1);
+	return NULL;
+}
+
+/* The ranges that mapping looks at are replaced by each device that joins. */
+static void devices_may_join_while_others_map(void **state)
+{
+	enum { JOINS = 100 };
+	struct engine e;
+	struct mapper m = {.engine = &e};
+	pthread_t thread;
+
+	(void)state;
+	engine_open(&e, device_spec, NULL);
+	assert_int_equal(pthread_create(&thread, NULL, map_again_and_again, &m), 0);
+	for (dma_addr_t at = 1 << 24, i = 0; i < JOINS; i++, at += 2 * PAGE) {
+		struct dmaland_device *other =
+			join(&e, "soft:,reserved=0x%llx-0x%llx", at, at + PAGE - 1);
+
+		if (!other)
+			fail_msg("%s", dmaland_last_error());
+		dmaland_close(other);
+	}
+	atomic_store(&m.stop, true);
+	pthread_join(thread, NULL);
+	if (m.failed)
+		fail_msg("%s after %lu mappings", m.failed, m.mapped);
+	engine_close(&e);
+	assert_string_equal(log_text(), "");
+}
+
 int run_share_tests(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -270,6 +323,7 @@ int run_share_tests(void)
 			engines_that_share_a_domain_see_the_same_memory_and_have_faults_of_their_own),
 		cmocka_unit_test(
 			addresses_that_a_device_that_joins_cannot_use_are_not_handed_out_any_more),
+		cmocka_unit_test(devices_may_join_while_others_map),
 		cmocka_unit_test(threads_may_map_unmap_and_ring_at_the_same_time),
 		cmocka_unit_test(random_writes_at_any_time_leave_the_pool_whole),
 	};

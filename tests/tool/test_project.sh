@@ -99,6 +99,16 @@ optimized_archives_are_public() {
 		links_beside "$work/optimized/src/archive" -O2 && links_beside "$work/optimized/src/archive" -O3 -flto
 }
 
+# Each page of functions says what may not be called from a signal handler.
+contexts_tell() {
+	local page
+	for page in "$root"/docs/man/*.3.scd; do
+		awk '/^# /{on = $2 == "CONTEXT"} on' "$page" | grep -qF 'signal handler' || echo "no word of signal handlers: $page"
+	done >"$work/difference"
+	cat "$work/difference"
+	[ ! -s "$work/difference" ]
+}
+
 # Each function that the libraries export stands in a manual page.
 pages_tell() {
 	(cd "$build" && nm -D --defined-only "$@") | awk '$2 == "T" {sub("@.*", "", $3); print $3}' | while read -r name; do
@@ -162,11 +172,12 @@ check "every public header compiles alone as C++" header c++ -std=c++17
 check "libdmaland exports what its headers declare" symbols_match src/libdmaland.so \
 	"coherent.h device.h io.h irq.h pool.h scatterlist.h soft.h streaming.h types.h"
 check "libdmaland-nvme exports what its header declares" symbols_match drivers/nvme/libdmaland-nvme.so nvme.h
+check "each manual page says what may not be called from a signal handler" contexts_tell
 check "the manual pages tell of all that is exported" pages_tell src/libdmaland.so drivers/nvme/libdmaland-nvme.so
 check "a program builds against the installed library" installed_program_builds
 check "the installed static libraries define what their symbol maps name, and nothing else" archives_are_public
 check "a program may name its functions as it likes beside the static libraries" names_may_be_alike
-check "so it is with -O3 -flto" optimized_archives_are_public
+tap_limit=600 check "so it is with -O3 -flto" optimized_archives_are_public
 check "nothing in the libraries aborts or exits" nothing_aborts
 check "two builds of a benchmark are compared row by row" two_builds_are_compared
 tap_end

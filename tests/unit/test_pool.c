@@ -429,6 +429,36 @@ static void threads_never_share_a_block(void **state)
 	dma_pool_destroy(pool);
 }
 
+/* Makes a pool, uses some pages of it, ends it, again and again. */
+static void *come_and_go(void *context)
+{
+	enum { N = 256 };
+	void *blocks[N];
+	dma_addr_t handles[N];
+
+	for (int round = 0; round < 50; round++) {
+		struct dma_pool *pool = create(context, 1024, 0, 0);
+		size_t n = dmaland_pool_alloc_bulk(pool, GFP_KERNEL, N, blocks, handles);
+
+		dmaland_pool_free_bulk(pool, n, blocks, handles);
+		if (round % 2)
+			dmaland_pool_trim(pool);
+		dma_pool_destroy(pool);
+	}
+	return NULL;
+}
+
+static void pools_come_and_go_beside_each_other(void **state)
+{
+	pthread_t threads[3];
+
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, come_and_go, *state), 0);
+	for (int i = 0; i < 3; i++)
+		pthread_join(threads[i], NULL);
+	assert_string_equal(log_text(), "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -447,6 +477,7 @@ int main(void)
 		place_test(atomic_is_served_from_a_fresh_pool_without_growing_the_arena),
 		place_test(a_name_is_cut_to_31_characters),
 		place_test(threads_never_share_a_block),
+		place_test(pools_come_and_go_beside_each_other),
 	};
 
 	return cmocka_run_group_tests_name("pool", tests, NULL, NULL);

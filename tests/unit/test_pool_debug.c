@@ -7,10 +7,12 @@
 #include "test.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 
 #include "device/device.h"
 #include "fake_domain.h"
+#include "pool/pool_internal.h"
 
 static struct dma_pool *create(void *state, size_t size, size_t align, size_t boundary)
 {
@@ -432,6 +434,19 @@ static void the_environment_or_an_option_switches_it_on(void **state)
 	assert_int_equal(dmaland_pool_check(NULL), -EINVAL);
 }
 
+/* With its zone it has more bytes than 32 bits can number; none is taken, for want of memory. */
+static void a_pool_of_the_largest_blocks_has_them_at_the_beginning_of_their_units(void **state)
+{
+	struct dma_pool *pool = create(*state, INT_MAX, 0, 0);
+	struct block block = unit_block(pool, block_encode(0, 0));
+
+	assert_ptr_equal(block.vaddr, pool->pages[0].unit.base);
+	assert_true(block.handle == (uintptr_t)block.vaddr + pool->pages[0].dma_offset);
+	assert_int_equal(unit_block_number(pool, 0), 0);
+	assert_int_equal(unit_block_number(pool, pool->size), UINT32_MAX);
+	dma_pool_destroy(pool);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -444,6 +459,7 @@ int main(void)
 		place_test(zalloc_is_zero_and_no_zone_is_touched),
 		place_test(a_pool_destroyed_busy_names_those_who_have_its_blocks),
 		place_test(trimming_gives_idle_pages_back_in_debug_mode_too),
+		place_test(a_pool_of_the_largest_blocks_has_them_at_the_beginning_of_their_units),
 		place_test(the_environment_or_an_option_switches_it_on),
 	};
 
