@@ -18,6 +18,7 @@
 #include "backend/mmio.h"
 #include "base/error.h"
 #include "base/fork.h"
+#include "base/mutex.h"
 #include "device/device.h"
 #include "pool/pool.h"
 
@@ -27,8 +28,10 @@ static struct {
 	int error; /* of setting up */
 } devices = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+/* Files are closed: fork() is no cancellation point in the child either. */
 static void child_begins(void)
 {
+	cancel_hold();
 	fork_in_child();
 	magazines_disown();
 	streaming_disown_threads();
@@ -39,6 +42,7 @@ static void child_begins(void)
 		dev->arena->disowned = dev->disowned = true;
 	}
 	devices.first = NULL;
+	cancel_release();
 }
 
 /* The first priority that is not the compiler's: before the constructors of a program that is linked statically. */

@@ -159,20 +159,21 @@ static const char *open_and_close(void *context)
 	return NULL;
 }
 
-/* fork() waits for other threads' calls. */
+/* fork() waits for other threads' calls, and closes files in the child. */
 static const char *fork_once(void *context)
 {
+	enum { REACHED = 7 };
 	pid_t pid = fork();
-	int state;
+	int state, status = 0;
 
 	(void)context;
 	if (pid == 0)
-		_exit(0);
+		_exit(REACHED);
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-	while (pid > 0 && waitpid(pid, NULL, 0) != pid)
+	while (pid > 0 && waitpid(pid, &status, 0) != pid)
 		;
 	pthread_setcancelstate(state, &state);
-	return pid > 0 ? NULL : "fork()";
+	return WIFEXITED(status) && WEXITSTATUS(status) == REACHED ? NULL : "fork()";
 }
 
 static void a_cancelled_thread_ends_its_calls_and_holds_no_lock(void **state)

@@ -118,6 +118,18 @@ pages_tell() {
 	[ ! -s "$work/difference" ]
 }
 
+# What docs/design/threats.md promises, it promises with a test: each name there is a test's.
+threats_have_tests() {
+	local names
+	names=$(grep '^|' "$root/docs/design/threats.md" | grep -oE "\`[a-z0-9]+(_[a-z0-9]+){2,}\`" | tr -d "\`")
+	! grep '^|' "$root/docs/design/threats.md" | grep -vE '^\|(---|\| test|.*\| test \|)' | grep -v "\`[^\`]*\` |$" || return
+	for name in $names; do
+		grep -rqw --include='*.c' --include='*.sh' -- "$name" "$root/tests" || echo "no test: $name"
+	done >"$work/difference"
+	cat "$work/difference"
+	[ -n "$names" ] && [ ! -s "$work/difference" ]
+}
+
 installed_program_builds() {
 	local prefix=$work/install
 	install_into "$prefix" || return
@@ -174,6 +186,7 @@ check "libdmaland exports what its headers declare" symbols_match src/libdmaland
 check "libdmaland-nvme exports what its header declares" symbols_match drivers/nvme/libdmaland-nvme.so nvme.h
 check "each manual page says what may not be called from a signal handler" contexts_tell
 check "the manual pages tell of all that is exported" pages_tell src/libdmaland.so drivers/nvme/libdmaland-nvme.so
+check "each line of docs/design/threats.md names a test that there is" threats_have_tests
 check "a program builds against the installed library" installed_program_builds
 check "the installed static libraries define what their symbol maps name, and nothing else" archives_are_public
 check "a program may name its functions as it likes beside the static libraries" names_may_be_alike
