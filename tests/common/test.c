@@ -80,9 +80,8 @@ unsigned int patience(unsigned int amount)
 	return amount * (times ? times : 1);
 }
 
-void need_memory(uint64_t bytes)
+uint64_t memory_available(void)
 {
-	const unsigned long long margin = 32 << 20;
 	FILE *f = fopen("/proc/meminfo", "re");
 	unsigned long long kib = 0;
 	char line[128];
@@ -91,10 +90,18 @@ void need_memory(uint64_t bytes)
 	while (fgets(line, sizeof(line), f) && sscanf(line, "MemAvailable: %llu", &kib) != 1)
 		;
 	fclose(f);
-	if (kib << 10 >= bytes + margin)
+	return kib << 10;
+}
+
+void need_memory(uint64_t bytes)
+{
+	const uint64_t margin = 32 << 20;
+
+	if (memory_available() >= bytes + margin)
 		return;
 	print_message("# wants %llu MiB; %llu MiB are available, and more cannot be had here\n",
-		      (unsigned long long)(bytes + margin) >> 20, kib >> 10);
+		      (unsigned long long)(bytes + margin) >> 20,
+		      (unsigned long long)memory_available() >> 20);
 	skip();
 }
 

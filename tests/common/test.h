@@ -40,7 +40,10 @@ unsigned int patience(unsigned int amount);
  */
 void watchdog(unsigned int seconds);
 
-/* Skip the test where less than this can be had without taking it from others: MemAvailable, less what the rest needs. */
+/* What can be had without taking it from others, in bytes. */
+uint64_t memory_available(void);
+
+/* Skip the test where less than this is available, and something for the rest. */
 void need_memory(uint64_t bytes);
 
 /* The pid of the only child process, or 0; QEMU is one. */

@@ -285,6 +285,27 @@ static void hundreds_of_mib_of_coherent_memory_go_back(void **state)
 	assert_string_equal(log_text(), "");
 }
 
+/* The kernel would end a process that takes the last of the memory. */
+static void more_coherent_memory_than_there_is_is_refused(void **state)
+{
+	const uint64_t size = memory_available() & ~UINT64_C(4095);
+	struct dmaland_device *dev;
+	dma_addr_t handle;
+
+	(void)state;
+	if (size > UINT64_C(2) << 30) {
+		print_message("# a machine of less than 2 GiB cannot be had here\n");
+		skip();
+	}
+	dev = open_device(NULL);
+	errno = 0;
+	assert_null(dma_alloc_coherent(dev, size, &handle, GFP_KERNEL));
+	assert_int_equal(errno, ENOMEM);
+	assert_error_says("MiB available (MemAvailable)");
+	take_coherent(dev, 1 << 20);
+	dmaland_close(dev);
+}
+
 /* Is first..last inside one of the ranges that the domain says are usable? */
 static bool usable(const struct dmaland_info *info, uint64_t first, uint64_t last)
 {
@@ -500,6 +521,7 @@ int run_device_tests(void)
 	};
 	const struct CMUnitTest own_memory[] = {
 		cmocka_unit_test(hugepages_are_used_where_some_are_free),
+		cmocka_unit_test(more_coherent_memory_than_there_is_is_refused),
 	};
 	int failed = cmocka_run_group_tests_name("device", tests, NULL, NULL);
 
