@@ -143,6 +143,29 @@ static void too_little_locked_memory_is_named_with_its_limit(void **state)
 	dmaland_close(dev);
 }
 
+/* The kernel would end this process. */
+static void more_than_the_cgroup_may_have_is_refused(void **state)
+{
+	struct dmaland_device *dev = open_device();
+	struct dma_pool *pool = dma_pool_create("grows", dev, 64 << 10, 4096, 0);
+	const char *says = "may have 128 MiB (memory.max)";
+	dma_addr_t handle;
+	size_t blocks = 0;
+
+	(void)state;
+	assert_non_null(pool);
+	errno = 0;
+	assert_null(dma_alloc_coherent(dev, 256 << 20, &handle, GFP_KERNEL));
+	assert_int_equal(errno, ENOMEM);
+	assert_error_says(says);
+	while (dma_pool_alloc(pool, GFP_KERNEL, &handle))
+		blocks++;
+	assert_int_equal(errno, ENOMEM);
+	assert_error_says(says);
+	assert_true(blocks > 256); /* 16 of the 128 MiB */
+	dmaland_close(dev);
+}
+
 static void the_limit_of_mappings_is_named(void **state)
 {
 	struct dmaland_device *dev = open_device();
@@ -256,6 +279,7 @@ static const struct {
 	{"memlock",
 	 cmocka_unit_test(a_mapping_over_the_locked_memory_is_refused_and_leaves_all_of_it)},
 	{"memlock", cmocka_unit_test(what_waits_to_be_revoked_makes_room_for_what_is_mapped)},
+	{"cgroup", cmocka_unit_test(more_than_the_cgroup_may_have_is_refused)},
 	{"mappings", cmocka_unit_test(the_limit_of_mappings_is_named)},
 	{"mappings",
 	 cmocka_unit_test(a_mapping_over_the_limit_of_mappings_is_refused_until_one_ends)},

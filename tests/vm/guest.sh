@@ -78,6 +78,14 @@ checks() {
 	done
 }
 
+# in_cgroup SIZE COMMAND...: in a cgroup that may have so much memory
+in_cgroup() {
+	local cgroups=/sys/fs/cgroup
+	mountpoint -q "$cgroups" || mount -t cgroup2 cgroup "$cgroups" || return
+	echo +memory >"$cgroups/cgroup.subtree_control" && mkdir -p "$cgroups/$1" && echo "$1" >"$cgroups/$1/memory.max" &&
+		echo "$BASHPID" >"$cgroups/$1/cgroup.procs" && "${@:2}"
+}
+
 with_little() { ulimit -l 8192 && "$@"; }
 
 as_nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
@@ -240,6 +248,7 @@ machine)
 	program "$nvme" as_nobody "$build/tests/device/refusals" no-permission "$nvme"
 	program "$nvme" chown 65534 "$(group_file "$nvme")"
 	program "$nvme" with_little as_nobody "$build/tests/device/refusals" memlock "$nvme"
+	program "$nvme" in_cgroup 128M "$build/tests/device/refusals" cgroup "$nvme"
 	echo 3 >/sys/module/vfio_iommu_type1/parameters/dma_entry_limit
 	program "$nvme" "$build/tests/device/refusals" mappings "$nvme"
 	;;
