@@ -63,7 +63,7 @@ enum dma_data_direction {
  * caller, as memcpy() would. Memory that the application unmaps (munmap) while it is mapped stays
  * reachable for the device until it is unmapped here.
  *
- * A window of pci_iomap() is no memory, and refused with EINVAL, unless dmaland_register() took it.
+ * A window of pci_iomap() is no memory, and refused with EINVAL, unless dmaland_register() took it: dma_map_resource().
  *
  * Context: any thread, no signal handler. Enters the kernel to map, or when memory to bounce through
  * runs short, and with no_syscalls never.
@@ -99,6 +99,26 @@ static inline void dma_unmap_single(struct dmaland_device *dev, dma_addr_t addr,
 {
 	dma_unmap_single_attrs(dev, addr, size, dir, 0);
 }
+
+/**
+ * dma_map_resource() - hand registers of another device to the device
+ * @dev:       the device that is to reach them
+ * @phys_addr: where they lie in a window of pci_iomap(), of whatever device
+ * @size:      bytes; of a device that is not trusted, whole granules
+ * @dir:       who writes
+ * @attrs:     as of dma_map_single_attrs(); nothing is ever copied
+ *
+ * Works where the backend maps registers: vfio, type1. Unmap it before pci_iounmap().
+ *
+ * Context: any thread, no signal handler; enters the kernel.
+ * Return: the dma address, or DMA_MAPPING_ERROR with errno EINVAL (no registers), EOPNOTSUPP, ENOMEM or EPERM.
+ */
+dma_addr_t dma_map_resource(struct dmaland_device *dev, phys_addr_t phys_addr, size_t size,
+			    enum dma_data_direction dir, unsigned long attrs);
+
+/** dma_unmap_resource() - as dma_unmap_single_attrs(), of what dma_map_resource() gave. */
+void dma_unmap_resource(struct dmaland_device *dev, dma_addr_t addr, size_t size,
+			enum dma_data_direction dir, unsigned long attrs);
 
 /** dma_mapping_error() - 0 when @addr is a dma address, -ENOMEM when mapping failed. */
 static inline int dma_mapping_error(struct dmaland_device *dev, dma_addr_t addr)

@@ -15,6 +15,7 @@ extern "C" {
 
 /* What is given to a device: never 0, never DMA_MAPPING_ERROR. */
 typedef uint64_t dma_addr_t;
+typedef uint64_t phys_addr_t; /* of registers: the address of a window of pci_iomap() */
 
 #define DMA_MAPPING_ERROR (~(dma_addr_t)0)
 #define DMA_BIT_MASK(n)	  (((n) == 64) ? ~0ULL : ((1ULL << (n)) - 1))

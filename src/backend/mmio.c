@@ -67,6 +67,15 @@ bool mmio_overlaps(const void *ptr, size_t size, bool only_trapped)
 	return false;
 }
 
+bool mmio_contains(const void *ptr, size_t size)
+{
+	const struct window *w = window_at((uintptr_t)ptr);
+	uintptr_t inside =
+		w ? (uintptr_t)ptr - atomic_load_explicit(&w->base, memory_order_acquire) : 0;
+
+	return w && inside < atomic_load(&w->size) && size <= atomic_load(&w->size) - inside;
+}
+
 /* Called in a handler of SIGBUS. */
 static bool is_direct(uintptr_t address)
 {

@@ -40,6 +40,9 @@ static inline bool mmio_is_near(const void *ptr)
 /* Are any of these bytes in an open window? only_trapped: in one that is not mapped. */
 bool mmio_overlaps(const void *ptr, size_t size, bool only_trapped);
 
+/* Are all of them in one open window? */
+bool mmio_contains(const void *ptr, size_t size);
+
 /*
  * In the child of a fork: the lock is nobody's, and where registers of this function were mapped
  * into the parent, reads give all ones and writes are lost.

@@ -33,6 +33,19 @@ void dma_unmap_single_attrs(struct dmaland_device *dev, dma_addr_t addr, size_t 
 	streaming_unmap(&dev->streaming, addr, size, dir, attrs);
 }
 
+dma_addr_t dma_map_resource(struct dmaland_device *dev, phys_addr_t phys_addr, size_t size,
+			    enum dma_data_direction dir, unsigned long attrs)
+{
+	return streaming_map_registers(&dev->streaming, (void *)(uintptr_t)phys_addr, size, dir,
+				       attrs);
+}
+
+void dma_unmap_resource(struct dmaland_device *dev, dma_addr_t addr, size_t size,
+			enum dma_data_direction dir, unsigned long attrs)
+{
+	streaming_unmap(&dev->streaming, addr, size, dir, attrs);
+}
+
 void dma_sync_single_for_cpu(struct dmaland_device *dev, dma_addr_t addr, size_t size,
 			     enum dma_data_direction dir)
 {

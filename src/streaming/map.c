@@ -273,6 +273,49 @@ dma_addr_t streaming_map(struct streaming *s, void *ptr, size_t size,
 	return map_otherwise(s, ptr, size, direction, attrs);
 }
 
+/* 0, or -errno in words. */
+static int registers_may_be_mapped(const struct streaming *s, const void *ptr, size_t size)
+{
+	if (!mmio_contains(ptr, size))
+		return error_set(EINVAL,
+				 "%s: %zu bytes at %p are not in one window of pci_iomap(); memory "
+				 "is mapped by dma_map_single()",
+				 s->name, size, ptr);
+	if (mmio_overlaps(ptr, size, true) || !streaming_can_map(s))
+		return error_set(
+			EOPNOTSUPP,
+			"%s: this backend does not map registers, so that no device reaches "
+			"them; vfio does",
+			s->name);
+	if (!s->translates && !mapped_is_whole(s, ptr, size))
+		return error_set(
+			EPERM,
+			"%s: the device is not trusted (trusted=no), and %zu bytes at %p are "
+			"not whole granules of %zu bytes",
+			s->name, size, ptr, s->granule);
+	return s->options.no_syscalls
+		       ? error_set(EPERM,
+				   "%s: registers are mapped by a system call (no_syscalls=yes)",
+				   s->name)
+		       : 0;
+}
+
+dma_addr_t streaming_map_registers(struct streaming *s, void *ptr, size_t size,
+				   enum dma_data_direction direction, unsigned long attrs)
+{
+	const struct piece piece = {ptr, size, direction, attrs, 0, 0};
+	dma_addr_t dma = DMA_MAPPING_ERROR;
+
+	if (streaming_is_disowned(s))
+		return DMA_MAPPING_ERROR;
+	if (!request_check(s, ptr, size, direction, attrs) &&
+	    !registers_may_be_mapped(s, ptr, size))
+		dma = mapped_map(s, &piece);
+	if (dma == DMA_MAPPING_ERROR)
+		count_way(s, WAY_FAILED);
+	return dma;
+}
+
 /* ---- what is at a dma address ---- */
 
 /* What a word leads to. */

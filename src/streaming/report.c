@@ -88,8 +88,8 @@ int registers_check(struct streaming *s, const void *ptr, size_t size)
 	return error_set(
 		EINVAL,
 		"%s: %zu bytes at %p are registers, a window of pci_iomap(), and no memory: use "
-		"readl() and writel(); for a device to reach them, dmaland_register() the window "
-		"first, where the backend maps registers (vfio)",
+		"readl() and writel(); for a device to reach them, dma_map_resource(), or "
+		"dmaland_register() of the window, where the backend maps registers (vfio)",
 		s->name, size, ptr);
 }
 

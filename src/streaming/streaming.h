@@ -175,6 +175,9 @@ bool streaming_can_map(const struct streaming *s);
 
 /* ---- mappings ---- */
 
+/* Registers of an open window, mapped where they lie. */
+dma_addr_t streaming_map_registers(struct streaming *s, void *ptr, size_t size,
+				   enum dma_data_direction direction, unsigned long attrs);
 dma_addr_t streaming_map(struct streaming *s, void *ptr, size_t size, enum dma_data_direction dir,
 			 unsigned long attrs);
 void streaming_unmap(struct streaming *s, dma_addr_t dma, size_t size, enum dma_data_direction dir,

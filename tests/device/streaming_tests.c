@@ -772,6 +772,36 @@ static void expect_registers_registered(struct dmaland_device *dev, char *bar, s
 	expect_registers_refused(dev, bar, 64);
 }
 
+/* Mapped for one transfer, as a resource; memory is none. */
+static void expect_registers_mapped(struct dmaland_device *dev, char *bar, size_t size)
+{
+	const phys_addr_t registers = (uintptr_t)bar;
+	struct dmaland_streaming_stats stats;
+	dma_addr_t dma;
+
+	errno = 0;
+	assert_true(dma_map_resource(dev, (uintptr_t)memory_of_ours, 64, DMA_BIDIRECTIONAL, 0) ==
+		    DMA_MAPPING_ERROR);
+	assert_int_equal(errno, EINVAL);
+	assert_error_says("dma_map_single()");
+	assert_true(dma_map_resource(dev, registers, (size_t)1 << 40, DMA_BIDIRECTIONAL, 0) ==
+		    DMA_MAPPING_ERROR);
+	assert_int_equal(errno, EINVAL);
+	dma = dma_map_resource(dev, registers, size, DMA_BIDIRECTIONAL, 0);
+	if (dma_mapping_error(dev, dma)) { /* or the BAR can't be mapped */
+		assert_int_equal(errno, EOPNOTSUPP);
+		assert_error_says("does not map registers");
+		return;
+	}
+	assert_true(device_is_on("vfio"));
+	dmaland_get_streaming_stats(dev, &stats);
+	assert_int_equal(stats.live_mapped, 1);
+	dma_unmap_resource(dev, dma, size, DMA_BIDIRECTIONAL, 0);
+	dmaland_get_streaming_stats(dev, &stats);
+	assert_int_equal(stats.live_mapped, 0);
+	assert_int_equal(stats.bad_calls, 0);
+}
+
 /* Small, large, at the window's end, with slots for small ones ready, and what lies beside them is not. */
 static void registers_are_no_memory_unless_they_are_registered(void **state)
 {
@@ -808,6 +838,7 @@ static void registers_are_no_memory_unless_they_are_registered(void **state)
 		expect_registers_refused(dev, bar, 64);
 		expect_registers_refused(dev, bar + length - 4, 4);
 		expect_registers_refused(dev, bar, length < 65536 ? length : 65536);
+		expect_registers_mapped(dev, bar, length < 4096 ? length : 4096);
 		if (!kinds[i].untrusted)
 			expect_registers_registered(dev, bar, length < 4096 ? length : 4096);
 		dma = dma_map_single(dev, memory_of_ours, 64, DMA_TO_DEVICE);
