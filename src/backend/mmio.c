@@ -199,8 +199,12 @@ void *mmio_open(struct pci_function *f, unsigned int bar, uint64_t size)
 	uint64_t bar_size;
 	struct window *w;
 	void *cookie, *direct;
+	int err;
 
-	if (f->ops->bar(f, bar, &bar_size, &direct))
+	cancel_hold();
+	err = f->ops->bar(f, bar, &bar_size, &direct);
+	cancel_release();
+	if (err)
 		return NULL;
 	if (bar_size == 0) {
 		error_set(EINVAL, "%s has no memory BAR %u", f->name, bar);

@@ -51,11 +51,14 @@ uint64_t pci_resource_len(struct dmaland_device *dev, int bar)
 {
 	uint64_t size;
 	void *direct;
+	int err;
 
-	if (bar < 0 || bar > 5 ||
-	    dev->function->ops->bar(dev->function, (unsigned int)bar, &size, &direct))
+	if (bar < 0 || bar > 5)
 		return 0;
-	return size;
+	cancel_hold();
+	err = dev->function->ops->bar(dev->function, (unsigned int)bar, &size, &direct);
+	cancel_release();
+	return err ? 0 : size;
 }
 
 static int config_read(struct dmaland_device *dev, int where, unsigned int width, uint32_t *value)
@@ -159,9 +162,12 @@ int pci_reset_function(struct dmaland_device *dev)
 bool pci_device_is_present(struct dmaland_device *dev)
 {
 	uint16_t vendor;
+	bool dead;
 
-	return !dev->function->ops->is_dead(dev->function) &&
-	       pci_read_config_word(dev, PCI_VENDOR_ID, &vendor) == 0 && vendor != 0xffff;
+	cancel_hold();
+	dead = dev->function->ops->is_dead(dev->function);
+	cancel_release();
+	return !dead && pci_read_config_word(dev, PCI_VENDOR_ID, &vendor) == 0 && vendor != 0xffff;
 }
 
 /* A device that is gone can't do DMA either. */

@@ -105,6 +105,14 @@ void need_memory(uint64_t bytes)
 	skip();
 }
 
+void need_last_destructors(void)
+{
+#ifdef __SANITIZE_THREAD__
+	print_message("# of a thread's last destructors, a report cannot be had here\n");
+	skip();
+#endif
+}
+
 /* Formatted beforehand: the handler may interrupt malloc(). */
 static char bark[96], watched[16];
 

@@ -46,6 +46,9 @@ uint64_t memory_available(void);
 /* Skip the test where less than this is available, and something for the rest. */
 void need_memory(uint64_t bytes);
 
+/* Skip where ThreadSanitizer takes part: it forgets a thread before the thread's last destructors are called. */
+void need_last_destructors(void);
+
 /* The pid of the only child process, or 0; QEMU is one. */
 int only_child(void);
 

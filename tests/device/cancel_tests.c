@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -215,7 +216,7 @@ static void a_cancelled_thread_opens_and_closes_a_device(void **state)
 static void a_cancelled_thread_ends_the_call_that_it_writes_to_the_log_in(void **state)
 {
 	struct dmaland_device *dev = dmaland_open(device_spec, NULL);
-	FILE *file = tmpfile();
+	FILE *file = fdopen(memfd_create("log", MFD_CLOEXEC), "w+");
 
 	(void)state;
 	assert_true(dev && file);
@@ -238,20 +239,24 @@ static const char *use_drive(void *context)
 {
 	const struct drive_calls *calls = context;
 	struct dmaland_nvme *ctrl = dmaland_nvme_open(calls->dev, NULL);
+	struct dmaland_nvme_namespace ns;
 	struct dmaland_nvme_queue *queue;
 	static char data[65536];
+	size_t blocks;
 
 	MUST(ctrl);
+	MUST(dmaland_nvme_get_namespace(ctrl, 1, &ns) == 0);
+	blocks = sizeof(data) / ns.block_size;
 	queue = dmaland_nvme_queue_create(ctrl, 16, calls->irq ? DMALAND_NVME_QUEUE_IRQ : 0);
 	MUST(queue);
 	memset(data, 0x5a, sizeof(data));
-	MUST(dmaland_nvme_write(queue, 1, 0, 64, data) == 0);
+	MUST(dmaland_nvme_write(queue, 1, 0, blocks, data) == 0);
 	memset(data, 0, sizeof(data));
-	MUST(dmaland_nvme_read(queue, 1, 0, 64, data) == 0);
+	MUST(dmaland_nvme_read(queue, 1, 0, blocks, data) == 0);
 	MUST(data[0] == 0x5a);
 	MUST(dmaland_nvme_flush(queue, 1) == 0);
 	MUST(dmaland_nvme_reset(ctrl) == 0);
-	MUST(dmaland_nvme_read(queue, 1, 0, 64, data) == 0);
+	MUST(dmaland_nvme_read(queue, 1, 0, blocks, data) == 0);
 	dmaland_nvme_queue_destroy(queue);
 	dmaland_nvme_close(ctrl);
 	return NULL;

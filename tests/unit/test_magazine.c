@@ -269,9 +269,11 @@ static void *end_with_last_words(void *context)
 
 static void a_thread_may_use_a_pool_in_its_last_destructor(void **state)
 {
-	struct exchange x = {.pool = create(*state, 64, 0, 0)};
+	struct exchange x = {0};
 	struct dmaland_pool_stats stats;
 
+	need_last_destructors();
+	x.pool = create(*state, 64, 0, 0);
 	assert_int_equal(pthread_key_create(&last_words, use_while_ending), 0);
 	for (int i = 0; i < 20; i++) {
 		x.count = 0;

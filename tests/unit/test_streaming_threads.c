@@ -192,6 +192,7 @@ static void *end_with_last_words(void *context)
 static void a_thread_that_maps_in_its_last_destructor_keeps_no_shard(void **state)
 {
 	(void)state;
+	need_last_destructors();
 	assert_int_equal(pthread_key_create(&last_words, map_while_ending), 0);
 	fake_streaming_open(&place, FAKE_PLAIN, NULL);
 	for (int i = 0; i < 3 * EXCLUSIVE_SHARDS; i++) {
