@@ -270,7 +270,8 @@ demo)
 	echo "$(uname -r), $(head -c "$(stat -c %s "$3")" "$(kernel_drive)" | sha256sum | cut -d ' ' -f 1)"
 	;;
 bench-nvme)
-	echo 1 >/sys/module/nvme/parameters/poll_queues && bind "$nvme" nvme || exit 1
+	# taken anew, as it makes its queues
+	echo 1 >/sys/module/nvme/parameters/poll_queues && bind "$nvme" vfio-pci && bind "$nvme" nvme || exit 1
 	"$build" --drive "$(kernel_drive)" "${@:3}" || exit 1
 	bind "$nvme" vfio-pci || exit 1
 	"$build" --drive "vfio:$nvme" "${@:3}" || exit 1
