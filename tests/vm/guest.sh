@@ -244,7 +244,11 @@ machine)
 	checks edu_carries_a_text nobody_reads_a_drive_that_root_gave
 	chmod 755 /dev/vfio
 	# What a user compiles does not go with a library for sanitizers.
-	[ "$build" != build ] || checks the_quickstart_is_true
+	if [ "$build" = build ] && [ -s /usr/share/misc/pci.ids ]; then
+		checks the_quickstart_is_true
+	elif [ "$build" = build ]; then
+		skip the_quickstart_is_true "it has names of devices, which cannot be had here: pci.ids is empty"
+	fi
 	program "$nvme" as_nobody "$build/tests/device/refusals" no-permission "$nvme"
 	program "$nvme" chown 65534 "$(group_file "$nvme")"
 	program "$nvme" with_little as_nobody "$build/tests/device/refusals" memlock "$nvme"
