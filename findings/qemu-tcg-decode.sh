@@ -13,8 +13,8 @@
 # Seen: QEMU 7.2.22 (Debian 12). A guest of 100 lines, no operating system: CPU 1 reads the identification register of one
 # edu device, CPU 0 switches the decoding of another.
 #
-#   thread=multi    reads 5866058, wrong 106
-#   thread=single   reads 38602054, wrong 0
+#   thread=multi    reads 25158245, wrong 559
+#   thread=single   reads 38264137, wrong 0
 set -euo pipefail
 
 qemu_version=1:7.2+dfsg-7+deb12u18+b3
