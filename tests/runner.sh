@@ -35,6 +35,23 @@ result() {
 	printf '%-56s %s   %s s%s\n' "$1" "$line" "$2" "${6:+   ($6)}"
 }
 
+# tap_failures LOG WHY: each failed test with the lines before and after it; the log's end too where something else was wrong
+tap_failures() {
+	awk '
+		/^(not )?ok [0-9]/ {
+			failed = /^not ok/ && !/# *[Ss][Kk][Ii][Pp]/
+			for (i = n > 15 ? n - 15 : 0; failed && i < n; i++)
+				print before[i]
+			if (failed)
+				print
+			lines = n = 0
+			next
+		}
+		failed && lines++ < 60 { print; next }
+		{ before[n++] = $0 }' "$1" | head -n 300
+	[ -z "$2" ] || { echo "..." && tail -n 30 "$1"; }
+}
+
 # tap_output LOG COMMAND...: what it says, and its status. What a shell starts in the background ignores SIGINT unasked.
 tap_output() {
 	CMOCKA_MESSAGE_OUTPUT=TAP limited "${limit:-600}" env --default-signal=INT,QUIT "${@:2}" >"$1" 2>&1 </dev/null
@@ -71,7 +88,7 @@ run_tap() {
 	fi
 	{
 		result "$name" "$(seconds_since "$started")" "$passed" "$failed" "$skipped" "$why"
-		[ "$failed" = 0 ] || { tail -n 30 "$log" | sed 's/^/    /' && echo "    ... all of it: $log"; }
+		[ "$failed" = 0 ] || { tap_failures "$log" "$why" | sed 's/^/    /' && echo "    all of it: $log"; }
 	} >"$log.line"
 	cat "$log.line"
 }

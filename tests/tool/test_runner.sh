@@ -17,7 +17,7 @@ echo 1..2
 echo "ok 1 - one"
 case $1 in
 passes) echo "ok 2 - two" ;;
-fails) echo "not ok 2 - two" && exit 1 ;;
+fails) echo "not ok 2 - two" && echo "# the reason" && seq -f "ok %g - later" 3 60 && echo 1..58 && exit 1 ;;
 skips) echo "ok 2 # SKIP two" ;;
 lies) echo "ok 2 - two" && exit 1 ;;
 stops) exit 0 ;;
@@ -50,6 +50,12 @@ runs() {
 	esac
 }
 
+# However much the program said after it.
+a_failure_is_shown() {
+	runs "61 passed, 1 failed" 'start a "$t" fails; start b "$t" passes' && grep -A 1 -x "    not ok 2 - two" "$work/said" |
+		grep -x "    # the reason" && ! grep later "$work/said"
+}
+
 # What hangs is ended, and its log has where it stood; the test beside it is none the worse.
 a_hang_is_ended() {
 	runs "3 passed, 1 failed" 'limit=2 start a "$t" hangs; start b "$t" passes' &&
@@ -73,7 +79,7 @@ a_failure_before_the_end_of_a_vm_stays() {
 }
 
 check "tests that pass are counted" runs "4 passed, 0 failed" 'start a "$t" passes; start b "$t" passes'
-check "a test that fails is counted" runs "3 passed, 1 failed" 'start a "$t" fails; start b "$t" passes'
+check "a test that fails is counted, and shown with its reason" a_failure_is_shown
 check "a test that is skipped is counted" runs "3 passed, 0 failed, 1 skipped" 'start a "$t" skips; start b "$t" passes'
 check "a status that disagrees with the tests is a failure" runs "4 passed, 1 failed" 'start a "$t" lies; start b "$t" passes'
 check "fewer tests than planned are a failure" runs "3 passed, 1 failed" 'start a "$t" stops; start b "$t" passes'
