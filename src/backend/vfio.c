@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -146,13 +147,29 @@ static void vfio_write(struct pci_function *f, unsigned int bar, uint64_t offset
 			 strerror(errno));
 }
 
+/*
+ * An ioctl in which the kernel resets the device: it does not wait for the device's lock but says EAGAIN, while a driver is
+ * bound or lets go, another process resets the device, or the bus is scanned. Each is over in a moment.
+ */
+static int ioctl_with_reset(int fd, unsigned long request, const void *argument)
+{
+	enum { TRIES = 400, WAIT_MS = 5 };
+	int result = ioctl(fd, request, argument);
+
+	for (int i = 0; i < TRIES && result < 0 && errno == EAGAIN; i++) {
+		poll(NULL, 0, WAIT_MS);
+		result = ioctl(fd, request, argument);
+	}
+	return result;
+}
+
 static int vfio_reset(struct pci_function *f)
 {
 	struct vfio_function *vf = to_vfio_function(f);
 
 	if (!vf->can_reset)
 		return error_set(ENOTTY, "%s has no function reset", f->name);
-	if (ioctl(vf->fd, VFIO_DEVICE_RESET))
+	if (ioctl_with_reset(vf->fd, VFIO_DEVICE_RESET, NULL))
 		return error_system("%s: VFIO_DEVICE_RESET", f->name);
 	return 0;
 }
@@ -212,11 +229,17 @@ static int device_file(struct vfio_function *vf, const struct open_options *opti
 
 	if (options->device_fd)
 		return vfio_dup(options->device_fd, "device_fd");
-	fd = file_raise(ioctl(vf->group->fd, VFIO_GROUP_GET_DEVICE_FD, address));
+	fd = file_raise(ioctl_with_reset(vf->group->fd, VFIO_GROUP_GET_DEVICE_FD, address));
 	if (fd < 0 && errno == ENODEV && options->group_fd)
 		return error_set(ENODEV,
 				 "%s is not in the group of options.group_fd, or not bound to "
 				 "vfio-pci",
+				 address);
+	if (fd < 0 && errno == EAGAIN)
+		return error_set(EAGAIN,
+				 "VFIO has not given %s for two seconds: the kernel or another "
+				 "process binds, "
+				 "resets or removes it; try again when that is over",
 				 address);
 	if (fd < 0)
 		return error_system("VFIO does not give %s", address);

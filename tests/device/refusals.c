@@ -4,11 +4,13 @@
  *
  * Each CONDITION is a state of the machine that the script brought about: a device that is bound to
  * another driver, no IOMMU, a group that is not viable, no permission, little locked memory, few
- * mappings.
+ * mappings; a reset that another has begun.
  */
 #include "test.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -267,6 +269,44 @@ static void a_mapping_over_the_limit_of_mappings_is_refused_until_one_ends(void 
 	munmap(pages, 64 * 4096);
 }
 
+static void *reset_by_the_kernel(void *unused)
+{
+	char path[64];
+	int fd;
+
+	(void)unused;
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/reset", address);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, "1", 1) != 1)
+		fail_msg("%s: %s", path, strerror(errno));
+	close(fd);
+	return NULL;
+}
+
+/* The kernel waits 100 ms when it has reset a function (PCI Express 6.6.2), and VFIO's answer meanwhile is EAGAIN. */
+static void a_reset_by_another_is_waited_for(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 20; i++) {
+		pthread_t thread;
+
+		assert_int_equal(pthread_create(&thread, NULL, reset_by_the_kernel, NULL), 0);
+		dmaland_close(open_device());
+		pthread_join(thread, NULL);
+	}
+	/* also in the middle of what the library does itself */
+	for (int i = 0; i < 20; i++) {
+		struct dmaland_device *dev = open_device();
+		pthread_t thread;
+
+		assert_int_equal(pthread_create(&thread, NULL, reset_by_the_kernel, NULL), 0);
+		if (pci_reset_function(dev))
+			fail_msg("%s", dmaland_last_error());
+		pthread_join(thread, NULL);
+		dmaland_close(dev);
+	}
+}
+
 static const struct {
 	const char *name;
 	struct CMUnitTest test;
@@ -274,6 +314,7 @@ static const struct {
 	{"bound", cmocka_unit_test(a_device_bound_to_another_driver_is_named_with_it)},
 	{"no-iommu", cmocka_unit_test(a_machine_without_iommu_is_explained)},
 	{"not-viable", cmocka_unit_test(a_group_that_is_not_viable_names_who_is_in_the_way)},
+	{"reset", cmocka_unit_test(a_reset_by_another_is_waited_for)},
 	{"no-permission", cmocka_unit_test(no_permission_names_the_file)},
 	{"memlock", cmocka_unit_test(too_little_locked_memory_is_named_with_its_limit)},
 	{"memlock",

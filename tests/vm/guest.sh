@@ -249,6 +249,7 @@ machine)
 	elif [ "$build" = build ]; then
 		skip the_quickstart_is_true "it has names of devices, which cannot be had here: pci.ids is empty"
 	fi
+	program "$nvme" "$build/tests/device/refusals" reset "$nvme"
 	program "$nvme" as_nobody "$build/tests/device/refusals" no-permission "$nvme"
 	program "$nvme" chown 65534 "$(group_file "$nvme")"
 	program "$nvme" with_little as_nobody "$build/tests/device/refusals" memlock "$nvme"

@@ -147,19 +147,21 @@ static bool nvme_state(const char *address, char *state, size_t size)
 
 /*
  * The driver that has the device, "" for none, once nvme has looked at it: before Linux 6.4 nvme takes whatever it is
- * given, and lets go of what is no drive a moment later.
+ * given, and lets go of what is no drive a moment later; its state is gone before its hold is.
  */
 static void driver_settle(const char *address, char *driver, size_t size)
 {
 	enum { TRIES = 100, WAIT_MS = 50 };
 	char state[16];
 
-	for (int i = 0;
-	     i < TRIES && nvme_state(address, state, sizeof(state)) && strcmp(state, "live") != 0;
-	     i++)
+	for (int i = 0; i < TRIES; i++) {
+		if (pci_link(address, "driver", driver, size))
+			driver[0] = '\0';
+		if (strcmp(driver, "nvme") != 0 ||
+		    (nvme_state(address, state, sizeof(state)) && strcmp(state, "live") == 0))
+			break;
 		poll(NULL, 0, WAIT_MS);
-	if (pci_link(address, "driver", driver, size))
-		driver[0] = '\0';
+	}
 }
 
 static void say_group(const struct pci_entry *entry)
