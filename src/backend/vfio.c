@@ -221,56 +221,6 @@ static const struct pci_function_ops vfio_function_ops = {
 
 /* ---- opening ---- */
 
-/* The device's file, from its group or as it was handed to us. */
-static int device_file(struct vfio_function *vf, const struct open_options *options,
-		       const char *address)
-{
-	int fd;
-
-	if (options->device_fd)
-		return vfio_dup(options->device_fd, "device_fd");
-	fd = file_raise(ioctl_with_reset(vf->group->fd, VFIO_GROUP_GET_DEVICE_FD, address));
-	if (fd < 0 && errno == ENODEV && options->group_fd)
-		return error_set(ENODEV,
-				 "%s is not in the group of options.group_fd, or not bound to "
-				 "vfio-pci",
-				 address);
-	if (fd < 0 && errno == EAGAIN)
-		return error_set(EAGAIN,
-				 "VFIO has not given %s for two seconds: the kernel or another "
-				 "process binds, "
-				 "resets or removes it; try again when that is over",
-				 address);
-	if (fd < 0)
-		return error_system("VFIO does not give %s", address);
-	fcntl(fd, F_SETFD, FD_CLOEXEC);
-	return fd;
-}
-
-static int device_open(struct vfio_function *vf, const struct open_options *options,
-		       const char *address)
-{
-	struct vfio_device_info info = {.argsz = sizeof(info)};
-
-	vf->fd = device_file(vf, options, address);
-	if (vf->fd < 0)
-		return -errno;
-	if (ioctl(vf->fd, VFIO_DEVICE_GET_INFO, &info) || !(info.flags & VFIO_DEVICE_FLAGS_PCI)) {
-		if (options->device_fd)
-			error_set(EINVAL, "options.device_fd is no PCI device of VFIO");
-		else
-			error_system("VFIO_DEVICE_GET_INFO of %s", address);
-		goto fail;
-	}
-	vf->can_reset = info.flags & VFIO_DEVICE_FLAGS_RESET;
-	if (region_learn(vf, VFIO_PCI_CONFIG_REGION_INDEX) || vfio_events_arm(vf))
-		goto fail;
-	return 0;
-fail:
-	close(vf->fd);
-	return -errno;
-}
-
 static int address_check(const char *address)
 {
 	if (sysfs_is_pci_address(address))
@@ -313,6 +263,69 @@ static int vfio_probe(const char *address)
 				    "drives the device",
 				    path);
 	return 0;
+}
+
+/* The device's file from its group. VFIO enters a device there a moment after the kernel shows it as bound. */
+static int device_file_of_group(const struct vfio_function *vf, const struct open_options *options,
+				const char *address)
+{
+	enum { TRIES = 400, WAIT_MS = 5 };
+	int fd;
+
+	for (int i = 0;; i++) {
+		fd = file_raise(ioctl_with_reset(vf->group->fd, VFIO_GROUP_GET_DEVICE_FD, address));
+		if (fd >= 0 || errno != ENODEV || i == TRIES)
+			break;
+		if (options->group_fd)
+			return error_set(ENODEV,
+					 "%s is not in the group of options.group_fd, or not bound "
+					 "to vfio-pci",
+					 address);
+		if (vfio_probe(address))
+			return -errno;
+		poll(NULL, 0, WAIT_MS);
+	}
+	if (fd < 0 && errno == EAGAIN)
+		return error_set(EAGAIN,
+				 "VFIO has not given %s for two seconds: the kernel or another "
+				 "process binds, resets or removes it; try again when that is over",
+				 address);
+	if (fd < 0)
+		return error_system("VFIO does not give %s", address);
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	return fd;
+}
+
+/* The device's file, from its group or as it was handed to us. */
+static int device_file(const struct vfio_function *vf, const struct open_options *options,
+		       const char *address)
+{
+	return options->device_fd ? vfio_dup(options->device_fd, "device_fd")
+				  : device_file_of_group(vf, options, address);
+}
+
+static int device_open(struct vfio_function *vf, const struct open_options *options,
+		       const char *address)
+{
+	struct vfio_device_info info = {.argsz = sizeof(info)};
+
+	vf->fd = device_file(vf, options, address);
+	if (vf->fd < 0)
+		return -errno;
+	if (ioctl(vf->fd, VFIO_DEVICE_GET_INFO, &info) || !(info.flags & VFIO_DEVICE_FLAGS_PCI)) {
+		if (options->device_fd)
+			error_set(EINVAL, "options.device_fd is no PCI device of VFIO");
+		else
+			error_system("VFIO_DEVICE_GET_INFO of %s", address);
+		goto fail;
+	}
+	vf->can_reset = info.flags & VFIO_DEVICE_FLAGS_RESET;
+	if (region_learn(vf, VFIO_PCI_CONFIG_REGION_INDEX) || vfio_events_arm(vf))
+		goto fail;
+	return 0;
+fail:
+	close(vf->fd);
+	return -errno;
 }
 
 static int options_check(const struct open_options *options)

@@ -147,7 +147,8 @@ static bool nvme_state(const char *address, char *state, size_t size)
 
 /*
  * The driver that has the device, "" for none, once nvme has looked at it: before Linux 6.4 nvme takes whatever it is
- * given, and lets go of what is no drive a moment later; its state is gone before its hold is.
+ * given, and lets go of what is no drive a moment later; its state is gone before its hold is. Who has the device by
+ * then loses it.
  */
 static void driver_settle(const char *address, char *driver, size_t size)
 {
@@ -184,6 +185,7 @@ static int device_bind(const struct binding *binding, const struct pci_entry *en
 		return STATUS_OK;
 	}
 	override_read(entry->address, override, sizeof(override));
+	driver_settle(entry->address, driver, sizeof(driver));
 	status = device_move(binding, entry);
 	if (binding->dry_run || status) {
 		if (status)
