@@ -171,15 +171,16 @@ static int admin_alone(struct dmaland_nvme *ctrl, struct nvme_command *command,
 
 /*
  * Have the drive end all I/O commands before it is disabled, as the kernel's driver does; as far as it
- * answers. QEMU 7.2 dies when it is disabled with commands in its queues. ctrl->lock is held.
+ * answers. ctrl->lock is held. Returns whether it has none left.
  */
-void nvme_delete_queues(struct dmaland_nvme *ctrl)
+bool nvme_delete_queues(struct dmaland_nvme *ctrl)
 {
 	const struct dmaland_nvme_queue *queue;
+	bool all = true;
 	int status = 0;
 
 	if (atomic_load(&ctrl->admin_late))
-		return;
+		return false;
 	for (queue = ctrl->queues; queue && status >= 0; queue = queue->next) {
 		struct nvme_command command = {
 			.opcode = NVME_ADMIN_DELETE_SQ,
@@ -187,7 +188,9 @@ void nvme_delete_queues(struct dmaland_nvme *ctrl)
 		};
 
 		status = admin_alone(ctrl, &command, ctrl->queue_ms);
+		all = all && status >= 0;
 	}
+	return all;
 }
 
 /* An admin command without data; when it is late, the controller is reset. */

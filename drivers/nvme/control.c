@@ -151,7 +151,7 @@ int nvme_check_alive(struct dmaland_nvme *ctrl, char *what, size_t size)
 }
 
 /*
- * Keep the drive from memory, and disable it. One of several ways is enough: no bus mastering, a
+ * Keep the drive from memory, and stop it with whatever it has. One of several ways is enough: no bus mastering, a
  * reset, a controller that says it is disabled, or nobody there. False when none is known to work.
  */
 static bool nvme_quiesce(struct dmaland_nvme *ctrl, unsigned int ms)
@@ -160,9 +160,10 @@ static bool nvme_quiesce(struct dmaland_nvme *ctrl, unsigned int ms)
 
 	if (!pci_device_is_present(ctrl->dev))
 		return true;
-	if ((ctrl->cc & NVME_CC_EN) && nvme_disable_ctrl(ctrl, ms) == 0)
-		quiet = true;
-	return quiet || pci_reset_function(ctrl->dev) == 0;
+	if (quiet && !(ctrl->cc & NVME_CC_EN))
+		return true;
+	return pci_reset_function(ctrl->dev) == 0 ||
+	       ((ctrl->cc & NVME_CC_EN) && nvme_disable_ctrl(ctrl, ms) == 0) || quiet;
 }
 
 /* LIVE -> BUSY, from the state that the caller saw; false when another thread was first. */
@@ -235,15 +236,24 @@ int nvme_refuse(struct dmaland_nvme *ctrl)
 
 /* ---- reset ---- */
 
-/* The gentle way, and if the controller does not obey, the function's own reset. 0 or -errno. */
-static int disable_somehow(struct dmaland_nvme *ctrl)
+/*
+ * The gentle way, and if the controller does not obey, the function's own reset. That comes first where the drive may have I/O
+ * commands left: it ends them all, and QEMU's drive (7.2) does not survive that it is disabled with some (SIGSEGV).
+ * 0 or -errno.
+ */
+static int disable_somehow(struct dmaland_nvme *ctrl, bool idle)
 {
-	int code = nvme_disable_ctrl(ctrl, ctrl->reset_ms);
+	int code = -EBUSY;
 
-	if (code == 0 || code == -ENODEV)
-		return code;
-	dmaland_log(DMALAND_LOG_WARN, "%s; resetting the function", dmaland_last_error());
+	if (idle) {
+		code = nvme_disable_ctrl(ctrl, ctrl->reset_ms);
+		if (code == 0 || code == -ENODEV)
+			return code;
+		dmaland_log(DMALAND_LOG_WARN, "%s; resetting the function", dmaland_last_error());
+	}
 	code = pci_reset_function(ctrl->dev);
+	if (code == -ENOTTY && !idle)
+		return nvme_disable_ctrl(ctrl, ctrl->reset_ms);
 	if (code == 0)
 		code = pci_enable_device(ctrl->dev);
 	return code == 0 ? nvme_disable_as_found(ctrl) : code;
@@ -253,11 +263,11 @@ static int disable_somehow(struct dmaland_nvme *ctrl)
 static int restart(struct dmaland_nvme *ctrl)
 {
 	char what[160];
+	bool idle;
 	int code;
 
-	if (nvme_check_alive(ctrl, what, sizeof(what)) == 0)
-		nvme_delete_queues(ctrl);
-	code = disable_somehow(ctrl);
+	idle = nvme_check_alive(ctrl, what, sizeof(what)) == 0 && nvme_delete_queues(ctrl);
+	code = disable_somehow(ctrl, idle);
 	if (code != 0)
 		return code;
 	nvme_reset_queue(ctrl->admin);
@@ -338,15 +348,17 @@ void nvme_shutdown_ctrl(struct dmaland_nvme *ctrl)
 	ctrl->refuse = EIO;
 	ctrl->cancel = ECANCELED;
 	if (ctrl->cc & NVME_CC_EN) {
+		bool idle = false;
+
 		if (nvme_check_alive(ctrl, what, sizeof(what)) == 0) {
 			pthread_mutex_lock(&ctrl->lock);
-			nvme_delete_queues(ctrl);
+			idle = nvme_delete_queues(ctrl);
 			pthread_mutex_unlock(&ctrl->lock);
 		}
 		writel(ctrl->cc | NVME_CC_SHN_NORMAL, ctrl->bar + NVME_REG_CC);
 		if (wait_status(ctrl, NVME_CSTS_SHST_MASK, NVME_CSTS_SHST_COMPLETE,
 				ctrl->shutdown_ms, "shut down") != 0 ||
-		    nvme_disable_ctrl(ctrl, ms) != 0)
+		    disable_somehow(ctrl, idle) != 0)
 			dmaland_log(DMALAND_LOG_WARN, "%s", dmaland_last_error());
 	}
 	end_stop(ctrl, nvme_quiesce(ctrl, ms));

@@ -469,7 +469,7 @@ int nvme_submit_sync_cmd(struct dmaland_nvme *ctrl, struct nvme_command *command
 			 unsigned int timeout_ms, uint32_t *result);
 int nvme_fetch(struct dmaland_nvme *ctrl, struct nvme_command *command, void *data, size_t size);
 int nvme_identify(struct dmaland_nvme *ctrl, unsigned int cns, uint32_t nsid, void *data);
-void nvme_delete_queues(struct dmaland_nvme *ctrl);
+bool nvme_delete_queues(struct dmaland_nvme *ctrl);
 int nvme_abort(struct dmaland_nvme_queue *queue, uint16_t cid);
 int nvme_create_queue(struct dmaland_nvme_queue *queue, uint32_t state);
 int nvme_delete_sq(struct dmaland_nvme_queue *queue);

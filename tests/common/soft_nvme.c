@@ -348,10 +348,13 @@ static void control(struct soft_nvme *drive, uint32_t cc)
 	uint32_t before = drive->cc;
 
 	drive->cc = cc;
-	if (cc & ~before & NVME_CC_EN)
+	if (cc & ~before & NVME_CC_EN) {
 		enable(drive);
-	else if (before & ~cc & NVME_CC_EN)
+	} else if (before & ~cc & NVME_CC_EN) {
+		for (unsigned int i = 0; i < drive->held_count; i++)
+			drive->cut_off += drive->held[i].qid > 0;
 		disable(drive);
+	}
 	if (cc & NVME_CC_SHN_MASK)
 		drive->csts |= NVME_CSTS_SHST_COMPLETE;
 }

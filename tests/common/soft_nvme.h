@@ -81,6 +81,8 @@ struct soft_nvme {
 	/* what it saw; read with the lock, or when nobody uses it */
 	unsigned int faults; /* accesses that the domain did not allow */
 	unsigned int commands, aborted, enables;
+	unsigned int
+		cut_off; /* I/O commands that it had when CC.EN was cleared; QEMU 7.2 dies of them */
 	uint64_t error_block; /* in the error log */
 	uint16_t error_cid, error_qid, last_cid;
 };

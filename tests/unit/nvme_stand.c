@@ -45,6 +45,7 @@ void end(void)
 	assert_int_equal(stats.bad_calls, 0);
 	dmaland_close(dev);
 	assert_int_equal(drive.faults, 0);
+	assert_int_equal(drive.cut_off, 0);
 	soft_nvme_free(&drive);
 	log_clear();
 }
