@@ -26,11 +26,22 @@ port=0000:00:08.0 reports=0000:02:00.0
 
 driver_of() { basename "$(readlink "/sys/bus/pci/devices/$1/driver" || echo none)"; }
 
+# Before Linux 6.4 nvme lets go later of what is unbound from it before it is live, whoever has it then.
+nvme_is_live() {
+	local i
+	for ((i = 0; i < 1000; i++)); do
+		[ "$(driver_of "$1")" = nvme ] && ! grep -qsx live "/sys/bus/pci/devices/$1"/nvme/nvme*/state || return 0
+		sleep 0.01
+	done
+	return 1
+}
+
 # bind ADDRESS DRIVER
 bind() {
 	local device=/sys/bus/pci/devices/$1
 	echo "$2" >"$device/driver_override"
 	[ "$(driver_of "$1")" != "$2" ] || return 0
+	nvme_is_live "$1" || echo "nvme does not take $1"
 	[ ! -e "$device/driver" ] || echo "$1" >"$device/driver/unbind"
 	echo "$1" >/sys/bus/pci/drivers_probe
 	[ "$(driver_of "$1")" = "$2" ] || { echo "$1 is bound to $(driver_of "$1"), not to $2" && return 1; }
