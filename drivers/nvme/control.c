@@ -243,9 +243,7 @@ static int disable_somehow(struct dmaland_nvme *ctrl)
 	if (code == 0 || code == -ENODEV)
 		return code;
 	dmaland_log(DMALAND_LOG_WARN, "%s; resetting the function", dmaland_last_error());
-	code = pci_reset_function(ctrl->dev);
-	if (code == 0)
-		code = pci_enable_device(ctrl->dev);
+	code = pci_reset_function(ctrl->dev); /* what is enabled stays so */
 	return code == 0 ? nvme_disable_as_found(ctrl) : code;
 }
 
