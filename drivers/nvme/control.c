@@ -251,11 +251,9 @@ static int disable_somehow(struct dmaland_nvme *ctrl, bool idle)
 			return code;
 		dmaland_log(DMALAND_LOG_WARN, "%s; resetting the function", dmaland_last_error());
 	}
-	code = pci_reset_function(ctrl->dev);
+	code = pci_reset_function(ctrl->dev); /* what is enabled stays so */
 	if (code == -ENOTTY && !idle)
 		return nvme_disable_ctrl(ctrl, ctrl->reset_ms);
-	if (code == 0)
-		code = pci_enable_device(ctrl->dev);
 	return code == 0 ? nvme_disable_as_found(ctrl) : code;
 }
 

@@ -40,6 +40,7 @@ static int nvme_pci_enable(struct dmaland_nvme *ctrl)
 		code = pci_enable_device(ctrl->dev);
 	if (code != 0)
 		return code;
+	ctrl->enabled = true;
 	if (length < NVME_REG_DOORBELLS + 8)
 		return dmaland_set_error(ENODEV,
 					 "%s is no NVMe controller: its BAR 0 has %llu bytes",
@@ -219,7 +220,8 @@ void dmaland_nvme_close(struct dmaland_nvme *ctrl)
 	nvme_free_namespaces(ctrl);
 	nvme_release_irqs(ctrl);
 	pci_iounmap(ctrl->dev, ctrl->bar);
-	pci_disable_device(ctrl->dev);
+	if (ctrl->enabled)
+		pci_disable_device(ctrl->dev);
 	pthread_mutex_destroy(&ctrl->data_lock);
 	pthread_mutex_destroy(&ctrl->format_lock);
 	pthread_mutex_destroy(&ctrl->lock);

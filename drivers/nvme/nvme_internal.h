@@ -319,6 +319,7 @@ struct dmaland_nvme {
 	_Atomic uint32_t state;
 	int refuse, cancel; /* errno for new requests and for those in flight; valid with why ... */
 	char why[400];	    /* ... from STOPPED or RUNAWAY on */
+	bool enabled;	    /* pci_enable_device() is to be taken back */
 	bool opened;	    /* from then on it can be reset */
 	uint32_t abort_limit;
 	_Atomic uint32_t aborting;   /* Abort commands under way */

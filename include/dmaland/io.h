@@ -25,9 +25,9 @@ extern "C" {
  * @bar:    0 to 5
  * @maxlen: bytes wanted from the BAR's start at most; 0: all of it
  *
- * The device must answer to memory accesses: pci_enable_device() first. While it does not any more
- * (after pci_disable_device(), or removed), registers read all ones and what is written is lost;
- * once it does again, the window works as before.
+ * The device must answer to memory accesses: pci_enable_device() first, which the kernel does not
+ * ask for. While it does not any more (its command register says so, or it is removed), registers
+ * read all ones and what is written is lost; once it does again, the window works as before.
  *
  * On VFIO, on x86-64, this takes a handler of SIGBUS, which comes with the first window of the
  * process and hands on to the one that was there before, with the mask and flags that it had. An
@@ -47,11 +47,18 @@ uint64_t pci_resource_len(struct dmaland_device *dev, int bar);
 /**
  * pci_enable_device() - let the device answer to memory accesses (PCI 3.0, 6.2.2)
  *
+ * Calls that succeed are counted.
+ *
  * Return: 0 or -errno.
  */
 int pci_enable_device(struct dmaland_device *dev);
 
-/** pci_disable_device() - memory decoding and bus mastering off. */
+/**
+ * pci_disable_device() - take back one pci_enable_device(); the last: no DMA any more
+ *
+ * As in the kernel, bus mastering ends and the device goes on answering to memory accesses. One that is not
+ * enabled is reported to the log.
+ */
 void pci_disable_device(struct dmaland_device *dev);
 
 /** pci_set_master() - let the device do DMA; pci_clear_master() - stop it. Return: 0 or -errno. */

@@ -29,6 +29,29 @@ typedef int16_t s16;
 typedef int32_t s32;
 typedef int64_t s64;
 
+/*
+ * Layout. Behind a struct's closing brace the compiler takes a word that it does not know for a variable's
+ * name, and the layout is another than the device's.
+ */
+#ifndef __packed
+#define __packed __attribute__((__packed__))
+#endif
+#ifndef __aligned
+#define __aligned(x) __attribute__((__aligned__(x)))
+#endif
+#ifndef SMP_CACHE_BYTES
+#define SMP_CACHE_BYTES 64
+#endif
+#ifndef ____cacheline_aligned
+#define ____cacheline_aligned __aligned(SMP_CACHE_BYTES)
+#endif
+#ifndef ____cacheline_aligned_in_smp
+#define ____cacheline_aligned_in_smp ____cacheline_aligned
+#endif
+#ifndef __randomize_layout
+#define __randomize_layout /* never here */
+#endif
+
 #define cpu_to_le16(x) htole16(x)
 #define cpu_to_le32(x) htole32(x)
 #define cpu_to_le64(x) htole64(x)

@@ -34,18 +34,21 @@ enum dma_data_direction {
 /*
  * Attributes of a mapping. SKIP_CPU_SYNC: map and unmap move no data, the driver calls
  * dma_sync_*() (memory that is bounced is copied in all the same, so that the device never sees or
- * brings back somebody else's bytes). REQUIRE_COHERENT: fail rather than bounce. The others that
- * are here are hints without effect. Any other bit is refused with EINVAL.
+ * brings back somebody else's bytes). REQUIRE_COHERENT: never copied. What is small is mapped where it
+ * lies, and where it can't be, or the device has a copy of its own of what is mapped (soft:coherent=no),
+ * mapping fails with EOPNOTSUPP. The others that are here are hints without effect. Any other bit is
+ * refused with EINVAL by what maps.
  */
-#define DMA_ATTR_WEAK_ORDERING	    (1UL << 1)
-#define DMA_ATTR_WRITE_COMBINE	    (1UL << 2)
-#define DMA_ATTR_NO_KERNEL_MAPPING  (1UL << 4)
-#define DMA_ATTR_SKIP_CPU_SYNC	    (1UL << 5)
-#define DMA_ATTR_FORCE_CONTIGUOUS   (1UL << 6)
-#define DMA_ATTR_ALLOC_SINGLE_PAGES (1UL << 7)
-#define DMA_ATTR_NO_WARN	    (1UL << 8)
-#define DMA_ATTR_PRIVILEGED	    (1UL << 9)
-#define DMA_ATTR_REQUIRE_COHERENT   (1UL << 12)
+#define DMA_ATTR_WEAK_ORDERING		     (1UL << 1)
+#define DMA_ATTR_WRITE_COMBINE		     (1UL << 2)
+#define DMA_ATTR_NO_KERNEL_MAPPING	     (1UL << 4)
+#define DMA_ATTR_SKIP_CPU_SYNC		     (1UL << 5)
+#define DMA_ATTR_FORCE_CONTIGUOUS	     (1UL << 6)
+#define DMA_ATTR_ALLOC_SINGLE_PAGES	     (1UL << 7)
+#define DMA_ATTR_NO_WARN		     (1UL << 8)
+#define DMA_ATTR_PRIVILEGED		     (1UL << 9)
+#define DMA_ATTR_DEBUGGING_IGNORE_CACHELINES (1UL << 11)
+#define DMA_ATTR_REQUIRE_COHERENT	     (1UL << 12)
 
 /**
  * dma_map_single_attrs() - hand memory to the device for a transfer

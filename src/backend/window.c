@@ -27,11 +27,17 @@
 #include "base/log.h"
 #include "backend/available.h"
 #include "backend/numa.h"
-#include "backend/sysfs.h"
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
 #endif
+
+#ifndef MFD_HUGE_SHIFT
+#define MFD_HUGE_SHIFT 26 /* linux/memfd.h: log2 of a hugepage's size, in the flags */
+#endif
+
+/* Of hugepages, log2 of the sizes that kernels have: from 64 KiB (arm64) to 16 GiB (s390, powerpc). */
+enum { HUGEPAGE_SHIFT_MIN = 16, HUGEPAGE_SHIFT_MAX = 34 };
 
 /* The size is a multiple of this. */
 #define WINDOW_ALIGN ((size_t)1 << 30)
@@ -59,8 +65,7 @@ int window_open(struct memory_window *window)
 		base = mmap(NULL, size, PROT_NONE, reserve_flags, -1, 0);
 	} while (base == MAP_FAILED && (size /= 2) >= WINDOW_ALIGN);
 	if (base == MAP_FAILED)
-		return error_system("cannot reserve %zu MiB of addresses (ulimit -v?)",
-				    2 * size >> 20);
+		return error_mmap("cannot reserve %zu MiB of addresses", 2 * size >> 20);
 
 	window->base = base;
 	window->size = size;
@@ -96,11 +101,6 @@ void window_prefer_node(struct memory_window *window, int node)
 			 strerror(-err));
 }
 
-size_t window_hugepage_size(void)
-{
-	return (size_t)sysfs_kib("/proc/meminfo", "Hugepagesize:") << 10;
-}
-
 int memory_populate(char *cpu, size_t size)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -130,15 +130,16 @@ static void hugepages_prefer(int fd, size_t size, int node)
 }
 
 /*
- * Hugepages in place of a piece of the reservation. They are allocated first, so that putting them
- * there does not fail for lack of them. 0; -ENOMEM, the reservation as it was; -EFAULT when it may
- * be lost. Whoever grows an arena holds forks back, so that no child has the file.
+ * Hugepages of 2^shift bytes in place of a piece of the reservation. They are allocated first, so that
+ * putting them there does not fail for lack of them. 0; -ENOMEM, the reservation as it was; -EFAULT
+ * when it may be lost. Whoever grows an arena holds forks back, so that no child has the file.
  */
-static int place_hugepages(char *cpu, size_t size, int node)
+static int place_hugepages_of(unsigned int shift, char *cpu, size_t size, int node)
 {
 	int fd, err = -ENOMEM;
 
-	fd = file_raise(memfd_create("dmaland", MFD_CLOEXEC | MFD_HUGETLB));
+	fd = file_raise(
+		memfd_create("dmaland", MFD_CLOEXEC | MFD_HUGETLB | shift << MFD_HUGE_SHIFT));
 	if (fd < 0)
 		return err;
 	if (node != NUMA_NO_NODE && ftruncate(fd, (off_t)size) == 0)
@@ -149,6 +150,19 @@ static int place_hugepages(char *cpu, size_t size, int node)
 			      ? -EFAULT
 			      : 0;
 	close(fd);
+	return err;
+}
+
+/* The largest that fit whole. The kernel refuses a size that it does not have at once. */
+static int place_hugepages(char *cpu, size_t size, int node)
+{
+	unsigned int shift = (unsigned int)__builtin_ctzll((uintptr_t)cpu | size);
+	int err = -ENOMEM;
+
+	if (shift > HUGEPAGE_SHIFT_MAX)
+		shift = HUGEPAGE_SHIFT_MAX;
+	for (; err == -ENOMEM && shift >= HUGEPAGE_SHIFT_MIN; shift--)
+		err = place_hugepages_of(shift, cpu, size, node);
 	return err;
 }
 
@@ -185,13 +199,11 @@ static int take_place(struct memory_window *window, size_t size, size_t align, c
 
 int window_take(struct memory_window *window, size_t size, size_t align, char **cpu)
 {
-	size_t huge = window_hugepage_size();
-	int err = take_place(window, size, align, cpu), placed = -ENOMEM;
+	int err = take_place(window, size, align, cpu), placed;
 
 	if (err)
 		return err;
-	if (huge && size % huge == 0 && (uintptr_t)*cpu % huge == 0)
-		placed = place_hugepages(*cpu, size, window->node);
+	placed = place_hugepages(*cpu, size, window->node);
 	if (placed == -EFAULT) {
 		/* Others may have mapped something there: never use this place again. */
 		window->has_hole = true;

@@ -41,7 +41,4 @@ void window_give(struct memory_window *window, char *cpu, size_t size);
 /* Fault all pages in, so that a shortage shows here and not at the first touch. 0 or -errno. */
 int memory_populate(char *cpu, size_t size);
 
-/* Bytes of a hugepage of the default size, 0 when the kernel has none. */
-size_t window_hugepage_size(void);
-
 #endif

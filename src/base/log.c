@@ -4,8 +4,10 @@
  *
  * The callback may call the library. So who holds a lock keeps his lines back until it is released:
  * a few for each thread, in buffers that all threads share, since there may be no memory to be had.
- * A thread has only their numbers: what it has of its own is to stay small, or programs can't dlopen()
- * the library (glibc keeps 1664 bytes a thread for all libraries that come so).
+ * A thread has only their numbers: what it has of its own is to stay small (error.c).
+ *
+ * Threads may have small stacks: no line is copied there, and stdio formats nothing for stderr, for which glibc
+ * has 8 KiB on the stack.
  */
 #include "base/log.h"
 
@@ -17,7 +19,16 @@
 #include "base/error.h"
 #include "base/mutex.h"
 
-enum { LINE_SIZE = 512, LINES_HELD = 4, LINES_SHARED = 32 };
+#define FRAME "dmaland: "
+
+/* A line has room for what stands around it on stderr: the frame before, a newline behind. */
+enum {
+	LINE_SIZE = 512,
+	TEXT_AT = sizeof(FRAME) - 1,
+	LINE_ROOM = TEXT_AT + LINE_SIZE + 1,
+	LINES_HELD = 4,
+	LINES_SHARED = 32
+};
 
 static struct {
 	void (*log)(void *context, enum dmaland_log_level level, const char *line);
@@ -26,7 +37,7 @@ static struct {
 
 struct held_line {
 	enum dmaland_log_level level;
-	char text[LINE_SIZE];
+	char line[LINE_ROOM];
 };
 
 static struct {
@@ -35,9 +46,10 @@ static struct {
 } shared;
 
 static _Thread_local struct {
-	unsigned int holds;
-	unsigned int count; /* of lines since the first hold; those that are not kept are lost */
-	unsigned int kept;
+	uint16_t holds;
+	uint16_t
+		count; /* of lines since the first hold, up to 65535; those that are not kept are lost */
+	uint8_t kept;
 	uint8_t lines[LINES_HELD]; /* which of the shared ones */
 } held;
 
@@ -48,14 +60,20 @@ void dmaland_set_log(void (*log)(void *context, enum dmaland_log_level level, co
 	sink.context = context;
 }
 
-/* In the middle of a call, which is to come to its end though the thread is cancelled. */
-static void line_put(enum dmaland_log_level level, const char *line)
+/*
+ * Said in the middle of a call, which is to come to its end though the thread is cancelled. The line and its
+ * frame are one piece for stderr, so that lines of several threads do not mix.
+ */
+static void line_put(enum dmaland_log_level level, char line[LINE_ROOM])
 {
 	cancel_hold();
-	if (sink.log)
-		sink.log(sink.context, level, line);
-	else if (level != DMALAND_LOG_INFO)
-		fprintf(stderr, "dmaland: %s\n", line);
+	if (sink.log) {
+		sink.log(sink.context, level, line + TEXT_AT);
+	} else if (level != DMALAND_LOG_INFO) {
+		memcpy(line, FRAME, TEXT_AT);
+		strcat(line, "\n");
+		fputs(line, stderr);
+	}
 	cancel_release();
 }
 
@@ -73,31 +91,31 @@ static bool line_take(unsigned int *line)
 	return true;
 }
 
-static void line_keep(enum dmaland_log_level level, const char *text)
+static void line_keep(enum dmaland_log_level level, const char text[LINE_ROOM])
 {
 	unsigned int line;
 
-	held.count++;
+	if (held.count < UINT16_MAX)
+		held.count++;
 	if (held.kept == LINES_HELD || !line_take(&line))
 		return;
 	shared.lines[line].level = level;
-	memcpy(shared.lines[line].text, text, LINE_SIZE);
+	memcpy(shared.lines[line].line, text, LINE_ROOM);
 	held.lines[held.kept++] = (uint8_t)line;
 }
 
 void dmaland_log(enum dmaland_log_level level, const char *format, ...)
 {
-	char line[LINE_SIZE];
+	char line[LINE_ROOM];
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(line, sizeof(line), format, args);
+	vsnprintf(line + TEXT_AT, LINE_SIZE, format, args);
 	va_end(args);
-	if (!held.holds) {
+	if (held.holds)
+		line_keep(level, line);
+	else
 		line_put(level, line);
-		return;
-	}
-	line_keep(level, line);
 }
 
 void log_hold(void)
@@ -106,26 +124,26 @@ void log_hold(void)
 }
 
 /*
- * They are taken out of the buffer before they are said: the callback may hold lines, too. The
- * failure that the caller is about to return is not replaced by one of the callback's.
+ * They are no more this thread's before they are said: the callback may hold lines, too. The failure that
+ * the caller is about to return is not replaced by one of the callback's.
  */
 void log_release(void)
 {
 	unsigned int count = held.count, kept = held.kept;
-	struct held_line lines[LINES_HELD];
+	uint8_t lines[LINES_HELD];
 	struct error_state error;
 
 	if (--held.holds || !count)
 		return;
 	error_keep(&error);
-	for (unsigned int i = 0; i < kept; i++) {
-		lines[i] = shared.lines[held.lines[i]];
-		__atomic_fetch_and(&shared.taken, ~(UINT32_C(1) << held.lines[i]),
-				   __ATOMIC_RELEASE);
-	}
+	memcpy(lines, held.lines, sizeof(lines));
 	held.count = held.kept = 0;
-	for (unsigned int i = 0; i < kept; i++)
-		line_put(lines[i].level, lines[i].text);
+	for (unsigned int i = 0; i < kept; i++) {
+		struct held_line *line = &shared.lines[lines[i]];
+
+		line_put(line->level, line->line);
+		__atomic_fetch_and(&shared.taken, ~(UINT32_C(1) << lines[i]), __ATOMIC_RELEASE);
+	}
 	if (count > kept)
 		dmaland_log(DMALAND_LOG_WARN, "%u more lines of this kind", count - kept);
 	error_put_back(&error);

@@ -21,6 +21,7 @@ struct dmaland_device {
 	struct streaming streaming;
 	bool pool_debug; /* from the options: all of them */
 	uint16_t vendor, id;
+	unsigned int enabled;	     /* by pci_enable_device(), so often; changed by atomic means */
 	bool disowned;		     /* this is the child of a fork: arena->disowned too */
 	struct dmaland_device *next; /* in the list of those that are open: fork.c */
 };

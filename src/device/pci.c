@@ -7,6 +7,7 @@
 
 #include <dmaland/io.h>
 #include "base/error.h"
+#include "base/log.h"
 #include "base/mutex.h"
 #include "backend/mmio.h"
 #include "device/device.h"
@@ -129,14 +130,30 @@ static int command_change(struct dmaland_device *dev, uint16_t set, uint16_t cle
 	return 0;
 }
 
+/* Each call sees to decoding, whatever has become of it since an earlier one. */
 int pci_enable_device(struct dmaland_device *dev)
 {
-	return command_change(dev, PCI_COMMAND_MEMORY, 0);
+	int err = command_change(dev, PCI_COMMAND_MEMORY, 0);
+
+	if (!err)
+		__atomic_fetch_add(&dev->enabled, 1, __ATOMIC_RELAXED);
+	return err;
 }
 
 void pci_disable_device(struct dmaland_device *dev)
 {
-	command_change(dev, 0, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	unsigned int enabled = __atomic_load_n(&dev->enabled, __ATOMIC_RELAXED);
+
+	do {
+		if (!enabled) {
+			log_line(DMALAND_LOG_ERR, "%s: disabling already-disabled device",
+				 dev->function->name);
+			return;
+		}
+	} while (!__atomic_compare_exchange_n(&dev->enabled, &enabled, enabled - 1, true,
+					      __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	if (enabled == 1)
+		pci_clear_master(dev);
 }
 
 int pci_set_master(struct dmaland_device *dev)

@@ -14,14 +14,28 @@
 #include "base/error.h"
 #include "base/log.h"
 
-/* Natural alignment ends here; a run larger than a chunk of the usual sizes is given back. */
-#define COHERENT_ALIGN_MAX ((size_t)4 << 20)
-#define COHERENT_KEEP_MAX  ((size_t)32 << 20)
+/* Natural alignment up to this size is certain; a run larger than a chunk of the usual sizes is given back. */
+#define COHERENT_ALIGN_SURE ((size_t)4 << 20)
+#define COHERENT_KEEP_MAX   ((size_t)32 << 20)
+
+/*
+ * The kernel's addresses are aligned to the size's power of two, however large, or there are none. Here memory is
+ * worth more than alignment above COHERENT_ALIGN_SURE. Who needs both has a pool of one block.
+ */
+static int take_aligned(struct arena *arena, struct arena_tenant *tenant, size_t size, gfp_t gfp,
+			struct page **first)
+{
+	size_t align = power_of_two_covering(size);
+	int err = arena_take(arena, tenant, size, align, gfp, first);
+
+	if (err == -ENOMEM && align > COHERENT_ALIGN_SURE)
+		err = arena_take(arena, tenant, size, COHERENT_ALIGN_SURE, gfp, first);
+	return err;
+}
 
 void *coherent_alloc(struct arena *arena, struct arena_tenant *tenant, size_t size,
 		     dma_addr_t *handle, gfp_t gfp)
 {
-	size_t align;
 	struct page *first;
 	void *vaddr;
 
@@ -30,10 +44,7 @@ void *coherent_alloc(struct arena *arena, struct arena_tenant *tenant, size_t si
 			  SIZE_MAX / 2);
 		return NULL;
 	}
-	align = power_of_two_covering(size);
-	if (align > COHERENT_ALIGN_MAX)
-		align = COHERENT_ALIGN_MAX;
-	if (arena_take(arena, tenant, size, align, gfp, &first))
+	if (take_aligned(arena, tenant, size, gfp, &first))
 		return NULL;
 	first->coherent_size = size;
 	vaddr = pagemap_address(&arena->pagemap, first);

@@ -79,7 +79,19 @@ bool piece_is_translated(struct streaming *s, const struct piece *piece)
 /* Small enough to be copied rather than mapped, and to be copied at all. */
 static bool piece_is_small(const struct streaming *s, const struct piece *piece)
 {
-	return piece->size < s->copy_below && piece->size <= BOUNCE_MAX - s->limits->min_align_mask;
+	return piece->size < s->copy_below &&
+	       piece->size <= BOUNCE_MAX - s->limits->min_align_mask &&
+	       !(piece->attrs & DMA_ATTR_REQUIRE_COHERENT);
+}
+
+/* Only the arena is seen by such a device as it is: it has copies of what is mapped or registered. */
+static dma_addr_t refuse_shadow(const struct streaming *s, const struct piece *piece)
+{
+	error_set(EOPNOTSUPP,
+		  "%s: the device has a copy of its own of %zu bytes at %p (coherent=no), and "
+		  "DMA_ATTR_REQUIRE_COHERENT forbids it: take the memory from a pool",
+		  s->name, piece->size, (void *)piece->ptr);
+	return DMA_MAPPING_ERROR;
 }
 
 bool piece_is_mapped(struct streaming *s, const struct piece *piece)
@@ -117,6 +129,10 @@ dma_addr_t piece_map(struct streaming *s, const struct piece *piece)
 	bool registered;
 	dma_addr_t dma = known_address(s, piece, &registered);
 
+	if (unlikely(s->shadow) && (piece->attrs & DMA_ATTR_REQUIRE_COHERENT) &&
+	    (registered || dma == DMA_MAPPING_ERROR ||
+	     !limits_hold(s->limits, piece->ptr, dma, piece->size)))
+		return refuse_shadow(s, piece);
 	if (dma == DMA_MAPPING_ERROR)
 		return piece_map_untranslated(s, piece, false);
 	if (!limits_hold(s->limits, piece->ptr, dma, piece->size))

@@ -30,7 +30,8 @@
 #define ATTRS_KNOWN                                                                                \
 	(DMA_ATTR_WEAK_ORDERING | DMA_ATTR_WRITE_COMBINE | DMA_ATTR_NO_KERNEL_MAPPING |            \
 	 DMA_ATTR_SKIP_CPU_SYNC | DMA_ATTR_FORCE_CONTIGUOUS | DMA_ATTR_ALLOC_SINGLE_PAGES |        \
-	 DMA_ATTR_NO_WARN | DMA_ATTR_PRIVILEGED | DMA_ATTR_REQUIRE_COHERENT)
+	 DMA_ATTR_NO_WARN | DMA_ATTR_PRIVILEGED | DMA_ATTR_DEBUGGING_IGNORE_CACHELINES |           \
+	 DMA_ATTR_REQUIRE_COHERENT)
 
 /* A piece of memory to be mapped, or what is claimed of one that is. */
 struct piece {

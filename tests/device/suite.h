@@ -39,6 +39,7 @@ struct dmaland_pool_stats pool_stats(struct dmaland_device *dev, const char *nam
 
 /* Each file's tests. */
 int run_device_tests(void);
+int run_register_tests(void);
 int run_transfer_tests(void);
 int run_command_tests(void);
 int run_recovery_tests(void);

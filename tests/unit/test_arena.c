@@ -42,7 +42,7 @@ static void coherent_memory_is_zeroed_and_naturally_aligned(void **state)
 		dma_addr_t handle = 0;
 		char *memory = alloc(p, sizes[i], &handle);
 
-		while (cover < sizes[i] && cover < (4 << 20))
+		while (cover < sizes[i])
 			cover *= 2;
 		assert_non_null(memory);
 		assert_int_not_equal(handle, 0);
@@ -56,6 +56,41 @@ static void coherent_memory_is_zeroed_and_naturally_aligned(void **state)
 	}
 	assert_string_equal(log_text(), "");
 	assert_int_equal(p->arena->free_pages, p->arena->pages);
+}
+
+/* 48 MiB of addresses, in which 32 MiB aligned to themselves fit once. */
+static void large_memory_is_aligned_where_addresses_allow_it_and_had_in_any_case(void **state)
+{
+	static const struct iova_range range = {28 << 20, (76 << 20) - 1};
+	struct fake_place *p = *state;
+	const size_t size = 20 << 20;
+	dma_addr_t natural, other;
+	struct dma_pool *pool;
+	void *first, *second;
+
+	fake_place_close(p);
+	fake_place_open(p, &range, 1);
+	first = alloc(p, size, &natural);
+	assert_non_null(first);
+	assert_int_equal(natural, 32 << 20);
+	assert_int_equal((uintptr_t)first % (32 << 20), 0);
+	second = alloc(p, size, &other);
+	assert_non_null(second);
+	assert_int_equal(other % (4 << 20), 0);
+	assert_int_equal((uintptr_t)second % (4 << 20), 0);
+
+	/* A pool of one block insists. */
+	pool = pool_create("one block", &p->place, size, 32 << 20, 0);
+	assert_non_null(pool);
+	release(p, size, second, other);
+	assert_null(dma_pool_alloc(pool, GFP_KERNEL, &other));
+	assert_int_equal(errno, ENOMEM);
+	release(p, size, first, natural);
+	second = dma_pool_alloc(pool, GFP_KERNEL, &other);
+	assert_non_null(second);
+	assert_int_equal(other % (32 << 20), 0);
+	dma_pool_free(pool, second, other);
+	dma_pool_destroy(pool);
 }
 
 static void memory_that_was_used_comes_back_zeroed(void **state)
@@ -379,6 +414,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		place_test(coherent_memory_is_zeroed_and_naturally_aligned),
+		place_test(large_memory_is_aligned_where_addresses_allow_it_and_had_in_any_case),
 		place_test(memory_that_was_used_comes_back_zeroed),
 		place_test(sizes_that_make_no_sense_are_refused),
 		place_test(a_free_that_does_not_match_is_reported_and_dropped),

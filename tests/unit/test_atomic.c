@@ -4,10 +4,11 @@
  *
  * A fresh thread goes into strict seccomp, where the kernel ends it at any system call but read,
  * write and exit, and makes its first calls to a pool there, while another thread grows the pool
- * by system calls that take long.
+ * by system calls that take long. And the log on the smallest stack.
  */
 #include "test.h"
 
+#include <limits.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
@@ -17,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "fake_domain.h"
 
 enum { N = 500 };
@@ -121,11 +123,54 @@ static void nor_does_it_where_the_program_has_many_keys_of_its_own(void **state)
 	run_child(40);
 }
 
+/*
+ * With the default sink, stderr; stdio has 8 KiB on the stack to format something for it. The program has some
+ * of its stack for itself.
+ */
+static void *fail_on_a_small_stack(void *context)
+{
+	char nobodys[6000];
+
+	memset(nobodys, 1, sizeof(nobodys));
+
+	dma_pool_free(pool, nobodys, 0x1000);
+	log_line(DMALAND_LOG_ERR, "%s", "not held");
+	log_hold();
+	for (int i = 0; i < 10; i++)
+		log_line(DMALAND_LOG_ERR, "line %d", i);
+	log_release();
+	return context;
+}
+
+static void lines_of_the_log_fit_on_the_smallest_stack(void **state)
+{
+	pid_t child = fork();
+	pthread_attr_t attr;
+	pthread_t thread;
+	int status;
+
+	(void)state;
+	if (child == 0) {
+		dmaland_set_log(NULL, NULL);
+		if (!freopen("/dev/null", "w", stderr))
+			_exit(1);
+		fake_place_open(&place, NULL, 0);
+		pool = pool_create("small stacks", &place.place, 64, 64, 0);
+		pthread_attr_init(&attr);
+		pthread_attr_setstacksize(&attr, PTHREAD_STACK_MIN);
+		_exit(pthread_create(&thread, &attr, fail_on_a_small_stack, NULL) ||
+		      pthread_join(thread, NULL));
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_fresh_thread_allocates_and_frees_without_a_system_call),
 		cmocka_unit_test(nor_does_it_where_the_program_has_many_keys_of_its_own),
+		cmocka_unit_test(lines_of_the_log_fit_on_the_smallest_stack),
 	};
 
 	log_capture();

@@ -116,6 +116,44 @@ static void lines_of_r8169_compile_unchanged_and_work(void **state)
 	dmaland_close(d);
 }
 
+/* As drivers write them: what follows the brace must be no variable, and is seen in the layout. */
+struct packed_descriptor {
+	u8 kind;
+	__le64 address;
+	__le16 length;
+} __packed;
+
+struct aligned_descriptor {
+	__le32 word;
+} __aligned(16);
+
+struct per_queue {
+	u16 head;
+	u16 tail ____cacheline_aligned;
+	u8 last __aligned(8);
+} ____cacheline_aligned_in_smp;
+
+struct ops {
+	int (*call)(void);
+} __randomize_layout;
+
+static void descriptors_have_the_layout_that_was_asked_for(void **state)
+{
+	static struct per_queue queues[2] ____cacheline_aligned;
+
+	(void)state;
+	assert_int_equal(sizeof(struct packed_descriptor), 11);
+	assert_int_equal(offsetof(struct packed_descriptor, address), 1);
+	assert_int_equal(_Alignof(struct packed_descriptor), 1);
+	assert_int_equal(sizeof(struct aligned_descriptor), 16);
+	assert_int_equal(_Alignof(struct aligned_descriptor), 16);
+	assert_int_equal(offsetof(struct per_queue, tail), SMP_CACHE_BYTES);
+	assert_int_equal(offsetof(struct per_queue, last), SMP_CACHE_BYTES + 8);
+	assert_int_equal(sizeof(queues), 4 * SMP_CACHE_BYTES);
+	assert_int_equal((uintptr_t)queues % SMP_CACHE_BYTES, 0);
+	assert_int_equal(sizeof(struct ops), sizeof(void *));
+}
+
 static void helpers_agree_with_the_kernels(void **state)
 {
 	struct outer {
@@ -140,6 +178,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(lines_of_nvme_compile_unchanged_and_work),
 		cmocka_unit_test(lines_of_r8169_compile_unchanged_and_work),
+		cmocka_unit_test(descriptors_have_the_layout_that_was_asked_for),
 		cmocka_unit_test(helpers_agree_with_the_kernels),
 	};
 

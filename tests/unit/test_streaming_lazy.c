@@ -292,9 +292,9 @@ static void log_and_map(void *context, enum dmaland_log_level level, const char 
 	streaming_flush(s);
 	assert_int_equal(streaming_register(s, memory, 100), 0);
 	assert_int_equal(streaming_unregister(s, memory), 0);
-	coherent = coherent_alloc(place.arena, &place.coherent, 8 << 20, &handle, GFP_KERNEL);
+	coherent = coherent_alloc(place.arena, &place.coherent, 4 << 20, &handle, GFP_KERNEL);
 	assert_non_null(coherent);
-	coherent_free(place.arena, &place.coherent, "fake", 8 << 20, coherent, handle);
+	coherent_free(place.arena, &place.coherent, "fake", 4 << 20, coherent, handle);
 	assert_int_equal(streaming_register(s, NULL, 1), -EINVAL);
 	place.fake.refuse_unmap = before.refuse_unmap;
 	place.fake.maps_left = before.maps_left;

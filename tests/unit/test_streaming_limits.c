@@ -263,6 +263,65 @@ static void memory_that_must_not_be_copied_is_refused_for_a_device_that_is_not_t
 	close_place();
 }
 
+/* All kinds of memory, and what becomes of each when it must not be copied. */
+static void memory_that_must_not_be_copied_is_mapped_or_refused(void **state)
+{
+	static const struct {
+		enum fake_kind kind;
+		bool mapped; /* what exists, and what is registered */
+	} cases[] = {{FAKE_PLAIN, false}, {FAKE_MAPS, true}, {FAKE_SHADOW, false}};
+	const unsigned long attrs = DMA_ATTR_REQUIRE_COHERENT;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		static const size_t sizes[] = {1, 100, 4096, 100000};
+		struct scatterlist sg[3];
+		dma_addr_t dma, handle;
+		char *coherent;
+
+		open_kind(cases[i].kind, (struct streaming_options){0});
+		for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
+			errno = 0;
+			dma = streaming_map(s, memory + 8, sizes[k], DMA_BIDIRECTIONAL, attrs);
+			assert_int_equal(dma != DMA_MAPPING_ERROR, cases[i].mapped);
+			if (!cases[i].mapped) {
+				assert_int_equal(errno, EOPNOTSUPP);
+				assert_error_says("DMA_ATTR_REQUIRE_COHERENT forbids it");
+				continue;
+			}
+			memory[8] = 0x77; /* seen without a sync */
+			assert_true(fake_device_read(&place, dma, &(char){0}, 1));
+			assert_true(fake_device_write(&place, dma, "\x66", 1));
+			assert_int_equal(memory[8], 0x66);
+			streaming_unmap(s, dma, sizes[k], DMA_BIDIRECTIONAL, attrs);
+		}
+		sg_init_table(sg, 3);
+		for (int k = 0; k < 3; k++)
+			sg_set_buf(&sg[k], memory + 10000 * k, 64 + 5000 * k);
+		assert_int_equal(streaming_map_sg(s, sg, 3, DMA_TO_DEVICE, attrs) > 0,
+				 cases[i].mapped);
+		if (cases[i].mapped)
+			streaming_unmap_sg(s, sg, 3, DMA_TO_DEVICE, attrs);
+
+		/* The arena is everybody's own; a registration is as good as a mapping. */
+		coherent = coherent_alloc(place.arena, &place.coherent, 4096, &handle, GFP_KERNEL);
+		dma = streaming_map(s, coherent, 100, DMA_TO_DEVICE, attrs);
+		assert_true(dma == handle);
+		streaming_unmap(s, dma, 100, DMA_TO_DEVICE, attrs);
+		coherent_free(place.arena, &place.coherent, "fake", 4096, coherent, handle);
+		if (cases[i].kind != FAKE_PLAIN) {
+			assert_int_equal(streaming_register(s, memory, 8192), 0);
+			dma = streaming_map(s, memory, 100, DMA_TO_DEVICE, attrs);
+			assert_int_equal(dma != DMA_MAPPING_ERROR, cases[i].mapped);
+			if (cases[i].mapped)
+				streaming_unmap(s, dma, 100, DMA_TO_DEVICE, attrs);
+			assert_int_equal(streaming_unregister(s, memory), 0);
+		}
+		assert_int_equal(stats().bounced_small + stats().bounced_unmappable, 0);
+		close_quietly();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -277,6 +336,7 @@ int main(void)
 		cmocka_unit_test(what_was_received_is_not_lost_when_revoking_fails),
 		cmocka_unit_test(
 			memory_that_must_not_be_copied_is_refused_for_a_device_that_is_not_trusted),
+		cmocka_unit_test(memory_that_must_not_be_copied_is_mapped_or_refused),
 	};
 
 	log_capture();

@@ -16,6 +16,7 @@
 
 #define IOMMU_CLASS "/sys/class/iommu"
 #define HUGEPAGES   "/sys/kernel/mm/hugepages"
+#define CHUNK_MAX   ((uint64_t)32 << 20) /* what the library maps at once, unasked: dmaland(7) */
 #define QEMU	    "qemu-system-x86_64"
 
 /* A number from a file, in the base given; false when there is none. */
@@ -262,10 +263,11 @@ static void report_hugepages(struct report *report)
 		if (!number_file(path, 10, &free_pages))
 			continue;
 		bytes += free_pages * kib << 10;
-		used += (size_t)snprintf(words + used, sizeof(words) - used,
-					 "%s%llu of %s, %llu free", used ? "; " : "",
-					 (unsigned long long)pages, size_text(kib << 10).text,
-					 (unsigned long long)free_pages);
+		used += (size_t)snprintf(
+			words + used, sizeof(words) - used, "%s%llu of %s, %llu free%s",
+			used ? "; " : "", (unsigned long long)pages, size_text(kib << 10).text,
+			(unsigned long long)free_pages,
+			kib << 10 > CHUNK_MAX ? " (for allocations of such size alone)" : "");
 	}
 	if (dir)
 		closedir(dir);
