@@ -457,8 +457,7 @@ bool piece_check(struct streaming *s, dma_addr_t dma, const struct piece *claim)
 	return false;
 }
 
-void piece_unmap(struct streaming *s, dma_addr_t dma, size_t size,
-		 enum dma_data_direction direction, unsigned long attrs)
+void piece_unmap(struct streaming *s, dma_addr_t dma, const struct piece *claim)
 {
 	uintptr_t word = frames_get(s->frames, dma);
 	struct bounce_slot *slot;
@@ -468,19 +467,19 @@ void piece_unmap(struct streaming *s, dma_addr_t dma, size_t size,
 	case FRAME_BOUNCE:
 		slot = live_slot(s, word, dma);
 		if (slot)
-			bounce_unmap(s, slot, attrs);
+			bounce_unmap(s, slot, claim->attrs);
 		break;
 	case FRAME_MAPPED:
 		mapping = live_mapping(s, word);
 		if (mapping)
-			mapped_unmap(s, mapping, attrs);
+			mapped_unmap(s, mapping, claim->attrs);
 		break;
 	default:
 		if (s->follow)
-			follow_end(s, dma, size, direction);
-		if (is_registration(word) && direction != DMA_TO_DEVICE &&
-		    !(attrs & DMA_ATTR_SKIP_CPU_SYNC))
-			s->space->domain->ops->sync(s->space->domain, dma, size, false);
+			follow_end(s, dma, claim);
+		if (is_registration(word) && claim->direction != DMA_TO_DEVICE &&
+		    !(claim->attrs & DMA_ATTR_SKIP_CPU_SYNC))
+			s->space->domain->ops->sync(s->space->domain, dma, claim->size, false);
 		break;
 	}
 }
@@ -493,7 +492,7 @@ static __attribute__((noinline)) void unmap_otherwise(struct streaming *s, dma_a
 	const struct piece claim = {NULL, size, direction, attrs, 0, 0};
 
 	if (!streaming_is_disowned(s) && piece_check(s, dma, &claim))
-		piece_unmap(s, dma, size, direction, attrs);
+		piece_unmap(s, dma, &claim);
 }
 
 static __attribute__((noinline)) void unmap_bounced(struct streaming *s, dma_addr_t dma,

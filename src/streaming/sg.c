@@ -160,8 +160,14 @@ unwind:
 	count_way(s, WAY_FAILED);
 	code = errno;
 	while (segments--) {
-		piece_unmap(s, sg[segments].dma_address, sg[segments].dma_length, direction,
-			    DMA_ATTR_SKIP_CPU_SYNC);
+		const struct piece claim = {NULL,
+					    sg[segments].dma_length,
+					    direction,
+					    DMA_ATTR_SKIP_CPU_SYNC,
+					    (uint32_t)nents,
+					    0};
+
+		piece_unmap(s, sg[segments].dma_address, &claim);
 		sg[segments].dma_address = DMA_MAPPING_ERROR;
 		sg[segments].dma_length = 0;
 	}
@@ -215,8 +221,11 @@ void streaming_unmap_sg(struct streaming *s, struct scatterlist *sg, int nents,
 	if (!list_holds(s, sg, nents, direction))
 		return;
 	for (int i = 0, segment = 0; i < nents; segment++) {
+		const struct piece claim = {sg[i].address, sg[segment].dma_length, direction,
+					    attrs,	   (uint32_t)nents,	   0};
+
 		i += segment_entries(&sg[segment], sg + i, nents - i);
-		piece_unmap(s, sg[segment].dma_address, sg[segment].dma_length, direction, attrs);
+		piece_unmap(s, sg[segment].dma_address, &claim);
 	}
 }
 

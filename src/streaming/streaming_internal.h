@@ -374,8 +374,7 @@ dma_addr_t piece_map(struct streaming *s, const struct piece *piece);
 bool piece_check(struct streaming *s, dma_addr_t dma, const struct piece *claim);
 
 /* End it, after piece_check(). */
-void piece_unmap(struct streaming *s, dma_addr_t dma, size_t size,
-		 enum dma_data_direction direction, unsigned long attrs);
+void piece_unmap(struct streaming *s, dma_addr_t dma, const struct piece *claim);
 
 /* Which way would it go? Neither: it would be bounced. */
 bool piece_is_translated(struct streaming *s, const struct piece *piece);
@@ -462,8 +461,7 @@ bool follow_check(struct streaming *s, dma_addr_t dma, const struct piece *claim
 bool follow_sync(struct streaming *s, dma_addr_t dma, size_t size,
 		 enum dma_data_direction direction);
 
-/* One ends, if it is there. */
-void follow_end(struct streaming *s, dma_addr_t dma, size_t size,
-		enum dma_data_direction direction);
+/* One that is as claimed ends, if it is there. */
+void follow_end(struct streaming *s, dma_addr_t dma, const struct piece *claim);
 
 #endif

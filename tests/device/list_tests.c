@@ -170,6 +170,45 @@ static void registered_lists_are_walked_in_pages(void **state)
 	assert_int_equal(dmaland_unregister(m.dev, memory + GUARD), 0);
 }
 
+/* ---- debug mode ---- */
+
+enum { TWICE = 4 };
+
+/* The same memory, translated to the same address: alone, and in lists of one, two and three elements. */
+static void twice_map(struct scatterlist (*lists)[3], unsigned char *shared, dma_addr_t *single)
+{
+	*single = map(shared, 512, DMA_TO_DEVICE);
+	for (unsigned int i = 1; i < TWICE; i++) {
+		sg_init_table(lists[i], i);
+		for (unsigned int k = 0; k < i; k++)
+			sg_set_buf(&lists[i][k], k ? memory + k * GUARD : shared, 512);
+		assert_int_equal(dma_map_sg(m.dev, lists[i], (int)i, DMA_TO_DEVICE), i);
+		assert_true(sg_dma_address(&lists[i][0]) == *single);
+	}
+}
+
+static void mappings_of_the_same_memory_end_as_each_was_made(void **state)
+{
+	struct scatterlist lists[TWICE][3];
+	dma_addr_t handle, single;
+	unsigned char *shared;
+
+	(void)state;
+	need_mover();
+	shared = dma_alloc_coherent(m.dev, 4096, &handle, GFP_KERNEL);
+	assert_non_null(shared);
+	for (int first = 0; first < TWICE; first++) {
+		twice_map(lists, shared, &single);
+		for (int i = first; i < first + TWICE; i++)
+			if (i % TWICE)
+				dma_unmap_sg(m.dev, lists[i % TWICE], i % TWICE, DMA_TO_DEVICE);
+			else
+				dma_unmap_single(m.dev, single, 512, DMA_TO_DEVICE);
+		assert_string_equal(log_text(), "");
+	}
+	dma_free_coherent(m.dev, 4096, shared, handle);
+}
+
 int run_list_tests(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -181,6 +220,7 @@ int run_list_tests(void)
 		with(open_copying_without_syscalls,
 		     a_driver_that_walks_a_list_in_pages_finds_every_byte),
 		with(open_device, registered_lists_are_walked_in_pages),
+		with(open_debug, mappings_of_the_same_memory_end_as_each_was_made),
 	};
 
 	return cmocka_run_group_tests_name("lists", tests, NULL, NULL);
