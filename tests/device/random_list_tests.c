@@ -149,6 +149,15 @@ static void segments_check(int n, int segments)
 	assert_int_equal(element, n);
 }
 
+static size_t list_bytes(int n)
+{
+	size_t sum = 0;
+
+	for (int i = 0; i < n; i++)
+		sum += list[i].length;
+	return sum;
+}
+
 static void elements_fill(int n, uint64_t with)
 {
 	for (int i = 0; i < n; i++)
@@ -212,7 +221,7 @@ static void list_check(int number)
 		elements_compare(n, number);
 	}
 	if (m.unit == 1 && dir != DMA_TO_DEVICE) {
-		random_fill(bytes, 2 * HEAP, (uint64_t)number + 77);
+		random_fill(bytes, list_bytes(n), (uint64_t)number + 77);
 		segments_move(segments, true);
 	}
 	dma_unmap_sg(m.dev, list, n, dir);
