@@ -7,6 +7,8 @@
  * device behind an IOMMU: the kernel's instructions and ours.
  *
  *   instructions.map_unmap.WAY[.SIZE]    a pair that goes this way: 4096 bytes where no SIZE is told
+ *   instructions.map_unmap_sg.WAY.SIZE   dma_map_sg() and dma_unmap_sg(), a list of one element
+ *   instructions.map_unmap_sg.pages.N    the same, of N pages that lie apart and become one segment
  *   instructions.memcpy_both_ways.SIZE   two calls of memcpy()
  *   instructions.vfio_by_hand.SIZE       VFIO_IOMMU_MAP_DMA and _UNMAP_DMA
  *   instructions.lookup.KIND             what others do: see lookup.h
@@ -50,7 +52,8 @@ static bool is_native(const struct transfer *t)
 
 static double ns_sample(struct transfer_place *place, const struct transfer *t)
 {
-	size_t count = t->kind == TRANSFER_MAPPED ? MAPPED_COUNT : CHEAP_COUNT;
+	bool dear = t->kind == TRANSFER_MAPPED || t->kind == TRANSFER_SG_PAGES;
+	size_t count = dear ? MAPPED_COUNT : CHEAP_COUNT;
 	double began, ended;
 
 	transfer_begin(place, t);
@@ -187,6 +190,10 @@ static const struct line lines[] = {
 	{"bounced, 256 B", "map_unmap.bounced.256", "memcpy_both_ways.256", "memcpy + 150"},
 	{"bounced, 1024 B", "map_unmap.bounced.1024", "memcpy_both_ways.1024", "memcpy + 150"},
 	{"mapped, 64 KiB", "map_unmap.mapped.65536", "vfio_by_hand.65536", "by hand + 500"},
+	{"a list of one, arena", "map_unmap_sg.arena", "vfio_by_hand.4096", NULL},
+	{"a list of one, 64 B", "map_unmap_sg.bounced.64", "memcpy_both_ways.64", NULL},
+	{"4 pages, joined", "map_unmap_sg.pages.4", NULL, NULL},
+	{"16 pages, joined", "map_unmap_sg.pages.16", "vfio_by_hand.65536", NULL},
 	{"a table, as in SPDK", "lookup.table", NULL, NULL},
 	{"a skip list, as in libvfn", "lookup.skiplist", NULL, NULL},
 };

@@ -47,7 +47,8 @@ static int answer_instructions(const char *row, const char *count)
 
 static double vm_sample(struct transfer_place *place, const struct transfer *transfer)
 {
-	bool dear = transfer->kind == TRANSFER_MAPPED || transfer->kind == TRANSFER_BY_HAND;
+	bool dear = transfer->kind == TRANSFER_MAPPED || transfer->kind == TRANSFER_SG_PAGES ||
+		    transfer->kind == TRANSFER_BY_HAND;
 	size_t count = dear ? VM_DEAR : VM_CHEAP;
 	double began, ended;
 

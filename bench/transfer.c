@@ -14,6 +14,7 @@
 #define BY_HAND_DMA   ((uint64_t)0x10000000)
 #define BY_HAND_SLOTS 64 /* addresses in turn, as where several transfers are in flight */
 #define CHECKED	      256
+#define BENCH_PAGE    ((size_t)4096)
 
 const struct transfer transfers[TRANSFERS] = {
 	{"loop", TRANSFER_NOTHING, 0},
@@ -28,6 +29,10 @@ const struct transfer transfers[TRANSFERS] = {
 	{"memcpy_both_ways.256", TRANSFER_MEMCPY, 256},
 	{"memcpy_both_ways.1024", TRANSFER_MEMCPY, 1024},
 	{"map_unmap.mapped.65536", TRANSFER_MAPPED, 65536},
+	{"map_unmap_sg.arena", TRANSFER_SG_ARENA, 4096},
+	{"map_unmap_sg.bounced.64", TRANSFER_SG_BOUNCED, 64},
+	{"map_unmap_sg.pages.4", TRANSFER_SG_PAGES, 16384},
+	{"map_unmap_sg.pages.16", TRANSFER_SG_PAGES, 65536},
 	{"vfio_by_hand.4096", TRANSFER_BY_HAND, 4096},
 	{"vfio_by_hand.65536", TRANSFER_BY_HAND, 65536},
 	{"lookup.table", TRANSFER_TABLE, 4096},
@@ -67,6 +72,15 @@ static LOOP void run_dma(struct dmaland_device *dev, char *first, size_t stride,
 		if (dma_mapping_error(dev, dma))
 			bench_fail("%s", dmaland_last_error());
 		dma_unmap_single(dev, dma, size, DMA_BIDIRECTIONAL);
+	}
+}
+
+static LOOP void run_sg(struct dmaland_device *dev, struct scatterlist *sg, int nents, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (!dma_map_sg(dev, sg, nents, DMA_BIDIRECTIONAL))
+			bench_fail("%s", dmaland_last_error());
+		dma_unmap_sg(dev, sg, nents, DMA_BIDIRECTIONAL);
 	}
 }
 
@@ -130,6 +144,11 @@ void transfer_run(struct transfer_place *p, const struct transfer *t, size_t cou
 	case TRANSFER_BOUNCED:
 	case TRANSFER_MAPPED:
 		run_dma(p->dev, p->plain, unknown(0), t->size, count);
+		break;
+	case TRANSFER_SG_ARENA:
+	case TRANSFER_SG_BOUNCED:
+	case TRANSFER_SG_PAGES:
+		run_sg(p->dev, p->sg, (int)unknown((size_t)sg_nents(p->sg)), count);
 		break;
 	case TRANSFER_MEMCPY:
 		run_memcpy(p->plain, p->plain + TRANSFER_MAX, unknown(0), t->size, count);
@@ -209,8 +228,24 @@ void transfer_close(struct transfer_place *p)
 	dmaland_close(p->dev);
 }
 
+/* Every other page of the plain memory. */
+static void pages_list(struct scatterlist *sg, char *plain, size_t size)
+{
+	unsigned int n = (unsigned int)(size / BENCH_PAGE);
+
+	sg_init_table(sg, n);
+	for (unsigned int i = 0; i < n; i++)
+		sg_set_buf(&sg[i], plain + 2 * i * BENCH_PAGE, BENCH_PAGE);
+}
+
 void transfer_begin(struct transfer_place *p, const struct transfer *t)
 {
+	if (t->kind == TRANSFER_SG_ARENA)
+		sg_init_one(p->sg, p->arena, (unsigned int)t->size);
+	if (t->kind == TRANSFER_SG_BOUNCED)
+		sg_init_one(p->sg, p->plain, (unsigned int)t->size);
+	if (t->kind == TRANSFER_SG_PAGES)
+		pages_list(p->sg, p->plain, t->size);
 	for (size_t i = 0; t->kind == TRANSFER_REGISTERED && i < TRANSFER_PIECES; i++)
 		if (dmaland_register(p->dev, transfer_piece(p, i), PIECE_SIZE))
 			bench_fail("%s", dmaland_last_error());
@@ -230,13 +265,17 @@ static uint64_t way_count(struct transfer_place *p, enum transfer_kind kind)
 	dmaland_get_streaming_stats(p->dev, &stats);
 	switch (kind) {
 	case TRANSFER_ARENA:
+	case TRANSFER_SG_ARENA:
 		return stats.translated_arena;
 	case TRANSFER_REGISTERED:
 		return stats.translated_registered;
 	case TRANSFER_BOUNCED:
+	case TRANSFER_SG_BOUNCED:
 		return stats.bounced_small;
 	case TRANSFER_MAPPED:
 		return stats.mapped;
+	case TRANSFER_SG_PAGES: /* one segment, either way */
+		return stats.mapped + stats.bounced_small;
 	default:
 		return 0;
 	}
@@ -244,8 +283,8 @@ static uint64_t way_count(struct transfer_place *p, enum transfer_kind kind)
 
 void transfer_check(struct transfer_place *p, const struct transfer *t)
 {
-	bool ours = t->kind == TRANSFER_ARENA || t->kind == TRANSFER_REGISTERED ||
-		    t->kind == TRANSFER_BOUNCED || t->kind == TRANSFER_MAPPED;
+	bool ours = t->kind != TRANSFER_NOTHING && t->kind != TRANSFER_MEMCPY &&
+		    t->kind < TRANSFER_BY_HAND;
 	uint64_t before = way_count(p, t->kind);
 
 	transfer_run(p, t, CHECKED);

@@ -12,9 +12,11 @@
 #include <stddef.h>
 
 #include <dmaland/device.h>
+#include <dmaland/scatterlist.h>
 #include "lookup.h"
 
 #define TRANSFER_MAX	((size_t)64 << 10) /* bytes of the largest */
+#define TRANSFER_PAGES	16		   /* elements of the longest list */
 #define TRANSFER_PIECES 64 /* pieces of registered memory; a loop goes round them all */
 
 struct transfer {
@@ -26,14 +28,17 @@ struct transfer {
 		TRANSFER_BOUNCED,    /* both ways: DMA_BIDIRECTIONAL, as all of them */
 		TRANSFER_MEMCPY,     /* to another buffer and back */
 		TRANSFER_MAPPED,
-		TRANSFER_BY_HAND, /* the same by VFIO's ioctls */
-		TRANSFER_TABLE,	  /* a lookup as SPDK has it */
-		TRANSFER_LIST,	  /* a lookup as libvfn has it */
+		TRANSFER_SG_ARENA,   /* a list of one element, in the arena */
+		TRANSFER_SG_BOUNCED, /* a list of one element, copied */
+		TRANSFER_SG_PAGES,   /* a list of pages that lie apart, joined to one segment */
+		TRANSFER_BY_HAND,    /* the same by VFIO's ioctls */
+		TRANSFER_TABLE,	     /* a lookup as SPDK has it */
+		TRANSFER_LIST,	     /* a lookup as libvfn has it */
 	} kind;
 	size_t size;
 };
 
-#define TRANSFERS 16
+#define TRANSFERS 20
 
 extern const struct transfer transfers[TRANSFERS];
 
@@ -45,6 +50,7 @@ struct transfer_place {
 	char *pieces;
 	char *arena;
 	dma_addr_t arena_dma;
+	struct scatterlist sg[TRANSFER_PAGES];
 	char *steps; /* addresses without memory, for lookups */
 	struct lookup_table *table;
 	struct lookup_list *list;

@@ -101,18 +101,22 @@ void sg_free_table(struct sg_table *table);
  * dma_map_sg_attrs() - hand a list to the device
  * @dev:   the device
  * @sg:    the first element
- * @nents: elements, at least 1; none of them empty, or longer than dma_get_max_seg_size()
+ * @nents: elements, at least 1; none of them empty
  * @dir:   who writes
  * @attrs: DMA_ATTR_*, or 0
  *
- * Elements that lie one behind the other, or that are mapped and meet at a granule
- * (dma_get_merge_boundary()), become one segment, within the device's segment size and boundary.
- * Each segment goes its own way, as with dma_map_single().
+ * Elements that lie one behind the other, or that meet at a granule (dma_get_merge_boundary()),
+ * become one segment, within the device's segment size and boundary. Each segment goes its own way, as
+ * with dma_map_single(): what lies one behind the other is joined only if that is no dearer, and what
+ * meets at a granule is copied together if each would be copied, and mapped if not.
+ *
+ * A list maps when each of its elements does: where a segment can't be had, its elements go alone.
+ * An element that is more than the device's segment size or boundary allow goes alone too, as in the kernel.
  *
  * In a list of several elements, an element that begins or ends at the edge of a page, or crosses
  * one, keeps its offset in the page, also where it is copied: segments meet at the edges of pages as
  * the elements do, and a driver may walk them in pages. The segment boundary goes first: an element
- * that would cross it at its offset, wherever it is put, is copied to another.
+ * that would cross it at its offset, wherever it is put, is copied to another, if it can be.
  *
  * Return: how many segments there are, to be read with sg_dma_address() and sg_dma_len() from
  * the first element on; 0 when nothing was mapped, with errno set.

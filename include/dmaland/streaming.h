@@ -59,8 +59,8 @@ enum dma_data_direction {
  * @attrs: DMA_ATTR_*, or 0
  *
  * From now on until dma_unmap_single(), or dma_sync_single_for_cpu(), the memory is the device's.
- * The address lies under the device's streaming mask, does not cross its segment boundary, and
- * has @ptr's bits of its minimum alignment mask.
+ * The address lies under the device's streaming mask, and has @ptr's bits of its minimum alignment
+ * mask. The segment boundary and size are limits of lists, as in the kernel.
  *
  * Memory that is not there fails where it is mapped; where it is copied the copy faults in the
  * caller, as memcpy() would. Memory that the application unmaps (munmap) while it is mapped stays
@@ -168,7 +168,7 @@ static inline void dma_sync_single_range_for_device(struct dmaland_device *dev, 
  * dma_max_mapping_size() - bytes that one mapping may have
  *
  * Where memory that exists can't be mapped, or the device is not trusted: what can be bounced, less
- * the minimum alignment mask. SIZE_MAX elsewhere.
+ * the minimum alignment mask. SIZE_MAX elsewhere: only the addresses under the mask are a limit.
  */
 size_t dma_max_mapping_size(struct dmaland_device *dev);
 
@@ -181,22 +181,31 @@ bool dma_need_sync(struct dmaland_device *dev, dma_addr_t addr);
 /**
  * dma_get_merge_boundary() - on multiples of this plus 1 elements of a scatterlist are joined
  *
- * Return: the domain's granule less 1, or 0 where nothing is joined.
+ * Where one element ends and the next begins on such a multiple both become one segment, within the device's
+ * segment size and boundary. Memory of the arena and registered memory does not: it stays where it is.
+ * With trusted=no whole granules do.
+ *
+ * Return: the domain's granule less 1; or 0 where it can't map memory, may not (no_syscalls), or the
+ * device has a copy of its own (soft: with coherent=no). There only what lies side by side is joined.
  */
 unsigned long dma_get_merge_boundary(struct dmaland_device *dev);
 
 /**
- * dma_set_max_seg_size() - bytes that an element of a scatterlist may have
+ * dma_set_max_seg_size() - bytes up to which elements of a scatterlist are joined
  *
- * 64 KiB in a fresh device, as in the kernel. Single mappings have no such limit.
+ * 64 KiB in a fresh device, as in the kernel. As there, an element that is longer is mapped, alone, and
+ * told in the log in debug mode. Single mappings have no such limit.
  */
 int dma_set_max_seg_size(struct dmaland_device *dev, unsigned int size);
 unsigned int dma_get_max_seg_size(struct dmaland_device *dev);
 
 /**
- * dma_set_seg_boundary() - no mapping crosses a multiple of @mask plus 1, which is a power of two
+ * dma_set_seg_boundary() - no segment crosses a multiple of @mask plus 1, which is a power of two
  *
- * DMA_BIT_MASK(32) in a fresh device, as in the kernel.
+ * DMA_BIT_MASK(32) in a fresh device, as in the kernel. An element of a scatterlist that would cross it is copied, or
+ * mapped anew, to where it does not. One that does not fit, since it is too long, or too long behind
+ * the bits that dma_set_min_align_mask() keeps, or too long to be copied where it fits at another
+ * offset alone, crosses it as in the kernel, and is told in the log in debug mode. Single mappings have no boundary.
  */
 int dma_set_seg_boundary(struct dmaland_device *dev, unsigned long mask);
 unsigned long dma_get_seg_boundary(struct dmaland_device *dev);
@@ -270,9 +279,11 @@ void dmaland_flush(struct dmaland_device *dev);
  * struct dmaland_streaming_stats - which way mappings went, and why
  * @translated_arena:      inside the arena
  * @translated_registered: inside registered memory
- * @bounced_small:         smaller than copy_below
- * @bounced_limit:         inside the arena or registered, but above the mask, across a segment
- *                         boundary or misaligned, and small, or not to be mapped
+ * @bounced_small:         smaller than copy_below; elements of a list that are become one copy where they
+ *                         are joined
+ * @bounced_limit:         inside the arena or registered, but above the mask, across a list's segment
+ *                         boundary or misaligned, and small, or not to be mapped; of a list, large
+ *                         and within the boundary at another offset only
  * @bounced_unmappable:    large, but the domain can't map memory that exists
  * @bounced_untrusted:     not whole granules, of a device that is not trusted: through granules of
  *                         their own

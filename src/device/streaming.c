@@ -161,7 +161,7 @@ bool dma_need_sync(struct dmaland_device *dev, dma_addr_t addr)
 
 unsigned long dma_get_merge_boundary(struct dmaland_device *dev)
 {
-	return streaming_can_map(&dev->streaming) ? dev->function->domain->granule - 1 : 0;
+	return streaming_merges(&dev->streaming) ? dev->function->domain->granule - 1 : 0;
 }
 
 int dma_set_max_seg_size(struct dmaland_device *dev, unsigned int size)

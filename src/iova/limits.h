@@ -17,7 +17,7 @@ struct dma_limits {
 	/* For mappings; floor 5 fills in the kernel's defaults. */
 	uint64_t seg_boundary;	 /* no segment crosses a multiple of this plus 1 */
 	uint64_t min_align_mask; /* these bits of an address are the original's */
-	uint32_t max_seg_size;	 /* bytes of an element of a scatterlist */
+	uint32_t max_seg_size;	 /* up to so many bytes elements are joined */
 	bool bouncing;		 /* of memory to bounce through, which is never translated */
 };
 

@@ -89,7 +89,7 @@ static struct dma_pool *pool_of(struct streaming *s, uint32_t class)
 	if (pool)
 		return pool;
 	if (s->options.no_syscalls) {
-		error_set(ENOMEM,
+		error_set(EPERM,
 			  "%s: nothing is ready to bounce %zu bytes, and no_syscalls forbids to "
 			  "get it",
 			  s->name, class_size(class));
@@ -102,7 +102,9 @@ static struct dma_pool *pool_of(struct streaming *s, uint32_t class)
 
 static struct bounce_page *page_alloc(struct streaming_space *space, uint32_t class)
 {
-	size_t bytes = sizeof(struct bounce_page) + page_slots(class) * sizeof(struct bounce_slot);
+	size_t originals = page_slots(class) > 1 ? 0 : page_bytes(class) / FRAME_SIZE;
+	size_t bytes = sizeof(struct bounce_page) + page_slots(class) * sizeof(struct bounce_slot) +
+		       align_up(originals * sizeof(uintptr_t), 64);
 	struct bounce_page *page = aligned_alloc(64, bytes);
 
 	if (!page)
@@ -222,6 +224,7 @@ static void page_begin(struct streaming *s, struct bounce_page *page, char *cpu,
 		page->slots[i].cpu = cpu + i * class_size(class);
 		page->slots[i].dma = dma + i * class_size(class);
 		page->slots[i].offset = 0;
+		page->slots[i].gathered = false;
 		__atomic_store_n(&page->slots[i].owner, s, __ATOMIC_RELAXED);
 		slot_set(&page->slots[i], SLOT_NONE, 0);
 	}
@@ -386,9 +389,9 @@ static int refuse_size(struct streaming *s, const struct piece *piece)
 			 (unsigned long long)s->limits->seg_boundary);
 }
 
-dma_addr_t bounce_map(struct streaming *s, const struct piece *piece, enum way why)
+/* A slot for a piece, with all that is known of it but the copy; NULL with the error set. */
+static struct bounce_slot *slot_begin(struct streaming *s, const struct piece *piece)
 {
-	const struct dma_limits *limits = s->limits;
 	uint64_t bits = piece_kept_bits(s, piece);
 	size_t offset = (uintptr_t)piece->ptr & bits;
 	size_t need = offset + piece->size;
@@ -396,21 +399,20 @@ dma_addr_t bounce_map(struct streaming *s, const struct piece *piece, enum way w
 
 	if (bits && need <= bits)
 		need = bits + 1;
-	if (piece->size > BOUNCE_MAX ||
-	    (offset ^ (offset + piece->size - 1)) & ~limits->seg_boundary) {
+	if (piece->size > BOUNCE_MAX || place_crosses(piece, bits)) {
 		refuse_size(s, piece);
-		return DMA_MAPPING_ERROR;
+		return NULL;
 	}
 	if (piece->attrs & DMA_ATTR_REQUIRE_COHERENT) {
 		error_set(EOPNOTSUPP,
 			  "%s: %zu bytes at %p would be copied, and DMA_ATTR_REQUIRE_COHERENT "
 			  "forbids it: register the memory, or take it from a pool",
 			  s->name, piece->size, (void *)piece->ptr);
-		return DMA_MAPPING_ERROR;
+		return NULL;
 	}
 	slot = slot_take(s, bounce_class(need));
 	if (!slot)
-		return DMA_MAPPING_ERROR;
+		return NULL;
 	slot->original = piece->ptr;
 	slot->size = piece->size;
 	slot->direction = (uint8_t)piece->direction;
@@ -418,20 +420,80 @@ dma_addr_t bounce_map(struct streaming *s, const struct piece *piece, enum way w
 	slot->cpu += offset;
 	slot->dma += offset;
 	slot->nents = piece->nents;
-	/* Always: what the device leaves alone is there again after the copy back. */
+	return slot;
+}
+
+/* Frame by frame. */
+static __attribute__((noinline)) void gathered_copy(struct bounce_slot *slot, size_t offset,
+						    size_t size, bool for_device)
+{
+	for (size_t part; size; size -= part, offset += part) {
+		size_t at = slot->offset + offset, inside = at & (FRAME_SIZE - 1);
+		char *original = (char *)bounce_originals(slot)[at >> FRAME_SHIFT] + inside;
+
+		part = size < FRAME_SIZE - inside ? size : FRAME_SIZE - inside;
+		memcpy(for_device ? slot->cpu + offset : original,
+		       for_device ? original : slot->cpu + offset, part);
+	}
+}
+
+/* It is copied always: what the device leaves alone is there again after the copy back. */
+dma_addr_t bounce_map(struct streaming *s, const struct piece *piece, enum way why)
+{
+	struct bounce_slot *slot = slot_begin(s, piece);
+	bool plain;
+
+	if (!slot)
+		return DMA_MAPPING_ERROR;
+	plain = !slot->offset && !slot->nents;
 	memcpy(slot->cpu, piece->ptr, piece->size);
-	slot_set(slot, SLOT_LIVE, offset || piece->nents ? 0 : (uint32_t)piece->direction + 1);
+	slot_set(slot, SLOT_LIVE, plain ? (uint32_t)piece->direction + 1 : 0);
 	count_way(s, why);
 	return slot->dma;
+}
+
+dma_addr_t bounce_map_list(struct streaming *s, const struct piece *piece,
+			   const struct scatterlist *sg)
+{
+	struct bounce_slot *slot;
+	size_t at, frame = 0;
+
+	for (uint32_t i = 0; i < piece->entries; i++)
+		if (registers_check(s, sg[i].address, sg[i].length))
+			return DMA_MAPPING_ERROR;
+	slot = slot_begin(s, piece);
+	if (!slot)
+		return DMA_MAPPING_ERROR;
+	at = slot->offset;
+	for (uint32_t i = 0; i < piece->entries; at += sg[i++].length)
+		for (; frame << FRAME_SHIFT < at + sg[i].length; frame++)
+			bounce_originals(slot)[frame] =
+				(uintptr_t)sg[i].address + ((frame << FRAME_SHIFT) - at);
+	slot->gathered = true;
+	gathered_copy(slot, 0, slot->size, true);
+	slot_set(slot, SLOT_LIVE, 0);
+	count_way(s, WAY_SMALL);
+	return slot->dma;
+}
+
+void bounce_copy(struct bounce_slot *slot, size_t offset, size_t size, bool for_device)
+{
+	if (unlikely(slot->gathered))
+		gathered_copy(slot, offset, size, for_device);
+	else if (for_device)
+		memcpy(slot->cpu + offset, slot->original + offset, size);
+	else
+		memcpy(slot->original + offset, slot->cpu + offset, size);
 }
 
 void bounce_unmap(struct streaming *s, struct bounce_slot *slot, unsigned long attrs)
 {
 	if (slot_direction(slot) != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC))
-		memcpy(slot->original, slot->cpu, slot->size);
+		bounce_copy(slot, 0, slot->size, false);
 	slot->cpu -= slot->offset;
 	slot->dma -= slot->offset;
 	slot->offset = 0;
+	slot->gathered = false;
 	slot_set(slot, SLOT_PARKED, 0);
 	count_way(s, WAY_BOUNCE_END);
 	if (!slot_push(s, slot))

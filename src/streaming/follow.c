@@ -106,14 +106,12 @@ bool follow_check(struct streaming *s, dma_addr_t dma, const struct piece *claim
 	return false;
 }
 
-void follow_end(struct streaming *s, dma_addr_t dma, size_t size, enum dma_data_direction direction)
+void follow_end(struct streaming *s, dma_addr_t dma, const struct piece *claim)
 {
 	struct followed **link = bucket_of(s->follow, dma), *followed;
 
 	pthread_mutex_lock(&s->follow->lock);
-	while ((followed = *link) &&
-	       (followed->holding.dma != dma || followed->holding.size != size ||
-		followed->holding.direction != direction))
+	while ((followed = *link) && !claim_holds(claim, dma, &followed->holding))
 		link = &followed->next;
 	if (followed) {
 		*link = followed->next;

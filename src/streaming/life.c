@@ -139,9 +139,9 @@ static int options_check(const struct streaming *s)
 static void limits_changed(struct streaming *s)
 {
 	const struct dma_limits *limits = s->limits;
-	bool plain = !limits->min_align_mask && limits->seg_boundary >= BOUNCE_MAX - 1;
 
-	s->bounce_below = plain && s->translates && !s->shadow ? s->copy_below : 0;
+	s->bounce_below =
+		!limits->min_align_mask && s->translates && !s->shadow ? s->copy_below : 0;
 	s->slot_bytes = limits->min_align_mask < s->granule
 				? iova_cache_slot_max(&s->iova, limits->seg_boundary)
 				: 0;
@@ -382,6 +382,11 @@ bool streaming_can_map(const struct streaming *s)
 	return s->space->domain->ops->map;
 }
 
+bool streaming_merges(const struct streaming *s)
+{
+	return streaming_can_map(s) && !s->shadow && !s->options.no_syscalls;
+}
+
 size_t streaming_max_size(const struct streaming *s)
 {
 	if (s->translates && streaming_can_map(s))
@@ -463,11 +468,15 @@ static int registration_map(struct streaming *s, struct registration *r, size_t 
 {
 	uintptr_t granule = s->granule;
 	uintptr_t begin = r->begin & ~(granule - 1);
+	uint64_t boundary = s->limits->seg_boundary;
 	int err;
 
 	r->owner = s;
 	r->size = align_up(r->begin + length, granule) - begin;
-	err = mapped_take_range(s, (void *)begin, r->size, true, &r->place, &r->dma);
+	/* It is for many mappings: where it can't hold the boundary, parts of it may. */
+	if (r->size - 1 > boundary)
+		boundary = UINT64_MAX;
+	err = mapped_take_range(s, (void *)begin, r->size, boundary, &r->place, &r->dma);
 	if (err)
 		return err;
 	err = frames_reserve(&s->space->frames, r->dma, r->size, true);

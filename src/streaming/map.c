@@ -68,12 +68,11 @@ static dma_addr_t known_address(struct streaming *s, const struct piece *piece, 
 	return registered_find(&s->space->registered, piece->ptr, piece->size);
 }
 
-bool piece_is_translated(struct streaming *s, const struct piece *piece)
+/* Does an address that the device reaches already hold the piece's limits? */
+static bool address_holds(const struct streaming *s, const struct piece *piece, dma_addr_t dma)
 {
-	bool registered;
-	dma_addr_t dma = known_address(s, piece, &registered);
-
-	return dma != DMA_MAPPING_ERROR && limits_hold(s->limits, piece->ptr, dma, piece->size);
+	return limits_hold(s->limits, piece->ptr, dma, piece->size) &&
+	       !((dma ^ (dma + (piece->size - 1))) & piece->same_bits);
 }
 
 /* Small enough to be copied rather than mapped, and to be copied at all. */
@@ -94,11 +93,33 @@ static dma_addr_t refuse_shadow(const struct streaming *s, const struct piece *p
 	return DMA_MAPPING_ERROR;
 }
 
-bool piece_is_mapped(struct streaming *s, const struct piece *piece)
+/* Is it mapped where it lies, not being translated? If not it is copied. */
+static bool untranslated_is_mapped(const struct streaming *s, const struct piece *piece)
 {
+	if (!fits_in_place(s, piece))
+		return false;
 	if (!s->translates)
 		return mapped_is_whole(s, piece->ptr, piece->size);
-	return streaming_can_map(s) && !piece_is_small(s, piece) && !piece_is_translated(s, piece);
+	return streaming_can_map(s) && !piece_is_small(s, piece);
+}
+
+bool piece_can_be_copied(const struct streaming *s, const struct piece *piece)
+{
+	return piece->size <= BOUNCE_MAX - s->limits->min_align_mask &&
+	       !place_crosses(piece, s->limits->min_align_mask) &&
+	       !(piece->attrs & DMA_ATTR_REQUIRE_COHERENT);
+}
+
+enum piece_way piece_way(struct streaming *s, const struct piece *piece)
+{
+	bool registered;
+	dma_addr_t dma = known_address(s, piece, &registered);
+
+	if (dma != DMA_MAPPING_ERROR && address_holds(s, piece, dma))
+		return PIECE_TRANSLATED;
+	if (untranslated_is_mapped(s, piece))
+		return s->options.no_syscalls ? PIECE_REFUSED : PIECE_MAPPED;
+	return piece_can_be_copied(s, piece) ? PIECE_COPIED : PIECE_REFUSED;
 }
 
 /* Memory that is not translated: limit, if a limit is why. */
@@ -106,13 +127,14 @@ static dma_addr_t piece_map_untranslated(struct streaming *s, const struct piece
 {
 	if (registers_check(s, piece->ptr, piece->size))
 		return DMA_MAPPING_ERROR;
-	if (!s->translates)
-		return mapped_is_whole(s, piece->ptr, piece->size) ? mapped_map(s, piece)
-								   : mapped_bounce(s, piece);
-	if (piece_is_small(s, piece))
+	if (s->translates && piece_is_small(s, piece))
 		return bounce_map(s, piece, limit ? WAY_LIMIT : WAY_SMALL);
-	if (streaming_can_map(s))
+	if (untranslated_is_mapped(s, piece))
 		return mapped_map(s, piece);
+	if (!s->translates)
+		return mapped_bounce(s, piece);
+	/* What could be mapped does not fit within its boundary where it lies. */
+	limit |= streaming_can_map(s);
 	return bounce_map(s, piece, limit ? WAY_LIMIT : WAY_UNMAPPABLE);
 }
 
@@ -135,7 +157,7 @@ dma_addr_t piece_map(struct streaming *s, const struct piece *piece)
 		return refuse_shadow(s, piece);
 	if (dma == DMA_MAPPING_ERROR)
 		return piece_map_untranslated(s, piece, false);
-	if (!limits_hold(s->limits, piece->ptr, dma, piece->size))
+	if (!address_holds(s, piece, dma))
 		return piece_map_untranslated(s, piece, true);
 	if (unlikely(s->follow != NULL) &&
 	    ((registered && watch_check(s, piece->ptr, piece->size)) ||
@@ -152,7 +174,7 @@ static __attribute__((noinline)) dma_addr_t map_otherwise(struct streaming *s, v
 							  enum dma_data_direction direction,
 							  unsigned long attrs)
 {
-	const struct piece piece = {ptr, size, direction, attrs, 0, 0};
+	const struct piece piece = {ptr, size, direction, attrs, 0, 0, 0};
 	dma_addr_t dma = DMA_MAPPING_ERROR;
 
 	if (streaming_is_disowned(s))
@@ -319,7 +341,7 @@ static int registers_may_be_mapped(const struct streaming *s, const void *ptr, s
 dma_addr_t streaming_map_registers(struct streaming *s, void *ptr, size_t size,
 				   enum dma_data_direction direction, unsigned long attrs)
 {
-	const struct piece piece = {ptr, size, direction, attrs, 0, 0};
+	const struct piece piece = {ptr, size, direction, attrs, 0, 0, 0};
 	dma_addr_t dma = DMA_MAPPING_ERROR;
 
 	if (streaming_is_disowned(s))
@@ -473,8 +495,7 @@ bool piece_check(struct streaming *s, dma_addr_t dma, const struct piece *claim)
 	return false;
 }
 
-void piece_unmap(struct streaming *s, dma_addr_t dma, size_t size,
-		 enum dma_data_direction direction, unsigned long attrs)
+void piece_unmap(struct streaming *s, dma_addr_t dma, const struct piece *claim)
 {
 	uintptr_t word = frames_get(s->frames, dma);
 	struct bounce_slot *slot;
@@ -484,19 +505,19 @@ void piece_unmap(struct streaming *s, dma_addr_t dma, size_t size,
 	case FRAME_BOUNCE:
 		slot = live_slot(s, word, dma);
 		if (slot)
-			bounce_unmap(s, slot, attrs);
+			bounce_unmap(s, slot, claim->attrs);
 		break;
 	case FRAME_MAPPED:
 		mapping = live_mapping(s, word);
 		if (mapping)
-			mapped_unmap(s, mapping, attrs);
+			mapped_unmap(s, mapping, claim->attrs);
 		break;
 	default:
 		if (s->follow)
-			follow_end(s, dma, size, direction);
-		if (is_registration(word) && direction != DMA_TO_DEVICE &&
-		    !(attrs & DMA_ATTR_SKIP_CPU_SYNC))
-			s->space->domain->ops->sync(s->space->domain, dma, size, false);
+			follow_end(s, dma, claim);
+		if (is_registration(word) && claim->direction != DMA_TO_DEVICE &&
+		    !(claim->attrs & DMA_ATTR_SKIP_CPU_SYNC))
+			s->space->domain->ops->sync(s->space->domain, dma, claim->size, false);
 		break;
 	}
 }
@@ -506,10 +527,10 @@ static __attribute__((noinline)) void unmap_otherwise(struct streaming *s, dma_a
 						      enum dma_data_direction direction,
 						      unsigned long attrs)
 {
-	const struct piece claim = {NULL, size, direction, attrs, 0, 0};
+	const struct piece claim = {NULL, size, direction, attrs, 0, 0, 0};
 
 	if (!streaming_is_disowned(s) && piece_check(s, dma, &claim))
-		piece_unmap(s, dma, size, direction, attrs);
+		piece_unmap(s, dma, &claim);
 }
 
 static __attribute__((noinline)) void unmap_bounced(struct streaming *s, dma_addr_t dma,
@@ -574,7 +595,6 @@ static void sync_holding(struct streaming *s, uintptr_t word, dma_addr_t dma, si
 {
 	struct bounce_slot *slot;
 	struct mapping *mapping;
-	size_t offset;
 
 	if ((word & FRAME_KIND_MASK) == FRAME_MAPPED) {
 		mapping = word_place(word).mapping;
@@ -583,11 +603,7 @@ static void sync_holding(struct streaming *s, uintptr_t word, dma_addr_t dma, si
 		return;
 	}
 	slot = bounce_page_slot(word_place(word).page, dma);
-	offset = (size_t)(dma - slot->dma);
-	if (for_device)
-		memcpy(slot->cpu + offset, slot->original + offset, size);
-	else
-		memcpy(slot->original + offset, slot->cpu + offset, size);
+	bounce_copy(slot, (size_t)(dma - slot->dma), size, for_device);
 }
 
 static void sync_translated(struct streaming *s, uintptr_t word, dma_addr_t dma, size_t size,

@@ -16,6 +16,7 @@
 #include "streaming/streaming_internal.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/bits.h"
@@ -27,21 +28,24 @@
 
 /* ---- addresses ---- */
 
-static int no_addresses(struct streaming *s, size_t bytes)
+static int no_addresses(struct streaming *s, size_t bytes, uint64_t boundary)
 {
 	const struct dma_limits *limits = s->limits;
 	struct domain *domain = s->space->domain;
+	char within[96] = "";
 	uint64_t unused;
 
 	pthread_mutex_lock(&domain->lock);
 	unused = iova_space_free(&domain->iova, limits->streaming_mask);
 	pthread_mutex_unlock(&domain->lock);
+	if (boundary != UINT64_MAX)
+		snprintf(within, sizeof(within),
+			 ", within the segment boundary 0x%llx (dma_set_seg_boundary)",
+			 (unsigned long long)limits->seg_boundary);
 	return error_set(ENOMEM,
-			 "%s: no %zu KiB of dma addresses are free under the mask 0x%llx, within "
-			 "the segment boundary 0x%llx (%llu KiB are, in pieces): unmap something, "
-			 "or set a wider mask",
-			 s->name, bytes >> 10, (unsigned long long)limits->streaming_mask,
-			 (unsigned long long)limits->seg_boundary,
+			 "%s: no %zu KiB of dma addresses are free under the mask 0x%llx%s (%llu "
+			 "KiB are, in pieces): unmap something, or set a wider mask",
+			 s->name, bytes >> 10, (unsigned long long)limits->streaming_mask, within,
 			 (unsigned long long)(unused >> 10));
 }
 
@@ -57,15 +61,14 @@ static int take_congruent(struct streaming *s, struct iova_wish wish, uint64_t m
 	return err;
 }
 
-int mapped_take_range(struct streaming *s, const void *cpu, size_t bytes, bool many,
+int mapped_take_range(struct streaming *s, const void *cpu, size_t bytes, uint64_t boundary,
 		      struct iova_place *place, dma_addr_t *dma)
 {
 	const struct dma_limits *limits = s->limits;
 	const struct iova_wish wish = {
 		.size = bytes,
 		.last = limits->streaming_mask,
-		.boundary = many && bytes - 1 > limits->seg_boundary ? UINT64_MAX
-								     : limits->seg_boundary,
+		.boundary = boundary,
 		.congruent = (uintptr_t)cpu & ~(s->granule - 1),
 	};
 	uint64_t need = limits->min_align_mask + 1;
@@ -84,7 +87,7 @@ int mapped_take_range(struct streaming *s, const void *cpu, size_t bytes, bool m
 	streaming_flush(s);
 	iova_cache_trim(&s->iova);
 	err = take_congruent(s, wish, need, place, dma);
-	return err ? no_addresses(s, bytes) : 0;
+	return err ? no_addresses(s, bytes, boundary) : 0;
 }
 
 /* ---- making and ending ---- */
@@ -185,17 +188,21 @@ void mapped_released(void *what, bool revoked)
 		mapping_release(what);
 }
 
-/* With addresses for granules that begin with those at ptr; or NULL. */
+/*
+ * With addresses for granules that begin with those at ptr; or NULL. Within a granule, and where the
+ * memory gives the low bits, the address crosses no boundary where the memory does not.
+ */
 static __attribute__((noinline)) struct mapping *range_mapping(struct streaming *s, const void *ptr,
-							       size_t bytes)
+							       size_t bytes, uint64_t same_bits)
 {
+	uint64_t boundary = ~same_bits | (s->granule - 1) | s->limits->min_align_mask;
 	struct mapping *mapping = mapping_get(s->space);
 
 	if (!mapping)
 		return NULL;
 	mapping->owner = s;
 	mapping->bytes = bytes;
-	if (mapped_take_range(s, ptr, bytes, false, &mapping->place, &mapping->dma))
+	if (mapped_take_range(s, ptr, bytes, boundary, &mapping->place, &mapping->dma))
 		goto put;
 	if (frames_reserve(&s->space->frames, mapping->dma, bytes, true))
 		goto give;
@@ -219,10 +226,11 @@ static struct mapping *refuse_mapping(struct streaming *s, const void *ptr, size
 
 /*
  * A mapping for so many bytes of granules, that begin with those at ptr; NULL with the error set.
- * in_place: they are the memory from ptr on, which is looked for first where it is large.
+ * in_place: they are the memory from ptr on, which is looked for first where it is large. same_bits
+ * as in struct piece; slots hold it.
  */
 static inline __attribute__((always_inline)) struct mapping *
-mapping_new(struct streaming *s, const void *ptr, size_t bytes, bool in_place)
+mapping_new(struct streaming *s, const void *ptr, size_t bytes, uint64_t same_bits, bool in_place)
 {
 	struct mapping *mapping = NULL;
 
@@ -236,7 +244,7 @@ mapping_new(struct streaming *s, const void *ptr, size_t bytes, bool in_place)
 		return mapping;
 	if (in_place && unlikely(bytes >= PRESENCE_CHECK_FROM) && presence_check(s, ptr, bytes))
 		return NULL;
-	return range_mapping(s, ptr, bytes);
+	return range_mapping(s, ptr, bytes, same_bits);
 }
 
 /* From now on it is live. */
@@ -265,13 +273,13 @@ static inline char *granules_around(const struct streaming *s, const char *ptr, 
 
 static inline __attribute__((always_inline)) dma_addr_t
 map_in_place(struct streaming *s, char *ptr, size_t size, enum dma_data_direction direction,
-	     unsigned long attrs, uint32_t nents)
+	     unsigned long attrs, uint32_t nents, uint64_t same_bits)
 {
 	struct mapping *mapping;
 	size_t bytes;
 	char *cpu = granules_around(s, ptr, size, &bytes);
 
-	mapping = mapping_new(s, ptr, bytes, true);
+	mapping = mapping_new(s, ptr, bytes, same_bits, true);
 	if (unlikely(!mapping))
 		return DMA_MAPPING_ERROR;
 	mapping->offset = (size_t)(ptr - cpu);
@@ -289,13 +297,13 @@ map_in_place(struct streaming *s, char *ptr, size_t size, enum dma_data_directio
 dma_addr_t mapped_map(struct streaming *s, const struct piece *piece)
 {
 	return map_in_place(s, piece->ptr, piece->size, piece->direction, piece->attrs,
-			    piece->nents);
+			    piece->nents, piece->same_bits);
 }
 
 dma_addr_t mapped_map_single(struct streaming *s, char *ptr, size_t size,
 			     enum dma_data_direction direction, unsigned long attrs)
 {
-	dma_addr_t dma = map_in_place(s, ptr, size, direction, attrs, 0);
+	dma_addr_t dma = map_in_place(s, ptr, size, direction, attrs, 0, 0);
 
 	if (unlikely(dma == DMA_MAPPING_ERROR))
 		count_way(s, WAY_FAILED);
@@ -303,32 +311,60 @@ dma_addr_t mapped_map_single(struct streaming *s, char *ptr, size_t size,
 }
 
 /* What is copied, or has several maps. */
-static void mapping_describe(struct mapping *mapping, const struct piece *piece, size_t offset,
-			     size_t size)
+static void mapping_describe(struct mapping *mapping, const struct piece *piece, size_t offset)
 {
 	mapping->offset = offset;
-	mapping->size = size;
+	mapping->size = piece->size;
 	mapping->original = piece->ptr;
 	mapping->nents = piece->nents;
 	mapping->maps = 0;
 	mapping->direction = (uint8_t)piece->direction;
 }
 
+/* Of n elements those whose memory lies side by side with the first's: their bytes. */
+static size_t side_by_side(const struct scatterlist *sg, uint32_t n, uint32_t *entries)
+{
+	size_t size = sg->length;
+	uint32_t i = 1;
+
+	while (i < n && (char *)sg[i].address == (char *)sg->address + size)
+		size += sg[i++].length;
+	*entries = i;
+	return size;
+}
+
+/* May all of it be mapped? 0, or -errno in words. */
+static int list_check(struct streaming *s, const struct piece *piece, const struct scatterlist *sg)
+{
+	uint32_t n;
+	int err = 0;
+
+	for (uint32_t i = 0; !err && i < piece->entries; i += n) {
+		size_t size = side_by_side(sg + i, piece->entries - i, &n);
+
+		err = registers_check(s, sg[i].address, size);
+		if (!err && !s->options.no_syscalls)
+			err = presence_check(s, sg[i].address, size);
+	}
+	return err;
+}
+
 /*
- * Each piece by a call of its own. -errno: none is, unless *stuck: some could not be ended, and stay
- * mapped.
+ * What lies side by side, by a call each. -errno: nothing is mapped, unless *stuck: some could not be
+ * ended, and stays mapped.
  */
-static int pieces_map(struct streaming *s, struct mapping *mapping, const struct piece *pieces,
-		      size_t n, bool *stuck)
+static int list_map(struct streaming *s, struct mapping *mapping, const struct piece *piece,
+		    const struct scatterlist *sg, bool *stuck)
 {
 	dma_addr_t dma = mapping->dma;
+	uint32_t n;
 	int err;
 
-	for (size_t i = 0; i < n; i++) {
-		size_t bytes;
-		char *cpu = granules_around(s, pieces[i].ptr, pieces[i].size, &bytes);
+	for (uint32_t i = 0; i < piece->entries; i += n) {
+		size_t size = side_by_side(sg + i, piece->entries - i, &n), bytes;
+		char *cpu = granules_around(s, sg[i].address, size, &bytes);
 
-		err = domain_map(s, dma, cpu, bytes, access_of(pieces[i].direction));
+		err = domain_map(s, dma, cpu, bytes, access_of(piece->direction));
 		if (err)
 			goto unmap;
 		dma += bytes;
@@ -340,29 +376,22 @@ unmap:
 	return err;
 }
 
-dma_addr_t mapped_map_pieces(struct streaming *s, const struct piece *pieces, size_t n)
+dma_addr_t mapped_map_list(struct streaming *s, const struct piece *piece,
+			   const struct scatterlist *sg)
 {
+	size_t offset = (uintptr_t)piece->ptr & (s->granule - 1);
 	struct mapping *mapping;
-	size_t bytes = 0, size = 0;
 	bool stuck = false;
 
-	for (size_t i = 0; i < n; i++) {
-		size_t more;
-
-		granules_around(s, pieces[i].ptr, pieces[i].size, &more);
-		if (registers_check(s, pieces[i].ptr, pieces[i].size))
-			return DMA_MAPPING_ERROR;
-		if (!s->options.no_syscalls && presence_check(s, pieces[i].ptr, pieces[i].size))
-			return DMA_MAPPING_ERROR;
-		bytes += more;
-		size += pieces[i].size;
-	}
-	mapping = mapping_new(s, pieces->ptr, bytes, false);
+	if (list_check(s, piece, sg))
+		return DMA_MAPPING_ERROR;
+	mapping = mapping_new(s, piece->ptr, align_up(offset + piece->size, s->granule),
+			      piece->same_bits, false);
 	if (!mapping)
 		return DMA_MAPPING_ERROR;
-	mapping_describe(mapping, pieces, (uintptr_t)pieces->ptr & (s->granule - 1), size);
-	if (!pieces_map(s, mapping, pieces, n, &stuck))
-		return mapping_begin(s, mapping, WAY_MAPPED, pieces->attrs);
+	mapping_describe(mapping, piece, offset);
+	if (!list_map(s, mapping, piece, sg, &stuck))
+		return mapping_begin(s, mapping, WAY_MAPPED, piece->attrs);
 	if (!stuck) /* if it is, nothing of it is used again */
 		mapping_release(mapping);
 	return DMA_MAPPING_ERROR;
@@ -381,11 +410,14 @@ dma_addr_t mapped_bounce(struct streaming *s, const struct piece *piece)
 			  s->name, piece->size, (void *)piece->ptr);
 		return DMA_MAPPING_ERROR;
 	}
-	if (piece->size > streaming_max_size(s)) {
-		error_set(EINVAL,
-			  "%s: %zu bytes at %p are not whole granules of %zu bytes and must be "
-			  "copied for a device that is not trusted: at most %zu in one mapping",
-			  s->name, piece->size, (void *)piece->ptr, granule, streaming_max_size(s));
+	if (!piece_can_be_copied(s, piece)) {
+		error_set(
+			EINVAL,
+			"%s: %zu bytes at %p must be copied for a device that is not trusted, not "
+			"being whole granules of %zu bytes: at most %zu in one mapping, and of a "
+			"list not across the segment boundary 0x%llx",
+			s->name, piece->size, (void *)piece->ptr, granule, streaming_max_size(s),
+			(unsigned long long)s->limits->seg_boundary);
 		return DMA_MAPPING_ERROR;
 	}
 	offset = (uintptr_t)piece->ptr & piece_kept_bits(s, piece) & (granule - 1);
@@ -394,12 +426,12 @@ dma_addr_t mapped_bounce(struct streaming *s, const struct piece *piece)
 	if (!buffer)
 		return DMA_MAPPING_ERROR;
 	memcpy(buffer->cpu + offset, piece->ptr, piece->size);
-	mapping = mapping_new(s, piece->ptr, bytes, false);
+	mapping = mapping_new(s, piece->ptr, bytes, piece->same_bits, false);
 	if (!mapping)
 		goto free_buffer;
 	if (domain_map(s, mapping->dma, buffer->cpu, bytes, access_of(piece->direction)))
 		goto release;
-	mapping_describe(mapping, piece, offset, piece->size);
+	mapping_describe(mapping, piece, offset);
 	mapping->maps = 1;
 	mapping->buffer = buffer;
 	return mapping_begin(s, mapping, WAY_UNTRUSTED, piece->attrs);

@@ -3,22 +3,24 @@
  * sg.c - lists
  *
  *   elements   |e0|e1|      |  e2  |  e3  |e4|
- *   memory     e0 and e1 side by side; e2 and e3 whole granules, mapped; e4 small
+ *   memory     e0 and e1 side by side; e2 and e3 whole granules; e4 small, not at a granule
  *   segments   | s0  |      |     s1      |s2|     in sg[0], sg[1], sg[2]
  *
- * Elements whose memory lies side by side go one way together. What is then mapped by the domain and
- * meets at a granule gets neighbouring addresses. Each segment is one slot, one mapping, or
- * translated, so that its end is checked as a single mapping's is; what was mapped as a list
- * remembers how many elements that had.
+ * Elements whose memory lies side by side are a run: they go one way together, if that is no dearer
+ * than the ways they would go alone. Runs that meet at a granule become one segment, as with an IOMMU
+ * in the kernel (drivers/iommu/dma-iommu.c): copied side by side where each would be copied, else mapped side by
+ * side. What the device reaches already stays what it is. Where a segment can't be had, its elements go
+ * alone: a list can be mapped when its elements can.
+ *
+ * Each segment is one slot, one mapping, or translated, so that its end is checked as a single
+ * mapping's is; what was mapped as a list remembers how many elements that had.
  */
 #include "streaming/streaming_internal.h"
 
 #include <errno.h>
 
 #include "base/error.h"
-
-/* Pieces that become one segment at most. */
-enum { PIECES_MAX = 64 };
+#include "base/log.h"
 
 static int list_check(struct streaming *s, const struct scatterlist *sg, int nents,
 		      enum dma_data_direction direction, unsigned long attrs)
@@ -30,11 +32,6 @@ static int list_check(struct streaming *s, const struct scatterlist *sg, int nen
 				 sg ? nents : 0);
 	for (int i = 0; !err && i < nents; i++) {
 		err = request_check(s, sg[i].address, sg[i].length, direction, attrs);
-		if (!err && sg[i].length > s->limits->max_seg_size)
-			err = error_set(EINVAL,
-					"%s: element %d of the list has %u bytes, and a segment "
-					"may have %u: split it, or dma_set_max_seg_size()",
-					s->name, i, sg[i].length, s->limits->max_seg_size);
 		if (!err && sg_is_last(&sg[i]) && i + 1 < nents)
 			err = error_set(EINVAL,
 					"%s: the list ends at element %d of %d (sg_mark_end)",
@@ -43,80 +40,190 @@ static int list_check(struct streaming *s, const struct scatterlist *sg, int nen
 	return err;
 }
 
-/* May so many bytes be one segment? */
-static bool fits_segment(const struct streaming *s, size_t size)
+/* ---- which elements become one segment ---- */
+
+/* Elements that go one way together; or several runs of them. */
+struct run {
+	struct piece piece;
+	enum piece_way way;
+};
+
+static void run_begin(struct streaming *s, struct run *run, const struct scatterlist *sg,
+		      const struct piece *proto)
 {
-	return size <= s->limits->max_seg_size && size - 1 <= s->limits->seg_boundary;
+	run->piece = *proto;
+	run->piece.ptr = sg->address;
+	run->piece.size = sg->length;
+	run->piece.entries = 1;
+	run->way = piece_way(s, &run->piece);
 }
 
-/* Can a piece that must keep its place in the page do so? */
+/* A copy of several elements must keep its place in the page, where one of them must. */
 static bool keeps_place(const struct streaming *s, const struct piece *piece)
 {
 	return !piece_touches_edge(s, piece) ||
-	       !place_crosses(s, piece, s->limits->min_align_mask | (s->page - 1));
+	       !place_crosses(piece, s->limits->min_align_mask | (s->page - 1));
 }
 
-/* The elements from the first on whose memory lies side by side, as one piece. */
-static struct piece run_collect(struct streaming *s, const struct scatterlist *sg, int nents,
-				struct piece piece)
+/* Is it no dearer to go this way than for two parts to go theirs? */
+static bool ways_join(enum piece_way a, enum piece_way b, enum piece_way joined)
 {
+	if (a == PIECE_TRANSLATED || b == PIECE_TRANSLATED || joined == PIECE_TRANSLATED)
+		return a == b && b == joined;
+	if (a == PIECE_MAPPED || b == PIECE_MAPPED)
+		return joined == PIECE_MAPPED;
+	return joined != PIECE_REFUSED;
+}
+
+/* Does the next element, whose memory lies behind the run's, become a part of it? */
+static bool run_extend(struct streaming *s, struct run *run, const struct run *next)
+{
+	struct run longer = {.piece = run->piece};
+
+	longer.piece.size += next->piece.size;
+	longer.piece.entries++;
+	if (longer.piece.size > s->limits->max_seg_size || next->way == PIECE_REFUSED)
+		return false;
+	longer.way = piece_way(s, &longer.piece);
+	if (!ways_join(run->way, next->way, longer.way) ||
+	    (longer.way == PIECE_COPIED && !keeps_place(s, &longer.piece)))
+		return false;
+	*run = longer;
+	return true;
+}
+
+/* The elements from the first on that become a run. */
+static void run_collect(struct streaming *s, struct run *run, const struct scatterlist *sg,
+			uint32_t nents, const struct piece *proto)
+{
+	struct run next;
+
+	run_begin(s, run, sg, proto);
+	while (run->piece.entries < nents && run->way != PIECE_REFUSED &&
+	       (char *)sg[run->piece.entries].address == run->piece.ptr + run->piece.size) {
+		run_begin(s, &next, &sg[run->piece.entries], proto);
+		if (!run_extend(s, run, &next))
+			break;
+	}
+}
+
+/* May a run meet another at a granule? What is not trusted sees whole granules, or copies of its own. */
+static bool may_meet(const struct streaming *s, enum piece_way way)
+{
+	return way == PIECE_MAPPED || (way == PIECE_COPIED && s->translates);
+}
+
+/* Does the element behind a run begin, and the run end, at a granule? */
+static bool at_granule(const struct streaming *s, const struct scatterlist *last)
+{
+	uintptr_t end = (uintptr_t)last[0].address + last[0].length;
+
+	return !((end | (uintptr_t)last[1].address) & (s->granule - 1));
+}
+
+/* The first elements of a list that become one segment, if it can be had. True: of several runs. */
+static bool segment_collect(struct streaming *s, struct run *segment, const struct scatterlist *sg,
+			    uint32_t nents, const struct piece *proto)
+{
+	bool several = false;
+	struct run next;
+
+	run_collect(s, segment, sg, nents, proto);
+	if (!streaming_merges(s) || !may_meet(s, segment->way))
+		return false;
+	while (segment->piece.entries < nents && at_granule(s, &sg[segment->piece.entries - 1])) {
+		struct piece longer = segment->piece;
+
+		run_collect(s, &next, &sg[longer.entries], nents - longer.entries, proto);
+		longer.size += next.piece.size;
+		longer.entries += next.piece.entries;
+		if (!may_meet(s, next.way) || longer.size > s->limits->max_seg_size ||
+		    !fits_in_place(s, &longer))
+			break;
+		segment->piece = longer;
+		if (next.way == PIECE_MAPPED)
+			segment->way = PIECE_MAPPED;
+		several = true;
+	}
+	if (!piece_can_be_copied(s, &segment->piece) || !keeps_place(s, &segment->piece))
+		segment->way = PIECE_MAPPED;
+	return several;
+}
+
+/* ---- map ---- */
+
+/*
+ * An element alone. Where no way holds the boundary, since the element does not fit within it, the
+ * element crosses it, as in the kernel. Where it is memory that is short, the list fails: later it may not.
+ */
+static dma_addr_t element_map(struct streaming *s, const struct scatterlist *sg, struct piece piece)
+{
+	dma_addr_t dma;
+
 	piece.ptr = sg->address;
 	piece.size = sg->length;
-	piece.entries = 1;
-	for (int i = 1; i < nents && (char *)sg[i].address == piece.ptr + piece.size; i++) {
-		struct piece longer = piece;
-
-		longer.size += sg[i].length;
-		/* Not if that takes from what is translated, or its place in the page away. */
-		if (!fits_segment(s, longer.size) || !keeps_place(s, &longer) ||
-		    piece_is_translated(s, &piece) != piece_is_translated(s, &longer))
-			break;
-		piece = longer;
-		piece.entries++;
-	}
-	return piece;
-}
-
-/* Do two pieces that the domain maps meet at a granule, inside of one segment of so many bytes? */
-static bool pieces_meet(const struct streaming *s, const struct piece *a, const struct piece *b,
-			size_t size)
-{
-	size_t granule = s->space->domain->granule;
-
-	return !((uintptr_t)(a->ptr + a->size) & (granule - 1)) &&
-	       !((uintptr_t)b->ptr & (granule - 1)) && fits_segment(s, size);
+	dma = piece_map(s, &piece);
+	if (dma != DMA_MAPPING_ERROR || errno == ENOMEM || !piece.same_bits)
+		return dma;
+	piece.same_bits = 0;
+	return piece_map(s, &piece);
 }
 
 /*
- * Map the first elements of a list, as many as become one segment. How many; 0 with the error set.
- * Where the device has a copy of its own, one segment is one mapping, so that it can be synced.
+ * Map the first elements of a list, as many as become one segment; of the next *alone none is joined.
+ * How many; 0 with the error set.
  */
-static uint32_t segment_map(struct streaming *s, const struct scatterlist *sg, int nents,
-			    const struct piece *proto, struct scatterlist *segment)
+static uint32_t segment_map(struct streaming *s, const struct scatterlist *sg, uint32_t nents,
+			    const struct piece *proto, struct scatterlist *place, uint32_t *alone)
 {
-	struct piece pieces[PIECES_MAX];
-	uint32_t n = 1, entries;
-	dma_addr_t dma;
-	size_t size;
+	struct run segment = {.piece = {.entries = 1}};
+	dma_addr_t dma = DMA_MAPPING_ERROR;
+	size_t size = sg->length;
 
-	pieces[0] = run_collect(s, sg, nents, *proto);
-	size = pieces[0].size;
-	entries = pieces[0].entries;
-	while (!s->shadow && (int)entries < nents && n < PIECES_MAX &&
-	       piece_is_mapped(s, &pieces[n - 1])) {
-		pieces[n] = run_collect(s, sg + entries, nents - (int)entries, *proto);
-		if (!piece_is_mapped(s, &pieces[n]) ||
-		    !pieces_meet(s, &pieces[n - 1], &pieces[n], size + pieces[n].size))
-			break;
-		size += pieces[n].size;
-		entries += pieces[n++].entries;
+	if (!*alone && nents > 1) {
+		bool several = segment_collect(s, &segment, sg, nents, proto);
+
+		size = segment.piece.size;
+		if (several && segment.way == PIECE_COPIED)
+			dma = bounce_map_list(s, &segment.piece, sg);
+		else if (several)
+			dma = mapped_map_list(s, &segment.piece, sg);
+		else if (segment.piece.entries > 1)
+			dma = piece_map(s, &segment.piece);
+		*alone = segment.piece.entries;
 	}
-	dma = n > 1 ? mapped_map_pieces(s, pieces, n) : piece_map(s, pieces);
+	if (dma == DMA_MAPPING_ERROR) {
+		segment.piece.entries = 1;
+		size = sg->length;
+		dma = element_map(s, sg, *proto);
+	}
 	if (dma == DMA_MAPPING_ERROR)
 		return 0;
-	segment->dma_address = dma;
-	segment->dma_length = (unsigned int)size;
-	return entries;
+	if (*alone)
+		*alone -= segment.piece.entries;
+	place->dma_address = dma;
+	place->dma_length = (unsigned int)size;
+	return segment.piece.entries;
+}
+
+/* Debug mode: an element that is more than the device takes is mapped, and told. */
+static void segment_look(const struct streaming *s, const struct scatterlist *segment)
+{
+	const struct dma_limits *limits = s->limits;
+	dma_addr_t first = segment->dma_address, last = first + (segment->dma_length - 1);
+
+	if (segment->dma_length > limits->max_seg_size)
+		log_line(DMALAND_LOG_WARN,
+			 "%s: device driver maps an sg element of %u bytes, and the device takes "
+			 "segments of %u (dma_set_max_seg_size): split it",
+			 s->name, segment->dma_length, limits->max_seg_size);
+	if ((first ^ last) & ~limits->seg_boundary)
+		log_line(DMALAND_LOG_WARN,
+			 "%s: device driver maps an sg element of %u bytes that crosses the "
+			 "segment boundary 0x%llx at dma address 0x%llx (dma_set_seg_boundary): "
+			 "split it",
+			 s->name, segment->dma_length, (unsigned long long)limits->seg_boundary,
+			 (unsigned long long)first);
 }
 
 /* What kernel source expects of dma_map_sgtable(): try again, or not. */
@@ -138,30 +245,44 @@ static int failure_code(void)
 int streaming_map_sg(struct streaming *s, struct scatterlist *sg, int nents,
 		     enum dma_data_direction direction, unsigned long attrs)
 {
-	const struct piece proto = {NULL, 0, direction, attrs, (uint32_t)nents, 0};
+	const struct piece proto = {
+		.direction = direction,
+		.attrs = attrs,
+		.nents = (uint32_t)nents,
+		.same_bits = ~s->limits->seg_boundary,
+	};
+	const struct piece undone = {
+		.direction = direction,
+		.attrs = DMA_ATTR_SKIP_CPU_SYNC,
+		.nents = (uint32_t)nents,
+	};
+	uint32_t n, alone = 0;
 	int segments = 0, code;
-	uint32_t n;
 
 	if (list_check(s, sg, nents, direction, attrs)) {
 		count_way(s, WAY_FAILED);
 		return -EINVAL;
 	}
 	for (uint32_t i = 0; i < (uint32_t)nents; i += n) {
-		n = segment_map(s, sg + i, nents - (int)i, &proto, &sg[segments]);
+		n = segment_map(s, sg + i, (uint32_t)nents - i, &proto, &sg[segments], &alone);
 		if (!n)
 			goto unwind;
 		segments++;
 	}
 	for (int i = segments; i < nents; i++)
 		sg[i].dma_length = 0;
+	for (int i = 0; unlikely(s->follow != NULL) && i < segments; i++)
+		segment_look(s, &sg[i]);
 	return segments;
 
 unwind:
 	count_way(s, WAY_FAILED);
 	code = errno;
 	while (segments--) {
-		piece_unmap(s, sg[segments].dma_address, sg[segments].dma_length, direction,
-			    DMA_ATTR_SKIP_CPU_SYNC);
+		struct piece claim = undone;
+
+		claim.size = sg[segments].dma_length;
+		piece_unmap(s, sg[segments].dma_address, &claim);
 		sg[segments].dma_address = DMA_MAPPING_ERROR;
 		sg[segments].dma_length = 0;
 	}
@@ -193,7 +314,7 @@ static bool list_holds(struct streaming *s, const struct scatterlist *sg, int ne
 	}
 	for (int i = 0, segment = 0; i < nents; i += n, segment++) {
 		struct piece claim = {
-			sg[i].address, sg[segment].dma_length, direction, 0, (uint32_t)nents, 0};
+			sg[i].address, sg[segment].dma_length, direction, 0, (uint32_t)nents, 0, 0};
 
 		n = segment_entries(&sg[segment], sg + i, nents - i);
 		if (!n) {
@@ -215,8 +336,16 @@ void streaming_unmap_sg(struct streaming *s, struct scatterlist *sg, int nents,
 	if (!list_holds(s, sg, nents, direction))
 		return;
 	for (int i = 0, segment = 0; i < nents; segment++) {
+		struct piece claim = {sg[i].address,
+				      sg[segment].dma_length,
+				      direction,
+				      attrs,
+				      (uint32_t)nents,
+				      0,
+				      0};
+
 		i += segment_entries(&sg[segment], sg + i, nents - i);
-		piece_unmap(s, sg[segment].dma_address, sg[segment].dma_length, direction, attrs);
+		piece_unmap(s, sg[segment].dma_address, &claim);
 	}
 }
 

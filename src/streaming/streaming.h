@@ -173,6 +173,9 @@ int streaming_set_min_align(struct streaming *s, uint64_t mask);
 size_t streaming_max_size(const struct streaming *s);
 bool streaming_can_map(const struct streaming *s);
 
+/* Are elements of a list joined where they meet at granules? */
+bool streaming_merges(const struct streaming *s);
+
 /* ---- mappings ---- */
 
 /* Registers of an open window, mapped where they lie. */

@@ -39,8 +39,9 @@ struct piece {
 	size_t size;
 	enum dma_data_direction direction;
 	unsigned long attrs;
-	uint32_t nents;	  /* of the list that it is of; 0: none */
-	uint32_t entries; /* how many of them it covers */
+	uint32_t nents;	    /* of the list that it is of; 0: none */
+	uint32_t entries;   /* how many of them it covers */
+	uint64_t same_bits; /* in all its dma addresses: of a list, ~seg_boundary; or 0 */
 };
 
 /* ---- counting ---- */
@@ -116,23 +117,27 @@ uint64_t streaming_count(const struct streaming *s, enum way way);
 
 /* ---- limits ---- */
 
-/* Does a dma address for this memory hold the device's limits? */
+/* Does a dma address for this memory hold the limits that all mappings have? */
 static inline bool limits_hold(const struct dma_limits *limits, const void *ptr, dma_addr_t dma,
 			       size_t size)
 {
 	dma_addr_t end = dma + (size - 1);
 
-	return end <= limits->streaming_mask && !((dma ^ end) & ~limits->seg_boundary) &&
-	       !((dma ^ (uintptr_t)ptr) & limits->min_align_mask);
+	return end <= limits->streaming_mask && !((dma ^ (uintptr_t)ptr) & limits->min_align_mask);
 }
 
 /* Would an address with these low bits of the piece's own cross the segment boundary? */
-static inline bool place_crosses(const struct streaming *s, const struct piece *piece,
-				 uint64_t bits)
+static inline bool place_crosses(const struct piece *piece, uint64_t bits)
 {
 	uint64_t first = (uintptr_t)piece->ptr & bits, last = first + (piece->size - 1);
 
-	return (first ^ last) & ~s->limits->seg_boundary;
+	return (first ^ last) & piece->same_bits;
+}
+
+/* Can the domain map the piece where it lies, so that it does not? */
+static inline bool fits_in_place(const struct streaming *s, const struct piece *piece)
+{
+	return !place_crosses(piece, s->limits->min_align_mask | (s->granule - 1));
 }
 
 /* Does the piece begin or end at the edge of a page, or cross one? */
@@ -154,7 +159,7 @@ static inline uint64_t piece_kept_bits(const struct streaming *s, const struct p
 
 	if (likely(piece->nents < 2))
 		return bits;
-	return piece_touches_edge(s, piece) && !place_crosses(s, piece, page) ? page : bits;
+	return piece_touches_edge(s, piece) && !place_crosses(piece, page) ? page : bits;
 }
 
 /* ---- bounce.c ---- */
@@ -174,6 +179,7 @@ struct bounce_slot {
 	uint32_t stack;	   /* where in a shard its stack is, in bytes */
 	uint16_t offset;   /* in the block, for low bits to be as the original's */
 	uint8_t direction; /* unless it is plain */
+	bool gathered;	   /* original is where the first element lies: bounce_originals() */
 	uint32_t nents;	   /* as in struct piece; unless it is plain */
 } __attribute__((aligned(64)));
 
@@ -189,7 +195,10 @@ static inline struct slot_stack *slot_stack(const struct bounce_slot *slot, stru
 	return (struct slot_stack *)(void *)((char *)shard + slot->stack);
 }
 
-/* A page that has blocks of one of our pools, or the pages of one block. The slots are ours. */
+/*
+ * A page that has blocks of one of our pools, or the pages of one block. The slots are ours. Behind the
+ * slot of a block of several pages lies, for each of them, which memory is copied through it.
+ */
 struct bounce_page {
 	struct streaming *owner;
 	dma_addr_t dma;
@@ -206,6 +215,12 @@ static inline struct bounce_slot *bounce_page_slot(struct bounce_page *page, dma
 
 	__asm__("" : "+r"(slot)); /* gcc would compute it at each use */
 	return slot;
+}
+
+/* For each frame of a gathered slot's block, where in the program's memory it would begin. */
+static inline uintptr_t *bounce_originals(struct bounce_slot *slot)
+{
+	return (uintptr_t *)(void *)(slot + 1);
 }
 
 static inline enum slot_state slot_state(const struct bounce_slot *slot)
@@ -263,6 +278,13 @@ void bounce_slot_end(struct bounce_slot *slot, bool wanted);
 /* Bounce a piece, whatever the limits. DMA_MAPPING_ERROR with the error set. */
 dma_addr_t bounce_map(struct streaming *s, const struct piece *piece, enum way why);
 
+/* The same for elements that meet at granules, and are copied to lie side by side; as one piece. */
+dma_addr_t bounce_map_list(struct streaming *s, const struct piece *piece,
+			   const struct scatterlist *sg);
+
+/* A part, to the copy or from it. */
+void bounce_copy(struct bounce_slot *slot, size_t offset, size_t size, bool for_device);
+
 /* It has ended; the checks have been made. */
 void bounce_unmap(struct streaming *s, struct bounce_slot *slot, unsigned long attrs);
 
@@ -303,8 +325,9 @@ dma_addr_t mapped_bounce(struct streaming *s, const struct piece *piece);
 dma_addr_t mapped_map_single(struct streaming *s, char *ptr, size_t size,
 			     enum dma_data_direction direction, unsigned long attrs);
 
-/* Map pieces, each but the last ending and each but the first beginning on a granule, side by side. */
-dma_addr_t mapped_map_pieces(struct streaming *s, const struct piece *pieces, size_t n);
+/* Map elements that lie side by side or meet at granules; piece is the first, with the size of all. */
+dma_addr_t mapped_map_list(struct streaming *s, const struct piece *piece,
+			   const struct scatterlist *sg);
 
 /* It has ended; the checks have been made. */
 void mapped_unmap(struct streaming *s, struct mapping *mapping, unsigned long attrs);
@@ -324,9 +347,9 @@ void mapped_released(void *mapping, bool revoked);
 
 /*
  * dma addresses for granules at cpu, with the device's limits, congruent for hugepages where it
- * pays. many: they are for many mappings, and only those need not cross the segment boundary.
+ * pays. None crosses a multiple of boundary plus 1.
  */
-int mapped_take_range(struct streaming *s, const void *cpu, size_t bytes, bool many,
+int mapped_take_range(struct streaming *s, const void *cpu, size_t bytes, uint64_t boundary,
 		      struct iova_place *place, dma_addr_t *dma);
 
 /* The domain's map; what waits to be revoked counts against its limits, and goes if need be. */
@@ -375,12 +398,20 @@ dma_addr_t piece_map(struct streaming *s, const struct piece *piece);
 bool piece_check(struct streaming *s, dma_addr_t dma, const struct piece *claim);
 
 /* End it, after piece_check(). */
-void piece_unmap(struct streaming *s, dma_addr_t dma, size_t size,
-		 enum dma_data_direction direction, unsigned long attrs);
+void piece_unmap(struct streaming *s, dma_addr_t dma, const struct piece *claim);
 
-/* Which way would it go? Neither: it would be bounced. */
-bool piece_is_translated(struct streaming *s, const struct piece *piece);
-bool piece_is_mapped(struct streaming *s, const struct piece *piece);
+/* Which way a piece would go. */
+enum piece_way {
+	PIECE_TRANSLATED,
+	PIECE_MAPPED,
+	PIECE_COPIED,
+	PIECE_REFUSED, /* within the limits and options there is none */
+};
+
+enum piece_way piece_way(struct streaming *s, const struct piece *piece);
+
+/* May so many bytes be copied, so that the boundary holds? */
+bool piece_can_be_copied(const struct streaming *s, const struct piece *piece);
 
 /* ---- watch.c: nothing unless the device is in debug mode ---- */
 
@@ -463,8 +494,7 @@ bool follow_check(struct streaming *s, dma_addr_t dma, const struct piece *claim
 bool follow_sync(struct streaming *s, dma_addr_t dma, size_t size,
 		 enum dma_data_direction direction);
 
-/* One ends, if it is there. */
-void follow_end(struct streaming *s, dma_addr_t dma, size_t size,
-		enum dma_data_direction direction);
+/* One that is as claimed ends, if it is there. */
+void follow_end(struct streaming *s, dma_addr_t dma, const struct piece *claim);
 
 #endif

@@ -52,6 +52,9 @@ int run_share_tests(void);
 int run_fork_tests(void);
 int run_cancel_tests(void);
 int run_streaming_tests(void);
+int run_list_tests(void);
+int run_random_list_tests(void);
+int run_registered_tests(void);
 int run_machine_tests(void);
 
 #endif

@@ -268,7 +268,7 @@ static void low_bits_are_the_originals(void **state)
 			}
 }
 
-static void addresses_lie_under_the_mask_and_inside_the_boundary(void **state)
+static void addresses_lie_under_the_mask_whatever_the_boundary(void **state)
 {
 	static const size_t sizes[] = {10, 5000, 65536, 65536 - 4096, 300000};
 
@@ -282,12 +282,9 @@ static void addresses_lie_under_the_mask_and_inside_the_boundary(void **state)
 				size_t size = sizes[i % 5];
 				dma_addr_t dma = streaming_map(s, memory + i, size, 0, 0);
 
-				if (size > boundary) {
-					assert_true(dma == DMA_MAPPING_ERROR);
-					continue;
-				}
+				/* A boundary is of lists: test_sg_join.c. */
+				assert_true(dma != DMA_MAPPING_ERROR);
 				assert_true(dma + size - 1 <= DMA_BIT_MASK(bits));
-				assert_int_equal(dma & ~boundary, (dma + size - 1) & ~boundary);
 				streaming_unmap(s, dma, size, 0, 0);
 			}
 			if (boundary == UINT64_MAX)
@@ -512,7 +509,7 @@ int main(void)
 		cmocka_unit_test(sync_moves_just_the_part_it_names),
 		cmocka_unit_test(without_sync_at_unmap_nothing_is_copied_back),
 		cmocka_unit_test(low_bits_are_the_originals),
-		cmocka_unit_test(addresses_lie_under_the_mask_and_inside_the_boundary),
+		cmocka_unit_test(addresses_lie_under_the_mask_whatever_the_boundary),
 		cmocka_unit_test(memory_above_the_mask_is_not_translated),
 		cmocka_unit_test(narrowing_the_mask_fails_while_copies_lie_above_it),
 		cmocka_unit_test(pages_that_change_hands_are_known_by_their_new_owner),
