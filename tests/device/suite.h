@@ -51,6 +51,7 @@ int run_share_tests(void);
 int run_fork_tests(void);
 int run_cancel_tests(void);
 int run_streaming_tests(void);
+int run_idle_tests(void);
 int run_machine_tests(void);
 
 #endif
