@@ -200,14 +200,18 @@ static struct bounce_page *page_get(struct streaming *s, uint32_t class)
 	return page;
 }
 
-/* The page's word, if the page is of this device and class now; the lock is held. */
-static struct bounce_page *page_find(struct streaming *s, uint32_t class, dma_addr_t dma)
+/*
+ * What is known of the page, if it is of this device and class now, and the same memory: the dma address
+ * may have been another chunk's before. The lock is held.
+ */
+static struct bounce_page *page_find(struct streaming *s, uint32_t class, const char *cpu,
+				     dma_addr_t dma)
 {
 	uintptr_t word = frames_get(s->frames, dma);
 	struct bounce_page *page = (struct bounce_page *)(word & ~(uintptr_t)FRAME_KIND_MASK);
 
 	if ((word & FRAME_KIND_MASK) != FRAME_BOUNCE || page->owner != s ||
-	    page->shift != BOUNCE_SHIFT_MIN + class || page->dma != dma)
+	    page->shift != BOUNCE_SHIFT_MIN + class || page->dma != dma || page->cpu != cpu)
 		return NULL;
 	return page;
 }
@@ -217,6 +221,7 @@ static void page_begin(struct streaming *s, struct bounce_page *page, char *cpu,
 	uint32_t class = page->shift - BOUNCE_SHIFT_MIN;
 
 	page->dma = dma;
+	page->cpu = cpu;
 	for (size_t i = 0; i < page_slots(class); i++) {
 		page->slots[i].cpu = cpu + i * class_size(class);
 		page->slots[i].dma = dma + i * class_size(class);
@@ -262,7 +267,7 @@ static struct bounce_slot *slot_of_block(struct streaming *s, uint32_t class, ch
 	struct bounce_page *page, *fresh;
 
 	spin_lock(&space->lock);
-	page = page_find(s, class, dma);
+	page = page_find(s, class, cpu - inside, dma);
 	if (page)
 		slot = slot_park(page, block);
 	spin_unlock(&space->lock);
@@ -275,7 +280,7 @@ static struct bounce_slot *slot_of_block(struct streaming *s, uint32_t class, ch
 		return NULL;
 
 	spin_lock(&space->lock);
-	page = page_find(s, class, dma);
+	page = page_find(s, class, cpu - inside, dma);
 	if (page) { /* another block of it was quicker */
 		page_free(space, fresh);
 	} else {

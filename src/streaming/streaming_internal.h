@@ -192,8 +192,9 @@ static inline struct slot_stack *slot_stack(const struct bounce_slot *slot, stru
 struct bounce_page {
 	struct streaming *owner;
 	dma_addr_t dma;
-	uint32_t shift; /* log2 of a block's size; never changes */
-	uint32_t mask;	/* what of a dma address tells the block: offset in the page, or nothing */
+	const char *cpu; /* the same, for us */
+	uint32_t shift;	 /* log2 of a block's size; never changes */
+	uint32_t mask;	 /* what of a dma address tells the block: offset in the page, or nothing */
 	struct bounce_page *next_free;
 	struct bounce_page *next; /* in the space's list of all */
 	struct bounce_slot slots[];
