@@ -442,6 +442,41 @@ void bounce_unmap(struct streaming *s, struct bounce_slot *slot, unsigned long a
 		bounce_slot_put(s, slot);
 }
 
+/* ---- what is idle ---- */
+
+void bounce_flush(struct streaming *s)
+{
+	struct bounce_slot *slot;
+
+	if (streaming_shard == UINT32_MAX)
+		return;
+	for (uint32_t class = 0; class < BOUNCE_CLASSES; class ++)
+		while ((slot = slot_pop(s, class)))
+			if (slot_state(slot) == SLOT_PARKED) /* or unmapped twice at a time */
+				bounce_slot_put(s, slot);
+}
+
+/* Pages are never freed while the domain lives, nor is their list shortened. */
+size_t bounce_parked(struct streaming *s)
+{
+	const struct bounce_page *page;
+	size_t bytes = 0;
+
+	spin_lock(&s->space->lock);
+	page = s->space->pages;
+	spin_unlock(&s->space->lock);
+	for (; page; page = page->next) {
+		uint32_t class = page->shift - BOUNCE_SHIFT_MIN;
+
+		if (__atomic_load_n(&page->owner, __ATOMIC_RELAXED) != s)
+			continue;
+		for (size_t i = 0; i < page_slots(class); i++)
+			if (slot_state(&page->slots[i]) == SLOT_PARKED)
+				bytes += class_size(class);
+	}
+	return bytes;
+}
+
 /* ---- beginning and end ---- */
 
 static int count_free(struct streaming_space *space, uint32_t class)

@@ -266,7 +266,13 @@ dma_addr_t bounce_map(struct streaming *s, const struct piece *piece, enum way w
 /* It has ended; the checks have been made. */
 void bounce_unmap(struct streaming *s, struct bounce_slot *slot, unsigned long attrs);
 
-/* All slots and pools of a device go. */
+/* Slots that this thread has parked go back to the pools. */
+void bounce_flush(struct streaming *s);
+
+/* Bytes of blocks that are parked, with any thread. */
+size_t bounce_parked(struct streaming *s);
+
+/* All slots and pools of a device go. No shrinker of it is called meanwhile. */
 void bounce_end(struct streaming *s);
 
 /* Have pools and bookkeeping for a device that makes no system calls later. 0 or -ENOMEM. */
@@ -329,9 +335,12 @@ void mapped_released(void *mapping, bool revoked);
 int mapped_take_range(struct streaming *s, const void *cpu, size_t bytes, bool many,
 		      struct iova_place *place, dma_addr_t *dma);
 
-/* The domain's map; what waits to be revoked counts against its limits, and goes if need be. */
-int mapped_domain_map(struct streaming *s, dma_addr_t dma, char *cpu, size_t size,
-		      unsigned int access);
+/*
+ * Mapping something failed with err: is it to be tried again, since something idle was given up that may
+ * have been in the way? *given_up: 0 at first. If not, the error's sentence says what is in the way. Takes
+ * the arena's locks.
+ */
+bool mapped_try_again(struct streaming *s, int err, unsigned int *given_up);
 
 /* ---- records.c ---- */
 
