@@ -230,6 +230,62 @@ static void a_mask_is_narrowed_while_all_blocks_are_free(void **state)
 	log_clear();
 }
 
+/* ---- dmaland_trim() ---- */
+
+static void trim_gives_idle_coherent_memory_back(void **state)
+{
+	struct dmaland_device *dev = open_limited(0);
+	uint64_t before = info_of(dev).memory;
+	dma_addr_t handle, used;
+	char *kept;
+
+	(void)state;
+	assert_int_equal(coherent_come_and_gone(dev, 24), 24);
+	assert_true(info_of(dev).memory >= before + 24 * MIB);
+	dmaland_trim(dev);
+	assert_int_equal(info_of(dev).memory, before);
+	assert_int_equal(info_of(dev).mappings, 0);
+
+	kept = dma_alloc_coherent(dev, 4096, &used, GFP_KERNEL);
+	assert_non_null(kept);
+	memset(kept, 0x3c, 4096);
+	coherent_come_and_gone(dev, 24);
+	dmaland_trim(dev);
+	assert_int_equal(info_of(dev).memory_in_use, 4096);
+	assert_true(info_of(dev).memory < before + 24 * MIB);
+	assert_int_equal(kept[0], 0x3c);
+	assert_true(dmaland_virt_to_dma(dev, kept, 4096) == used);
+	assert_non_null(dma_alloc_coherent(dev, 4096, &handle, GFP_ATOMIC));
+	dmaland_close(dev);
+	log_clear();
+}
+
+static void trim_gives_idle_blocks_back_and_leaves_something_for_atomic(void **state)
+{
+	struct dmaland_device *dev = open_limited(0);
+	struct dma_pool *pool = pool_used(dev);
+	struct dmaland_pool_stats stats;
+	dma_addr_t handle;
+	void *block;
+
+	(void)state;
+	dmaland_trim(dev);
+	dmaland_pool_get_stats(pool, &stats);
+	assert_int_equal(stats.total, 0);
+	assert_int_equal(stats.parked, 0);
+	assert_true(info_of(dev).memory <= MIB);
+	block = dma_pool_alloc(pool, GFP_ATOMIC, &handle);
+	assert_non_null(block);
+	dmaland_trim(dev);
+	assert_true(dmaland_virt_to_dma(dev, block, 1024) == handle);
+	dma_pool_free(pool, block, handle);
+	dma_pool_destroy(pool);
+	dmaland_trim(dev);
+	assert_int_equal(info_of(dev).memory, 0);
+	dmaland_close(dev);
+	assert_string_equal(log_text(), "");
+}
+
 int run_idle_tests(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -238,6 +294,8 @@ int run_idle_tests(void)
 		cmocka_unit_test(idle_memory_makes_room_under_the_mask),
 		cmocka_unit_test(what_a_thread_has_parked_makes_room_for_what_it_asks),
 		cmocka_unit_test(a_mask_is_narrowed_while_all_blocks_are_free),
+		cmocka_unit_test(trim_gives_idle_coherent_memory_back),
+		cmocka_unit_test(trim_gives_idle_blocks_back_and_leaves_something_for_atomic),
 	};
 
 	return cmocka_run_group_tests_name("device: what is idle", tests, NULL, NULL);
