@@ -38,9 +38,23 @@ void *dma_alloc_coherent(struct dmaland_device *dev, size_t size, dma_addr_t *ha
  * What does not match is reported to the log and dropped.
  *
  * Context: any thread, no signal handler. Above 32 MiB the memory goes back to the system, by system
- * calls; up to that it stays mapped for the next allocation, and there are none.
+ * calls; up to that it stays mapped for the next allocation, and there are none: dmaland_trim().
  */
 void dma_free_coherent(struct dmaland_device *dev, size_t size, void *vaddr, dma_addr_t handle);
+
+/**
+ * dmaland_trim() - give idle memory back to the system
+ * @dev: the device
+ *
+ * What is only kept for later goes, of all devices of the domain: coherent memory that was freed, pages of
+ * pools without a block in use, this thread's free blocks, addresses of mappings; what waits to be revoked is.
+ * If the device has pools, some 256 KiB are mapped anew for GFP_ATOMIC. What other threads have at hand
+ * stays, and so does what is ready for a device with no_syscalls. Where a call needs it, all this happens
+ * by itself.
+ *
+ * Context: any thread, no signal handler; makes system calls.
+ */
+void dmaland_trim(struct dmaland_device *dev);
 
 #ifdef __cplusplus
 }

@@ -18,8 +18,9 @@ extern "C" {
  * @size:         sizeof(struct dmaland_options), so that later versions can add to its end
  * @share_with:   see the same memory as this open device, at the same dma addresses (one domain);
  *                NULL: a domain of its own
- * @memory_limit: bytes of memory that the device's domain may hold at most; 0: no limit of ours.
- *                With @share_with the domain's limit stays as it is
+ * @memory_limit: bytes of memory that may be mapped for the device's domain at a time: coherent memory and
+ *                pools, what is registered, and streaming mappings that are not copied or translated. 0: no
+ *                limit of ours. With @share_with the domain's limit stays as it is
  * @copy_below:   streaming mappings smaller than this are copied rather than mapped; 0: as is best
  *                for the backend; 1: never, at most 1 MiB
  * @lazy_count:   with @lazy, so many mappings that are over may wait to be revoked; 0: 1024
@@ -145,7 +146,8 @@ int dma_set_mask(struct dmaland_device *dev, uint64_t mask);
  * dma_set_coherent_mask() - the same for coherent memory and pools
  *
  * Return: 0; -EIO when the domain has no usable address under the mask; -EBUSY when memory of
- * this device above the mask is in use.
+ * this device above the mask is in use. Idle memory is given back first, with what the calling thread has
+ * parked of pools' blocks; what other threads have parked is in use.
  */
 int dma_set_coherent_mask(struct dmaland_device *dev, uint64_t mask);
 

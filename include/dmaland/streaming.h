@@ -71,7 +71,8 @@ enum dma_data_direction {
  * Context: any thread, no signal handler. Enters the kernel to map, or when memory to bounce through
  * runs short, and with no_syscalls never.
  * Return: the dma address, or DMA_MAPPING_ERROR (ask dma_mapping_error()) with errno EINVAL,
- * EFAULT, ENOMEM, EPERM or EOPNOTSUPP.
+ * EFAULT, ENOMEM, EPERM or EOPNOTSUPP. Before it fails with ENOMEM, all that is idle in the device's domain
+ * is given up.
  */
 dma_addr_t dma_map_single_attrs(struct dmaland_device *dev, void *ptr, size_t size,
 				enum dma_data_direction dir, unsigned long attrs);

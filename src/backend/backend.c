@@ -181,8 +181,31 @@ int domain_check_limit(struct domain *domain, size_t size)
 	if (!domain->memory_limit || size <= domain->memory_limit - memory)
 		return 0;
 	return error_set(ENOMEM,
-			 "memory_limit is %llu KiB, %llu KiB are in use and %zu KiB were asked: "
+			 "memory_limit is %llu KiB, %llu KiB are mapped and %zu KiB were asked: "
 			 "raise options.memory_limit",
 			 (unsigned long long)(domain->memory_limit >> 10),
 			 (unsigned long long)(memory >> 10), size >> 10);
+}
+
+int domain_count_memory(struct domain *domain, size_t size)
+{
+	uint64_t limit = domain->memory_limit;
+	uint64_t memory = __atomic_load_n(&domain->memory, __ATOMIC_RELAXED);
+
+	for (;;) {
+		if (!limit || size <= limit - memory) {
+			if (__atomic_compare_exchange_n(&domain->memory, &memory, memory + size,
+							true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+				return 0;
+			continue;
+		}
+		if (domain_check_limit(domain, size))
+			return -ENOMEM;
+		memory = __atomic_load_n(&domain->memory, __ATOMIC_RELAXED);
+	}
+}
+
+void domain_discount_memory(struct domain *domain, size_t size)
+{
+	__atomic_fetch_sub(&domain->memory, size, __ATOMIC_RELAXED);
 }

@@ -235,4 +235,8 @@ void domain_fini(struct domain *domain);
 /* Would size bytes more pass the domain's memory limit? 0, or -ENOMEM with the error set. */
 int domain_check_limit(struct domain *domain, size_t size);
 
+/* Count size bytes more against the limit, without a lock: 0, or -ENOMEM with the error set; or fewer. */
+int domain_count_memory(struct domain *domain, size_t size);
+void domain_discount_memory(struct domain *domain, size_t size);
+
 #endif

@@ -129,20 +129,21 @@ static int soft_provide(struct domain *domain, size_t size, size_t align, dma_ad
 			struct chunk *chunk)
 {
 	struct chunk made;
-	int err;
+	int err = domain_count_memory(domain, size);
 
+	if (err)
+		return err;
 	mutex_lock(&domain->lock);
-	err = domain_check_limit(domain, size);
-	if (!err)
-		err = check_mapping_limit(domain);
+	err = check_mapping_limit(domain);
 	if (!err)
 		err = chunk_make(to_soft_domain(domain), size, align, last, &made);
 	if (!err) {
-		domain->memory += size;
 		domain->mappings++;
 		*chunk = made;
 	}
 	mutex_unlock(&domain->lock);
+	if (err)
+		domain_discount_memory(domain, size);
 	return err;
 }
 
@@ -154,9 +155,9 @@ static int soft_withdraw(struct domain *domain, const struct chunk *chunk)
 	soft_ranges_remove(&sd->ranges, soft_ranges_find(&sd->ranges, chunk->dma));
 	window_give(&sd->window, chunk->cpu, chunk->size);
 	iova_space_release(&domain->iova, chunk->dma, chunk->size);
-	domain->memory -= chunk->size;
 	domain->mappings--;
 	mutex_unlock(&domain->lock);
+	domain_discount_memory(domain, chunk->size);
 	return 0;
 }
 
@@ -221,14 +222,13 @@ static int range_map(struct soft_domain *sd, dma_addr_t dma, char *cpu, size_t s
 	return 0;
 }
 
-static int soft_map(struct domain *domain, dma_addr_t dma, void *cpu, size_t size,
-		    unsigned int access)
+/* Memory that is counted. */
+static int memory_map(struct domain *domain, dma_addr_t dma, void *cpu, size_t size,
+		      unsigned int access)
 {
 	char *device = cpu;
-	int err = check_arguments(domain, dma, cpu, size, access);
+	int err = memory_check(cpu, size, access);
 
-	if (!err)
-		err = memory_check(cpu, size, access);
 	if (err)
 		return err;
 	if (domain->ops->sync) {
@@ -245,6 +245,22 @@ static int soft_map(struct domain *domain, dma_addr_t dma, void *cpu, size_t siz
 	pthread_mutex_unlock(&domain->lock);
 	if (err && device != cpu)
 		free(device);
+	return err;
+}
+
+/* Counted first, so that nothing is faulted in for what is refused. */
+static int soft_map(struct domain *domain, dma_addr_t dma, void *cpu, size_t size,
+		    unsigned int access)
+{
+	int err = check_arguments(domain, dma, cpu, size, access);
+
+	if (!err)
+		err = domain_count_memory(domain, size);
+	if (err)
+		return err;
+	err = memory_map(domain, dma, cpu, size, access);
+	if (err)
+		domain_discount_memory(domain, size);
 	return err;
 }
 
@@ -300,6 +316,8 @@ static int soft_unmap(struct domain *domain, dma_addr_t dma, size_t size, unsign
 			range = mapping_at(sd, dma);
 	}
 	pthread_mutex_unlock(&domain->lock);
+	if (!err)
+		domain_discount_memory(domain, size);
 	return err;
 }
 

@@ -48,7 +48,7 @@ static int explain_memlock(size_t size)
 	if (limit.rlim_cur == RLIM_INFINITY)
 		return error_set(ENOMEM, "the kernel has no memory to pin %zu KiB", size >> 10);
 	return error_set(ENOMEM,
-			 "cannot pin %zu KiB: RLIMIT_MEMLOCK is %llu KiB and %llu KiB are in use; "
+			 "cannot pin %zu KiB: RLIMIT_MEMLOCK is %llu KiB and %llu KiB are locked; "
 			 "raise it: ulimit -l, or LimitMEMLOCK= in the unit",
 			 size >> 10, (unsigned long long)(limit.rlim_cur >> 10),
 			 (unsigned long long)(locked_memory() >> 10));
@@ -155,33 +155,10 @@ release:
 }
 
 /*
- * Mappings are counted without the domain's lock. The kernel has one of its own for mapping, so that
- * ours would only be waited for; and both calls together have as many instructions more for it as
+ * Mappings and memory are counted without the domain's lock. The kernel has one of its own for mapping, so
+ * that ours would only be waited for; and both calls together have as many instructions more for it as
  * all else that is done here.
  */
-static int memory_count(struct domain *domain, size_t size)
-{
-	uint64_t limit = domain->memory_limit;
-	uint64_t memory = __atomic_load_n(&domain->memory, __ATOMIC_RELAXED);
-
-	for (;;) {
-		if (!limit || size <= limit - memory) {
-			if (__atomic_compare_exchange_n(&domain->memory, &memory, memory + size,
-							true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-				return 0;
-			continue;
-		}
-		if (domain_check_limit(domain, size))
-			return -ENOMEM;
-		memory = __atomic_load_n(&domain->memory, __ATOMIC_RELAXED);
-	}
-}
-
-static void memory_discount(struct domain *domain, size_t size)
-{
-	__atomic_fetch_sub(&domain->memory, size, __ATOMIC_RELAXED);
-}
-
 static void mappings_count(struct domain *domain, unsigned int more)
 {
 	__atomic_fetch_add(&domain->mappings, more, __ATOMIC_RELAXED);
@@ -191,7 +168,7 @@ static int vfio_provide(struct domain *domain, size_t size, size_t align, dma_ad
 			struct chunk *chunk)
 {
 	struct chunk made;
-	int err = memory_count(domain, size);
+	int err = domain_count_memory(domain, size);
 
 	if (err)
 		return err;
@@ -199,7 +176,7 @@ static int vfio_provide(struct domain *domain, size_t size, size_t align, dma_ad
 	err = chunk_make(to_vfio_domain(domain), size, align, last, &made);
 	mutex_unlock(&domain->lock);
 	if (err) {
-		memory_discount(domain, size);
+		domain_discount_memory(domain, size);
 		return err;
 	}
 	mappings_count(domain, 1);
@@ -221,7 +198,7 @@ static int vfio_withdraw(struct domain *domain, const struct chunk *chunk)
 	mutex_unlock(&domain->lock);
 	if (err)
 		return err;
-	memory_discount(domain, chunk->size);
+	domain_discount_memory(domain, chunk->size);
 	mappings_count(domain, -1u);
 	return 0;
 }
@@ -254,7 +231,7 @@ static int vfio_map(struct domain *domain, dma_addr_t dma, void *cpu, size_t siz
 	const struct chunk chunk = {cpu, dma, size};
 	uint32_t flags = (access & DOMAIN_READ ? VFIO_DMA_MAP_FLAG_READ : 0u) |
 			 (access & DOMAIN_WRITE ? VFIO_DMA_MAP_FLAG_WRITE : 0u);
-	int err = memory_count(domain, size);
+	int err = domain_count_memory(domain, size);
 
 	if (err)
 		return err;
@@ -262,7 +239,7 @@ static int vfio_map(struct domain *domain, dma_addr_t dma, void *cpu, size_t siz
 		make_own(&chunk);
 	err = map_dma(vd, &chunk, flags);
 	if (err)
-		memory_discount(domain, size);
+		domain_discount_memory(domain, size);
 	else
 		mappings_count(domain, 1);
 	return err;
@@ -276,7 +253,7 @@ static int vfio_unmap(struct domain *domain, dma_addr_t dma, size_t size, unsign
 
 	if (err)
 		return err;
-	memory_discount(domain, size);
+	domain_discount_memory(domain, size);
 	mappings_count(domain, -n);
 	return 0;
 }

@@ -172,6 +172,18 @@ int error_prefix(const char *format, ...)
 	return -code;
 }
 
+int error_append(const char *format, ...)
+{
+	size_t used = strlen(last.text);
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(last.text + used, sizeof(last.text) - used, format, args);
+	va_end(args);
+	errno = last.code;
+	return -last.code;
+}
+
 int error_system(const char *format, ...)
 {
 	int code = errno;

@@ -15,6 +15,9 @@
 /* Put "what: " in front of the sentence that is there; errno and return value as error_set(). */
 int error_prefix(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Put something behind the sentence that is there. */
+int error_append(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* error_set() for a system call that failed with errno: "... : No such file". Returns -errno. */
 int error_system(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -27,6 +27,20 @@ void dma_free_coherent(struct dmaland_device *dev, size_t size, void *vaddr, dma
 		coherent_free(dev->arena, &dev->coherent, dev->function->name, size, vaddr, handle);
 }
 
+/* That nothing is had for GFP_ATOMIC is no failure of the call. */
+void dmaland_trim(struct dmaland_device *dev)
+{
+	struct error_state before;
+
+	if (!dev || dmaland_check(dev))
+		return;
+	error_keep(&before);
+	arena_reclaim(dev->arena, 0);
+	if (pool_list_stats(&dev->pools, NULL, 0))
+		arena_prepare(dev->arena, &dev->coherent);
+	error_put_back(&before);
+}
+
 struct dma_pool *dma_pool_create(const char *name, struct dmaland_device *dev, size_t size,
 				 size_t align, size_t boundary)
 {

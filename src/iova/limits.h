@@ -19,6 +19,7 @@ struct dma_limits {
 	uint64_t min_align_mask; /* these bits of an address are the original's */
 	uint32_t max_seg_size;	 /* up to so many bytes elements are joined */
 	bool bouncing;		 /* of memory to bounce through, which is never translated */
+	bool keeps_idle;	 /* pools keep idle pages for good: nothing may be mapped later */
 };
 
 #endif

@@ -40,6 +40,7 @@ int arena_create(struct domain *domain, struct arena **result)
 	if (!arena)
 		return error_set(ENOMEM, "no memory for an arena");
 	arena->domain = domain;
+	arena->shrinkers_end = &arena->shrinkers;
 	err = pagemap_open(&arena->pagemap, domain->window, domain->window_size);
 	if (err)
 		goto free_arena;
@@ -351,6 +352,56 @@ void arena_trim(struct arena *arena, size_t keep)
 	log_release();
 }
 
+/* ---- what is idle; `growing` is held ---- */
+
+static void shrink_all(struct arena *arena)
+{
+	for (struct arena_shrinker *s = arena->shrinkers; s; s = s->next)
+		s->shrink(s);
+}
+
+static int explain_locked(struct arena *arena)
+{
+	struct domain *domain = arena->domain;
+	struct arena_idle idle = {0};
+	uint64_t memory, in_use;
+
+	for (struct arena_shrinker *s = arena->shrinkers; s; s = s->next)
+		s->count(s, &idle);
+	mutex_lock(&domain->lock);
+	memory = __atomic_load_n(&domain->memory, __ATOMIC_RELAXED);
+	mutex_unlock(&domain->lock);
+	pthread_spin_lock(&arena->lock);
+	idle.kept += arena->free_pages * ARENA_PAGE;
+	pthread_spin_unlock(&arena->lock);
+	in_use = memory > idle.kept + idle.parked ? memory - idle.kept - idle.parked : 0;
+	return error_append(
+		"; of what is mapped %llu KiB are in use, %zu KiB kept idle and %zu KiB "
+		"parked with threads%s",
+		(unsigned long long)(in_use >> 10), idle.kept >> 10, idle.parked >> 10,
+		idle.parked ? ", each of which gives its own back by dmaland_trim()" : "");
+}
+
+void arena_reclaim(struct arena *arena, size_t keep)
+{
+	log_hold();
+	mutex_lock(&arena->growing);
+	shrink_all(arena);
+	trim_locked(arena, keep);
+	mutex_unlock(&arena->growing);
+	log_release();
+}
+
+int arena_explain(struct arena *arena)
+{
+	int err;
+
+	mutex_lock(&arena->growing);
+	err = explain_locked(arena);
+	mutex_unlock(&arena->growing);
+	return err;
+}
+
 void arena_destroy(struct arena *arena)
 {
 	struct arena_chunk *chunk;
@@ -390,14 +441,15 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 		if (*first || !err)
 			continue;
 		/* What others hold idle may do; or its chunks make room for one that does. */
-		for (struct arena_shrinker *s = arena->shrinkers; s; s = s->next)
-			s->shrink(s);
+		shrink_all(arena);
 		*first = arena_find(arena, tenant, n, align, 0, TAKE_RUN);
 		if (*first)
 			break;
 		trim_locked(arena, 0);
 		err = arena_grow(arena, size, align, mask);
 		*first = arena_find(arena, tenant, n, align, 0, TAKE_RUN);
+		if (err && !*first)
+			explain_locked(arena);
 		if (err)
 			break;
 	}
@@ -445,8 +497,9 @@ size_t arena_take_pages(struct arena *arena, struct arena_tenant *tenant, size_t
 void arena_add_shrinker(struct arena *arena, struct arena_shrinker *shrinker)
 {
 	mutex_lock(&arena->growing);
-	shrinker->next = arena->shrinkers;
-	arena->shrinkers = shrinker;
+	shrinker->next = NULL;
+	*arena->shrinkers_end = shrinker;
+	arena->shrinkers_end = &shrinker->next;
 	mutex_unlock(&arena->growing);
 }
 
@@ -458,6 +511,8 @@ void arena_remove_shrinker(struct arena *arena, struct arena_shrinker *shrinker)
 	while (*link != shrinker)
 		link = &(*link)->next;
 	*link = shrinker->next;
+	if (!*link)
+		arena->shrinkers_end = link;
 	mutex_unlock(&arena->growing);
 }
 
@@ -520,24 +575,41 @@ static dma_addr_t highest_in_use(struct arena *arena, const struct dma_limits *l
 	return 0;
 }
 
-int arena_set_mask(struct arena *arena, struct dma_limits *limits, uint64_t mask, const char *name)
+/* Set the mask if nothing of the device lies above; `growing` is held. What lies highest. */
+static dma_addr_t mask_try(struct arena *arena, struct dma_limits *limits, uint64_t mask)
 {
 	dma_addr_t highest;
 
-	mutex_lock(&arena->growing);
 	pthread_spin_lock(&arena->lock);
 	highest = highest_in_use(arena, limits);
 	if (highest <= mask)
 		limits->coherent_mask = mask;
 	pthread_spin_unlock(&arena->lock);
+	return highest;
+}
+
+int arena_set_mask(struct arena *arena, struct dma_limits *limits, uint64_t mask, const char *name)
+{
+	dma_addr_t highest;
+	int err = 0;
+
+	log_hold(); /* what shrinks may report */
+	mutex_lock(&arena->growing);
+	highest = mask_try(arena, limits, mask);
+	if (highest > mask) {
+		shrink_all(arena);
+		highest = mask_try(arena, limits, mask);
+	}
+	if (highest > mask) {
+		error_set(EBUSY,
+			  "%s has memory in use up to dma address 0x%llx, above the mask 0x%llx: "
+			  "set the mask before allocating",
+			  name, (unsigned long long)highest, (unsigned long long)mask);
+		err = explain_locked(arena);
+	}
 	mutex_unlock(&arena->growing);
-	if (highest > mask)
-		return error_set(
-			EBUSY,
-			"%s has memory in use up to dma address 0x%llx, above the mask 0x%llx: "
-			"set the mask before allocating",
-			name, (unsigned long long)highest, (unsigned long long)mask);
-	return 0;
+	log_release();
+	return err;
 }
 
 dma_addr_t arena_translate(struct arena *arena, const struct dma_limits *limits,

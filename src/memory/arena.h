@@ -33,10 +33,20 @@ struct arena_tenant {
 	const struct dma_limits *limits; /* those of its device: also tells devices apart */
 };
 
-/* Somebody who holds pages that he could give back when memory runs short. */
+/* Bytes of pages that are taken and not in use. */
+struct arena_idle {
+	size_t kept;   /* free blocks beside others that are not */
+	size_t parked; /* what threads have at hand, each for itself */
+};
+
+/*
+ * Somebody who holds pages, or addresses, that he could give back when they run short; what the calling
+ * thread has parked, too. `growing` is held.
+ */
 struct arena_shrinker {
 	struct arena_shrinker *next;
-	void (*shrink)(struct arena_shrinker *shrinker); /* `growing` is held */
+	void (*shrink)(struct arena_shrinker *shrinker);
+	void (*count)(struct arena_shrinker *shrinker, struct arena_idle *idle); /* adds */
 };
 
 struct arena {
@@ -47,7 +57,8 @@ struct arena {
 
 	/* One at a time adds or removes chunks; held across system calls. */
 	pthread_mutex_t growing;
-	struct arena_shrinker *shrinkers; /* guarded by growing */
+	struct arena_shrinker *shrinkers; /* guarded by growing; the oldest first */
+	struct arena_shrinker **shrinkers_end;
 
 	pthread_spinlock_t lock; /* all that follows; never held across a system call */
 	struct arena_chunk *chunks;
@@ -98,7 +109,10 @@ void arena_for_each_run(struct arena *arena, const struct dma_limits *limits,
 			void (*visit)(struct arena *arena, struct page *first, void *context),
 			void *context);
 
-/* From now on, until it is removed, the shrinker is called when memory runs short. */
+/*
+ * From now on, until it is removed, the shrinker is called when memory runs short; after those that are
+ * older.
+ */
 void arena_add_shrinker(struct arena *arena, struct arena_shrinker *shrinker);
 void arena_remove_shrinker(struct arena *arena, struct arena_shrinker *shrinker);
 
@@ -112,8 +126,17 @@ void arena_prepare(struct arena *arena, struct arena_tenant *tenant);
 void arena_trim(struct arena *arena, size_t keep);
 
 /*
- * Change the coherent mask; -EBUSY in words when a run of this device lies above it, the highest
- * one named.
+ * Give up all that is idle in the domain, whoever holds it: for its limits, which others run into. `keep` as
+ * in arena_trim().
+ */
+void arena_reclaim(struct arena *arena, size_t keep);
+
+/* Some limit of the domain was hit: say behind the error's sentence what its memory is. Returns -errno. */
+int arena_explain(struct arena *arena);
+
+/*
+ * Change the coherent mask; -EBUSY in words when a run of this device lies above it that is not idle, the
+ * highest one named.
  */
 int arena_set_mask(struct arena *arena, struct dma_limits *limits, uint64_t mask, const char *name);
 

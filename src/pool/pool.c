@@ -347,14 +347,43 @@ void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
 
 /* ---- create and destroy ---- */
 
-/* Another pool, or coherent memory, of the domain finds no page any more. */
+static struct dma_pool *pool_of_shrinker(struct arena_shrinker *shrinker)
+{
+	char *pool = (char *)shrinker - offsetof(struct dma_pool, shrinker);
+
+	return (struct dma_pool *)(void *)pool;
+}
+
+/* What this thread has parked goes to its units. */
+static void pool_flush(struct dma_pool *pool)
+{
+	struct magazine *m = magazine_of(pool);
+
+	if (m->pool == pool)
+		magazine_flush(pool, m);
+}
+
+/* Somebody of the domain hits a limit. */
 static void pool_shrink(struct arena_shrinker *shrinker)
 {
-	char *address = (char *)shrinker - offsetof(struct dma_pool, shrinker);
-	struct dma_pool *pool = (struct dma_pool *)(void *)address;
+	struct dma_pool *pool = pool_of_shrinker(shrinker);
 
+	if (pool->place.limits->keeps_idle)
+		return;
 	pool_set_crowded(pool); /* or it had them back at once */
+	pool_flush(pool);
 	units_trim(pool, SIZE_MAX);
+}
+
+static void pool_count_idle(struct arena_shrinker *shrinker, struct arena_idle *idle)
+{
+	struct dma_pool *pool = pool_of_shrinker(shrinker);
+	struct dmaland_pool_stats stats;
+
+	dmaland_pool_get_stats(pool, &stats);
+	idle->parked += stats.parked * pool->stride;
+	if (stats.total > stats.in_use + stats.parked)
+		idle->kept += (stats.total - stats.in_use - stats.parked) * pool->stride;
 }
 
 static void list_add(struct pool_list *list, struct dma_pool *pool)
@@ -421,7 +450,7 @@ struct dma_pool *pool_create(const char *name, const struct pool_place *place, s
 	}
 	if (pool->debug)
 		debug_begin(pool);
-	pool->shrinker.shrink = pool_shrink;
+	pool->shrinker = (struct arena_shrinker){.shrink = pool_shrink, .count = pool_count_idle};
 	arena_add_shrinker(place->arena, &pool->shrinker);
 	arena_prepare(place->arena, &pool->tenant);
 	list_add(place->list, pool);
@@ -448,12 +477,9 @@ void dma_pool_destroy(struct dma_pool *pool)
 
 void dmaland_pool_trim(struct dma_pool *pool)
 {
-	struct magazine *m = magazine_of(pool);
-
 	if (pool_is_disowned(pool))
 		return;
-	if (m->pool == pool)
-		magazine_flush(pool, m);
+	pool_flush(pool);
 	units_trim(pool, SIZE_MAX);
 	arena_trim(pool->place.arena, ARENA_RESERVE_PAGES);
 }

@@ -203,14 +203,18 @@ static struct bounce_page *page_get(struct streaming *s, uint32_t class)
 	return page;
 }
 
-/* The page's word, if the page is of this device and class now; the lock is held. */
-static struct bounce_page *page_find(struct streaming *s, uint32_t class, dma_addr_t dma)
+/*
+ * What is known of the page, if it is of this device and class now, and the same memory: the dma address
+ * may have been another chunk's before. The lock is held.
+ */
+static struct bounce_page *page_find(struct streaming *s, uint32_t class, const char *cpu,
+				     dma_addr_t dma)
 {
 	uintptr_t word = frames_get(s->frames, dma);
 	struct bounce_page *page = (struct bounce_page *)(word & ~(uintptr_t)FRAME_KIND_MASK);
 
 	if ((word & FRAME_KIND_MASK) != FRAME_BOUNCE || page->owner != s ||
-	    page->shift != BOUNCE_SHIFT_MIN + class || page->dma != dma)
+	    page->shift != BOUNCE_SHIFT_MIN + class || page->dma != dma || page->cpu != cpu)
 		return NULL;
 	return page;
 }
@@ -220,6 +224,7 @@ static void page_begin(struct streaming *s, struct bounce_page *page, char *cpu,
 	uint32_t class = page->shift - BOUNCE_SHIFT_MIN;
 
 	page->dma = dma;
+	page->cpu = cpu;
 	for (size_t i = 0; i < page_slots(class); i++) {
 		page->slots[i].cpu = cpu + i * class_size(class);
 		page->slots[i].dma = dma + i * class_size(class);
@@ -266,7 +271,7 @@ static struct bounce_slot *slot_of_block(struct streaming *s, uint32_t class, ch
 	struct bounce_page *page, *fresh;
 
 	spin_lock(&space->lock);
-	page = page_find(s, class, dma);
+	page = page_find(s, class, cpu - inside, dma);
 	if (page)
 		slot = slot_park(page, block);
 	spin_unlock(&space->lock);
@@ -279,7 +284,7 @@ static struct bounce_slot *slot_of_block(struct streaming *s, uint32_t class, ch
 		return NULL;
 
 	spin_lock(&space->lock);
-	page = page_find(s, class, dma);
+	page = page_find(s, class, cpu - inside, dma);
 	if (page) { /* another block of it was quicker */
 		page_free(space, fresh);
 	} else {
@@ -498,6 +503,41 @@ void bounce_unmap(struct streaming *s, struct bounce_slot *slot, unsigned long a
 	count_way(s, WAY_BOUNCE_END);
 	if (!slot_push(s, slot))
 		bounce_slot_put(s, slot);
+}
+
+/* ---- what is idle ---- */
+
+void bounce_flush(struct streaming *s)
+{
+	struct bounce_slot *slot;
+
+	if (streaming_shard == UINT32_MAX)
+		return;
+	for (uint32_t class = 0; class < BOUNCE_CLASSES; class ++)
+		while ((slot = slot_pop(s, class)))
+			if (slot_state(slot) == SLOT_PARKED) /* or unmapped twice at a time */
+				bounce_slot_put(s, slot);
+}
+
+/* Pages are never freed while the domain lives, nor is their list shortened. */
+size_t bounce_parked(struct streaming *s)
+{
+	const struct bounce_page *page;
+	size_t bytes = 0;
+
+	spin_lock(&s->space->lock);
+	page = s->space->pages;
+	spin_unlock(&s->space->lock);
+	for (; page; page = page->next) {
+		uint32_t class = page->shift - BOUNCE_SHIFT_MIN;
+
+		if (__atomic_load_n(&page->owner, __ATOMIC_RELAXED) != s)
+			continue;
+		for (size_t i = 0; i < page_slots(class); i++)
+			if (slot_state(&page->slots[i]) == SLOT_PARKED)
+				bytes += class_size(class);
+	}
+	return bytes;
 }
 
 /* ---- beginning and end ---- */

@@ -74,12 +74,16 @@ void granules_put(struct streaming *s, struct granule_buffer *buffer)
 
 void granules_free(struct streaming *s)
 {
-	struct granule_buffer *buffer;
+	struct granule_buffer *buffer, *next;
 
-	while ((buffer = s->granules)) {
-		s->granules = buffer->next;
+	spin_lock(&s->granules_lock);
+	buffer = s->granules;
+	s->granules = NULL;
+	s->granules_bytes = 0;
+	spin_unlock(&s->granules_lock);
+	for (; buffer; buffer = next) {
+		next = buffer->next;
 		munmap(buffer->cpu, buffer->size);
 		free(buffer);
 	}
-	s->granules_bytes = 0;
 }

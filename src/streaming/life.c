@@ -147,14 +147,39 @@ static void limits_changed(struct streaming *s)
 				: 0;
 }
 
-/* The arena, or somebody else's mapping, can't be had: what is only kept for later goes. */
-static void streaming_shrink(struct arena_shrinker *shrinker)
+static struct streaming *streaming_of_shrinker(struct arena_shrinker *shrinker)
 {
 	char *s = (char *)shrinker - offsetof(struct streaming, shrinker);
-	struct streaming *streaming = (struct streaming *)(void *)s;
 
-	streaming_flush(streaming);
-	iova_cache_trim(&streaming->iova);
+	return (struct streaming *)(void *)s;
+}
+
+/*
+ * The arena, or somebody else's mapping, can't be had: what is only kept for later goes. Blocks to bounce
+ * through go to pools whose shrinkers are younger, and are called after this.
+ */
+static void streaming_shrink(struct arena_shrinker *shrinker)
+{
+	struct streaming *s = streaming_of_shrinker(shrinker);
+
+	if (!s->bounce_limits.keeps_idle)
+		bounce_flush(s);
+	streaming_flush(s);
+	iova_cache_trim(&s->iova);
+	granules_free(s);
+}
+
+static void streaming_count_idle(struct arena_shrinker *shrinker, struct arena_idle *idle)
+{
+	idle->parked += bounce_parked(streaming_of_shrinker(shrinker));
+}
+
+/* Threads that use other devices of the domain may be shrinking this one: not while its pools end. */
+static void bounce_end_alone(struct streaming *s)
+{
+	arena_remove_shrinker(s->space->arena, &s->shrinker);
+	bounce_end(s);
+	arena_add_shrinker(s->space->arena, &s->shrinker);
 }
 
 static int locks_make(struct streaming *s)
@@ -179,6 +204,7 @@ static void settings_fill(struct streaming *s)
 	limits->seg_boundary = SEG_BOUNDARY_DEFAULT;
 	limits->min_align_mask = 0;
 	s->bounce_limits.bouncing = true;
+	s->bounce_limits.keeps_idle = s->options.no_syscalls;
 	s->bounce_limits.coherent_mask = s->bounce_limits.streaming_mask = limits->streaming_mask;
 	s->translates = !s->options.untrusted;
 	s->shadow = domain->ops->sync;
@@ -270,7 +296,8 @@ int streaming_init(struct streaming *s, struct streaming_space *space, struct dm
 		free(s->shards);
 		return err;
 	}
-	s->shrinker.shrink = streaming_shrink;
+	s->shrinker =
+		(struct arena_shrinker){.shrink = streaming_shrink, .count = streaming_count_idle};
 	arena_add_shrinker(space->arena, &s->shrinker);
 	threads_add(s);
 	if (s->options.debug)
@@ -361,8 +388,8 @@ void streaming_fini(struct streaming *s)
 			stuck = true;
 		}
 	threads_remove(s);
-	bounce_end(s);
 	arena_remove_shrinker(s->space->arena, &s->shrinker);
+	bounce_end(s);
 	if (!stuck)
 		iova_cache_fini(&s->iova);
 	spin_lock(&s->space->lock);
@@ -399,7 +426,7 @@ static int bounce_prepare_or_widen(struct streaming *s, uint64_t before)
 {
 	if (bounce_prepare(s) == 0)
 		return 0;
-	bounce_end(s);
+	bounce_end_alone(s);
 	arena_set_mask(s->space->arena, &s->bounce_limits, before, s->name);
 	bounce_prepare(s); /* what was ready before lies in the arena */
 	return error_prefix("%s keeps its streaming mask 0x%llx", s->name,
@@ -412,7 +439,7 @@ int streaming_set_mask(struct streaming *s, uint64_t mask)
 	int err;
 
 	if (mask < before && live_bounced(s) == 0)
-		bounce_end(s);
+		bounce_end_alone(s);
 	err = arena_set_mask(s->space->arena, &s->bounce_limits, mask, s->name);
 	if (!err && s->options.no_syscalls && !s->pools[0])
 		err = bounce_prepare_or_widen(s, before);
@@ -466,6 +493,7 @@ static int overlap_check(struct streaming *s, uintptr_t begin, uintptr_t end)
 /* The lock is held. */
 static int registration_map(struct streaming *s, struct registration *r, size_t length)
 {
+	struct domain *domain = s->space->domain;
 	uintptr_t granule = s->granule;
 	uintptr_t begin = r->begin & ~(granule - 1);
 	uint64_t boundary = s->limits->seg_boundary;
@@ -481,8 +509,8 @@ static int registration_map(struct streaming *s, struct registration *r, size_t 
 		return err;
 	err = frames_reserve(&s->space->frames, r->dma, r->size, true);
 	if (!err)
-		err = mapped_domain_map(s, r->dma, (void *)begin, r->size,
-					DOMAIN_READ | DOMAIN_WRITE);
+		err = domain->ops->map(domain, r->dma, (void *)begin, r->size,
+				       DOMAIN_READ | DOMAIN_WRITE);
 	if (err) {
 		iova_cache_give(&s->iova, &r->place);
 		return err;
@@ -493,11 +521,35 @@ static int registration_map(struct streaming *s, struct registration *r, size_t 
 	return 0;
 }
 
-int streaming_register(struct streaming *s, void *ptr, size_t size)
+static int register_once(struct streaming *s, void *ptr, size_t size)
 {
 	struct registered *registered = &s->space->registered;
 	uintptr_t begin = (uintptr_t)ptr;
 	struct registration *r;
+	int err;
+
+	mutex_lock(&registered->lock);
+	err = overlap_check(s, begin, begin + size);
+	if (!err)
+		err = presence_check(s, ptr, size);
+	if (err)
+		goto unlock;
+	r = registered_prepare(registered, begin, size);
+	if (!r) {
+		err = -ENOMEM;
+		goto unlock;
+	}
+	err = registration_map(s, r, size);
+	if (err)
+		registered_recycle(registered, r);
+unlock:
+	mutex_unlock(&registered->lock);
+	return err;
+}
+
+int streaming_register(struct streaming *s, void *ptr, size_t size)
+{
+	unsigned int given_up = 0;
 	int err = request_check(s, ptr, size, DMA_BIDIRECTIONAL, 0);
 
 	if (err)
@@ -520,24 +572,9 @@ int streaming_register(struct streaming *s, void *ptr, size_t size)
 			"%s: %zu bytes at %p are a window of registers that this backend does "
 			"not map, so that no device reaches them",
 			s->name, size, ptr);
-	log_hold(); /* what waits may be revoked, and not be revocable */
-	mutex_lock(&registered->lock);
-	err = overlap_check(s, begin, begin + size);
-	if (!err)
-		err = presence_check(s, ptr, size);
-	if (err)
-		goto unlock;
-	r = registered_prepare(registered, begin, size);
-	if (!r) {
-		err = -ENOMEM;
-		goto unlock;
-	}
-	err = registration_map(s, r, size);
-	if (err)
-		registered_recycle(registered, r);
-unlock:
-	mutex_unlock(&registered->lock);
-	log_release();
+	do
+		err = register_once(s, ptr, size);
+	while (mapped_try_again(s, err, &given_up));
 	return err;
 }
 

@@ -81,13 +81,59 @@ int mapped_take_range(struct streaming *s, const void *cpu, size_t bytes, uint64
 		err = take_congruent(s, wish, HUGEPAGE, place, dma);
 	if (err)
 		err = take_congruent(s, wish, need, place, dma);
-	if (err != -ENOSPC)
-		return err ? error_set(ENOMEM, "no memory for a domain's bookkeeping") : 0;
+	if (err == -ENOSPC)
+		return no_addresses(s, bytes, boundary);
+	return err ? error_set(ENOMEM, "no memory for a domain's bookkeeping") : 0;
+}
 
-	streaming_flush(s);
-	iova_cache_trim(&s->iova);
-	err = take_congruent(s, wish, need, place, dma);
-	return err ? no_addresses(s, bytes, boundary) : 0;
+/* ---- what is idle and in the way ---- */
+
+/* In the order of what it costs to have it again. */
+enum { IDLE_OWN, IDLE_ALL, IDLE_RESERVE, IDLE_KINDS };
+
+static void idle_give_up(struct streaming *s, unsigned int kind)
+{
+	switch (kind) {
+	case IDLE_OWN: /* what waits to be revoked, and addresses */
+		streaming_flush(s);
+		iova_cache_trim(&s->iova);
+		break;
+	case IDLE_ALL:
+		arena_reclaim(s->space->arena, ARENA_RESERVE_PAGES);
+		break;
+	default: /* what GFP_ATOMIC would find */
+		arena_reclaim(s->space->arena, 0);
+	}
+}
+
+/* Ranges of addresses that are taken, and mappings: one less of either is room. */
+static uint64_t domain_holds(struct domain *domain)
+{
+	uint64_t n;
+
+	pthread_mutex_lock(&domain->lock);
+	n = domain->iova.taken + __atomic_load_n(&domain->mappings, __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&domain->lock);
+	return n;
+}
+
+bool mapped_try_again(struct streaming *s, int err, unsigned int *given_up)
+{
+	uint64_t before;
+	struct error_state why;
+
+	if (err != -ENOMEM)
+		return false;
+	error_keep(&why);
+	before = domain_holds(s->space->domain);
+	while (*given_up < IDLE_KINDS) {
+		idle_give_up(s, (*given_up)++);
+		if (domain_holds(s->space->domain) < before)
+			return true;
+	}
+	error_put_back(&why);
+	arena_explain(s->space->arena);
+	return false;
 }
 
 /* ---- making and ending ---- */
@@ -103,20 +149,16 @@ static unsigned int access_of(enum dma_data_direction direction)
 	       (direction != DMA_TO_DEVICE ? DOMAIN_WRITE : 0u);
 }
 
-/*
- * The map of the domain failed with err. What waits to be revoked counts against the limits that may
- * have been hit; which it was is not told, and trying once more does no harm.
- */
+/* The map of the domain failed with err. */
 static __attribute__((noinline)) int map_again(struct streaming *s, dma_addr_t dma, char *cpu,
 					       size_t size, unsigned int access, int err)
 {
-	struct revoke_queue *revoke = __atomic_load_n(&s->space->revoke, __ATOMIC_ACQUIRE);
 	struct domain *domain = s->space->domain;
+	unsigned int given_up = 0;
 
-	if (err != -ENOMEM || !revoke || !revoke_waiting(revoke))
-		return err;
-	revoke_flush(revoke);
-	return domain->ops->map(domain, dma, cpu, size, access);
+	while (mapped_try_again(s, err, &given_up))
+		err = domain->ops->map(domain, dma, cpu, size, access);
+	return err;
 }
 
 static inline int domain_map(struct streaming *s, dma_addr_t dma, char *cpu, size_t size,
@@ -126,12 +168,6 @@ static inline int domain_map(struct streaming *s, dma_addr_t dma, char *cpu, siz
 	int err = domain->ops->map(domain, dma, cpu, size, access);
 
 	return likely(!err) ? 0 : map_again(s, dma, cpu, size, access, err);
-}
-
-int mapped_domain_map(struct streaming *s, dma_addr_t dma, char *cpu, size_t size,
-		      unsigned int access)
-{
-	return domain_map(s, dma, cpu, size, access);
 }
 
 static void sync_shadow(struct streaming *s, dma_addr_t dma, size_t size, bool for_device)
@@ -197,12 +233,17 @@ static __attribute__((noinline)) struct mapping *range_mapping(struct streaming 
 {
 	uint64_t boundary = ~same_bits | (s->granule - 1) | s->limits->min_align_mask;
 	struct mapping *mapping = mapping_get(s->space);
+	unsigned int given_up = 0;
+	int err;
 
 	if (!mapping)
 		return NULL;
 	mapping->owner = s;
 	mapping->bytes = bytes;
-	if (mapped_take_range(s, ptr, bytes, boundary, &mapping->place, &mapping->dma))
+	do
+		err = mapped_take_range(s, ptr, bytes, boundary, &mapping->place, &mapping->dma);
+	while (unlikely(err) && mapped_try_again(s, err, &given_up));
+	if (err)
 		goto put;
 	if (frames_reserve(&s->space->frames, mapping->dma, bytes, true))
 		goto give;

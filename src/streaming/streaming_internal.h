@@ -202,8 +202,9 @@ static inline struct slot_stack *slot_stack(const struct bounce_slot *slot, stru
 struct bounce_page {
 	struct streaming *owner;
 	dma_addr_t dma;
-	uint32_t shift; /* log2 of a block's size; never changes */
-	uint32_t mask;	/* what of a dma address tells the block: offset in the page, or nothing */
+	const char *cpu; /* the same, for us */
+	uint32_t shift;	 /* log2 of a block's size; never changes */
+	uint32_t mask;	 /* what of a dma address tells the block: offset in the page, or nothing */
 	struct bounce_page *next_free;
 	struct bounce_page *next; /* in the space's list of all */
 	struct bounce_slot slots[];
@@ -288,7 +289,13 @@ void bounce_copy(struct bounce_slot *slot, size_t offset, size_t size, bool for_
 /* It has ended; the checks have been made. */
 void bounce_unmap(struct streaming *s, struct bounce_slot *slot, unsigned long attrs);
 
-/* All slots and pools of a device go. */
+/* Slots that this thread has parked go back to the pools. */
+void bounce_flush(struct streaming *s);
+
+/* Bytes of blocks that are parked, with any thread. */
+size_t bounce_parked(struct streaming *s);
+
+/* All slots and pools of a device go. No shrinker of it is called meanwhile. */
 void bounce_end(struct streaming *s);
 
 /* Have pools and bookkeeping for a device that makes no system calls later. 0 or -ENOMEM. */
@@ -352,9 +359,12 @@ void mapped_released(void *mapping, bool revoked);
 int mapped_take_range(struct streaming *s, const void *cpu, size_t bytes, uint64_t boundary,
 		      struct iova_place *place, dma_addr_t *dma);
 
-/* The domain's map; what waits to be revoked counts against its limits, and goes if need be. */
-int mapped_domain_map(struct streaming *s, dma_addr_t dma, char *cpu, size_t size,
-		      unsigned int access);
+/*
+ * Mapping something failed with err: is it to be tried again, since something idle was given up that may
+ * have been in the way? *given_up: 0 at first. If not, the error's sentence says what is in the way. Takes
+ * the arena's locks.
+ */
+bool mapped_try_again(struct streaming *s, int err, unsigned int *given_up);
 
 /* ---- records.c ---- */
 

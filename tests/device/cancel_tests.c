@@ -74,6 +74,7 @@ static const char *take_memory(void *context)
 	MUST(memory);
 	dma_pool_free(pool, memory, dma);
 	dmaland_pool_trim(pool);
+	dmaland_trim(dev);
 	dma_pool_destroy(pool);
 	memory = dma_alloc_coherent(dev, (size_t)48 << 20, &dma, GFP_KERNEL);
 	MUST(memory);

@@ -103,6 +103,7 @@ static int calls_fail(struct inherited *i)
 	dma_unmap_single(i->dev, i->bounced, 4, DMA_BIDIRECTIONAL);
 	MUST(dmaland_register(i->dev, i->text, 4) == -EPERM);
 	dmaland_flush(i->dev);
+	dmaland_trim(i->dev);
 	MUST(dmaland_virt_to_dma(i->dev, i->coherent, 1) == DMA_MAPPING_ERROR);
 	MUST(dma_set_mask_and_coherent(i->dev, DMA_BIT_MASK(32)) == -EPERM);
 	MUST(pci_read_config_dword(i->dev, 0, &value) == -EPERM && value == UINT32_MAX);

@@ -233,6 +233,31 @@ static void what_waits_to_be_revoked_makes_room_for_what_is_mapped(void **state)
 	munmap(pages, size);
 }
 
+static void idle_memory_makes_room_for_what_is_mapped_and_registered(void **state)
+{
+	struct dmaland_device *dev = open_device();
+	const size_t size = 3 << 20; /* half of the locked memory, and a third of the mappings */
+	char *pages = pages_new(2 * size);
+	dma_addr_t handle[64], dma;
+	void *memory[64];
+	int n = 0;
+
+	(void)state;
+	while (n < 64 && (memory[n] = dma_alloc_coherent(dev, 1 << 20, &handle[n], GFP_KERNEL)))
+		n++;
+	assert_true(n > 1 && n < 64);
+	expect_no_memory(dev, pages, size, "KiB are in use, ");
+	while (n--)
+		dma_free_coherent(dev, 1 << 20, memory[n], handle[n]);
+	dma = map(dev, pages, size);
+	if (dmaland_register(dev, pages + size, size))
+		fail_msg("%s", dmaland_last_error());
+	dma_unmap_single(dev, dma, size, DMA_FROM_DEVICE);
+	assert_int_equal(dmaland_unregister(dev, pages + size), 0);
+	dmaland_close(dev);
+	munmap(pages, 2 * size);
+}
+
 static void a_mapping_over_the_limit_of_mappings_is_refused_until_one_ends(void **state)
 {
 	const struct dmaland_options options = {.size = sizeof(options), .copy_below = 1};
@@ -320,11 +345,13 @@ static const struct {
 	{"memlock",
 	 cmocka_unit_test(a_mapping_over_the_locked_memory_is_refused_and_leaves_all_of_it)},
 	{"memlock", cmocka_unit_test(what_waits_to_be_revoked_makes_room_for_what_is_mapped)},
+	{"memlock", cmocka_unit_test(idle_memory_makes_room_for_what_is_mapped_and_registered)},
 	{"cgroup", cmocka_unit_test(more_than_the_cgroup_may_have_is_refused)},
 	{"mappings", cmocka_unit_test(the_limit_of_mappings_is_named)},
 	{"mappings",
 	 cmocka_unit_test(a_mapping_over_the_limit_of_mappings_is_refused_until_one_ends)},
 	{"mappings", cmocka_unit_test(what_waits_to_be_revoked_makes_room_for_what_is_mapped)},
+	{"mappings", cmocka_unit_test(idle_memory_makes_room_for_what_is_mapped_and_registered)},
 };
 
 int main(int argc, char **argv)

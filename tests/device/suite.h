@@ -55,6 +55,7 @@ int run_streaming_tests(void);
 int run_list_tests(void);
 int run_random_list_tests(void);
 int run_registered_tests(void);
+int run_idle_tests(void);
 int run_machine_tests(void);
 
 #endif
