@@ -131,6 +131,8 @@ bool pool_take_slowly(struct dma_pool *pool, gfp_t gfp, struct block *block, con
 	}
 	if (gfp & __GFP_RECLAIM && units_reap_due(pool))
 		units_reap(pool);
+	if (gfp & __GFP_RECLAIM && unlikely(arena_refill_due(pool->place.arena)))
+		arena_refill(pool->place.arena);
 	m = magazine_get(pool, gfp);
 	while (!(m ? take_by_magazine(pool, m, gfp, block) : take_one(pool, block)))
 		if (units_grow(pool, gfp)) {

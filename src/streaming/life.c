@@ -362,6 +362,7 @@ void streaming_fini(struct streaming *s)
 		}
 	threads_remove(s);
 	bounce_end(s);
+	arena_forget(s->space->arena, &s->bounce_limits);
 	arena_remove_shrinker(s->space->arena, &s->shrinker);
 	if (!stuck)
 		iova_cache_fini(&s->iova);
