@@ -84,12 +84,15 @@ static size_t run_want(struct dma_pool *pool, const struct shelf *shelf)
 	return want < UNIT_RUN_MAX ? want : UNIT_RUN_MAX;
 }
 
-/* Several pages at a time; the first is for now, the others wait. */
+/*
+ * Several pages at a time; the first is for now, the others wait. GFP_ATOMIC takes no more than it
+ * needs: what is left for it is for all pools.
+ */
 static bool run_take(struct dma_pool *pool, struct shelf *shelf, gfp_t gfp, struct page **first)
 {
 	size_t n;
 
-	if (pool->unit_size != ARENA_PAGE)
+	if (pool->unit_size != ARENA_PAGE || !(gfp & __GFP_RECLAIM))
 		return false;
 	n = arena_take_pages(pool->place.arena, &pool->uncarved, run_want(pool, shelf), gfp, first);
 	if (!n)

@@ -248,6 +248,30 @@ static void the_next_call_that_may_grow_fills_the_reserve_again(void **state)
 	free_all(p);
 }
 
+static void a_large_pool_takes_one_page_of_what_is_left_for_gfp_atomic(void **state)
+{
+	struct fake_place *p = *state;
+	struct dmaland_pool_stats stats;
+	struct dma_pool *large;
+	size_t pages, free_pages;
+	dma_addr_t handle;
+
+	large = pool_create("large", &p->place, 2048, 2048, 0);
+	for (int i = 0; i < 10 * MANY; i++)
+		assert_non_null(dma_pool_alloc(large, GFP_KERNEL, &handle));
+	dmaland_pool_get_stats(large, &stats);
+	pages = stats.pages;
+	do {
+		free_pages = p->arena->free_pages;
+		assert_non_null(dma_pool_alloc(large, GFP_ATOMIC, &handle));
+		dmaland_pool_get_stats(large, &stats);
+	} while (stats.pages == pages || p->arena->free_pages == free_pages);
+	assert_int_equal(p->arena->free_pages, free_pages - 1);
+	dma_pool_destroy(large);
+	arena_for_each_run(p->arena, &p->limits, give, NULL);
+	log_clear();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -262,6 +286,7 @@ int main(void)
 		place_test(pages_above_a_mask_within_a_chunk_are_no_reserve),
 		place_test(masks_above_all_addresses_are_one),
 		place_test(the_next_call_that_may_grow_fills_the_reserve_again),
+		place_test(a_large_pool_takes_one_page_of_what_is_left_for_gfp_atomic),
 	};
 
 	return cmocka_run_group_tests_name("reserve", tests, NULL, NULL);
