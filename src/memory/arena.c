@@ -276,6 +276,24 @@ static int addresses_check(struct domain *domain, size_t size, size_t align, uin
 			 size >> 10, (unsigned long long)lowest, (unsigned long long)mask);
 }
 
+struct arena_side {
+	struct arena_side *next;
+	char *base;
+	size_t bytes; /* a page */
+	unsigned int kind;
+};
+
+/* The entries of a chunk's pages, and what is beside them. `growing` is held. */
+static int chunk_commit(struct arena *arena, const struct chunk *memory)
+{
+	const struct pagemap *map = &arena->pagemap;
+	int err = pagemap_commit(&arena->pagemap, memory->cpu, memory->size);
+
+	for (struct arena_side *side = arena->sides; side && !err; side = side->next)
+		err = pagemap_side_commit(map, side->bytes, side->base, memory->cpu, memory->size);
+	return err;
+}
+
 /* Add a chunk of size bytes; `growing` is held. lowest: the first dma address for it; 0: any. */
 static int chunk_add(struct arena *arena, size_t size, size_t align, uint64_t lowest, uint64_t mask)
 {
@@ -291,7 +309,7 @@ static int chunk_add(struct arena *arena, size_t size, size_t align, uint64_t lo
 	err = arena->domain->ops->provide(arena->domain, size, align, mask, &chunk->memory);
 	if (err)
 		goto free_chunk;
-	err = pagemap_commit(&arena->pagemap, chunk->memory.cpu, size);
+	err = chunk_commit(arena, &chunk->memory);
 	if (err)
 		goto withdraw;
 	chunk->pages = chunk->free_pages = pages;
@@ -416,6 +434,13 @@ void arena_destroy(struct arena *arena)
 	while ((chunk = arena->chunks)) {
 		arena->chunks = chunk->next;
 		free(chunk);
+	}
+	while (arena->sides) {
+		struct arena_side *side = arena->sides;
+
+		arena->sides = side->next;
+		pagemap_side_close(&arena->pagemap, side->bytes, side->base);
+		free(side);
 	}
 	while (arena->reserves) {
 		struct arena_reserve *reserve = arena->reserves;
@@ -644,6 +669,51 @@ size_t arena_take_pages(struct arena *arena, struct arena_tenant *tenant, size_t
 			break;
 	}
 	return n;
+}
+
+/* For all pages that are mapped, and for those to come. `growing` is held. */
+static struct arena_side *side_make(struct arena *arena, size_t bytes, unsigned int kind)
+{
+	struct arena_side *side = calloc(1, sizeof(*side));
+	int err;
+
+	if (!side) {
+		error_set(ENOMEM, "no memory for bookkeeping");
+		return NULL;
+	}
+	side->bytes = bytes;
+	side->kind = kind;
+	err = pagemap_side_open(&arena->pagemap, bytes, &side->base);
+	if (err)
+		goto free_side;
+	for (struct arena_chunk *chunk = arena->chunks; chunk && !err; chunk = chunk->next)
+		err = pagemap_side_commit(&arena->pagemap, bytes, side->base, chunk->memory.cpu,
+					  chunk->memory.size);
+	if (err)
+		goto close;
+	side->next = arena->sides;
+	arena->sides = side;
+	return side;
+
+close:
+	pagemap_side_close(&arena->pagemap, bytes, side->base);
+free_side:
+	free(side);
+	return NULL;
+}
+
+char *arena_side(struct arena *arena, size_t bytes, unsigned int kind)
+{
+	struct arena_side *side;
+
+	mutex_lock(&arena->growing);
+	side = arena->sides;
+	while (side && (side->bytes != bytes || side->kind != kind))
+		side = side->next;
+	if (!side)
+		side = side_make(arena, bytes, kind);
+	mutex_unlock(&arena->growing);
+	return side ? side->base : NULL;
 }
 
 void arena_add_shrinker(struct arena *arena, struct arena_shrinker *shrinker)

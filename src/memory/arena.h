@@ -46,6 +46,8 @@ struct arena {
 	bool disowned;	      /* in the child of a fork: no lock of it may be taken */
 	struct pagemap pagemap;
 
+	struct arena_side *sides; /* guarded by growing */
+
 	/* One at a time adds or removes chunks; held across system calls. */
 	pthread_mutex_t growing;
 	struct arena_shrinker *shrinkers; /* guarded by growing */
@@ -103,6 +105,13 @@ bool arena_give_if(struct arena *arena, struct arena_tenant *tenant, const void 
 void arena_for_each_run(struct arena *arena, const struct dma_limits *limits,
 			void (*visit)(struct arena *arena, struct page *first, void *context),
 			void *context);
+
+/*
+ * Memory beside the page map that no device can reach, so many bytes for each page of it: there, and
+ * faulted in, for all pages that are mapped, until the arena ends. Who asks for the same size and kind
+ * gets the same. Its beginning, aligned to a page; NULL in words. Content is undefined.
+ */
+char *arena_side(struct arena *arena, size_t bytes, unsigned int kind);
 
 /* From now on, until it is removed, the shrinker is called when memory runs short. */
 void arena_add_shrinker(struct arena *arena, struct arena_shrinker *shrinker);

@@ -256,12 +256,12 @@ void pool_free_slowly(struct dma_pool *pool, void *vaddr, uint64_t dma_offset, c
  * does no harm:
  *
  * - The states' address is read first and the tenant after it. So where the tenant is the pool's, the
- *   address is the page's entry or an array of the pool's, which lives as long as the pool does. It
- *   could be another pool's only if the page came from there between these two loads.
- * - No byte of an array that is ready for another unit says that a block is out. If it became ready after
- *   the byte was read, what is written breaks a link, which is noticed (states.c). If another unit has
- *   the array or the entry by then, one of its blocks may be marked free that is out. Its own free is
- *   refused then, and it is lost until its pool ends; but nobody else gets it.
+ *   address is the page's entry or the page's array, which lives as long as the arena does. It
+ *   could be another kind of array only if the page came from another pool between these two loads.
+ * - No byte of an array whose page is no unit says that a block is out. If another unit has the page
+ *   by then, one of its blocks may be marked free that is out: arrays of one kind have states at the same
+ *   places (states.c). Its own free is refused then, and it is lost until its pool ends; but nobody else gets
+ *   it.
  * - The code that goes into the magazine is a copy, and its page is looked at when it comes out.
  */
 void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)

@@ -224,6 +224,9 @@ static void masks_above_all_addresses_are_one(void **state)
 	take_wide(p, 8, GFP_KERNEL);
 	assert_int_equal(p->fake.provides, provides);
 	free_all(p);
+	free(p->fake.domain.usable);
+	p->fake.domain.usable = NULL;
+	p->fake.domain.usable_count = 0;
 }
 
 static void the_next_call_that_may_grow_fills_the_reserve_again(void **state)
@@ -272,6 +275,44 @@ static void a_large_pool_takes_one_page_of_what_is_left_for_gfp_atomic(void **st
 	log_clear();
 }
 
+/* All blocks that GFP_ATOMIC gets from what is mapped, in a pool that never grew. */
+static size_t atomic_blocks(const struct pool_place *place, size_t size)
+{
+	struct dma_pool *pool = pool_create("atomic", place, size, 0, 0);
+	dma_addr_t handle;
+	size_t n = 0;
+
+	assert_non_null(pool);
+	while (dma_pool_alloc(pool, GFP_ATOMIC, &handle))
+		n++;
+	assert_error_says("allocate ahead");
+	dma_pool_destroy(pool);
+	arena_for_each_run(place->arena, place->limits, give, NULL);
+	return n;
+}
+
+/* Mapped before a pool of such blocks was made, and after. */
+static void gfp_atomic_uses_up_all_that_is_mapped(void **state)
+{
+	static const size_t sizes[] = {16, 24, 32, 48, 64, 256, 1024, 4096, 256, 16};
+	struct fake_place *p = *state;
+	struct pool_place watched = p->place;
+
+	watched.debug = true;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		size_t bytes = (size_t)(4 << 20) << i / 4;
+		dma_addr_t handle;
+		void *memory = coherent_alloc(p->arena, &p->coherent, bytes, &handle, GFP_KERNEL);
+
+		assert_non_null(memory);
+		coherent_free(p->arena, &p->coherent, "fake", bytes, memory, handle);
+		assert_int_equal(atomic_blocks(&p->place, sizes[i]),
+				 p->arena->free_pages * (ARENA_PAGE / sizes[i]));
+		assert_true(atomic_blocks(&watched, sizes[i]) >= p->arena->free_pages / 2);
+		log_clear();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -287,6 +328,7 @@ int main(void)
 		place_test(masks_above_all_addresses_are_one),
 		place_test(the_next_call_that_may_grow_fills_the_reserve_again),
 		place_test(a_large_pool_takes_one_page_of_what_is_left_for_gfp_atomic),
+		place_test(gfp_atomic_uses_up_all_that_is_mapped),
 	};
 
 	return cmocka_run_group_tests_name("reserve", tests, NULL, NULL);
