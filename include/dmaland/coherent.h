@@ -16,7 +16,8 @@ extern "C" {
  * @dev:    the device
  * @size:   bytes, at least 1; whole pages are taken
  * @handle: where the dma address goes; untouched on failure
- * @gfp:    GFP_KERNEL may map more memory; GFP_ATOMIC takes what is mapped already
+ * @gfp:    GFP_KERNEL may map more memory; GFP_ATOMIC takes what is mapped already, unless
+ *          options.atomic_may_grow is set
  *
  * Address and dma address are aligned to the power of two that covers @size, up to 4 MiB;
  * above that, to 4 MiB. The dma address lies under the device's coherent mask.

@@ -225,6 +225,13 @@ destroy_lock:
 	return err;
 }
 
+bool atomic_may_grow_wanted(void)
+{
+	const char *value = secure_getenv("DMALAND_ATOMIC_MAY_GROW");
+
+	return value && strcmp(value, "") && strcmp(value, "0");
+}
+
 struct dmaland_device *dmaland_open(const char *text, const struct dmaland_options *given)
 {
 	struct dmaland_options options;
@@ -243,6 +250,7 @@ struct dmaland_device *dmaland_open(const char *text, const struct dmaland_optio
 		goto free_spec;
 	}
 	dev->pool_debug = options.pool_debug;
+	dev->gfp = options.atomic_may_grow || atomic_may_grow_wanted() ? __GFP_RECLAIM : 0;
 	wanted = (struct open_options){
 		.share = options.share_with ? options.share_with->function : NULL,
 		.memory_limit = options.memory_limit,

@@ -653,7 +653,8 @@ int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, si
 		return error_set(
 			ENOMEM,
 			"no %zu KiB are mapped and free, and GFP_ATOMIC does not map more: "
-			"allocate ahead with GFP_KERNEL",
+			"allocate ahead with GFP_KERNEL, or let it enter the kernel: "
+			"options.atomic_may_grow, or DMALAND_ATOMIC_MAY_GROW=1",
 			n * ARENA_PAGE >> 10);
 	return arena_take_growing(arena, tenant, size, n, align, gfp, first);
 }

@@ -129,6 +129,7 @@ bool pool_take_slowly(struct dma_pool *pool, gfp_t gfp, struct block *block, con
 		error_forked(pool->place.name);
 		return false;
 	}
+	gfp |= pool->place.gfp;
 	if (gfp & __GFP_RECLAIM && units_reap_due(pool))
 		units_reap(pool);
 	if (gfp & __GFP_RECLAIM && unlikely(arena_refill_due(pool->place.arena)))
