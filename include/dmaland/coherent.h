@@ -16,7 +16,8 @@ extern "C" {
  * @dev:    the device
  * @size:   bytes, at least 1; whole pages are taken
  * @handle: where the dma address goes; untouched on failure
- * @gfp:    GFP_KERNEL may map more memory; GFP_ATOMIC takes what is mapped already
+ * @gfp:    GFP_KERNEL may map more memory; GFP_ATOMIC takes what is mapped already, unless
+ *          options.atomic_may_grow is set
  *
  * Address and dma address are aligned to the power of two that covers @size. Above 4 MiB they are
  * aligned to 4 MiB at least, where no addresses with the larger alignment are to be had: a device

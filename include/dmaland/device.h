@@ -40,6 +40,9 @@ extern "C" {
  * @dma_debug:    registered memory of this device is watched: see dmaland_check_registered(); and mappings that are translated
  *                are followed, so that their ends and syncs are checked as those of others are. On soft: it is
  *                on without being asked for, but where no_syscalls is, and `dma_debug=no` in the spec turns it off
+ * @atomic_may_grow: GFP_ATOMIC and GFP_NOWAIT may make system calls for this device, as GFP_KERNEL does: for code of
+ *                the kernel that allocates with nothing else, and here runs where it may sleep. Also on with
+ *                DMALAND_ATOMIC_MAY_GROW=1 in the environment, for all devices and for sg_alloc_table()
  *
  * Those from copy_below to no_syscalls can be given in the spec too, where they win: `copy_below=N`, `unmap=lazy` or `unmap=strict`,
  * `lazy_count=N`, `lazy_ms=N`, `trusted=no`, `no_syscalls=yes`; and `dma_debug=yes`. Of devices that share a domain, the
@@ -65,7 +68,7 @@ struct dmaland_options {
 	unsigned int lazy_count, lazy_ms;
 	bool untrusted, lazy, no_syscalls, pool_debug;
 	int container_fd, group_fd, device_fd;
-	bool dma_debug;
+	bool dma_debug, atomic_may_grow;
 };
 
 /**

@@ -64,8 +64,8 @@ void dma_pool_destroy(struct dma_pool *pool);
 /**
  * dma_pool_alloc() - take a block from a pool
  * @pool:   the pool, from dma_pool_create()
- * @gfp:    GFP_KERNEL may grow the pool by system calls; GFP_ATOMIC never enters the kernel;
- *          __GFP_ZERO clears the block
+ * @gfp:    GFP_KERNEL may grow the pool by system calls; GFP_ATOMIC never enters the kernel, unless
+ *          options.atomic_may_grow is set; __GFP_ZERO clears the block
  * @handle: where the block's dma address goes; untouched on failure
  *
  * The block is aligned as the pool was told, does not cross its boundary, and its content is

@@ -22,7 +22,8 @@ typedef uint64_t phys_addr_t; /* of registers: the address of a window of pci_io
 
 /*
  * How an allocation may go about it. GFP_KERNEL may grow by system calls. GFP_ATOMIC and
- * GFP_NOWAIT make no system call and take no lock that is held across one. __GFP_ZERO clears.
+ * GFP_NOWAIT make no system call and take no lock that is held across one, unless the device was opened
+ * with atomic_may_grow. __GFP_ZERO clears.
  */
 typedef unsigned int gfp_t;
 

@@ -62,6 +62,18 @@ static inline size_t bitmap_next(const uint64_t *map, size_t from, size_t end, b
 	return end;
 }
 
+/* How many of the first bits are set. */
+static inline size_t bitmap_count(const uint64_t *map, size_t bits)
+{
+	size_t n = 0;
+
+	for (size_t w = 0; w < bits / 64; w++)
+		n += (size_t)__builtin_popcountll(map[w]);
+	if (bits % 64)
+		n += (size_t)__builtin_popcountll(map[bits / 64] << (64 - bits % 64));
+	return n;
+}
+
 /*
  * Load what another thread may be writing, where any of its values will do. Not an atomic load
  * where nobody looks, since compilers do not fold those into the comparison that follows.

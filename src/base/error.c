@@ -131,16 +131,21 @@ __attribute__((format(printf, 2, 0))) static int failed(int code, const char *fo
 	return -code;
 }
 
-__attribute__((format(printf, 1, 2))) static void append(const char *format, ...)
+__attribute__((format(printf, 1, 0))) static void vappend(const char *format, va_list args)
 {
 	struct error_state *state = state_of_thread();
 	size_t used = state ? strlen(state->text) : 0;
+
+	if (state)
+		vsnprintf(state->text + used, sizeof(state->text) - used, format, args);
+}
+
+__attribute__((format(printf, 1, 2))) static void append(const char *format, ...)
+{
 	va_list args;
 
-	if (!state)
-		return;
 	va_start(args, format);
-	vsnprintf(state->text + used, sizeof(state->text) - used, format, args);
+	vappend(format, args);
 	va_end(args);
 }
 
@@ -174,14 +179,17 @@ int error_prefix(const char *format, ...)
 
 int error_append(const char *format, ...)
 {
-	size_t used = strlen(last.text);
+	int code = errno;
+	const struct error_state *state = state_of_thread();
 	va_list args;
 
+	if (state)
+		code = state->code;
 	va_start(args, format);
-	vsnprintf(last.text + used, sizeof(last.text) - used, format, args);
+	vappend(format, args);
 	va_end(args);
-	errno = last.code;
-	return -last.code;
+	errno = code;
+	return -code;
 }
 
 int error_system(const char *format, ...)

@@ -151,7 +151,7 @@ static int domain_furnish(struct domain *domain)
 	return 0;
 }
 
-static int device_join_arena(struct dmaland_device *dev)
+static int device_join_arena(struct dmaland_device *dev, bool *shared)
 {
 	struct domain *domain = dev->function->domain;
 	int err;
@@ -160,7 +160,7 @@ static int device_join_arena(struct dmaland_device *dev)
 	err = domain_furnish(domain);
 	dev->arena = domain->owner;
 	if (!err)
-		dev->arena->devices++;
+		*shared = dev->arena->devices++ > 0;
 	mutex_unlock(&domain->lock);
 	return err;
 }
@@ -198,6 +198,7 @@ static int device_identify(struct dmaland_device *dev)
 static int device_init(struct dmaland_device *dev, const struct streaming_options *options)
 {
 	int err = pthread_mutex_init(&dev->pools.lock, NULL);
+	bool shared = false;
 
 	if (err)
 		return error_set(err, "cannot make a lock for a device: %s", strerror(err));
@@ -206,7 +207,7 @@ static int device_init(struct dmaland_device *dev, const struct streaming_option
 	err = device_identify(dev);
 	if (err)
 		goto destroy_lock;
-	err = device_join_arena(dev);
+	err = device_join_arena(dev, &shared);
 	if (err)
 		goto destroy_lock;
 	err = streaming_init(&dev->streaming, dev->function->domain->mappings_owner, &dev->limits,
@@ -214,12 +215,21 @@ static int device_init(struct dmaland_device *dev, const struct streaming_option
 	if (err)
 		goto leave_arena;
 	device_announce(dev);
+	if (shared) /* others may have all that lies under its mask; alone it gets memory when it asks */
+		arena_prepare(dev->arena, &dev->coherent);
 	return 0;
 leave_arena:
 	device_leave_arena(dev);
 destroy_lock:
 	pthread_mutex_destroy(&dev->pools.lock);
 	return err;
+}
+
+bool atomic_may_grow_wanted(void)
+{
+	const char *value = secure_getenv("DMALAND_ATOMIC_MAY_GROW");
+
+	return value && strcmp(value, "") && strcmp(value, "0");
 }
 
 struct dmaland_device *dmaland_open(const char *text, const struct dmaland_options *given)
@@ -240,6 +250,7 @@ struct dmaland_device *dmaland_open(const char *text, const struct dmaland_optio
 		goto free_spec;
 	}
 	dev->pool_debug = options.pool_debug;
+	dev->gfp = options.atomic_may_grow || atomic_may_grow_wanted() ? __GFP_RECLAIM : 0;
 	wanted = (struct open_options){
 		.share = options.share_with ? options.share_with->function : NULL,
 		.memory_limit = options.memory_limit,
@@ -330,6 +341,7 @@ static void device_end(struct dmaland_device *dev)
 	pci_free_irq_vectors(dev);
 	mmio_close_all(dev->function);
 	device_withdraw(dev);
+	arena_forget(dev->arena, &dev->limits);
 	device_leave_arena(dev);
 	dev->function->ops->close(dev->function);
 	fork_release();

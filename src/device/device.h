@@ -19,6 +19,7 @@ struct dmaland_device {
 	struct arena_tenant orphans;  /* has the pages of pools that were destroyed busy */
 	struct pool_list pools;
 	struct streaming streaming;
+	gfp_t gfp;	 /* what any allocation may do: __GFP_RECLAIM, or 0 */
 	bool pool_debug; /* from the options: all of them */
 	uint16_t vendor, id;
 	unsigned int enabled;	     /* by pci_enable_device(), so often; changed by atomic means */
@@ -36,6 +37,9 @@ void device_withdraw(struct dmaland_device *dev);
 /* Take a spec apart; spec_fini() frees it. 0 or -errno in words. */
 int spec_parse(struct spec *spec, const char *text);
 void spec_fini(struct spec *spec);
+
+/* Does the environment let GFP_ATOMIC make system calls? */
+bool atomic_may_grow_wanted(void);
 
 /* Bus mastering off, then a reset where the function has one. False: it may still do DMA. */
 bool pci_quiesce(struct dmaland_device *dev);

@@ -18,7 +18,7 @@ void *dma_alloc_coherent(struct dmaland_device *dev, size_t size, dma_addr_t *ha
 	}
 	if (dmaland_check(dev))
 		return NULL;
-	return coherent_alloc(dev->arena, &dev->coherent, size, handle, gfp);
+	return coherent_alloc(dev->arena, &dev->coherent, size, handle, gfp | dev->gfp);
 }
 
 void dma_free_coherent(struct dmaland_device *dev, size_t size, void *vaddr, dma_addr_t handle)
@@ -67,6 +67,7 @@ struct dma_pool *dma_pool_create_node(const char *name, struct dmaland_device *d
 		.list = &dev->pools,
 		.orphans = &dev->orphans,
 		.name = dev->function->name,
+		.gfp = dev->gfp,
 		.debug = dev->pool_debug || pool_debug_wanted(name),
 		.annotate = pool_annotate_wanted(),
 	};

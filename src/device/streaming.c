@@ -119,10 +119,11 @@ int sg_alloc_table(struct sg_table *table, unsigned int nents, gfp_t gfp)
 	memset(table, 0, sizeof(*table));
 	if (nents == 0)
 		return error_set(EINVAL, "sg_alloc_table: a list has one element at least");
-	if (!(gfp & __GFP_RECLAIM))
+	if (!(gfp & __GFP_RECLAIM) && !atomic_may_grow_wanted())
 		return error_set(ENOMEM,
 				 "sg_alloc_table: lists come from malloc(), which may enter "
-				 "the kernel: allocate ahead with GFP_KERNEL");
+				 "the kernel: allocate ahead with GFP_KERNEL, or set "
+				 "DMALAND_ATOMIC_MAY_GROW=1 if GFP_ATOMIC may enter it");
 	table->sgl = calloc(nents, sizeof(*table->sgl));
 	if (!table->sgl)
 		return error_set(ENOMEM, "no memory for a list of %u elements", nents);

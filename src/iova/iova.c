@@ -161,29 +161,48 @@ int iova_space_restrict(struct iova_space *space, const struct iova_range *usabl
 	return 0;
 }
 
-int iova_space_take(struct iova_space *space, uint64_t size, uint64_t align, uint64_t last,
-		    uint64_t *first)
+/* The highest place that fits; 0, which is never free, when there is none. */
+static uint64_t place_find(const struct iova_space *space, uint64_t size, uint64_t align,
+			   uint64_t last)
 {
-	if (size == 0 || align == 0 || (align & (align - 1)))
-		return -EINVAL;
-	if (space_reserve(space, 1))
-		return -ENOMEM;
 	for (size_t at = space->count; at-- > 0;) {
-		struct iova_range *r = &space->free[at];
+		const struct iova_range *r = &space->free[at];
 		uint64_t end = r->last < last ? r->last : last;
 		uint64_t start;
 
 		if (r->first > last || end - r->first < size - 1)
 			continue;
 		start = (end - (size - 1)) & ~(align - 1);
-		if (start < r->first || start == 0)
-			continue;
-		range_cut(space, start, start + (size - 1));
-		space->taken++;
-		*first = start;
-		return 0;
+		if (start >= r->first)
+			return start;
 	}
-	return -ENOSPC;
+	return 0;
+}
+
+int iova_space_take(struct iova_space *space, uint64_t size, uint64_t align, uint64_t last,
+		    uint64_t *first)
+{
+	uint64_t start;
+
+	if (size == 0 || align == 0 || (align & (align - 1)))
+		return -EINVAL;
+	if (space_reserve(space, 1))
+		return -ENOMEM;
+	start = place_find(space, size, align, last);
+	if (!start)
+		return -ENOSPC;
+	range_cut(space, start, start + (size - 1));
+	space->taken++;
+	*first = start;
+	return 0;
+}
+
+bool iova_space_fits(const struct iova_space *space, uint64_t size, uint64_t align, uint64_t first,
+		     uint64_t last)
+{
+	uint64_t start = place_find(space, size, align, last);
+
+	return start && start >= first;
 }
 
 void iova_space_release(struct iova_space *space, uint64_t first, uint64_t size)

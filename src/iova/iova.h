@@ -52,6 +52,10 @@ int iova_space_restrict(struct iova_space *space, const struct iova_range *usabl
 int iova_space_take(struct iova_space *space, uint64_t size, uint64_t align, uint64_t last,
 		    uint64_t *first);
 
+/* Would it succeed, with the range's first address not below first? */
+bool iova_space_fits(const struct iova_space *space, uint64_t size, uint64_t align, uint64_t first,
+		     uint64_t last);
+
 /* Give back what was taken, whole. Neighbours merge. */
 void iova_space_release(struct iova_space *space, uint64_t first, uint64_t size);
 

@@ -14,6 +14,7 @@
 #include "backend/backend.h"
 #include "iova/limits.h"
 #include "memory/pagemap.h"
+#include "memory/reserve.h"
 
 /*
  * As in the kernel: fail rather than have others give up what they hold. Here, too, rather than take
@@ -55,6 +56,8 @@ struct arena {
 	bool disowned;	      /* in the child of a fork: no lock of it may be taken */
 	struct pagemap pagemap;
 
+	struct arena_side *sides; /* guarded by growing */
+
 	/* One at a time adds or removes chunks; held across system calls. */
 	pthread_mutex_t growing;
 	struct arena_shrinker *shrinkers; /* guarded by growing; the oldest first */
@@ -63,11 +66,16 @@ struct arena {
 	pthread_spinlock_t lock; /* all that follows; never held across a system call */
 	struct arena_chunk *chunks;
 	size_t pages, free_pages;
+	struct arena_reserve *reserves;
+	uint64_t last;	  /* highest dma address that can come: wider masks are one */
+	bool refill_due;  /* GFP_ATOMIC took pages; others look without the lock */
+	size_t low_pages; /* since growing failed, so many may be taken under narrower masks */
 };
 
 /*
- * Pages that GFP_KERNEL leaves for GFP_ATOMIC as long as the arena can grow. The kernel keeps
- * 128 KiB at the least for its atomic pools (kernel/dma/pool.c); so do we, with 4 KiB pages.
+ * Pages that GFP_KERNEL leaves for GFP_ATOMIC under each mask as long as the arena can grow. The
+ * kernel keeps 128 KiB at the least for its atomic pools (kernel/dma/pool.c); so do we, with 4 KiB
+ * pages.
  */
 #define ARENA_RESERVE_PAGES 32
 
@@ -110,18 +118,43 @@ void arena_for_each_run(struct arena *arena, const struct dma_limits *limits,
 			void *context);
 
 /*
+ * Memory beside the page map that no device can reach, so many bytes for each page of it: there, and
+ * faulted in, for all pages that are mapped, until the arena ends. Who asks for the same size and kind
+ * gets the same. Its beginning, aligned to a page; NULL in words. Content is undefined.
+ */
+char *arena_side(struct arena *arena, size_t bytes, unsigned int kind);
+
+/*
  * From now on, until it is removed, the shrinker is called when memory runs short; after those that are
  * older.
  */
 void arena_add_shrinker(struct arena *arena, struct arena_shrinker *shrinker);
 void arena_remove_shrinker(struct arena *arena, struct arena_shrinker *shrinker);
 
-/* Make sure that GFP_ATOMIC finds something under the tenant's mask, if it can be had. */
+/*
+ * Make sure that GFP_ATOMIC finds something under the tenant's mask, if it can be had. From now on
+ * there is a reserve under it, also when arena_set_mask() changes it, until arena_forget(). What fails
+ * is no failure of the caller: the thread's error stays as it was.
+ */
 void arena_prepare(struct arena *arena, struct arena_tenant *tenant);
 
 /*
- * Give chunks that nobody uses back to the domain, but for `keep` free pages; chunks that were made
- * for one large request always.
+ * GFP_ATOMIC took pages since it was asked last: who may make system calls fills the reserves again.
+ * Takes nothing from others, and what fails is no failure.
+ */
+void arena_refill(struct arena *arena);
+
+static inline bool arena_refill_due(const struct arena *arena)
+{
+	return racy_load(&arena->refill_due);
+}
+
+/* These limits end. */
+void arena_forget(struct arena *arena, const struct dma_limits *limits);
+
+/*
+ * Give chunks that nobody uses back to the domain, but for `keep` free pages under each mask; chunks
+ * that were made for one large request always.
  */
 void arena_trim(struct arena *arena, size_t keep);
 

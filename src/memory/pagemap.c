@@ -84,3 +84,35 @@ int pagemap_commit(struct pagemap *map, const char *cpu, size_t size)
 		memset(&first[i], 0, sizeof(first[i]));
 	return 0;
 }
+
+int pagemap_side_open(const struct pagemap *map, size_t bytes, char **base)
+{
+	void *memory = mmap(NULL, map->count * bytes, PROT_NONE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (memory == MAP_FAILED)
+		return error_system("cannot reserve %zu MiB of addresses for bookkeeping",
+				    map->count * bytes >> 20);
+	*base = memory;
+	return 0;
+}
+
+void pagemap_side_close(const struct pagemap *map, size_t bytes, char *base)
+{
+	munmap(base, map->count * bytes);
+}
+
+int pagemap_side_commit(const struct pagemap *map, size_t bytes, char *base, const char *cpu,
+			size_t size)
+{
+	uintptr_t page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
+	size_t first = (size_t)(pagemap_find(map, cpu) - map->pages);
+	char *begin = base + first * bytes, *end = begin + (size >> ARENA_PAGE_SHIFT) * bytes;
+	char *from = (char *)((uintptr_t)begin & ~(page_size - 1));
+	size_t length = align_up((uintptr_t)end, page_size) - (uintptr_t)from;
+
+	if (mprotect(from, length, PROT_READ | PROT_WRITE))
+		return error_system("cannot get %zu KiB for bookkeeping", length >> 10);
+	memset(begin, 0, (size_t)(end - begin));
+	return 0;
+}

@@ -65,6 +65,12 @@ void pagemap_close(struct pagemap *map);
 /* Make the entries for this memory writable, and fault them in. 0 or -ENOMEM in words. */
 int pagemap_commit(struct pagemap *map, const char *cpu, size_t size);
 
+/* Memory for as many bytes a page: reserved whole, and committed with the pages. 0 or -ENOMEM in words. */
+int pagemap_side_open(const struct pagemap *map, size_t bytes, char **base);
+void pagemap_side_close(const struct pagemap *map, size_t bytes, char *base);
+int pagemap_side_commit(const struct pagemap *map, size_t bytes, char *base, const char *cpu,
+			size_t size);
+
 /* Who has the page of an address that may be anything. */
 static inline struct arena_tenant *page_tenant(const struct page *page)
 {

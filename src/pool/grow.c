@@ -84,12 +84,15 @@ static size_t run_want(struct dma_pool *pool, const struct shelf *shelf)
 	return want < UNIT_RUN_MAX ? want : UNIT_RUN_MAX;
 }
 
-/* Several pages at a time; the first is for now, the others wait. */
+/*
+ * Several pages at a time; the first is for now, the others wait. GFP_ATOMIC takes no more than it
+ * needs: what is left for it is for all pools.
+ */
 static bool run_take(struct dma_pool *pool, struct shelf *shelf, gfp_t gfp, struct page **first)
 {
 	size_t n;
 
-	if (pool->unit_size != ARENA_PAGE)
+	if (pool->unit_size != ARENA_PAGE || !(gfp & __GFP_RECLAIM))
 		return false;
 	n = arena_take_pages(pool->place.arena, &pool->uncarved, run_want(pool, shelf), gfp, first);
 	if (!n)
@@ -137,10 +140,10 @@ static void unit_set_states(struct page *unit, uint8_t *states)
 }
 
 /* Pages that `uncarved` has become a unit. */
-static void unit_carve(struct dma_pool *pool, struct page *unit, uint8_t *states)
+static void unit_carve(struct dma_pool *pool, struct page *unit)
 {
-	if (!states)
-		states = unit->unit.inline_state;
+	uint8_t *states = states_of(pool, unit);
+
 	memset(states, BLOCK_FREE, pool->per_unit);
 	unit->unit.base = pagemap_address(&pool->place.arena->pagemap, unit);
 	unit_set_states(unit, states);
@@ -166,23 +169,6 @@ static void units_enter(struct dma_pool *pool, struct page *first, size_t n)
 	pthread_spin_unlock(&pool->lock);
 }
 
-/* A unit in these pages. Nothing of them is used if there are no states for it. */
-static int unit_add(struct dma_pool *pool, gfp_t gfp, struct page *unit)
-{
-	uint8_t *states = NULL;
-
-	if (!states_inline(pool)) {
-		states = states_get(pool, gfp);
-		if (!states) {
-			arena_give(pool->place.arena, unit);
-			return -ENOMEM;
-		}
-	}
-	unit_carve(pool, unit, states);
-	units_enter(pool, unit, 1);
-	return 0;
-}
-
 /* A large pool grows by several units: no more than it may have too many of. */
 static void units_add_ahead(struct dma_pool *pool)
 {
@@ -191,7 +177,7 @@ static void units_add_ahead(struct dma_pool *pool)
 	size_t n = run_next(own, units_used(pool, own) / UNIT_EXCESS, &first);
 
 	for (size_t i = 0; i < n; i++)
-		unit_carve(pool, &first[i], NULL);
+		unit_carve(pool, &first[i]);
 	if (n)
 		units_enter(pool, first, n);
 }
@@ -201,10 +187,10 @@ int units_grow(struct dma_pool *pool, gfp_t gfp)
 	struct page *unit;
 	int err = unit_get(pool, gfp, &unit);
 
-	if (!err)
-		err = unit_add(pool, gfp, unit);
 	if (err)
 		return err;
+	unit_carve(pool, unit);
+	units_enter(pool, unit, 1);
 	if (states_inline(pool))
 		units_add_ahead(pool);
 	if (gfp & __GFP_RECLAIM)
@@ -236,7 +222,7 @@ static void units_give(struct dma_pool *pool, uint32_t list)
 		if (unlikely(pool->debug))
 			debug_unit_end(pool, unit);
 		if (!states_inline(pool))
-			states_put(pool, unit->unit.state);
+			memset(unit->unit.state, BLOCK_FREE, pool->per_unit);
 		arena_give(pool->place.arena, unit);
 	}
 }
@@ -361,7 +347,6 @@ bool units_end(struct dma_pool *pool)
 	if (pool->unit_count)
 		arena_for_each_run(pool->place.arena, pool->place.limits, unit_end, &end);
 	depot_end(pool);
-	states_end(pool);
 	return end.busy;
 }
 

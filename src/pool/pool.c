@@ -129,8 +129,11 @@ bool pool_take_slowly(struct dma_pool *pool, gfp_t gfp, struct block *block, con
 		error_forked(pool->place.name);
 		return false;
 	}
+	gfp |= pool->place.gfp;
 	if (gfp & __GFP_RECLAIM && units_reap_due(pool))
 		units_reap(pool);
+	if (gfp & __GFP_RECLAIM && unlikely(arena_refill_due(pool->place.arena)))
+		arena_refill(pool->place.arena);
 	m = magazine_get(pool, gfp);
 	while (!(m ? take_by_magazine(pool, m, gfp, block) : take_one(pool, block)))
 		if (units_grow(pool, gfp)) {
@@ -302,12 +305,12 @@ static __attribute__((noinline)) void free_by_table(struct dma_pool *pool, void 
  * does no harm:
  *
  * - The states' address is read first and the tenant after it. So where the tenant is the pool's, the
- *   address is the page's entry or an array of the pool's, which lives as long as the pool does. It
- *   could be another pool's only if the page came from there between these two loads.
- * - No byte of an array that is ready for another unit says that a block is out. If it became ready after
- *   the byte was read, what is written breaks a link, which is noticed (states.c). If another unit has
- *   the array or the entry by then, one of its blocks may be marked free that is out. Its own free is
- *   refused then, and it is lost until its pool ends; but nobody else gets it.
+ *   address is the page's entry or the page's array, which lives as long as the arena does. It
+ *   could be another kind of array only if the page came from another pool between these two loads.
+ * - No byte of an array whose page is no unit says that a block is out. If another unit has the page
+ *   by then, one of its blocks may be marked free that is out: arrays of one kind have states at the same
+ *   places (states.c). Its own free is refused then, and it is lost until its pool ends; but nobody else gets
+ *   it.
  * - The code that goes into the magazine is a copy, and its page is looked at when it comes out.
  */
 void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)

@@ -93,8 +93,6 @@ struct shelf {
 	 */
 	struct page *run; /* pages that will be units: `uncarved` has them */
 	size_t run_pages;
-	uint8_t *spare; /* arrays of states that are ready, each with a link to the next */
-	size_t spare_count;
 } __attribute__((aligned(64)));
 
 struct dma_pool {
@@ -122,6 +120,8 @@ struct dma_pool {
 	uint32_t debug;	       /* POOL_CHECKED, POOL_ANNOTATED */
 	size_t unit_size;      /* bytes */
 	size_t unit_align;
+	char *arrays;	   /* of states, one for each page of the page map: states.c */
+	size_t array_size; /* bytes */
 	struct pool_place place;
 	struct arena_shrinker shrinker;
 	char name[32];
@@ -138,7 +138,6 @@ struct dma_pool {
 	bool crowded;	    /* since look_anew(): it could not, or had to shrink */
 	size_t high_water;
 	struct magazine *magazines;
-	struct slab *slabs; /* of state arrays */
 	size_t grows, refused, bad_frees;
 
 	struct dma_pool *next; /* in the device's list */
@@ -395,16 +394,10 @@ static inline bool states_inline(const struct dma_pool *pool)
 	return pool->per_unit <= sizeof(((struct page *)NULL)->unit.inline_state) && !pool->debug;
 }
 
-/* Have arrays ready for GFP_ATOMIC. 0 or -ENOMEM in words. */
+/* Have an array for each page that is mapped, or will be. 0 or -ENOMEM in words. */
 int states_prepare(struct dma_pool *pool);
 
-/* An array for a unit to come; NULL when none is ready, in words. */
-uint8_t *states_get(struct dma_pool *pool, gfp_t gfp);
-
-/* No unit needs it any more. */
-void states_put(struct dma_pool *pool, uint8_t *states);
-
-/* The pool ends, and all arrays with it. */
-void states_end(struct dma_pool *pool);
+/* Where the states of a unit to come are. */
+uint8_t *states_of(const struct dma_pool *pool, struct page *unit);
 
 #endif

@@ -390,6 +390,7 @@ void streaming_fini(struct streaming *s)
 	threads_remove(s);
 	arena_remove_shrinker(s->space->arena, &s->shrinker);
 	bounce_end(s);
+	arena_forget(s->space->arena, &s->bounce_limits);
 	if (!stuck)
 		iova_cache_fini(&s->iova);
 	spin_lock(&s->space->lock);

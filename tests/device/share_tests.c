@@ -51,6 +51,36 @@ engines_that_share_a_domain_see_the_same_memory_and_have_faults_of_their_own(voi
 	log_clear();
 }
 
+static void a_device_that_joins_finds_a_reserve_under_each_mask_that_it_sets(void **state)
+{
+	enum { RESERVE = 32 };
+	struct dmaland_options options = {.size = sizeof(options)};
+	dma_addr_t handle[RESERVE], high;
+	struct dmaland_device *dev;
+	void *page[RESERVE];
+	struct engine e;
+
+	(void)state;
+	engine_open(&e, device_spec, NULL);
+	assert_non_null(dma_alloc_coherent(e.dev, PAGE, &high, GFP_KERNEL));
+	options.share_with = e.dev;
+	dev = dmaland_open("soft:", &options);
+	assert_non_null(dev);
+	for (unsigned int bits = 32; bits >= 24; bits -= 8) {
+		assert_int_equal(dma_set_mask_and_coherent(dev, DMA_BIT_MASK(bits)), 0);
+		for (int i = 0; i < RESERVE; i++) {
+			page[i] = dma_alloc_coherent(dev, PAGE, &handle[i], GFP_ATOMIC);
+			assert_non_null(page[i]);
+			assert_true(handle[i] <= DMA_BIT_MASK(bits));
+		}
+		for (int i = 0; i < RESERVE; i++)
+			dma_free_coherent(dev, PAGE, page[i], handle[i]);
+	}
+	dmaland_close(dev);
+	engine_close(&e); /* its page is reported */
+	log_clear();
+}
+
 /* ---- addresses that one of them can't use ---- */
 
 static struct dmaland_device *join(struct engine *e, const char *format, dma_addr_t first,
@@ -321,6 +351,7 @@ int run_share_tests(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
 			engines_that_share_a_domain_see_the_same_memory_and_have_faults_of_their_own),
+		cmocka_unit_test(a_device_that_joins_finds_a_reserve_under_each_mask_that_it_sets),
 		cmocka_unit_test(
 			addresses_that_a_device_that_joins_cannot_use_are_not_handed_out_any_more),
 		cmocka_unit_test(devices_may_join_while_others_map),

@@ -112,9 +112,9 @@ int main(int argc, char **argv)
 		fprintf(stderr, "%s\n", dmaland_last_error());
 		return 1;
 	}
-	failed = run_device_tests() + run_register_tests() + run_fork_tests() + run_cancel_tests() +
-		 run_streaming_tests() + run_list_tests() + run_random_list_tests() +
-		 run_registered_tests() + run_idle_tests();
+	failed = run_device_tests() + run_register_tests() + run_atomic_tests() + run_fork_tests() +
+		 run_cancel_tests() + run_streaming_tests() + run_list_tests() +
+		 run_random_list_tests() + run_registered_tests() + run_idle_tests();
 	if (device_is_drive())
 		failed += run_transfer_tests() + run_command_tests() + run_recovery_tests() +
 			  run_queue_irq_tests() + run_failure_tests();

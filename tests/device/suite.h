@@ -49,6 +49,7 @@ int run_engine_tests(void);
 int run_fault_tests(void);
 int run_soft_tests(void);
 int run_share_tests(void);
+int run_atomic_tests(void);
 int run_fork_tests(void);
 int run_cancel_tests(void);
 int run_streaming_tests(void);

@@ -649,28 +649,6 @@ static void a_page_is_not_given_back_while_a_copy_is_out(void **state)
 	dma_pool_destroy(x.pool);
 }
 
-/* A free that was late wrote a state where the array is ready for another unit by then. */
-static void a_broken_link_of_states_costs_what_was_ready_and_no_more(void **state)
-{
-	enum { PAGES = 64, N = 64 * PAGES };
-	static void *blocks[N];
-	static dma_addr_t handles[N];
-
-	for (int byte = 0; byte < 8; byte++) {
-		struct dma_pool *pool = create(*state, 64, 0, 0);
-
-		assert_int_equal(dmaland_pool_alloc_bulk(pool, GFP_KERNEL, N, blocks, handles), N);
-		dmaland_pool_free_bulk(pool, N, blocks, handles);
-		dmaland_pool_trim(pool);
-		state_write(shelf_of_thread(pool)->spare + byte, byte & 1 ? BLOCK_FREE : BLOCK_OUT);
-		assert_int_equal(dmaland_pool_alloc_bulk(pool, GFP_KERNEL, N, blocks, handles), N);
-		dmaland_pool_free_bulk(pool, N, blocks, handles);
-		assert_int_equal(pool->bad_frees, 0);
-		dma_pool_destroy(pool);
-	}
-	assert_string_equal(log_text(), "");
-}
-
 static void wait_a_moment(void *context)
 {
 	poll(NULL, 0, *(int *)context);
@@ -723,7 +701,6 @@ int main(void)
 		place_test(a_copy_whose_page_is_another_pools_is_not_put),
 		place_test(a_copy_whose_page_was_another_pools_is_not_taken),
 		place_test(a_page_is_not_given_back_while_a_copy_is_out),
-		place_test(a_broken_link_of_states_costs_what_was_ready_and_no_more),
 		place_test(a_block_that_is_out_is_not_taken_from_its_units_bits),
 		place_test(many_threads_that_wait_for_the_same_growth_all_get_blocks),
 	};

@@ -226,22 +226,6 @@ static void a_shelf_whose_blocks_are_put_on_another_has_no_peaks(void **state)
 	pool_end(pool);
 }
 
-/* Also where one thread grows a pool and another trims it, again and again. */
-static void states_that_are_ready_are_bounded(void **state)
-{
-	struct dma_pool *pool = pool_begin(state, 16);
-	size_t spare = 0;
-
-	for (int round = 0; round < 200; round++) {
-		turn(0, take_and_give, MANY);
-		dmaland_pool_trim(pool);
-	}
-	for (int k = 0; k < SHELVES; k++)
-		spare += pool->shelves[k].spare_count;
-	assert_in_range(spare, 32, 160);
-	pool_end(pool);
-}
-
 /* A pool that is watched has one shelf, whoever makes it. */
 static void make_watched(struct worker *worker)
 {
@@ -461,7 +445,6 @@ int main(void)
 		place_test(two_threads_at_work_have_blocks_of_their_own),
 		place_test(a_pool_that_grew_apart_rests),
 		place_test(a_shelf_whose_blocks_are_put_on_another_has_no_peaks),
-		place_test(states_that_are_ready_are_bounded),
 		place_test(a_watched_pool_is_ready_for_atomic_allocations),
 		place_test(a_pool_grows_to_twice_what_is_needed_at_once),
 		place_test(threads_share_what_there_is_where_a_pool_cannot_grow),

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * reserve.h - what is left free for GFP_ATOMIC, for each device under its own mask
+ *
+ * A device of a narrow mask can take only from low addresses, one of a wide mask from anywhere. So
+ * what is free is counted for each mask, and each mask has a reserve that those of wider masks leave
+ * alone: the kernel's zones and their lowmem_reserve, with the devices' masks for borders. Devices of
+ * equal masks have one reserve in common.
+ *
+ * All of it is guarded by arena.lock.
+ */
+#ifndef MEMORY_RESERVE_H
+#define MEMORY_RESERVE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "iova/limits.h"
+
+struct arena_reserve {
+	struct arena_reserve *next;	 /* ascending masks */
+	const struct dma_limits *limits; /* whose; compared, and not looked into */
+	uint64_t wanted;		 /* its coherent mask */
+	uint64_t mask;	   /* the same, or the domain's last address if that is lower */
+	size_t free_pages; /* of the arena, under the mask */
+};
+
+/* Whom a caller leaves its reserve. */
+enum reserve_leave {
+	LEAVE_NARROWER, /* devices of narrower masks: GFP_ATOMIC, and who can't grow */
+	LEAVE_ALL,	/* all devices */
+	LEAVE_LOW,	/* and nothing is taken under narrower masks: who may grow instead */
+};
+
+/* The reserve of these limits, or NULL. */
+struct arena_reserve *reserve_find(struct arena_reserve *list, const struct dma_limits *limits);
+
+/* Put it where its mask belongs. */
+void reserve_link(struct arena_reserve **list, struct arena_reserve *reserve);
+void reserve_unlink(struct arena_reserve **list, const struct arena_reserve *reserve);
+
+/* Pages were taken (sign -1) or became free (1), neighbours from this dma address on. */
+void reserves_count(struct arena_reserve *list, uint64_t dma, size_t pages, int sign);
+
+/* How many of so many pages lie under a mask. */
+size_t pages_below(uint64_t dma, size_t pages, uint64_t mask);
+
+/* The highest mask that is narrower than this one; 0: there is none. */
+uint64_t reserves_narrower(const struct arena_reserve *list, uint64_t mask);
+
+/* The lowest dma address where n pages may be taken under a mask; above the mask: nowhere. */
+uint64_t reserves_lowest(const struct arena_reserve *list, uint64_t mask, size_t n,
+			 enum reserve_leave leave);
+
+/* Has it less than GFP_KERNEL leaves it? */
+bool reserve_is_short(const struct arena_reserve *list, const struct arena_reserve *reserve);
+
+/* Would each mask below a limit have `keep` pages of its own left without these? */
+bool reserves_hold(const struct arena_reserve *list, size_t keep, uint64_t dma, size_t pages,
+		   uint64_t limit);
+
+#endif

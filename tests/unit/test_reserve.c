@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_reserve.c - what is left for GFP_ATOMIC, where devices of narrow and wide masks share a domain
+ */
+#include "test.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "fake_domain.h"
+#include "memory/coherent.h"
+
+enum { MANY = 400 };
+
+#define NARROW DMA_BIT_MASK(24)
+
+/* Another device of the place's domain; the place's own is the wide one. */
+static struct narrow {
+	struct dma_limits limits;
+	struct arena_tenant coherent, orphans;
+	struct pool_list pools;
+	struct dma_pool *pool; /* of pages */
+} narrow;
+
+static void narrow_open(struct fake_place *p, uint64_t mask)
+{
+	struct pool_place place = p->place;
+
+	narrow.limits = (struct dma_limits){.coherent_mask = mask, .streaming_mask = mask};
+	narrow.coherent.limits = narrow.orphans.limits = &narrow.limits;
+	pthread_mutex_init(&narrow.pools.lock, NULL);
+	place.limits = &narrow.limits;
+	place.list = &narrow.pools;
+	place.orphans = &narrow.orphans;
+	narrow.pool = pool_create("narrow", &place, ARENA_PAGE, ARENA_PAGE, 0);
+	assert_non_null(narrow.pool);
+}
+
+static void give(struct arena *arena, struct page *first, void *context)
+{
+	(void)context;
+	arena_give(arena, first);
+}
+
+static void free_all(struct fake_place *p)
+{
+	dma_pool_destroy(narrow.pool);
+	arena_for_each_run(p->arena, &narrow.limits, give, NULL);
+	arena_for_each_run(p->arena, &p->limits, give, NULL);
+	pthread_mutex_destroy(&narrow.pools.lock);
+	log_clear();
+}
+
+/* Pages that a pool gets without growth, up to the reserve. */
+static size_t atomic_pages(struct dma_pool *pool)
+{
+	dma_addr_t handle;
+	size_t n = 0;
+
+	while (n < ARENA_RESERVE_PAGES && dma_pool_alloc(pool, GFP_ATOMIC, &handle))
+		n++;
+	return n;
+}
+
+/* Pages that a wide device takes; how many of them lie under the narrow mask. */
+static size_t take_wide(struct fake_place *p, size_t n, gfp_t gfp)
+{
+	dma_addr_t handle;
+	size_t low = 0;
+
+	while (n--) {
+		assert_non_null(coherent_alloc(p->arena, &p->coherent, 1, &handle, gfp));
+		low += handle <= narrow.limits.coherent_mask;
+	}
+	return low;
+}
+
+static void trimming_leaves_the_reserve_under_each_mask(void **state)
+{
+	struct fake_place *p = *state;
+
+	narrow_open(p, NARROW);
+	take_wide(p, 1, GFP_KERNEL);
+	arena_trim(p->arena, ARENA_RESERVE_PAGES);
+	assert_int_equal(atomic_pages(narrow.pool), ARENA_RESERVE_PAGES);
+	free_all(p);
+}
+
+static void trimming_gives_back_what_is_beyond_the_reserves(void **state)
+{
+	struct fake_place *p = *state;
+	dma_addr_t handle[3];
+	void *memory[3];
+
+	narrow_open(p, NARROW);
+	for (int i = 0; i < 3; i++)
+		memory[i] =
+			coherent_alloc(p->arena, &narrow.coherent, 4 << 20, &handle[i], GFP_KERNEL);
+	for (int i = 0; i < 3; i++)
+		coherent_free(p->arena, &narrow.coherent, "fake", 4 << 20, memory[i], handle[i]);
+	arena_trim(p->arena, ARENA_RESERVE_PAGES);
+	assert_true(p->fake.domain.memory <= 4 << 20); /* one chunk */
+	assert_int_equal(atomic_pages(narrow.pool), ARENA_RESERVE_PAGES);
+	free_all(p);
+}
+
+static void a_wide_device_takes_nothing_low_while_it_can_grow(void **state)
+{
+	struct fake_place *p = *state;
+	dma_addr_t handle;
+	void *memory;
+
+	narrow_open(p, NARROW);
+	memory = coherent_alloc(p->arena, &narrow.coherent, 4 << 20, &handle, GFP_KERNEL);
+	coherent_free(p->arena, &narrow.coherent, "fake", 4 << 20, memory, handle);
+	assert_int_equal(take_wide(p, 2000, GFP_KERNEL), 0);
+	assert_int_equal(atomic_pages(narrow.pool), ARENA_RESERVE_PAGES);
+	free_all(p);
+}
+
+static void one_that_cannot_grow_takes_low_pages_and_leaves_the_reserve(void **state)
+{
+	struct fake_place *p = *state;
+	size_t low = 0;
+	dma_addr_t handle;
+	void *memory;
+
+	narrow_open(p, NARROW);
+	memory = coherent_alloc(p->arena, &narrow.coherent, 4 << 20, &handle, GFP_KERNEL);
+	coherent_free(p->arena, &narrow.coherent, "fake", 4 << 20, memory, handle);
+	p->fake.provides_left = 1;
+	while (coherent_alloc(p->arena, &p->coherent, 1, &handle, GFP_KERNEL))
+		low += handle <= NARROW;
+	assert_int_equal(errno, ENOMEM);
+	assert_error_says("gives no more");
+	assert_true(low > 512);
+	assert_int_equal(p->arena->free_pages, ARENA_RESERVE_PAGES);
+	assert_null(coherent_alloc(p->arena, &p->coherent, 1, &handle, GFP_ATOMIC));
+	assert_int_equal(atomic_pages(narrow.pool), ARENA_RESERVE_PAGES);
+	free_all(p);
+}
+
+static void count_call(void *context)
+{
+	++*(unsigned int *)context;
+}
+
+static void growing_that_fails_is_not_tried_again_for_each_page(void **state)
+{
+	struct fake_place *p = *state;
+	unsigned int calls = 0;
+	dma_addr_t handle;
+	void *memory;
+
+	narrow_open(p, NARROW);
+	memory = coherent_alloc(p->arena, &narrow.coherent, 4 << 20, &handle, GFP_KERNEL);
+	coherent_free(p->arena, &narrow.coherent, "fake", 4 << 20, memory, handle);
+	p->fake.provides_left = 0;
+	p->fake.before_provide = count_call;
+	p->fake.context = &calls;
+	assert_int_equal(take_wide(p, MANY, GFP_KERNEL), MANY);
+	assert_true(calls < MANY);
+	free_all(p);
+}
+
+static void addresses_above_that_are_used_up_end_in_low_ones(void **state)
+{
+	static const struct iova_range ranges[] = {{0x100000, 0x4fffff}, {0x1000000, 0x10fffff}};
+	struct fake_place *p = *state;
+
+	fake_place_close(p);
+	fake_place_open(p, ranges, 2);
+	narrow_open(p, NARROW);
+	assert_int_equal(take_wide(p, 256, GFP_KERNEL), 0);
+	assert_int_equal(take_wide(p, MANY, GFP_KERNEL), MANY);
+	assert_int_equal(atomic_pages(narrow.pool), ARENA_RESERVE_PAGES);
+	free_all(p);
+}
+
+static void each_mask_has_a_reserve_of_its_own(void **state)
+{
+	struct fake_place *p = *state;
+	dma_addr_t handle;
+
+	narrow_open(p, NARROW);
+	arena_prepare(p->arena, &p->coherent);
+	for (int i = 0; i < ARENA_RESERVE_PAGES; i++)
+		assert_non_null(coherent_alloc(p->arena, &p->coherent, 1, &handle, GFP_ATOMIC));
+	assert_int_equal(atomic_pages(narrow.pool), ARENA_RESERVE_PAGES);
+	free_all(p);
+}
+
+static void a_new_mask_has_its_reserve(void **state)
+{
+	struct fake_place *p = *state;
+
+	narrow_open(p, DMA_BIT_MASK(32));
+	assert_int_equal(arena_set_mask(p->arena, &narrow.limits, NARROW, "narrow"), 0);
+	assert_int_equal(atomic_pages(narrow.pool), ARENA_RESERVE_PAGES);
+	free_all(p);
+}
+
+static void pages_above_a_mask_within_a_chunk_are_no_reserve(void **state)
+{
+	struct fake_place *p = *state;
+	dma_addr_t handle;
+
+	assert_non_null(coherent_alloc(p->arena, &p->coherent, 1, &handle, GFP_KERNEL));
+	narrow_open(p, handle + 2 * ARENA_PAGE - 1);
+	assert_int_equal(atomic_pages(narrow.pool), ARENA_RESERVE_PAGES);
+	free_all(p);
+}
+
+static void masks_above_all_addresses_are_one(void **state)
+{
+	struct fake_place *p = *state;
+	unsigned int provides;
+
+	p->fake.domain.usable = calloc(1, sizeof(*p->fake.domain.usable));
+	p->fake.domain.usable[0] = (struct iova_range){0x1000, DMA_BIT_MASK(36)};
+	p->fake.domain.usable_count = 1;
+	narrow_open(p, DMA_BIT_MASK(48));
+	provides = p->fake.provides;
+	take_wide(p, 8, GFP_KERNEL);
+	assert_int_equal(p->fake.provides, provides);
+	free_all(p);
+	free(p->fake.domain.usable);
+	p->fake.domain.usable = NULL;
+	p->fake.domain.usable_count = 0;
+}
+
+static void the_next_call_that_may_grow_fills_the_reserve_again(void **state)
+{
+	struct fake_place *p = *state;
+	dma_addr_t handle[2];
+	struct dma_pool *pool;
+	void *block;
+
+	narrow_open(p, NARROW);
+	pool = pool_create("wide", &p->place, 64, 64, 0);
+	block = dma_pool_alloc(pool, GFP_KERNEL, &handle[0]);
+	assert_int_equal(atomic_pages(narrow.pool), ARENA_RESERVE_PAGES);
+	while (coherent_alloc(p->arena, &narrow.coherent, 1, &handle[1], GFP_ATOMIC))
+		;
+	assert_error_says("allocate ahead with GFP_KERNEL");
+	for (int i = 0; i < 16; i++) /* what is at hand is used up; the page has more */
+		assert_non_null(dma_pool_alloc(pool, GFP_KERNEL, &handle[1]));
+	dma_pool_free(pool, block, handle[0]);
+	assert_int_equal(atomic_pages(narrow.pool), ARENA_RESERVE_PAGES);
+	dma_pool_destroy(pool);
+	free_all(p);
+}
+
+static void a_large_pool_takes_one_page_of_what_is_left_for_gfp_atomic(void **state)
+{
+	struct fake_place *p = *state;
+	struct dmaland_pool_stats stats;
+	struct dma_pool *large;
+	size_t pages, free_pages;
+	dma_addr_t handle;
+
+	large = pool_create("large", &p->place, 2048, 2048, 0);
+	for (int i = 0; i < 10 * MANY; i++)
+		assert_non_null(dma_pool_alloc(large, GFP_KERNEL, &handle));
+	dmaland_pool_get_stats(large, &stats);
+	pages = stats.pages;
+	do {
+		free_pages = p->arena->free_pages;
+		assert_non_null(dma_pool_alloc(large, GFP_ATOMIC, &handle));
+		dmaland_pool_get_stats(large, &stats);
+	} while (stats.pages == pages || p->arena->free_pages == free_pages);
+	assert_int_equal(p->arena->free_pages, free_pages - 1);
+	dma_pool_destroy(large);
+	arena_for_each_run(p->arena, &p->limits, give, NULL);
+	log_clear();
+}
+
+/* All blocks that GFP_ATOMIC gets from what is mapped, in a pool that never grew. */
+static size_t atomic_blocks(const struct pool_place *place, size_t size)
+{
+	struct dma_pool *pool = pool_create("atomic", place, size, 0, 0);
+	dma_addr_t handle;
+	size_t n = 0;
+
+	assert_non_null(pool);
+	while (dma_pool_alloc(pool, GFP_ATOMIC, &handle))
+		n++;
+	assert_error_says("DMALAND_ATOMIC_MAY_GROW=1");
+	dma_pool_destroy(pool);
+	arena_for_each_run(place->arena, place->limits, give, NULL);
+	return n;
+}
+
+/* Mapped before a pool of such blocks was made, and after. */
+static void gfp_atomic_uses_up_all_that_is_mapped(void **state)
+{
+	static const size_t sizes[] = {16, 24, 32, 48, 64, 256, 1024, 4096, 256, 16};
+	struct fake_place *p = *state;
+	struct pool_place watched = p->place;
+
+	watched.debug = true;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		size_t bytes = (size_t)(4 << 20) << i / 4;
+		dma_addr_t handle;
+		void *memory = coherent_alloc(p->arena, &p->coherent, bytes, &handle, GFP_KERNEL);
+
+		assert_non_null(memory);
+		coherent_free(p->arena, &p->coherent, "fake", bytes, memory, handle);
+		assert_int_equal(atomic_blocks(&p->place, sizes[i]),
+				 p->arena->free_pages * (ARENA_PAGE / sizes[i]));
+		assert_true(atomic_blocks(&watched, sizes[i]) >= p->arena->free_pages / 2);
+		log_clear();
+	}
+}
+
+static void gfp_atomic_that_may_grow_does(void **state)
+{
+	struct fake_place *p = *state;
+	struct pool_place place = p->place;
+	struct dma_pool *pool;
+	dma_addr_t handle;
+
+	place.gfp = __GFP_RECLAIM;
+	pool = pool_create("ported", &place, 256, 256, 0);
+	for (int i = 0; i < 100 * MANY; i++)
+		assert_non_null(dma_pool_alloc(pool, GFP_ATOMIC, &handle));
+	assert_true(p->arena->free_pages >= ARENA_RESERVE_PAGES);
+	dma_pool_destroy(pool);
+	arena_for_each_run(p->arena, &p->limits, give, NULL);
+	log_clear();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		place_test(trimming_leaves_the_reserve_under_each_mask),
+		place_test(trimming_gives_back_what_is_beyond_the_reserves),
+		place_test(a_wide_device_takes_nothing_low_while_it_can_grow),
+		place_test(one_that_cannot_grow_takes_low_pages_and_leaves_the_reserve),
+		place_test(growing_that_fails_is_not_tried_again_for_each_page),
+		place_test(addresses_above_that_are_used_up_end_in_low_ones),
+		place_test(each_mask_has_a_reserve_of_its_own),
+		place_test(a_new_mask_has_its_reserve),
+		place_test(pages_above_a_mask_within_a_chunk_are_no_reserve),
+		place_test(masks_above_all_addresses_are_one),
+		place_test(the_next_call_that_may_grow_fills_the_reserve_again),
+		place_test(a_large_pool_takes_one_page_of_what_is_left_for_gfp_atomic),
+		place_test(gfp_atomic_uses_up_all_that_is_mapped),
+		place_test(gfp_atomic_that_may_grow_does),
+	};
+
+	return cmocka_run_group_tests_name("reserve", tests, NULL, NULL);
+}
