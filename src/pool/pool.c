@@ -32,9 +32,6 @@
 #include "pool/debug.h"
 #include "pool/magazine.h"
 
-/* Where the public call came from, inside it; a function inlined into it may ask too. */
-#define CALL_SITE __builtin_return_address(0)
-
 static void pool_block_err(struct dma_pool *pool, const void *vaddr, dma_addr_t handle,
 			   const char *what, const void *site)
 {
@@ -161,7 +158,7 @@ static __attribute__((noinline)) void *alloc_slowly(struct dma_pool *pool, gfp_t
 }
 
 /* One branch leads to all that is not the usual: no block in the magazine, a copy, __GFP_ZERO. */
-void *dma_pool_alloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle)
+HAS_CALL_SITE void *dma_pool_alloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle)
 {
 	struct block block;
 	block_code *top;
@@ -262,7 +259,7 @@ void pool_free_slowly(struct dma_pool *pool, void *vaddr, uint64_t dma_offset, c
  *   refused then, and it is lost until its pool ends; but nobody else gets it.
  * - The code that goes into the magazine is a copy, and its page is looked at when it comes out.
  */
-void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
+HAS_CALL_SITE void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
 {
 	uint64_t dma_offset = handle - (uintptr_t)vaddr;
 	block_code *top;
