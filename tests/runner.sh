@@ -192,6 +192,7 @@ host_rest() {
 	end_suite build-asan 10
 	end_suite build-tsan 10
 	test_start tests/tool/test_tool.sh build
+	test_start tests/tool/test_aarch64.sh build-aarch64
 }
 
 # ---- in the VM
@@ -308,6 +309,7 @@ tests_run() {
 	CC=clang CXX=clang++ build_project build-clang -Dwerror=true
 	build_project build-asan -Db_sanitize=address,undefined
 	build_project build-tsan -Db_sanitize=thread
+	[ -z "$all" ] || build_project build-aarch64 -Dwerror=true -Dtests=false --cross-file tests/tool/aarch64.ini
 
 	scratch=$(mktemp -d)
 	results=$scratch/results

@@ -18,7 +18,7 @@ extern "C" {
  * @handle: where the dma address goes; untouched on failure
  * @gfp:    GFP_KERNEL may map more memory; GFP_ATOMIC takes what is mapped already
  *
- * Address and dma address are aligned to the power of two that covers @size, up to 4 MiB;
+ * Address and dma address are aligned to the power of two that covers @size, from a page up to 4 MiB;
  * above that, to 4 MiB. The dma address lies under the device's coherent mask.
  *
  * Before more than 4 MiB are taken from the system, what it has available and the limits of the process's

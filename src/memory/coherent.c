@@ -31,6 +31,8 @@ void *coherent_alloc(struct arena *arena, struct arena_tenant *tenant, size_t si
 		return NULL;
 	}
 	align = power_of_two_covering(size);
+	if (align < arena->domain->granule) /* a page of the kernel's, at the least */
+		align = arena->domain->granule;
 	if (align > COHERENT_ALIGN_MAX)
 		align = COHERENT_ALIGN_MAX;
 	if (arena_take(arena, tenant, size, align, gfp, &first))
