@@ -209,6 +209,7 @@ host_rest() {
 	end_suite build-asan 10
 	end_suite build-tsan 10
 	test_start tests/tool/test_tool.sh build
+	test_start tests/tool/test_aarch64.sh build-aarch64
 }
 
 # ---- in the VM
@@ -233,6 +234,20 @@ two_ways() {
 		-device nvme-ns,drive=ways,shared=on -device nvme,serial=ways,subsys=subsys0,addr=07.0
 }
 
+# Below it, 0000:81:00.0; all else goes past the IOMMU, whose driver is a module that virtio's devices would wait for
+virtio_iommu() {
+	echo -machine default_bus_bypass_iommu=true -device virtio-iommu-pci,addr=0f.0 \
+		-device pxb-pcie,id=host1,bus=pcie.0,addr=13.0,bus_nr=128 \
+		-device pcie-root-port,id=port1,bus=host1,chassis=1,addr=00.0 -device edu,bus=port1,addr=00.0
+}
+
+# The command on IOMMUs of other kinds
+iommu_parts() {
+	vm_part build iommu-amd --no-iommu --qemu "-device amd-iommu,intremap=on"
+	vm_part build iommu-virtio --no-iommu --qemu "$(virtio_iommu)"
+	vm_part build iommu-unsafe --no-iommu --append intel_iommu=on --qemu "-device intel-iommu,intremap=off"
+}
+
 # device_part BUILD [VM-OPTION...]
 device_part() { vm_part "$1" device --removable --qemu "$(reporter)" "${@:2}"; }
 
@@ -247,6 +262,7 @@ vm_once() {
 vm_rest() {
 	title="device with 256 MiB" device_part build --memory 256M
 	vm_part build-asan machine
+	iommu_parts
 	boots=yes limit=900 test_start tests/vm/module.sh
 	DMALAND_KERNEL=6.1 kernel_told "the VM, Linux 6.1" || return 0
 	DMALAND_KERNEL=6.1 title="machine, Linux 6.1" vm_part build machine
@@ -310,6 +326,7 @@ tests_run() {
 	CC=clang CXX=clang++ build_project build-clang -Dwerror=true
 	build_project build-asan -Db_sanitize=address,undefined
 	build_project build-tsan -Db_sanitize=thread
+	[ -z "$all" ] || build_project build-aarch64 -Dwerror=true -Dtests=false --cross-file tests/tool/aarch64.ini
 
 	scratch=$(mktemp -d)
 	results=$scratch/results

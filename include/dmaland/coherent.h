@@ -19,10 +19,10 @@ extern "C" {
  * @gfp:    GFP_KERNEL may map more memory; GFP_ATOMIC takes what is mapped already, unless
  *          options.atomic_may_grow is set
  *
- * Address and dma address are aligned to the power of two that covers @size. Above 4 MiB they are
- * aligned to 4 MiB at least, where no addresses with the larger alignment are to be had: a device
- * that must have it takes a dma_pool of one block. The dma address lies under the device's coherent
- * mask.
+ * Address and dma address are aligned to the power of two that covers @size, from a page on. Above
+ * 4 MiB they are aligned to 4 MiB at least, where no addresses with the larger alignment are to be
+ * had: a device that must have it takes a dma_pool of one block. The dma address lies under the
+ * device's coherent mask.
  *
  * Before more than 4 MiB are taken from the system, what it has available and the limits of the process's
  * cgroups are looked at: what would end a process is refused.

@@ -80,6 +80,7 @@ struct dmaland_options {
  *           `soft:`                  a DMA engine in software that finds what it may not do, see
  *                                    <dmaland/soft.h>; `soft:engine,coherent=no`: and what was
  *                                    not synced
+ *           No key is given twice. A comma in a value is written twice: dmaland_spec_quote()
  * @options: or NULL
  *
  * The device comes with 32-bit masks, as in the kernel; memory decoding and bus mastering are
@@ -92,6 +93,18 @@ struct dmaland_options {
  * Return: the device, or NULL with errno set and dmaland_last_error() telling the cure.
  */
 struct dmaland_device *dmaland_open(const char *spec, const struct dmaland_options *options);
+
+/**
+ * dmaland_spec_quote() - a value as it is written in a spec
+ * @text:  where it goes, with a zero at its end; NULL with a @size of 0
+ * @size:  bytes that fit there; what is longer is cut off
+ * @value: anything: a file's name with commas in it
+ *
+ * Example: `qemu:nvme,drive=%s` with the name of a file that a user chose, quoted, has one option.
+ *
+ * Return: the length of the whole quoted value, as snprintf(): @size or more means that it was cut off.
+ */
+size_t dmaland_spec_quote(char *text, size_t size, const char *value);
 
 /**
  * dmaland_close() - quiesce a device, free all that it holds, report what was leaked

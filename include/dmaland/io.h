@@ -99,6 +99,10 @@ void dmaland_write64(uint64_t value, volatile void __iomem *addr);
 /*
  * Barriers. x86 keeps loads in order with loads and stores with stores, and its register windows
  * are uncached, so that only the compiler must be held back (Intel SDM, volume 3, 9.2).
+ *
+ * On Arm a device is in the outer shareable domain: a barrier for other CPUs alone, which is what
+ * compilers make of __sync_synchronize(), does not reach it (Arm ARM, B2.3.12). dsb, for mb() and its
+ * like, also waits until what came before has arrived.
  */
 #if defined(__x86_64__)
 #define dma_wmb() __asm__ __volatile__("" ::: "memory")
@@ -106,12 +110,14 @@ void dmaland_write64(uint64_t value, volatile void __iomem *addr);
 #define mb()	  __asm__ __volatile__("mfence" ::: "memory")
 #define wmb()	  __asm__ __volatile__("sfence" ::: "memory")
 #define rmb()	  __asm__ __volatile__("lfence" ::: "memory")
+#elif defined(__aarch64__)
+#define dma_wmb() __asm__ __volatile__("dmb oshst" ::: "memory")
+#define dma_rmb() __asm__ __volatile__("dmb oshld" ::: "memory")
+#define mb()	  __asm__ __volatile__("dsb sy" ::: "memory")
+#define wmb()	  __asm__ __volatile__("dsb st" ::: "memory")
+#define rmb()	  __asm__ __volatile__("dsb ld" ::: "memory")
 #else
-#define dma_wmb() __sync_synchronize()
-#define dma_rmb() __sync_synchronize()
-#define mb()	  __sync_synchronize()
-#define wmb()	  __sync_synchronize()
-#define rmb()	  __sync_synchronize()
+#error "dmaland knows the barriers for devices of x86-64 and aarch64 alone"
 #endif
 
 #ifndef READ_ONCE

@@ -50,7 +50,8 @@ static int size_parse(const char *key, const char *text, uint64_t *size)
 		shift = 10 * (unsigned int)(unit - units + 1);
 		end++;
 	}
-	if (errno || end == text || *end || text[0] == '-' || !*size || *size > UINT64_MAX >> shift)
+	if (errno || text[0] < '0' || text[0] > '9' || *end || !*size ||
+	    *size > UINT64_MAX >> shift)
 		return error_set(EINVAL, "%s=%s is not a size: one is 512M or 4G", key, text);
 	*size <<= shift;
 	return 0;
@@ -63,7 +64,7 @@ static int timeout_parse(const char *key, const char *text, unsigned int *timeou
 
 	errno = 0;
 	ms = strtol(text, &end, 10);
-	if (errno || end == text || *end || ms < 1 || ms > INT_MAX)
+	if (errno || text[0] < '0' || text[0] > '9' || *end || ms < 1 || ms > INT_MAX)
 		return error_set(EINVAL, "%s=%s is not a time: it is 1 or more milliseconds", key,
 				 text);
 	*timeout = (unsigned int)ms;
@@ -430,6 +431,11 @@ static int qemu_open(const struct spec *spec, const struct open_options *asked,
 	if (!model.name[0])
 		return error_set(EINVAL, "no device model is named: a spec is "
 					 "qemu:MODEL[,key=value...], as qemu:nvme,drive=FILE");
+	if (strchr(model.name, '='))
+		return error_set(EINVAL,
+				 "'%s' is no name of a device model: a spec is "
+				 "qemu:MODEL[,key=value...], as qemu:nvme,drive=FILE",
+				 model.name);
 	q = calloc(1, sizeof(*q));
 	if (!q)
 		return error_set(ENOMEM, "no memory for a device of QEMU");

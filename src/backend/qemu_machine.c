@@ -26,8 +26,8 @@
 /* Registers lie where QEMU has no RAM. */
 #define BARS_FIRST	QEMU_RAM_SPLIT
 #define BARS_LAST	UINT64_C(0xfebfffff) /* the I/O APIC begins at 0xfec00000 */
-#define BARS_HIGH_FIRST (2 * QEMU_RAM_MAX)   /* for large 64-bit BARs */
-#define BARS_HIGH_LAST	(3 * QEMU_RAM_MAX - 1)
+#define BARS_HIGH_FIRST (512 * GIB)	     /* for large 64-bit BARs */
+#define BARS_HIGH_LAST	(768 * GIB - 1)
 
 #define BIOS_SIZE	(64 << 10)
 #define PROGRAM_DEFAULT "qemu-system-x86_64"

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -37,6 +38,8 @@ static const struct {
 	int code;
 	const char *cure;
 } refusals[] = {
+	{"Unknown protocol", ENOENT,
+	 "there is no file of this name: truncate -s 64M FILE makes one"},
 	{"No such file or directory", ENOENT, "truncate -s 64M FILE makes an empty drive"},
 	{"Permission denied", EACCES, "drive= needs a file that you can read and write"},
 	{"valid device model name", ENODEV, "`qemu-system-x86_64 -device help` lists the models"},
@@ -73,9 +76,20 @@ static void option_put(FILE *f, const char *value)
 	}
 }
 
+/*
+ * QEMU takes what is before a colon for a protocol, unless a slash comes first (path_has_protocol() in its
+ * block.c). A file that exists is meant as a file.
+ */
+static bool drive_is_file(const char *drive)
+{
+	return drive[strcspn(drive, ":/")] == ':' && access(drive, F_OK) == 0;
+}
+
 static void drive_put(FILE *f, const struct qemu_model *model, const struct qemu_plugged *plugged)
 {
 	fprintf(f, "drive_add 0 \"id=drive%u,if=none,format=raw,file=", plugged->number);
+	if (drive_is_file(model->drive))
+		fputs("./", f);
 	option_put(f, model->drive);
 	fputc('"', f);
 }
@@ -178,7 +192,36 @@ static int drive_plug(struct qemu_machine *machine, const struct qemu_model *mod
 	return strstr(answer, "OK\r\n") ? 0 : refusal_error(model, answer);
 }
 
-/* QEMU may print warnings; what counts is whether the slot answers. */
+/*
+ * Is the device in the slot the one with our id? `info pci` tells of each device, indented less than what it
+ * says of it:
+ *
+ *	  Bus  0, device   4, function 0:
+ *	    VGA controller: PCI device 1234:1111
+ *	      id "dev7"
+ */
+static int slot_check(struct qemu_machine *machine, const struct qemu_plugged *plugged)
+{
+	char head[48], id[24];
+	const char *answer, *at, *next;
+	int err = qemu_process_command(&machine->process, "info pci", &answer);
+
+	if (err)
+		return err;
+	snprintf(head, sizeof(head), "Bus  0, device %3u, function 0:", plugged->slot);
+	snprintf(id, sizeof(id), "id \"dev%u\"", plugged->number);
+	at = strstr(answer, head);
+	next = at ? strstr(at + strlen(head), "\n  Bus ") : NULL;
+	at = at ? strstr(at, id) : NULL;
+	if (at && (!next || at < next))
+		return 0;
+	return error_set(EBUSY,
+			 "slot %u of the machine is taken by another device than the one that was "
+			 "asked for: close all devices of the machine first",
+			 plugged->slot);
+}
+
+/* QEMU may print warnings; what counts is who answers in the slot. */
 static int device_plug(struct qemu_machine *machine, const struct qemu_model *model,
 		       const struct qemu_plugged *plugged, const struct qemu_files *files)
 {
@@ -189,9 +232,9 @@ static int device_plug(struct qemu_machine *machine, const struct qemu_model *mo
 	if (!err)
 		err = qemu_config_read(machine, plugged->slot, PCI_VENDOR_ID, 2, PLUG_TIMEOUT_MS,
 				       &vendor);
-	if (err)
-		return err;
-	return vendor == 0xffff ? refusal_error(model, answer) : 0;
+	if (!err && vendor == 0xffff)
+		err = refusal_error(model, answer);
+	return err ? err : slot_check(machine, plugged);
 }
 
 /* Also needed after a plugging that failed: the image would stay locked. */
@@ -250,15 +293,19 @@ static int device_unplug(struct qemu_machine *machine, const struct qemu_plugged
 	return err;
 }
 
-/* With time up QEMU may have plugged it in all the same. */
+/* With time up QEMU may have plugged it in all the same. Where somebody stays, the slot is taken. */
 static void plug_undo(struct qemu_machine *machine, const struct qemu_plugged *plugged, int err)
 {
 	struct error_state error;
+	uint32_t vendor;
 
 	error_keep(&error);
 	if (err == -ETIMEDOUT && !qtest_has_ended(&machine->process.qtest))
 		device_unplug(machine, plugged, PLUG_TIMEOUT_MS);
 	drive_unplug(machine, plugged);
+	if (!qemu_config_read(machine, plugged->slot, PCI_VENDOR_ID, 2, PLUG_TIMEOUT_MS, &vendor) &&
+	    vendor != 0xffff)
+		machine->slots |= UINT32_C(1) << plugged->slot;
 	error_put_back(&error);
 }
 

@@ -9,7 +9,7 @@
 
 struct qemu_model {
 	const char *name;	   /* "nvme" */
-	const char *drive;	   /* image, in QEMU's file= syntax; NULL: none */
+	const char *drive;	   /* a file, or else an image in QEMU's file= syntax; NULL: none */
 	const struct spec *spec;   /* its options that are not ours are the model's properties */
 	unsigned int open_timeout; /* ms for each command that plugs it in */
 };

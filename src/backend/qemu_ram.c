@@ -64,7 +64,9 @@ static int ram_is_short(struct qemu_ram *ram, size_t size, uint64_t last)
 
 	while (enough < ram->size + size)
 		enough *= 2;
-	if (last >= end && enough <= QEMU_RAM_MAX)
+	if (enough > QEMU_RAM_MAX)
+		enough = QEMU_RAM_MAX;
+	if (last >= end && enough >= ram->size + size)
 		return error_set(ENOMEM,
 				 "QEMU's RAM of %" PRIu64 " MiB is used up (%" PRIu64
 				 " KiB free below %#" PRIx64
@@ -209,9 +211,10 @@ int qemu_ram_init(struct qemu_ram *ram, const struct domain_ops *ops, uint64_t s
 
 	if (size < RAM_MIN || size > QEMU_RAM_MAX || size % RAM_STEP)
 		return error_set(EINVAL,
-				 "ram= is %" PRIu64 " KiB; QEMU can have %" PRIu64 "M to %" PRIu64
+				 "ram= is %" PRIu64 " bytes; QEMU can have %" PRIu64 "M to %" PRIu64
 				 "G here, in steps of %" PRIu64 "M",
-				 size >> 10, RAM_MIN / MIB, QEMU_RAM_MAX / GIB, RAM_STEP / MIB);
+				 size, RAM_MIN / MIB, (uint64_t)(QEMU_RAM_MAX / GIB),
+				 RAM_STEP / MIB);
 	err = domain_init(&ram->domain, ops, memory_limit);
 	if (err)
 		return err;

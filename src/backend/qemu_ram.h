@@ -8,12 +8,13 @@
 #include <stdint.h>
 
 #include "backend/backend.h"
+#include "backend/window.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)
 
 #define QEMU_RAM_DEFAULT GIB
-#define QEMU_RAM_MAX	 (256 * GIB)
+#define QEMU_RAM_MAX	 WINDOW_MAX /* it is the domain's window */
 #define QEMU_RAM_SPLIT	 (3 * GIB) /* told to QEMU as max-ram-below-4g; what is above goes to 4 GiB */
 
 /* All of a domain but its end, which belongs to the machine. */

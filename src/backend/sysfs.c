@@ -28,6 +28,24 @@ bool sysfs_is_pci_address(const char *text)
 	return bus < 256 && device < 32 && function < 8 && strcmp(again, text) == 0;
 }
 
+bool sysfs_is_there(void)
+{
+	return access("/sys/bus", F_OK) == 0;
+}
+
+bool sysfs_has_iommu(void)
+{
+	DIR *dir = opendir("/sys/class/iommu");
+	struct dirent *entry;
+	bool found = false;
+
+	while (dir && !found && (entry = readdir(dir)))
+		found = entry->d_name[0] != '.';
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
 bool sysfs_device_exists(const char *address)
 {
 	char path[PATH_MAX];

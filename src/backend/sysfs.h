@@ -12,6 +12,12 @@
 /* "0000:01:00.0": domain, bus, device, function in hexadecimal. */
 bool sysfs_is_pci_address(const char *text);
 
+/* Is there a /sys at all? */
+bool sysfs_is_there(void);
+
+/* Does the machine have an IOMMU that the kernel drives? */
+bool sysfs_has_iommu(void);
+
 bool sysfs_device_exists(const char *address);
 
 /* PCI class 06: bridges are the kernel's. */

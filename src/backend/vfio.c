@@ -235,19 +235,30 @@ static int vfio_probe(const char *address)
 
 	if (address_check(address))
 		return -EINVAL;
+	if (!sysfs_is_there())
+		return error_set(
+			ENODEV, "there is no /sys here, where PCI devices are looked for: mount -t "
+				"sysfs sysfs /sys, or pass the open group in options.group_fd");
 	if (!sysfs_device_exists(address))
 		return error_set(ENODEV, "there is no PCI device %s (dmaland info lists them)",
 				 address);
 	if (sysfs_is_bridge(address))
 		return error_set(EINVAL, "%s is a bridge, which VFIO does not give away", address);
 	group = sysfs_iommu_group(address);
-	if (group < 0)
+	sysfs_driver(address, driver, sizeof(driver));
+	if (group < 0 && driver[0] && sysfs_has_iommu())
+		return error_set(
+			ENODEV,
+			"%s has no IOMMU group: it is not behind this machine's IOMMU, and "
+			"VFIO does not give it away",
+			address);
+	/* Behind a virtio-iommu a device has a group once a driver takes it. */
+	if (group < 0 && !sysfs_has_iommu())
 		return error_set(
 			ENODEV,
 			"%s has no IOMMU group: the IOMMU is off; turn on VT-d or AMD-Vi in the "
 			"firmware and boot with intel_iommu=on (AMD: on by default)",
 			address);
-	sysfs_driver(address, driver, sizeof(driver));
 	if (!driver[0])
 		return error_set(ENODEV,
 				 "%s is bound to no driver; give it to VFIO with: dmaland bind %s",

@@ -73,11 +73,14 @@ static int group_status(const struct vfio_group *group, int number)
 static int explain_set_iommu(const char *address)
 {
 	if (errno == EPERM)
-		return error_set(EPERM,
-				 "%s: the platform has no interrupt remapping, which VFIO wants: "
-				 "intremap=on for the IOMMU, or "
-				 "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts",
-				 address);
+		return error_set(
+			EPERM,
+			"%s: the platform has no interrupt remapping, which VFIO wants: turn "
+			"it on in the firmware, or as intremap=on of a virtual machine's IOMMU "
+			"(virtio-iommu has none); or, where whoever drives the device is "
+			"trusted, echo Y > "
+			"/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts",
+			address);
 	if (errno == EINVAL) /* no group is in it */
 		return error_set(EINVAL,
 				 "options.container_fd is not the container that the group of %s "

@@ -42,9 +42,6 @@ enum { HUGEPAGE_SHIFT_MIN = 16, HUGEPAGE_SHIFT_MAX = 34 };
 /* The size is a multiple of this. */
 #define WINDOW_ALIGN ((size_t)1 << 30)
 
-/* What the page map and the codes of pools can tell apart: pagemap.h. */
-#define WINDOW_MAX ((size_t)63 << 30)
-
 static const int reserve_flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 
 int window_open(struct memory_window *window)

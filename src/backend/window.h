@@ -12,6 +12,9 @@
 
 #include "iova/iova.h"
 
+/* What the page map and the codes of pools can tell apart: memory/pagemap.h. */
+#define WINDOW_MAX ((size_t)63 << 30)
+
 struct memory_window {
 	char *base;
 	size_t size;

@@ -7,11 +7,21 @@
 
 #include <stdint.h>
 
+/* Says to the CPU that it waits. */
+static inline void spin_relax(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
 static inline void spin_lock(uint32_t *lock)
 {
 	while (__builtin_expect(__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE), 0))
 		while (__atomic_load_n(lock, __ATOMIC_RELAXED))
-			__builtin_ia32_pause();
+			spin_relax();
 }
 
 static inline void spin_unlock(uint32_t *lock)

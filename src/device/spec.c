@@ -64,6 +64,15 @@ static int parse_option(struct spec *spec, char *text, const char *whole)
 	if (!equals || equals == text)
 		return error_set(EINVAL, "'%s' in '%s' is not key=value", text, whole);
 	*equals = '\0';
+	if (strchr(text, ','))
+		return error_set(
+			EINVAL,
+			"the key '%s' in '%s' has a comma: only an address and a value can "
+			"have commas, each written twice (dmaland_spec_quote())",
+			text, whole);
+	if (spec_get(spec, text))
+		return error_set(EINVAL, "'%s=' is given twice in '%s': leave one of them out",
+				 text, whole);
 	spec->options[spec->option_count++] = (struct spec_option){text, equals + 1};
 	return 0;
 }
@@ -104,4 +113,17 @@ void spec_fini(struct spec *spec)
 {
 	free(spec->text);
 	free(spec->options);
+}
+
+size_t dmaland_spec_quote(char *text, size_t size, const char *value)
+{
+	size_t length = 0;
+
+	for (; *value; value++)
+		for (int copies = *value == ',' ? 2 : 1; copies; copies--, length++)
+			if (length + 1 < size)
+				text[length] = *value;
+	if (size)
+		text[length < size ? length : size - 1] = '\0';
+	return length;
 }

@@ -26,8 +26,11 @@ static int take_aligned(struct arena *arena, struct arena_tenant *tenant, size_t
 			struct page **first)
 {
 	size_t align = power_of_two_covering(size);
-	int err = arena_take(arena, tenant, size, align, gfp, first);
+	int err;
 
+	if (align < arena->domain->granule) /* a page of the kernel's, at the least */
+		align = arena->domain->granule;
+	err = arena_take(arena, tenant, size, align, gfp, first);
 	if (err == -ENOMEM && align > COHERENT_ALIGN_SURE)
 		err = arena_take(arena, tenant, size, COHERENT_ALIGN_SURE, gfp, first);
 	return err;

@@ -18,8 +18,8 @@ struct arena_chunk;
 struct arena_tenant;
 
 /*
- * What memory is handed out by: the smallest page of x86-64 and of its IOMMUs. A domain of a larger
- * granule maps several at a time.
+ * What memory is handed out by: the smallest page of CPUs and IOMMUs. A domain of a larger granule, as
+ * on aarch64, where the CPU's own pages can have 16 or 64 KiB, maps several at a time.
  */
 enum { ARENA_PAGE_SHIFT = 12, ARENA_PAGE = 1 << ARENA_PAGE_SHIFT };
 
@@ -86,10 +86,14 @@ static inline struct arena_tenant *page_tenant_after(const struct page *page, co
 #ifdef __SANITIZE_THREAD__
 	(void)word;
 	return __atomic_load_n(&page->tenant, __ATOMIC_SEQ_CST);
+#elif !defined(__x86_64__)
+	(void)word;
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return racy_load(&page->tenant);
 #else
 	struct arena_tenant *const *tenant = &page->tenant;
 
-	/* For the compiler, to which the word is needed to know the tenant; the CPU keeps the order. */
+	/* For the compiler, to which the word is needed to know the tenant; this CPU keeps the order. */
 	__asm__("" : "+m"(*(struct arena_tenant **)(uintptr_t)tenant) : "r"(word));
 	return *tenant;
 #endif

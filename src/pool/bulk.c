@@ -14,9 +14,6 @@
 #include "pool/magazine.h"
 #include "pool/word.h"
 
-/* Where the public call came from, inside it. */
-#define CALL_SITE __builtin_return_address(0)
-
 /* Where the states of a row begin whose first block's is given. */
 static inline uint8_t *row_begin(uint8_t *state, int step)
 {
@@ -98,8 +95,8 @@ static size_t take_several(const struct dma_pool *pool, size_t n, void **vaddrs,
 	return n;
 }
 
-size_t dmaland_pool_alloc_bulk(struct dma_pool *pool, gfp_t gfp, size_t n, void **vaddrs,
-			       dma_addr_t *handles)
+HAS_CALL_SITE size_t dmaland_pool_alloc_bulk(struct dma_pool *pool, gfp_t gfp, size_t n,
+					     void **vaddrs, dma_addr_t *handles)
 {
 	size_t got = 0;
 
@@ -207,8 +204,8 @@ static size_t put_several(const struct dma_pool *pool, size_t n, void **vaddrs,
 	return n;
 }
 
-void dmaland_pool_free_bulk(struct dma_pool *pool, size_t n, void **vaddrs,
-			    const dma_addr_t *handles)
+HAS_CALL_SITE void dmaland_pool_free_bulk(struct dma_pool *pool, size_t n, void **vaddrs,
+					  const dma_addr_t *handles)
 {
 	size_t done = 0;
 

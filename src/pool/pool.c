@@ -32,9 +32,6 @@
 #include "pool/debug.h"
 #include "pool/magazine.h"
 
-/* Where the public call came from, inside it; a function inlined into it may ask too. */
-#define CALL_SITE __builtin_return_address(0)
-
 static void pool_block_err(struct dma_pool *pool, const void *vaddr, dma_addr_t handle,
 			   const char *what, const void *site)
 {
@@ -184,7 +181,7 @@ static __attribute__((noinline)) void *alloc_by_table(struct dma_pool *pool, gfp
 }
 
 /* One branch leads to all that is not the usual: no block in the magazine, a copy, __GFP_ZERO. */
-void *dma_pool_alloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle)
+HAS_CALL_SITE void *dma_pool_alloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle)
 {
 	struct block block;
 	block_code *top;
@@ -313,7 +310,7 @@ static __attribute__((noinline)) void free_by_table(struct dma_pool *pool, void 
  *   it.
  * - The code that goes into the magazine is a copy, and its page is looked at when it comes out.
  */
-void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
+HAS_CALL_SITE void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
 {
 	uint64_t dma_offset = handle - (uintptr_t)vaddr;
 	block_code *top;

@@ -25,6 +25,13 @@
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/*
+ * Where the public call came from, inside it; a function inlined into it may ask too. The call itself is never
+ * inlined, by link-time optimization, since this would be where its caller came from.
+ */
+#define CALL_SITE     __builtin_return_address(0)
+#define HAS_CALL_SITE __attribute__((noinline))
+
 /* Moving: between the two, in a thread that looks at the block; only in pools with pool->debug. */
 enum block_state { BLOCK_FREE, BLOCK_MOVING, BLOCK_OUT = PAGE_NOBODYS_STATE };
 

@@ -1,18 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * machine_tests.c - a device that does not open leaves the others of its QEMU machine alone
+ * machine_tests.c - what a spec of QEMU's asks for is what opens; a device that does not open leaves the
+ * others of its machine alone
  *
  * The neighbour is QEMU's educational device (docs/specs/edu in QEMU), whose first register tells what
  * it is. A thread reads it all the time. It has less time for an access than QEMU stands still.
  */
 #include "suite.h"
+#include "backend/qemu.h"
+#include "device/device.h"
 
 #include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -208,6 +213,114 @@ static void an_image_that_opens_late_opens_and_the_neighbour_goes_on(void **stat
 	assert_string_equal(log_text(), "");
 }
 
+static struct {
+	char directory[64];
+	int before;
+} names;
+
+/* A directory for names, which is the working directory meanwhile. */
+static int names_begin(void **state)
+{
+	(void)state;
+	snprintf(names.directory, sizeof(names.directory), "/tmp/dmaland-names-%d", getpid());
+	names.before = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(names.before >= 0);
+	assert_int_equal(mkdir(names.directory, 0700), 0);
+	assert_int_equal(chdir(names.directory), 0);
+	return 0;
+}
+
+static int names_end(void **state)
+{
+	(void)state;
+	assert_int_equal(fchdir(names.before), 0);
+	close(names.before);
+	assert_int_equal(rmdir(names.directory), 0);
+	return 0;
+}
+
+/* What is QEMU's, when there is no file, is a file when there is one. */
+static void a_drive_is_the_file_whatever_its_name_is(void **state)
+{
+	static const char *const files[] = {
+		"c:d.img",   "nbd:unix:a.img", "json:{}",    "file:a.img",
+		"a,b=c.img", ",id=x",	       "a\"b\\.img",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		struct dmaland_device *dev;
+		char spec[128] = "qemu:nvme,drive=";
+		size_t used = strlen(spec);
+		int fd = open(files[i], O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+
+		assert_true(fd >= 0);
+		assert_int_equal(ftruncate(fd, 1 << 20), 0);
+		close(fd);
+		assert_true(dmaland_spec_quote(spec + used, sizeof(spec) - used, files[i]) <
+			    sizeof(spec) - used);
+		dev = dmaland_open(spec, NULL);
+		if (!dev)
+			fail_msg("%s: %s", spec, dmaland_last_error());
+		dmaland_close(dev);
+		assert_int_equal(unlink(files[i]), 0);
+		assert_null(dmaland_open(spec, NULL));
+	}
+	assert_null(dmaland_open("qemu:nvme,drive=c:d.img", NULL));
+	assert_int_equal(errno, ENOENT);
+	assert_error_says("no file of this name");
+	assert_string_equal(log_text(), "");
+}
+
+/* As after a device that could be neither plugged in time nor taken out: it is where the next one goes. */
+static void a_device_is_not_taken_for_the_one_that_was_asked(void **state)
+{
+	struct qemu_machine *machine = qemu_of(neighbour.dev->function)->machine;
+	unsigned int slot = qemu_of(neighbour.dev->function)->plugged.slot;
+
+	(void)state;
+	machine->slots &= ~(UINT32_C(1) << slot);
+	errno = 0;
+	assert_null(dmaland_open("qemu:nvme,machine=street", NULL));
+	assert_int_equal(errno, EBUSY);
+	assert_error_says("taken by another device");
+	assert_true(machine->slots & UINT32_C(1) << slot);
+	neighbour_check();
+	another_opens();
+	assert_string_equal(log_text(), "");
+}
+
+/* From end to end, as dmaland(7) has it. */
+static void a_machine_has_the_ram_that_was_asked(void **state)
+{
+	static const struct {
+		const char *ram;
+		uint64_t size;
+	} cases[] = {
+		{"16M", 16 << 20},    {"18874368", 18 << 20},	 {"67108864", 64 << 20},
+		{"65536K", 64 << 20}, {"3G", UINT64_C(3) << 30}, {"63G", UINT64_C(63) << 30},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		uint64_t size = 1 << 20; /* ROMs, which no device gets */
+		struct dmaland_device *dev;
+		struct dmaland_info info;
+		char spec[64];
+
+		snprintf(spec, sizeof(spec), "qemu:edu,ram=%s", cases[i].ram);
+		dev = dmaland_open(spec, NULL);
+		if (!dev)
+			fail_msg("%s: %s", spec, dmaland_last_error());
+		dmaland_get_info(dev, &info);
+		for (size_t at = 0; at < info.range_count; at++)
+			size += info.ranges[at].last - info.ranges[at].first + 1;
+		assert_int_equal(size, cases[i].size);
+		dmaland_close(dev);
+	}
+	assert_string_equal(log_text(), "");
+}
+
 #define NEIGHBOUR_TEST(name) cmocka_unit_test_setup_teardown(name, neighbour_open, neighbour_close)
 
 int run_machine_tests(void)
@@ -216,6 +329,10 @@ int run_machine_tests(void)
 		NEIGHBOUR_TEST(a_name_that_is_not_utf8_is_refused_and_the_neighbour_goes_on),
 		NEIGHBOUR_TEST(an_image_that_never_opens_is_given_up_and_the_neighbour_goes_on),
 		NEIGHBOUR_TEST(an_image_that_opens_late_opens_and_the_neighbour_goes_on),
+		NEIGHBOUR_TEST(a_device_is_not_taken_for_the_one_that_was_asked),
+		cmocka_unit_test(a_machine_has_the_ram_that_was_asked),
+		cmocka_unit_test_setup_teardown(a_drive_is_the_file_whatever_its_name_is,
+						names_begin, names_end),
 	};
 
 	return cmocka_run_group_tests_name("machine", tests, NULL, NULL);

@@ -91,6 +91,17 @@ static void options_set_addresses_granule_and_limit(void **state)
 			assert_true(info.ranges[r].last < 0xfee00000 ||
 				    info.ranges[r].first > 0xfeefffff);
 		}
+		for (size_t size = 1; size <= 65536; size *= 256) {
+			dma_addr_t second;
+			char *other = dma_alloc_coherent(e.dev, size, &second, GFP_KERNEL);
+
+			memory = dma_alloc_coherent(e.dev, size, &handle, GFP_KERNEL);
+			assert_true(other && memory);
+			assert_int_equal((handle | second) % info.granule, 0);
+			assert_int_equal(((uintptr_t)memory | (uintptr_t)other) % info.granule, 0);
+			dma_free_coherent(e.dev, size, memory, handle);
+			dma_free_coherent(e.dev, size, other, second);
+		}
 		memory = dma_alloc_coherent(e.dev, 100000, &handle, GFP_KERNEL);
 		assert_non_null(memory);
 		assert_true(handle != (uintptr_t)memory);

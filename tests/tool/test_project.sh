@@ -87,13 +87,16 @@ names_may_be_alike() {
 		links_beside "$(dirname "$(find "$work/install" -name libdmaland.a)")" -O3 -flto
 }
 
-# The libraries themselves built so.
+# optimized TARGET...: the libraries themselves built so
+optimized() {
+	{
+		{ [ -e "$work/optimized/build.ninja" ] || meson setup "$work/optimized" "$root" -Dc_args="-O3 -flto"; } &&
+			ninja -C "$work/optimized" "$@"
+	} >"$work/optimized.log" || { tail "$work/optimized.log" && return 1; }
+}
+
 optimized_archives_are_public() {
-	if ! { meson setup "$work/optimized" "$root" -Dtests=false -Dc_args="-O3 -flto" &&
-		ninja -C "$work/optimized" src/archive/libdmaland.a src/archive/libdmaland-nvme.a; } >"$work/optimized.log"; then
-		tail "$work/optimized.log"
-		return 1
-	fi
+	optimized src/archive/libdmaland.a src/archive/libdmaland-nvme.a || return
 	archive_is_public "$work/optimized/src/archive/libdmaland.a" src/libdmaland.so &&
 		archive_is_public "$work/optimized/src/archive/libdmaland-nvme.a" drivers/nvme/libdmaland-nvme.so &&
 		links_beside "$work/optimized/src/archive" -O2 && links_beside "$work/optimized/src/archive" -O3 -flto
@@ -128,6 +131,24 @@ threats_have_tests() {
 	done >"$work/difference"
 	cat "$work/difference"
 	[ -n "$names" ] && [ ! -s "$work/difference" ]
+}
+
+# The library's objects are optimized together with the program's: nothing of it is inlined that asks who called.
+call_sites_are_right() {
+	optimized tests/unit/test_pool_debug &&
+		CMOCKA_MESSAGE_OUTPUT=TAP "$work/optimized/tests/unit/test_pool_debug" >"$work/sites" 2>&1 || { cat "$work/sites" && return 1; }
+	grep "^ok .* a_call_site_is_inside_the_function_that_called" "$work/sites"
+}
+
+# 32-bit programs, also by the ABI with 64-bit registers. meson wants to link one first, and not every machine has their libraries.
+narrow_programs_are_refused() {
+	local option
+	for option in -m32 -mx32; do
+		printf '#!/bin/sh\nfor word; do case $word in -c|-E) exec cc %s "$@" ;; esac; done\nexec cc "$@"\n' $option >"$work/cc$option"
+		chmod +x "$work/cc$option"
+		! CC=$work/cc$option meson setup "$work/narrow$option" "$root" -Dtests=false >"$work/narrow" &&
+			grep "ERROR: .*dmaland is for 64-bit programs" "$work/narrow" || { tail "$work/narrow" && return 1; }
+	done
 }
 
 installed_program_builds() {
@@ -191,6 +212,8 @@ check "a program builds against the installed library" installed_program_builds
 check "the installed static libraries define what their symbol maps name, and nothing else" archives_are_public
 check "a program may name its functions as it likes beside the static libraries" names_may_be_alike
 tap_limit=600 check "so it is with -O3 -flto" optimized_archives_are_public
+tap_limit=600 check "and debug mode names the call sites" call_sites_are_right
+check "a build for 32-bit programs is refused in words" narrow_programs_are_refused
 check "nothing in the libraries aborts or exits" nothing_aborts
 check "two builds of a benchmark are compared row by row" two_builds_are_compared
 tap_end

@@ -103,6 +103,12 @@ if [ -n "$(ls /sys/class/iommu 2>/dev/null)" ]; then
 else
 	check "where there is no IOMMU info says nothing of it" eval '! "$tool" info | grep "^FROM_DEVICE"'
 fi
+if unshare --user --map-root-user true 2>/dev/null; then
+	check "in a user namespace CAP_IPC_LOCK does not count, and info says so" \
+		eval '(ulimit -l 64 && unshare --user --map-root-user "$tool" info) | grep "^locked memory  *64 KiB allowed: this is a user namespace"'
+else
+	skip "a user namespace" "none can be made, which cannot be had here"
+fi
 check "info of an address that is not there is refused" \
 	refused 1 "no PCI device ffff:ff:1f.7" "$tool" info ffff:ff:1f.7
 check "bind of an address that is not there is refused" \

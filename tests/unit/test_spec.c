@@ -55,6 +55,13 @@ static void a_spec_that_makes_no_sense_is_refused_in_words(void **state)
 		{"qemu:nvme,drive", "not key=value", EINVAL},
 		{"qemu:nvme,=x", "not key=value", EINVAL},
 		{"qemu:nvme,", "not key=value", EINVAL},
+		{"qemu:nvme,mdts,,id=x", "has a comma", EINVAL},
+		{"soft:,bits,,=32", "has a comma", EINVAL},
+		{"soft:,bits=32,bits=33", "'bits=' is given twice", EINVAL},
+		{"soft:,bits=32,coherent=no,bits=32", "'bits=' is given twice", EINVAL},
+		{"soft:,unmap=lazy,unmap=strict", "'unmap=' is given twice", EINVAL},
+		{"vfio:ffff:ff:1f.7,lazy_ms=1,lazy_ms=1", "'lazy_ms=' is given twice", EINVAL},
+		{"qemu:nvme,drive=a,drive=b", "'drive=' is given twice", EINVAL},
 		{"vfio:nvme", "not a PCI address", EINVAL},
 		{"0000:1f:1f.8", "no backend", EINVAL},
 		{"vfio:ffff:ff:1f.7", "no PCI device ffff:ff:1f.7", ENODEV},
@@ -69,6 +76,44 @@ static void a_spec_that_makes_no_sense_is_refused_in_words(void **state)
 			fail_msg("'%s' gives errno %d", cases[i].text, errno);
 		assert_error_says(cases[i].says);
 	}
+}
+
+static void a_quoted_value_is_one_value_again(void **state)
+{
+	static const struct {
+		const char *value, *quoted;
+	} cases[] = {
+		{"", ""},	{"disk.img", "disk.img"}, {"a,b.img", "a,,b.img"}, {",", ",,"},
+		{",,", ",,,,"}, {"a=b", "a=b"},		  {"x,id=y", "x,,id=y"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char text[64] = "qemu:nvme,drive=";
+		size_t used = strlen(text), length = strlen(cases[i].quoted);
+		struct spec spec;
+
+		assert_int_equal(dmaland_spec_quote(NULL, 0, cases[i].value), length);
+		assert_int_equal(dmaland_spec_quote(text + used, length + 1, cases[i].value),
+				 length);
+		assert_string_equal(text + used, cases[i].quoted);
+		assert_int_equal(spec_parse(&spec, text), 0);
+		assert_int_equal(spec.option_count, 1);
+		assert_string_equal(spec_get(&spec, "drive"), cases[i].value);
+		spec_fini(&spec);
+	}
+}
+
+static void a_quoted_value_that_is_too_long_is_cut_off_and_told(void **state)
+{
+	char text[] = "xxxxxx";
+
+	(void)state;
+	assert_int_equal(dmaland_spec_quote(text, 4, "ab,c"), 5);
+	assert_string_equal(text, "ab,");
+	assert_int_equal(text[4], 'x');
+	assert_int_equal(dmaland_spec_quote(text, 1, "ab,c"), 5);
+	assert_string_equal(text, "");
 }
 
 static void options_of_another_version_are_refused_unless_they_say_nothing_new(void **state)
@@ -95,6 +140,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_spec_is_taken_apart),
 		cmocka_unit_test(a_spec_that_makes_no_sense_is_refused_in_words),
+		cmocka_unit_test(a_quoted_value_is_one_value_again),
+		cmocka_unit_test(a_quoted_value_that_is_too_long_is_cut_off_and_told),
 		cmocka_unit_test(
 			options_of_another_version_are_refused_unless_they_say_nothing_new),
 	};

@@ -8,6 +8,7 @@
 #   no-iommu    booted without an IOMMU
 #   shared      booted with two drives in one group
 #   numa        booted with --numa
+#   iommu-amd, iommu-virtio, iommu-unsafe  booted with --no-iommu and an IOMMU of that kind (in ./run): what `info` says
 #   decode      needs no device of ours: CPUs sleep and wake while a device's decoding is switched on and off
 #   demo FILE   the demo's second act
 #   bench-nvme  BUILD is the program bench-nvme, its arguments follow: the drive for the kernel's driver, then for ours
@@ -277,6 +278,7 @@ shared)
 	program "$shared" "$build/tests/device/refusals" not-viable "$shared"
 	;;
 numa) program "$nvme $far" "$build/tests/device/numa" "vfio:$far" "vfio:$nvme" ;;
+iommu-*) program "" tests/vm/tool.sh "$part" "$build" ;;
 decode) program "" "$build/tests/vm/decode" "/sys/bus/pci/devices/$edu/config" 20 ;;
 demo)
 	bind "$nvme" vfio-pci || exit 1

@@ -4,6 +4,7 @@
 #
 #   machine     needs nothing but the VM's own devices
 #   no-iommu    booted without an IOMMU
+#   iommu-amd, iommu-virtio, iommu-unsafe  booted with an IOMMU of that kind; the last remaps no interrupts
 #   shared      booted with two drives in one group, and two controllers of one namespace (in ./run)
 #
 # Before each test the machine is put in order, whatever the test before it left: drives are nvme's, the others have no
@@ -13,6 +14,7 @@ set -uo pipefail
 
 part=$1 build=$2
 drive=0000:00:01.0 nic=0000:00:02.0 edu=0000:00:04.0 isa=0000:00:1f.0 shared=0000:02:01.0 neighbour=0000:02:02.0
+far=0000:81:00.0 # below a host bridge of its own
 ways="0000:00:06.0 0000:00:07.0"
 # shellcheck source=tests/common/tap.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../common/tap.sh" "$TMPDIR"
@@ -119,12 +121,76 @@ info_tells_what_can_be_used() {
 		grep "its IOMMU group keeps free: 0x" "$TMPDIR/info" && dmaland info "$drive" | grep "DMA mask of nvme: 64 bits"
 }
 
-# Where it tells addresses at all.
-info_tells_the_addresses_that_vfio_reports() {
+# info_of ADDRESS PATTERN...: it says each of them
+info_of() {
+	local pattern
+	dmaland info "$1" >"$TMPDIR/info" && cat "$TMPDIR/info" || return
+	for pattern in "${@:2}"; do
+		grep -q -- "$pattern" "$TMPDIR/info" || { echo "not there: $pattern" && return 1; }
+	done
+}
+
+# addresses_of ADDRESS UNIT: info knows them as a program that opens the device does
+addresses_of() {
 	local ranges
-	dmaland bind "$edu" && ranges=$("$build/tests/device/ranges" "vfio:$edu") && echo "VFIO: $ranges" || return
-	dmaland info "$edu" | tee "$TMPDIR/info"
-	! grep "^IOMMU .*; usable " "$TMPDIR/info" || grep "^IOMMU .*; usable $ranges$" "$TMPDIR/info"
+	dmaland bind "$1" && ranges=$("$build/tests/device/ranges" "vfio:$1") && echo "VFIO: $ranges" || return
+	info_of "$1" "^IOMMU  *$2; usable $ranges$" "usable addresses, as VFIO reports them: $ranges$" "vfio-pci .* vfio$" &&
+		dmaland info --json "$1" | grep -q "\"iommu_usable\": \"$ranges\""
+}
+
+info_tells_the_addresses_that_vfio_reports() { addresses_of "$edu" "Intel VT-d, 39 bits"; }
+
+a_device_in_use_is_usable_as_before() {
+	dmaland bind "$edu" || return
+	exec {held}<>"/dev/vfio/$(basename "$(readlink "/sys/bus/pci/devices/$edu/iommu_group")")" &&
+		info_of "$edu" "vfio-pci .* vfio$"
+	local status=$?
+	exec {held}>&-
+	return $status
+}
+
+without_sys_info_says_so() {
+	unshare --mount bash -c 'mount -t tmpfs none /sys && exec "$@"' - "$build/tools/dmaland" info >"$TMPDIR/info" &&
+		cat "$TMPDIR/info" && grep "^no /sys here" "$TMPDIR/info" && grep "^IOMMU  *not known: no /sys" "$TMPDIR/info" || return
+	refused "no /sys here" unshare --mount bash -c 'mount -t tmpfs none /sys && exec "$@"' - "$build/tools/dmaland" nvme identify "$drive"
+}
+
+# ---- other IOMMUs
+
+amd_is_named_with_its_addresses() {
+	info_of "$edu" "^IOMMU  *AMD-Vi; which addresses are usable is known of devices that VFIO has" && addresses_of "$edu" AMD-Vi
+}
+
+# unsafe ADDRESS: VFIO refuses it, info says so and what to do, and that is true
+unsafe() {
+	local allowed=/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts status=0
+	info_of "$1" "no: VFIO refuses it, since its interrupts are not remapped" "^refused by VFIO" "echo Y > $allowed" || return
+	dmaland info --json "$1" | grep -q '"vfio": false' || return
+	refused "no interrupt remapping" dmaland nvme identify "vfio:$1" || return
+	echo Y >"$allowed" && info_of "$1" "vfio-pci .* vfio$" && "$build/tests/device/ranges" "vfio:$1" || status=1
+	echo N >"$allowed"
+	return $status
+}
+
+what_vfio_refuses_is_not_usable() { dmaland bind "$edu" && unsafe "$edu"; }
+
+# Without a driver it has no group, and no driver of the IOMMU is there at first.
+a_device_behind_a_virtio_iommu_is_behind_an_iommu() {
+	[ "$(driver_of $far)" = none ] && modprobe -d "$DMALAND_MODULES" virtio-iommu || return
+	info_of $far "^IOMMU  *virtio-iommu; which addresses" "after: dmaland bind $far" || return
+	refused "bound to no driver; give it to VFIO" "$build/tools/dmaland" nvme identify "$far" || return
+	info_of "$drive" "no: not behind the IOMMU" && refused "not behind this machine's IOMMU" dmaland nvme identify "$drive"
+}
+
+and_vfio_refuses_it() { dmaland bind $far && unsafe $far && addresses_of_an_unsafe_device; }
+
+addresses_of_an_unsafe_device() {
+	local allowed=/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts status
+	echo Y >"$allowed"
+	addresses_of $far virtio-iommu
+	status=$?
+	echo N >"$allowed"
+	return $status
 }
 
 bound_twice_is_bound() { dmaland bind "$drive" && dmaland bind vfio:"$drive" | grep -x "$drive is bound to vfio-pci already"; }
@@ -336,7 +402,8 @@ a_namespace_is_in_use_whichever_way_leads_to_it() {
 
 case $part in
 machine)
-	tests=(info_tells_what_can_be_used info_tells_the_addresses_that_vfio_reports dry_run_shows_the_writes_and_does_none what_dry_run_shows_is_what_bind_does
+	tests=(info_tells_what_can_be_used info_tells_the_addresses_that_vfio_reports a_device_in_use_is_usable_as_before
+		without_sys_info_says_so dry_run_shows_the_writes_and_does_none what_dry_run_shows_is_what_bind_does
 		bind_gives_a_drive_to_user_space bound_twice_is_bound unbind_gives_it_back
 		a_device_that_the_kernel_has_no_driver_for_has_none_again
 		a_driver_that_does_not_take_it_leaves_all_as_it_was a_step_that_fails_is_undone
@@ -350,6 +417,9 @@ machine)
 		a_namespace_with_metadata_is_refused_until_it_is_formatted
 		blocks_are_of_the_size_that_they_were_formatted_to)
 	;;
+iommu-amd) tests=(amd_is_named_with_its_addresses) ;;
+iommu-virtio) tests=(a_device_behind_a_virtio_iommu_is_behind_an_iommu and_vfio_refuses_it) ;;
+iommu-unsafe) tests=(what_vfio_refuses_is_not_usable) ;;
 no-iommu) tests=(without_an_iommu_the_drive_goes_back_to_its_driver) ;;
 shared)
 	tests=(the_others_of_the_group_are_named a_whole_group_is_bound_by_one_command

@@ -297,7 +297,7 @@ static int binding_run(const struct binding *binding, const struct arguments *ar
 		       const char *command)
 {
 	struct pci_list list = {0};
-	int status = pci_bus_exists() ? pci_list_read(&list) : fail("this machine has no PCI bus");
+	int status = pci_bus_exists() ? pci_list_read(&list) : fail("%s", pci_bus_missing());
 
 	if (!status)
 		status = devices_move(binding, arguments, &list, command);

@@ -25,6 +25,7 @@ enum {
 	COL_RESET,
 	COL_MASK,
 	COL_HOLES,
+	COL_ADDRESSES,
 	COLS,
 };
 
@@ -44,6 +45,7 @@ static const struct column device_columns[COLS] = {
 	[COL_RESET] = {NULL, "reset_methods", COLUMN_TEXT, FIT_NO},
 	[COL_MASK] = {NULL, "dma_mask_bits", COLUMN_NUMBER, FIT_NO},
 	[COL_HOLES] = {NULL, "iommu_holes", COLUMN_TEXT, FIT_NO},
+	[COL_ADDRESSES] = {NULL, "iommu_usable", COLUMN_TEXT, FIT_NO},
 };
 
 /*
@@ -106,6 +108,9 @@ static void report_details(struct report *report, const struct pci_entry *entry)
 			    : "none: closing it leaves it as it is, with bus mastering off");
 	if (details.mask[0])
 		report_fact(report, "", "DMA mask of %s: %s bits", entry->driver, details.mask);
+	if (entry->usable[0])
+		report_fact(report, "", "usable addresses, as VFIO reports them: %s",
+			    entry->usable);
 	if (details.holes[0])
 		report_fact(report, "", "its IOMMU group keeps free: %s", details.holes);
 }
@@ -120,6 +125,7 @@ static void report_device_details(struct report *report, const struct pci_entry 
 	report_text(report, COL_RESET, details.reset[0] ? details.reset : NULL);
 	report_text(report, COL_MASK, details.mask[0] ? details.mask : NULL);
 	report_text(report, COL_HOLES, details.holes[0] ? details.holes : NULL);
+	report_text(report, COL_ADDRESSES, entry->usable[0] ? entry->usable : NULL);
 }
 
 static void report_device(struct report *report, const struct pci_entry *entry)
@@ -162,6 +168,7 @@ static void report_cures(struct report *report, const struct pci_list *list)
 		[OBSTACLE_NOT_VIABLE] = "shares its group: give the others to VFIO too, as root",
 		[OBSTACLE_NO_VFIO] = "VFIO is not there",
 		[OBSTACLE_NO_PERMISSION] = "no permission",
+		[OBSTACLE_REFUSED] = "refused by VFIO",
 	};
 
 	for (int obstacle = 0; obstacle < OBSTACLES; obstacle++) {
@@ -179,6 +186,22 @@ static void report_cures(struct report *report, const struct pci_list *list)
 		for (line = strtok(cure, "\n"); line; line = strtok(NULL, "\n"))
 			report_note(report, "   %s", line);
 	}
+}
+
+/* What VFIO says of the devices that it could have; its addresses for the first of them, or "". */
+static const char *list_ask(struct pci_list *list)
+{
+	const char *usable = "";
+
+	for (size_t i = 0; i < list->count; i++) {
+		struct pci_entry *entry = &list->entries[i];
+
+		if (entry->obstacle == OBSTACLE_NONE)
+			pci_ask_vfio(entry);
+		if (!usable[0])
+			usable = entry->usable;
+	}
+	return usable;
 }
 
 /* Keep of the list what is asked for, in the order of the list. */
@@ -211,6 +234,7 @@ static int info_run(const struct arguments *arguments)
 	struct pci_list list = {0};
 	struct column columns[COLS];
 	struct report report;
+	const char *usable;
 	int status = STATUS_OK;
 
 	memcpy(columns, device_columns, sizeof(columns));
@@ -224,16 +248,17 @@ static int info_run(const struct arguments *arguments)
 		free(list.entries);
 		return status;
 	}
+	usable = list_ask(&list);
 	report_begin(&report, arguments_have(arguments, 'J'));
 	if (list.count || report.json)
 		report_table(&report, "devices", columns, COLS);
 	else
-		report_note(&report, pci_bus_exists() ? "no PCI device on this machine"
-						      : "no PCI bus on this machine");
+		report_note(&report, "%s",
+			    pci_bus_exists() ? "no PCI device on this machine" : pci_bus_missing());
 	for (size_t i = 0; i < list.count; i++)
 		report_device(&report, &list.entries[i]);
 	report_space(&report);
-	report_machine(&report);
+	report_machine(&report, usable);
 	if (arguments->operand_count && !report.json) {
 		report_space(&report);
 		report_facts(&report, "details");

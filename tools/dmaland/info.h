@@ -9,8 +9,13 @@
 #include "report.h"
 
 /* machine.c */
+bool machine_has_sysfs(void);
 bool machine_has_iommu(void);
+bool machine_groups_with_drivers(void); /* is a device's IOMMU group made when a driver takes it? */
+bool machine_is_user_namespace(void);	/* not the first: its root is root of nothing outside */
 bool machine_has_several_nodes(void);
-void report_machine(struct report *report);
+
+/* usable: the addresses that VFIO reported for some device, or "". */
+void report_machine(struct report *report, const char *usable);
 
 #endif

@@ -5,6 +5,7 @@
 #include "info.h"
 
 #include <dirent.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -38,9 +39,24 @@ static bool number_file(const char *path, int base, uint64_t *number)
 
 struct iommu {
 	char name[64];
+	bool is_virtio;		  /* a device's group is made when a driver takes it */
 	unsigned int units, bits; /* bits: 0 when not known */
 	bool reads; /* what is mapped for writing alone can be read; false: not known */
 };
+
+/* Its name is that of the device which it is, such as 0000:00:0f.0: its driver tells more. */
+static bool unit_is_virtio(const char *unit)
+{
+	char path[320], target[PATH_MAX];
+	ssize_t length;
+
+	snprintf(path, sizeof(path), IOMMU_CLASS "/%s/device/driver", unit);
+	length = readlink(path, target, sizeof(target) - 1);
+	if (length < 0)
+		return false;
+	target[length] = '\0';
+	return strstr(target, "/virtio_iommu") != NULL;
+}
 
 /* The unit's kind, and its width where the kernel tells it. */
 static void iommu_unit(struct iommu *iommu, const char *unit)
@@ -58,6 +74,9 @@ static void iommu_unit(struct iommu *iommu, const char *unit)
 			iommu->bits = (unsigned int)(cap >> 16 & 0x3f) + 1;
 	} else if (strncmp(unit, "ivhd", 4) == 0) {
 		strcpy(iommu->name, "AMD-Vi");
+	} else if (unit_is_virtio(unit)) {
+		strcpy(iommu->name, "virtio-iommu");
+		iommu->is_virtio = true;
 	} else {
 		snprintf(iommu->name, sizeof(iommu->name), "%s", unit);
 	}
@@ -82,6 +101,19 @@ bool machine_has_iommu(void)
 
 	iommu_read(&iommu);
 	return iommu.units > 0;
+}
+
+bool machine_groups_with_drivers(void)
+{
+	struct iommu iommu;
+
+	iommu_read(&iommu);
+	return iommu.is_virtio;
+}
+
+bool machine_has_sysfs(void)
+{
+	return access("/sys/bus", F_OK) == 0;
 }
 
 enum { HOLES = 16 };
@@ -154,23 +186,37 @@ static void report_write_only(struct report *report, const struct iommu *iommu)
 		report_member_null(report, "iommu_write_only");
 }
 
-static void report_iommu(struct report *report)
+static void report_iommu_fact(struct report *report, const struct iommu *iommu, const char *usable)
 {
-	char usable[256] = "";
-	struct iommu iommu;
+	char bits[24] = "";
 
-	iommu_read(&iommu);
-	if (iommu.bits)
-		usable_text(iommu.bits, usable, sizeof(usable));
-	if (!iommu.units)
+	if (iommu->bits)
+		snprintf(bits, sizeof(bits), ", %u bits", iommu->bits);
+	if (!machine_has_sysfs())
+		report_fact(report, "IOMMU", "not known: no /sys here");
+	else if (!iommu->units)
 		report_fact(report, "IOMMU",
 			    "none, or off: turn on VT-d or AMD-Vi in the firmware, and boot with "
 			    "intel_iommu=on");
-	else if (iommu.bits)
-		report_fact(report, "IOMMU", "%s, %u bits; usable %s", iommu.name, iommu.bits,
-			    usable);
+	else if (usable[0])
+		report_fact(report, "IOMMU", "%s%s; usable %s", iommu->name, bits, usable);
 	else
-		report_fact(report, "IOMMU", "%s", iommu.name);
+		report_fact(report, "IOMMU",
+			    "%s; which addresses are usable is known of devices that VFIO has",
+			    iommu->name);
+}
+
+/* Where VFIO was not asked, the kernel's description of VT-d tells as much. */
+static void report_iommu(struct report *report, const char *reported)
+{
+	char usable[512];
+	struct iommu iommu;
+
+	iommu_read(&iommu);
+	snprintf(usable, sizeof(usable), "%s", reported);
+	if (iommu.bits && !usable[0])
+		usable_text(iommu.bits, usable, sizeof(usable));
+	report_iommu_fact(report, &iommu, usable);
 	if (iommu.units)
 		report_member_text(report, "iommu", iommu.name);
 	else
@@ -179,7 +225,7 @@ static void report_iommu(struct report *report)
 		report_member_number(report, "iommu_bits", iommu.bits);
 	else
 		report_member_null(report, "iommu_bits");
-	if (iommu.bits)
+	if (usable[0])
 		report_member_text(report, "iommu_usable", usable);
 	else
 		report_member_null(report, "iommu_usable");
@@ -204,8 +250,19 @@ bool machine_has_several_nodes(void)
 
 /* ---- locked memory ---- */
 
-/* The kernel asks for CAP_IPC_LOCK where it would look at the limit (capabilities(7)). */
-static bool limit_is_void(void)
+/* Its number is the kernel's choice for good: PROC_USER_INIT_INO in linux/proc_ns.h. */
+bool machine_is_user_namespace(void)
+{
+	char name[64];
+	ssize_t length = readlink("/proc/self/ns/user", name, sizeof(name) - 1);
+
+	if (length < 0)
+		return false;
+	name[length] = '\0';
+	return strcmp(name, "user:[4026531837]") != 0;
+}
+
+static bool has_lock_capability(void)
 {
 	FILE *file = fopen("/proc/self/status", "re");
 	unsigned long long capabilities = 0;
@@ -219,25 +276,36 @@ static bool limit_is_void(void)
 	return capabilities >> CAP_IPC_LOCK & 1;
 }
 
+/*
+ * The kernel asks for CAP_IPC_LOCK where it would look at the limit (capabilities(7)): for that of the first user
+ * namespace.
+ */
 static void report_locked_memory(struct report *report)
 {
+	bool has_capability = has_lock_capability(), within = machine_is_user_namespace();
+	bool is_void = has_capability && !within, unlimited;
 	struct rlimit limit;
-	bool unlimited;
 
 	if (getrlimit(RLIMIT_MEMLOCK, &limit))
 		return;
 	unlimited = limit.rlim_cur == RLIM_INFINITY;
-	if (limit_is_void())
+	if (is_void)
 		report_fact(report, "locked memory",
 			    "not limited: this process has CAP_IPC_LOCK (others: %s)",
 			    unlimited ? "not limited" : size_text(limit.rlim_cur).text);
 	else if (unlimited)
 		report_fact(report, "locked memory", "not limited");
+	else if (has_capability)
+		report_fact(
+			report, "locked memory",
+			"%s allowed: this is a user namespace, whose CAP_IPC_LOCK the kernel does "
+			"not count (raise it outside: ulimit -l, or LimitMEMLOCK= in the unit)",
+			size_text(limit.rlim_cur).text);
 	else
 		report_fact(report, "locked memory",
 			    "%s allowed (raise: ulimit -l, or LimitMEMLOCK= in the unit)",
 			    size_text(limit.rlim_cur).text);
-	if (limit_is_void() || unlimited)
+	if (is_void || unlimited)
 		report_member_null(report, "locked_memory_limit");
 	else
 		report_member_number(report, "locked_memory_limit", limit.rlim_cur);
@@ -310,10 +378,10 @@ static void report_qemu(struct report *report)
 		report_member_null(report, "qemu");
 }
 
-void report_machine(struct report *report)
+void report_machine(struct report *report, const char *usable)
 {
 	report_facts(report, "machine");
-	report_iommu(report);
+	report_iommu(report, usable);
 	report_locked_memory(report);
 	report_hugepages(report);
 	report_qemu(report);

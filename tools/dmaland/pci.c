@@ -34,6 +34,14 @@ bool pci_bus_exists(void)
 	return access(PCI_BUS "/devices", F_OK) == 0;
 }
 
+const char *pci_bus_missing(void)
+{
+	return machine_has_sysfs()
+		       ? "no PCI bus on this machine"
+		       : "no /sys here, where the kernel tells of PCI devices: mount -t "
+			 "sysfs sysfs /sys";
+}
+
 int pci_link(const char *address, const char *link, char *name, size_t size)
 {
 	char path[384], target[PATH_MAX];
@@ -160,6 +168,9 @@ static enum obstacle obstacle_find(struct pci_entry *entry)
 		return reason_set(entry, OBSTACLE_BRIDGE, "a bridge");
 	if (entry->group < 0 && !machine_has_iommu())
 		return reason_set(entry, OBSTACLE_NO_IOMMU, "no IOMMU");
+	if (entry->group < 0 && !bound && machine_groups_with_drivers())
+		return reason_set(entry, OBSTACLE_UNBOUND,
+				  "bound to no driver, and has an IOMMU group with one");
 	if (entry->group < 0)
 		return reason_set(entry, OBSTACLE_NO_GROUP, "not behind the IOMMU");
 	group_blockers(entry);
@@ -201,9 +212,25 @@ void pci_cure(const struct pci_entry *entry, char *text, size_t size)
 		snprintf(text, size, "modprobe vfio-pci; chmod 666 /dev/vfio/vfio");
 		break;
 	case OBSTACLE_NO_PERMISSION:
+		if (machine_is_user_namespace())
+			snprintf(text, size,
+				 "outside of this user namespace, whose root is an ordinary user "
+				 "there: chown /dev/vfio/%d to that user",
+				 entry->group);
+		else
+			snprintf(text, size,
+				 "run as root, or chown /dev/vfio/%d to the user that drives the "
+				 "device",
+				 entry->group);
+		break;
+	case OBSTACLE_REFUSED:
+		if (!strstr(entry->reason, PCI_NOT_REMAPPED))
+			break;
 		snprintf(text, size,
-			 "run as root, or chown /dev/vfio/%d to the user that drives the device",
-			 entry->group);
+			 "turn interrupt remapping on, in the firmware or as intremap=on of a "
+			 "virtual machine's IOMMU (virtio-iommu has none);\n"
+			 "or, where whoever drives the device is trusted: echo Y > "
+			 "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts");
 		break;
 	default:
 		break;

@@ -22,17 +22,20 @@ enum obstacle {
 	OBSTACLE_NOT_VIABLE,
 	OBSTACLE_NO_VFIO,
 	OBSTACLE_NO_PERMISSION,
+	OBSTACLE_REFUSED,
 	OBSTACLES,
 };
 
 /*
  * @group, @numa_node: -1 when it has none
  * @reason:   the obstacle in words, "" when there is none
+ * @usable:   the dma addresses that VFIO reports, "" where it was not asked: "0-0xfedfffff, ..."
  * @blockers: the others in its group whose drivers keep VFIO out, "ADDRESS (bound to DRIVER), ..."
  * @others:   their addresses, each with a space in front
  */
 struct pci_entry {
 	char address[32], name[256], driver[64], reason[320], blockers[200], others[160];
+	char usable[512];
 	uint16_t vendor, device, class;
 	int group, numa_node;
 	enum obstacle obstacle;
@@ -45,6 +48,7 @@ struct pci_list {
 
 /* pci.c */
 bool pci_bus_exists(void);
+const char *pci_bus_missing(void);	  /* why it does not, in words */
 int pci_list_read(struct pci_list *list); /* ascending by address; 0, or a status */
 void pci_cure(const struct pci_entry *entry, char *text, size_t size);
 
@@ -62,6 +66,12 @@ struct hole {
 	uint64_t first, last;
 };
 size_t pci_group_holes(int group, struct hole *holes, size_t max);
+
+/* The end of the reason where a device's interrupts are not remapped. */
+#define PCI_NOT_REMAPPED ", since its interrupts are not remapped"
+
+/* vfio.c: of a device with no obstacle, does VFIO know one? And @usable. */
+void pci_ask_vfio(struct pci_entry *entry);
 
 /* inuse.c: who would miss the device if its driver let go, and what to do; false when nobody. */
 bool pci_in_use(const struct pci_entry *entry, char *words, size_t size);
