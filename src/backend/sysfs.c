@@ -4,6 +4,7 @@
  */
 #include "backend/sysfs.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +27,25 @@ bool sysfs_is_pci_address(const char *text)
 		return false;
 	snprintf(again, sizeof(again), "%04x:%02x:%02x.%x", domain, bus, device, function);
 	return bus < 256 && device < 32 && function < 8 && strcmp(again, text) == 0;
+}
+
+/* As many digits as sysfs has, so that "1:0.0" is not taken for a backend's name here and for a device there. */
+bool sysfs_read_address(const char *text, char *address)
+{
+	char whole[SYSFS_ADDRESS + 5], *at = whole;
+	size_t length = strlen(text);
+
+	if (length >= SYSFS_ADDRESS)
+		return false;
+	snprintf(whole, sizeof(whole), "0000:%s", text);
+	for (char *c = whole; *c; c++)
+		*c = (char)tolower((unsigned char)*c);
+	if (!sysfs_is_pci_address(whole))
+		at += 5;
+	if (!sysfs_is_pci_address(at))
+		return false;
+	strcpy(address, at);
+	return true;
 }
 
 bool sysfs_device_exists(const char *address)
@@ -84,14 +104,48 @@ static void file_text(const char *path, char *text, size_t size)
 		close(fd);
 }
 
-/* Bridges are passed over: VFIO lets the kernel's port driver keep them. */
-bool sysfs_is_bridge(const char *address)
+/* PCI Code and ID Assignment, 1.7: base class and subclass */
+enum {
+	CLASS_HOST_BRIDGE = 0x0600,
+	CLASS_ISA_BRIDGE = 0x0601,
+	CLASS_PCI_BRIDGE = 0x0604,
+	CLASS_CARDBUS_BRIDGE = 0x0607,
+};
+
+static unsigned int device_class(const char *address)
 {
-	char path[PATH_MAX], class[16];
+	char path[PATH_MAX], text[16];
+	unsigned int class;
 
 	snprintf(path, sizeof(path), PCI_DEVICES "%s/class", address);
-	file_text(path, class, sizeof(class));
-	return strncmp(class, "0x06", 4) == 0;
+	file_text(path, text, sizeof(text));
+	return sscanf(text, "%x", &class) == 1 ? class >> 8 : 0;
+}
+
+bool sysfs_is_bridge(const char *address)
+{
+	unsigned int class = device_class(address);
+
+	return class == CLASS_HOST_BRIDGE || class == CLASS_ISA_BRIDGE ||
+	       class == CLASS_PCI_BRIDGE || class == CLASS_CARDBUS_BRIDGE;
+}
+
+bool sysfs_driver_is_vfio(const char *driver)
+{
+	return strstr(driver, "vfio") != NULL;
+}
+
+/*
+ * Linux: struct pci_driver.driver_managed_dma; before 5.19 vfio_dev_driver_allowed(), which has no names but pci-stub's and
+ * lets every device through whose header is a bridge's.
+ */
+bool sysfs_blocks_group(const char *address, const char *driver)
+{
+	unsigned int class = device_class(address);
+
+	return driver[0] && !sysfs_driver_is_vfio(driver) && strcmp(driver, "pci-stub") != 0 &&
+	       strcmp(driver, "pcieport") != 0 && class != CLASS_PCI_BRIDGE &&
+	       class != CLASS_CARDBUS_BRIDGE;
 }
 
 int sysfs_numa_node(const char *address)
@@ -126,10 +180,10 @@ void sysfs_group_blockers(int group, char *text, size_t size)
 	if (!dir)
 		return;
 	while ((entry = readdir(dir)) && used < size) {
-		if (!sysfs_is_pci_address(entry->d_name) || sysfs_is_bridge(entry->d_name))
+		if (!sysfs_is_pci_address(entry->d_name))
 			continue;
 		sysfs_driver(entry->d_name, driver, sizeof(driver));
-		if (!driver[0] || strstr(driver, "vfio") || strcmp(driver, "pci-stub") == 0)
+		if (!sysfs_blocks_group(entry->d_name, driver))
 			continue;
 		used += (size_t)snprintf(text + used, size - used, "%s%s (bound to %s)",
 					 used ? ", " : "", entry->d_name, driver);

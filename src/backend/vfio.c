@@ -302,7 +302,7 @@ static int vfio_probe(const char *address)
 		return error_set(ENODEV,
 				 "%s is bound to no driver; give it to VFIO with: dmaland bind %s",
 				 address, address);
-	if (!strstr(driver, "vfio")) /* vfio-pci, or a variant: mlx5-vfio-pci */
+	if (!sysfs_driver_is_vfio(driver))
 		return error_set(EBUSY,
 				 "%s is bound to the kernel driver '%s'; free it with: dmaland "
 				 "bind %s",

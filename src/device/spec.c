@@ -7,7 +7,6 @@
 #include "device/device.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,15 +35,10 @@ static int parse_head(struct spec *spec, const char *head, const char *whole)
 {
 	const char *colon = strchr(head, ':');
 	size_t length = colon ? (size_t)(colon - head) : 0;
-	char whole_address[64];
 
-	/* "01:00.0" is in PCI domain 0, as lspci has it. */
-	snprintf(whole_address, sizeof(whole_address), "0000:%s", head);
-	if (sysfs_is_pci_address(whole_address)) {
-		strcpy(spec->address, whole_address);
+	if (sysfs_read_address(head, spec->address))
 		return 0;
-	}
-	if (colon && !sysfs_is_pci_address(head)) {
+	if (colon) {
 		if (length == 0 || length >= sizeof(spec->backend))
 			return error_set(EINVAL, "'%s' names no backend before its colon", whole);
 		memcpy(spec->backend, head, length);
@@ -53,7 +47,8 @@ static int parse_head(struct spec *spec, const char *head, const char *whole)
 	if (strlen(head) >= sizeof(spec->address))
 		return error_set(EINVAL, "the address in '%s' is longer than %zu characters", whole,
 				 sizeof(spec->address) - 1);
-	strcpy(spec->address, head);
+	if (!sysfs_read_address(head, spec->address))
+		strcpy(spec->address, head);
 	return 0;
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "backend/sysfs.h"
 #include "device/device.h"
 
 static void a_spec_is_taken_apart(void **state)
@@ -14,11 +15,16 @@ static void a_spec_is_taken_apart(void **state)
 		{"0000:01:00.0", "", "0000:01:00.0", "a", NULL, 0},
 		{"01:00.0", "", "0000:01:00.0", "a", NULL, 0},
 		{"vfio:0000:01:00.0", "vfio", "0000:01:00.0", "a", NULL, 0},
+		{"vfio:01:00.0", "vfio", "0000:01:00.0", "a", NULL, 0},
+		{"0000:0A:1F.7", "", "0000:0a:1f.7", "a", NULL, 0},
+		{"0A:1F.7", "", "0000:0a:1f.7", "a", NULL, 0},
+		{"vfio:1F:1E.0", "vfio", "0000:1f:1e.0", "a", NULL, 0},
 		{"qemu:nvme,drive=x.img", "qemu", "nvme", "drive", "x.img", 1},
 		{"qemu:nvme,drive=a,,b,,c.img,mdts=0", "qemu", "nvme", "drive", "a,b,c.img", 2},
 		{"qemu:nvme,drive=a=b,mdts=0", "qemu", "nvme", "drive", "a=b", 2},
 		{"qemu:nvme,drive=", "qemu", "nvme", "drive", "", 1},
 		{"soft:", "soft", "", "a", NULL, 0},
+		{"qemu:A", "qemu", "A", "a", NULL, 0},
 		{"10000:e1:00.0", "", "10000:e1:00.0", "a", NULL, 0},
 	};
 
@@ -71,6 +77,23 @@ static void a_spec_that_makes_no_sense_is_refused_in_words(void **state)
 	}
 }
 
+static void drivers_that_do_no_dma_leave_their_group_to_vfio(void **state)
+{
+	static const struct {
+		const char *driver;
+		bool blocks;
+	} cases[] = {
+		{"", false},	     {"vfio-pci", false}, {"mlx5_vfio_pci", false},
+		{"pci-stub", false}, {"pcieport", false}, {"nvme", true},
+		{"lpc_ich", true},   {"pci", true},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		if (sysfs_blocks_group("ffff:ff:1f.7", cases[i].driver) != cases[i].blocks)
+			fail_msg("'%s'", cases[i].driver);
+}
+
 static void options_of_another_version_are_refused_unless_they_say_nothing_new(void **state)
 {
 	struct {
@@ -94,6 +117,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_spec_is_taken_apart),
+		cmocka_unit_test(drivers_that_do_no_dma_leave_their_group_to_vfio),
 		cmocka_unit_test(a_spec_that_makes_no_sense_is_refused_in_words),
 		cmocka_unit_test(
 			options_of_another_version_are_refused_unless_they_say_nothing_new),

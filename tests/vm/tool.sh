@@ -127,6 +127,14 @@ info_tells_the_addresses_that_vfio_reports() {
 	! grep "^IOMMU .*; usable " "$TMPDIR/info" || grep "^IOMMU .*; usable $ranges$" "$TMPDIR/info"
 }
 
+# one device, whatever it is called
+a_device_that_is_named_twice_is_bound_once() {
+	dmaland bind "$drive" 00:01.0 "vfio:$drive" vfio:00:01.0 >"$TMPDIR/said" && cat "$TMPDIR/said" &&
+		[ "$(cat "$TMPDIR/said")" = "$drive is bound to vfio-pci; before: nvme" ]
+}
+
+capitals_are_read() { refused "$isa is a bridge" dmaland bind vfio:00:1F.0 && refused "$isa is a bridge" dmaland bind 0000:00:1F.0; }
+
 bound_twice_is_bound() { dmaland bind "$drive" && dmaland bind vfio:"$drive" | grep -x "$drive is bound to vfio-pci already"; }
 
 unbind_gives_it_back() {
@@ -162,7 +170,9 @@ a_step_that_fails_is_undone() {
 		fails_to_leave vfio-pci dmaland unbind "$drive" && dmaland unbind "$drive"
 }
 
-a_driver_that_is_not_there_is_refused() { refused "has no driver 'nonsense'" dmaland bind --driver nonsense "$edu"; }
+a_driver_that_is_not_there_is_refused() {
+	refused "has no driver 'nonsense'" dmaland bind --driver nonsense "$edu" && [ "$(grep -c modprobe: "$TMPDIR/err")" = 1 ]
+}
 
 of_two_devices_one_refused_leaves_both() {
 	refused "no PCI device ffff:ff:1f.7" dmaland bind "$drive" ffff:ff:1f.7 && [ "$(driver_of "$drive")" = nvme ]
@@ -315,6 +325,11 @@ the_others_of_the_group_are_named() {
 		dmaland info "$shared" | grep "after: dmaland bind $shared $neighbour"
 }
 
+a_neighbour_that_does_no_dma_is_no_obstacle() {
+	modprobe -d "$DMALAND_MODULES" pci-stub && dmaland bind --driver pci-stub "$neighbour" && dmaland bind "$shared" >"$TMPDIR/said" &&
+		! grep "shares group" "$TMPDIR/said" && dmaland info "$shared" | grep " vfio$" && dmaland nvme identify "$shared"
+}
+
 a_whole_group_is_bound_by_one_command() {
 	dmaland bind "$shared" "$neighbour" && dmaland info "$shared" | grep " vfio$" &&
 		dmaland unbind "$shared" "$neighbour" && [ "$(driver_of "$neighbour")" = nvme ]
@@ -337,7 +352,7 @@ a_namespace_is_in_use_whichever_way_leads_to_it() {
 case $part in
 machine)
 	tests=(info_tells_what_can_be_used info_tells_the_addresses_that_vfio_reports dry_run_shows_the_writes_and_does_none what_dry_run_shows_is_what_bind_does
-		bind_gives_a_drive_to_user_space bound_twice_is_bound unbind_gives_it_back
+		bind_gives_a_drive_to_user_space a_device_that_is_named_twice_is_bound_once capitals_are_read bound_twice_is_bound unbind_gives_it_back
 		a_device_that_the_kernel_has_no_driver_for_has_none_again
 		a_driver_that_does_not_take_it_leaves_all_as_it_was a_step_that_fails_is_undone
 		a_driver_that_is_not_there_is_refused
@@ -352,7 +367,7 @@ machine)
 	;;
 no-iommu) tests=(without_an_iommu_the_drive_goes_back_to_its_driver) ;;
 shared)
-	tests=(the_others_of_the_group_are_named a_whole_group_is_bound_by_one_command
+	tests=(the_others_of_the_group_are_named a_neighbour_that_does_no_dma_is_no_obstacle a_whole_group_is_bound_by_one_command
 		a_namespace_is_in_use_whichever_way_leads_to_it)
 	;;
 esac

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/sysfs.h"
 #include "command.h"
 
 enum {
@@ -79,7 +80,7 @@ static void details_read(const struct pci_entry *entry, struct details *details)
 	link_read(entry->address, "max", details->link_most, sizeof(details->link_most));
 	if (!pci_text(entry->address, "reset_method", details->reset, sizeof(details->reset)))
 		details->reset[0] = '\0';
-	if (!entry->driver[0] || strstr(entry->driver, "vfio") ||
+	if (!entry->driver[0] || sysfs_driver_is_vfio(entry->driver) ||
 	    !pci_text(entry->address, "dma_mask_bits", details->mask, sizeof(details->mask)))
 		details->mask[0] = '\0';
 	if (entry->group >= 0)

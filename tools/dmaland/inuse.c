@@ -25,6 +25,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "backend/sysfs.h"
+
 #define CLASS_BLOCK "/sys/class/block"
 #define CLASS_NET   "/sys/class/net"
 
@@ -361,7 +363,7 @@ bool pci_in_use(const struct pci_entry *entry, char *words, size_t size)
 	char path[96];
 	bool found;
 
-	if (strstr(entry->driver, "vfio"))
+	if (sysfs_driver_is_vfio(entry->driver))
 		return vfio_in_use(entry, words, size);
 	snprintf(path, sizeof(path), PCI_BUS "/devices/%s", entry->address);
 	roots_add(&roots, path);

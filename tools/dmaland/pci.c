@@ -16,18 +16,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "backend/sysfs.h"
 #include "command.h"
 #include "info.h"
 
 #define IOMMU_GROUPS "/sys/kernel/iommu_groups"
-
-/* PCI Code and ID Assignment, 1.7 */
-enum {
-	CLASS_HOST_BRIDGE = 0x0600,
-	CLASS_ISA_BRIDGE = 0x0601,
-	CLASS_PCI_BRIDGE = 0x0604,
-	CLASS_CARDBUS_BRIDGE = 0x0607,
-};
 
 bool pci_bus_exists(void)
 {
@@ -66,14 +59,6 @@ bool pci_text(const char *address, const char *file_name, char *text, size_t siz
 	return true;
 }
 
-/* A bridge in a group is no obstacle: VFIO lets the kernel's port driver keep it. */
-static bool is_bridge(const char *address)
-{
-	char class[16];
-
-	return pci_text(address, "class", class, sizeof(class)) && strncmp(class, "0x06", 4) == 0;
-}
-
 static void group_blockers(struct pci_entry *entry)
 {
 	size_t size = sizeof(entry->blockers), used = 0;
@@ -88,7 +73,7 @@ static void group_blockers(struct pci_entry *entry)
 	while ((other = readdir(dir)) && used < size) {
 		if (other->d_name[0] == '.' || strcmp(other->d_name, entry->address) == 0 ||
 		    pci_link(other->d_name, "driver", driver, sizeof(driver)) ||
-		    strcmp(driver, "vfio-pci") == 0 || is_bridge(other->d_name))
+		    !sysfs_blocks_group(other->d_name, driver))
 			continue;
 		used += (size_t)snprintf(text + used, size - used, "%s%s (bound to %s)",
 					 used ? ", " : "", other->d_name, driver);
@@ -155,15 +140,14 @@ static enum obstacle obstacle_find(struct pci_entry *entry)
 	char node[32];
 	bool bound = entry->driver[0] != '\0';
 
-	if (entry->class == CLASS_HOST_BRIDGE || entry->class == CLASS_ISA_BRIDGE ||
-	    entry->class == CLASS_PCI_BRIDGE || entry->class == CLASS_CARDBUS_BRIDGE)
+	if (sysfs_is_bridge(entry->address))
 		return reason_set(entry, OBSTACLE_BRIDGE, "a bridge");
 	if (entry->group < 0 && !machine_has_iommu())
 		return reason_set(entry, OBSTACLE_NO_IOMMU, "no IOMMU");
 	if (entry->group < 0)
 		return reason_set(entry, OBSTACLE_NO_GROUP, "not behind the IOMMU");
 	group_blockers(entry);
-	if (bound && strcmp(entry->driver, "vfio-pci") != 0)
+	if (bound && !sysfs_driver_is_vfio(entry->driver))
 		return reason_set(entry, OBSTACLE_BOUND, "bound to %s%s%s", entry->driver,
 				  blockers[0] ? ", and shares its group with " : "", blockers);
 	if (!bound)
@@ -233,7 +217,6 @@ static void entry_read(struct pci_entry *entry, struct pci_access *access, struc
 		 dev->dev, dev->func);
 	entry->vendor = dev->vendor_id;
 	entry->device = dev->device_id;
-	entry->class = dev->device_class;
 	name_read(access, dev, entry->name, sizeof(entry->name));
 	if (pci_link(entry->address, "driver", entry->driver, sizeof(entry->driver)))
 		entry->driver[0] = '\0';
@@ -286,20 +269,19 @@ int pci_list_read(struct pci_list *list)
 	return STATUS_OK;
 }
 
-struct pci_entry *pci_find(const struct pci_list *list, const char *address)
+struct pci_entry *pci_find(const struct pci_list *list, const char *spec)
 {
-	for (size_t i = 0; i < list->count; i++) {
-		struct pci_entry *entry = &list->entries[i];
+	const char *text = strncmp(spec, "vfio:", 5) == 0 ? spec + 5 : spec;
+	char address[SYSFS_ADDRESS];
 
-		if (strcasecmp(address, entry->address) == 0 ||
-		    (strncmp(entry->address, "0000:", 5) == 0 &&
-		     strcasecmp(address, entry->address + 5) == 0))
-			return entry;
-	}
-	if (address[0])
-		fail("there is no PCI device %s; 'dmaland info' lists them", address);
-	else
+	if (!text[0]) {
 		fail("an empty address names no PCI device: one looks like 0000:01:00.0, and "
 		     "'dmaland info' lists them");
+		return NULL;
+	}
+	for (size_t i = 0; sysfs_read_address(text, address) && i < list->count; i++)
+		if (strcmp(address, list->entries[i].address) == 0)
+			return &list->entries[i];
+	fail("there is no PCI device %s; 'dmaland info' lists them", text);
 	return NULL;
 }

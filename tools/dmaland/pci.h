@@ -33,7 +33,7 @@ enum obstacle {
  */
 struct pci_entry {
 	char address[32], name[256], driver[64], reason[320], blockers[200], others[160];
-	uint16_t vendor, device, class;
+	uint16_t vendor, device;
 	int group, numa_node;
 	enum obstacle obstacle;
 };
@@ -48,8 +48,8 @@ bool pci_bus_exists(void);
 int pci_list_read(struct pci_list *list); /* ascending by address; 0, or a status */
 void pci_cure(const struct pci_entry *entry, char *text, size_t size);
 
-/* "01:00.0" stands for "0000:01:00.0", as it does for lspci; NULL, and the user told. */
-struct pci_entry *pci_find(const struct pci_list *list, const char *address);
+/* A device as users name it: by its address, with or without its domain, or by a spec of VFIO's. NULL, and the user told. */
+struct pci_entry *pci_find(const struct pci_list *list, const char *spec);
 
 /* The last part of what the link of a device points at; -1 when there is none. */
 int pci_link(const char *address, const char *link, char *name, size_t size);
