@@ -239,15 +239,34 @@ an_array_is_refused() {
 	echo clear >"$md"/array_state && return "$status"
 }
 
-a_disk_that_a_program_has_open_is_refused() {
-	local path status
-	path=$(disk) && exec 8<"$path" || return
+# held FILE COMMAND...: a process has it open meanwhile, $!
+held() {
+	local status
+	exec 8<"$1" || return
 	sleep 1000 &
 	exec 8<&-
-	stays "nvme.*n1 is open in process $! (sleep); end that"
+	"${@:2}"
 	status=$?
 	kill $! && wait $!
 	return "$status"
+}
+
+a_disk_that_a_program_has_open_is_refused() { local path && path=$(disk) && held "$path" eval 'stays "nvme.*n1 is open in process $! (sleep); end that"'; }
+
+# As nvme-cli has them, and those who send commands of their own: they are no block devices.
+a_drive_that_a_program_has_open_as_a_character_device_is_refused() {
+	local path file
+	path=$(disk) || return
+	for file in "${path%n1}" "${path/nvme/ng}"; do
+		[ -c "$file" ] && held "$file" eval 'stays "$file is open in process $! (sleep); end that"' || return
+	done
+}
+
+# Those of this VM's own serial ports are no disks at all; who has them is outside of this root.
+a_device_of_another_kind_that_a_program_has_open_is_refused() {
+	local ports=0000:00:12.0
+	refused "$ports stays bound to virtio-pci: /dev/vport.*p. is open in process [0-9]* (.*); end that" dmaland bind "$ports" &&
+		[ "$(driver_of "$ports")" = virtio-pci ]
 }
 
 a_drive_that_a_program_drives_is_refused() {
@@ -359,6 +378,8 @@ machine)
 		of_two_devices_one_refused_leaves_both a_mounted_file_system_is_refused
 		a_file_system_mounted_elsewhere_is_refused a_mounted_partition_is_refused swap_is_refused
 		a_mapping_as_of_lvm_is_refused an_array_is_refused a_disk_that_a_program_has_open_is_refused
+		a_drive_that_a_program_has_open_as_a_character_device_is_refused
+		a_device_of_another_kind_that_a_program_has_open_is_refused
 		a_drive_that_a_program_drives_is_refused a_network_interface_that_is_up_is_refused
 		a_bridge_is_refused others_than_root_are_told_who_may
 		discarded_blocks_are_zeroes_and_the_others_stay

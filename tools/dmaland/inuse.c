@@ -4,9 +4,10 @@
  *
  * The kernel does not ask: a driver that is unbound drops mounted file systems and all. So before
  * `bind` and `unbind` this is looked at: block devices that lie below the device in sysfs (of any
- * kind: NVMe, SATA, USB) and what is mounted on them, swaps to them, is built on them or has them
- * open; network interfaces that are up; and programs that drive it through VFIO, for which the
- * kernel would wait.
+ * kind: NVMe, SATA, USB) and what is mounted on them, swaps to them or is built on them; programs
+ * that have the file of any device below it open, be it of blocks or of characters (a disk, a tty, a
+ * keyboard, a USB device of libusb's, /dev/ng0n1); network interfaces that are up; and programs that
+ * drive it through VFIO, for which the kernel would wait.
  *
  * A namespace that can be reached by several ways lies below none of their controllers: nvme0c1n1
  * lies there, hidden, and stands for nvme0n1 (drivers/nvme/host/multipath.c).
@@ -16,6 +17,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fts.h>
 #include <limits.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -107,6 +109,8 @@ static void roots_add_heads(struct roots *roots)
 			continue;
 		snprintf(path, sizeof(path), CLASS_BLOCK "/nvme%un%u", subsystem, ns);
 		roots_add(roots, path);
+		snprintf(path, sizeof(path), "/sys/class/nvme-generic/ng%un%u", subsystem, ns);
+		roots_add(roots, path);
 	}
 	if (dir)
 		closedir(dir);
@@ -114,15 +118,111 @@ static void roots_add_heads(struct roots *roots)
 
 /* ---- processes ---- */
 
-/* The process that has the device file RDEV open, other than we: "process 12 (dd)". */
-static bool process_find(mode_t kind, dev_t rdev, char *words, size_t size)
+/* The files of devices that lie below roots. @incomplete: there was no memory for one */
+struct files {
+	struct file {
+		mode_t kind; /* S_IFBLK, S_IFCHR */
+		dev_t rdev;
+		char name[64]; /* below /dev */
+	} * list;
+	size_t count;
+	bool incomplete;
+};
+
+static void files_add(struct files *files, mode_t kind, dev_t rdev, const char *name)
+{
+	struct file *list = realloc(files->list, (files->count + 1) * sizeof(*list));
+
+	if (!list) {
+		files->incomplete = true;
+		return;
+	}
+	files->list = list;
+	list[files->count] = (struct file){.kind = kind, .rdev = rdev};
+	snprintf(list[files->count].name, sizeof(list->name), "%s", name);
+	files->count++;
+}
+
+/* The first line of a file in a directory that begins so, without that; false when there is none. */
+static bool line_find(const char *dir, const char *name, const char *begin, char *text, size_t size)
+{
+	char path[PATH_MAX], line[256];
+	bool found = false;
+	FILE *file;
+
+	if ((size_t)snprintf(path, sizeof(path), "%s/%s", dir, name) >= sizeof(path))
+		return false;
+	file = fopen(path, "re");
+	while (file && !found && fgets(line, sizeof(line), file)) {
+		line[strcspn(line, "\n")] = '\0';
+		found = strncmp(line, begin, strlen(begin)) == 0;
+	}
+	if (file)
+		fclose(file);
+	if (found)
+		snprintf(text, size, "%s", line + strlen(begin));
+	return found;
+}
+
+/* A directory of sysfs that has a file "dev" is a device's with a file of its own. */
+static void files_add_from(struct files *files, const char *dir)
+{
+	char number[32], name[64], path[PATH_MAX], subsystem[PATH_MAX];
+	unsigned int major_, minor_;
+	ssize_t length;
+
+	if (!line_find(dir, "dev", "", number, sizeof(number)) ||
+	    sscanf(number, "%u:%u", &major_, &minor_) != 2)
+		return;
+	if (!line_find(dir, "uevent", "DEVNAME=", name, sizeof(name)))
+		snprintf(name, sizeof(name), "%s", strrchr(dir, '/') + 1);
+	snprintf(path, sizeof(path), "%s/subsystem", dir);
+	length = readlink(path, subsystem, sizeof(subsystem) - 1);
+	subsystem[length > 0 ? length : 0] = '\0';
+	length = length > 6 ? length - 6 : 0;
+	files_add(files, strcmp(subsystem + length, "/block") == 0 ? S_IFBLK : S_IFCHR,
+		  makedev(major_, minor_), name);
+}
+
+static void files_read(struct files *files, const struct roots *roots)
+{
+	FTSENT *entry;
+	FTS *tree;
+
+	for (size_t i = 0; i < roots->count; i++) {
+		char *const paths[] = {roots->paths[i], NULL};
+
+		tree = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+		files->incomplete |= !tree;
+		while (tree && (entry = fts_read(tree)))
+			if (entry->fts_info == FTS_D)
+				files_add_from(files, entry->fts_path);
+		if (tree)
+			fts_close(tree);
+	}
+}
+
+/* Which of the files a descriptor of a process is, or NULL. */
+static const struct file *files_match(const struct files *files, const char *path)
+{
+	struct stat stat_;
+
+	if (stat(path, &stat_))
+		return NULL;
+	for (size_t i = 0; i < files->count; i++)
+		if (files->list[i].kind == (stat_.st_mode & S_IFMT) &&
+		    files->list[i].rdev == stat_.st_rdev)
+			return &files->list[i];
+	return NULL;
+}
+
+/* A file that a process other than we has open, and which process: "process 12 (dd)". NULL: none. */
+static const struct file *process_find(const struct files *files, char *words, size_t size)
 {
 	DIR *processes = opendir("/proc"), *fds;
-	char path[320], name[64] = "";
+	const struct file *found = NULL;
+	char path[320], name[64];
 	const char *pid, *fd;
-	bool found = false;
-	struct stat stat_;
-	FILE *file;
 
 	while (!found && (pid = entry_next(processes))) {
 		if (strspn(pid, "0123456789") != strlen(pid) || atoi(pid) == getpid())
@@ -131,24 +231,31 @@ static bool process_find(mode_t kind, dev_t rdev, char *words, size_t size)
 		fds = opendir(path);
 		while (!found && (fd = entry_next(fds))) {
 			snprintf(path, sizeof(path), "/proc/%s/fd/%s", pid, fd);
-			found = stat(path, &stat_) == 0 && (stat_.st_mode & S_IFMT) == kind &&
-				stat_.st_rdev == rdev;
+			found = files_match(files, path);
 		}
 		if (fds)
 			closedir(fds);
 		if (!found)
 			continue;
-		snprintf(path, sizeof(path), "/proc/%s/comm", pid);
-		file = fopen(path, "re");
-		if (file && fgets(name, sizeof(name), file))
-			name[strcspn(name, "\n")] = '\0';
-		if (file)
-			fclose(file);
+		snprintf(path, sizeof(path), "/proc/%s", pid);
+		if (!line_find(path, "comm", "", name, sizeof(name)))
+			name[0] = '\0';
 		snprintf(words, size, "process %s (%s)", pid, name);
 	}
 	if (processes)
 		closedir(processes);
 	return found;
+}
+
+static bool files_in_use(const struct files *files, char *words, size_t size)
+{
+	char process[96];
+	const struct file *file = process_find(files, process, sizeof(process));
+
+	if (file)
+		snprintf(words, size, "%s%s is open in %s; end that",
+			 file->kind == S_IFCHR ? "/dev/" : "", file->name, process);
+	return file;
 }
 
 /* ---- block devices ---- */
@@ -212,7 +319,6 @@ static bool holder_find(const char *name, char *words, size_t size)
 {
 	char path[320], title[128] = "";
 	const char *holder;
-	FILE *file;
 	DIR *dir;
 
 	snprintf(path, sizeof(path), CLASS_BLOCK "/%s/holders", name);
@@ -223,13 +329,8 @@ static bool holder_find(const char *name, char *words, size_t size)
 			closedir(dir);
 		return false;
 	}
-	snprintf(path, sizeof(path), CLASS_BLOCK "/%s/dm/name", holder);
-	file = fopen(path, "re");
-	if (file && fgets(title, sizeof(title), file))
-		title[strcspn(title, "\n")] = '\0';
-	if (file)
-		fclose(file);
-	if (title[0])
+	snprintf(path, sizeof(path), CLASS_BLOCK "/%s/dm", holder);
+	if (line_find(path, "name", "", title, sizeof(title)))
 		snprintf(words, size,
 			 "%s is part of /dev/mapper/%s (LVM, encryption or another mapping); "
 			 "vgchange -an its group, or dmsetup remove %s",
@@ -243,15 +344,11 @@ static bool holder_find(const char *name, char *words, size_t size)
 }
 
 /* Who claims a block device, or a part of it, for himself, keeps us from doing so (open(2)). */
-static bool opener_find(const char *name, dev_t dev, char *words, size_t size)
+static bool claim_find(const char *name, char *words, size_t size)
 {
-	char path[320], process[96];
+	char path[320];
 	int fd;
 
-	if (process_find(S_IFBLK, dev, process, sizeof(process))) {
-		snprintf(words, size, "%s is open in %s; end that", name, process);
-		return true;
-	}
 	snprintf(path, sizeof(path), "/dev/%s", name);
 	fd = open(path, O_RDONLY | O_EXCL | O_CLOEXEC);
 	if (fd >= 0)
@@ -266,19 +363,14 @@ static bool opener_find(const char *name, dev_t dev, char *words, size_t size)
 static bool block_number(const char *name, dev_t *dev)
 {
 	unsigned int major_, minor_;
-	char path[320];
-	FILE *file;
-	int n;
+	char dir[320], number[32];
 
-	snprintf(path, sizeof(path), CLASS_BLOCK "/%s/dev", name);
-	file = fopen(path, "re");
-	if (!file)
+	snprintf(dir, sizeof(dir), CLASS_BLOCK "/%s", name);
+	if (!line_find(dir, "dev", "", number, sizeof(number)) ||
+	    sscanf(number, "%u:%u", &major_, &minor_) != 2)
 		return false;
-	n = fscanf(file, "%u:%u", &major_, &minor_);
-	fclose(file);
-	if (n == 2)
-		*dev = makedev(major_, minor_);
-	return n == 2;
+	*dev = makedev(major_, minor_);
+	return true;
 }
 
 static bool block_in_use(const char *name, char *words, size_t size)
@@ -288,13 +380,6 @@ static bool block_in_use(const char *name, char *words, size_t size)
 	return block_number(name, &dev) &&
 	       (mount_find(name, dev, words, size) || swap_find(name, dev, words, size) ||
 		holder_find(name, words, size));
-}
-
-static bool block_is_open(const char *name, char *words, size_t size)
-{
-	dev_t dev;
-
-	return block_number(name, &dev) && opener_find(name, dev, words, size);
 }
 
 /* ---- network interfaces ---- */
@@ -323,6 +408,7 @@ static bool net_in_use(const char *name, char *words, size_t size)
 static bool vfio_in_use(const struct pci_entry *entry, char *words, size_t size)
 {
 	char path[64], process[96];
+	struct files group = {0};
 	struct stat stat_;
 	int fd;
 
@@ -332,8 +418,11 @@ static bool vfio_in_use(const struct pci_entry *entry, char *words, size_t size)
 		close(fd);
 	if (fd >= 0 || errno != EBUSY)
 		return false;
-	if (stat(path, &stat_) || !process_find(S_IFCHR, stat_.st_rdev, process, sizeof(process)))
+	if (stat(path, &stat_) == 0)
+		files_add(&group, S_IFCHR, stat_.st_rdev, path);
+	if (!process_find(&group, process, sizeof(process)))
 		snprintf(process, sizeof(process), "another process");
+	free(group.list);
 	snprintf(words, size, "%s drives it, or another device of its group; end that", process);
 	return true;
 }
@@ -359,21 +448,25 @@ static bool class_in_use(const struct roots *roots, const char *class,
 
 bool pci_in_use(const struct pci_entry *entry, char *words, size_t size)
 {
+	bool vfio = sysfs_driver_is_vfio(entry->driver), found, incomplete;
 	struct roots roots = {0};
+	struct files files = {0};
 	char path[96];
-	bool found;
 
-	if (sysfs_driver_is_vfio(entry->driver))
-		return vfio_in_use(entry, words, size);
 	snprintf(path, sizeof(path), PCI_BUS "/devices/%s", entry->address);
 	roots_add(&roots, path);
 	roots_add_heads(&roots);
-	/* a disk is claimed when a partition is: who that is says more */
+	files_read(&files, &roots);
+	/* a disk is open or claimed when a file system is mounted: who that is says more */
 	found = class_in_use(&roots, CLASS_BLOCK, block_in_use, words, size) ||
-		class_in_use(&roots, CLASS_BLOCK, block_is_open, words, size) ||
-		class_in_use(&roots, CLASS_NET, net_in_use, words, size);
-	if (!found && roots.incomplete)
+		files_in_use(&files, words, size) ||
+		class_in_use(&roots, CLASS_BLOCK, claim_find, words, size) ||
+		class_in_use(&roots, CLASS_NET, net_in_use, words, size) ||
+		(vfio && vfio_in_use(entry, words, size));
+	incomplete = roots.incomplete || files.incomplete;
+	if (!found && incomplete)
 		snprintf(words, size, "there is no memory to see who uses it");
 	roots_free(&roots);
-	return found || roots.incomplete;
+	free(files.list);
+	return found || incomplete;
 }
