@@ -200,6 +200,10 @@ struct backend {
 	bool debug;	  /* its devices are there to find mistakes: options.dma_debug is on */
 	bool takes_files; /* container_fd and its like; where it may not look for itself, too */
 
+	/* Keys of the options that it takes, NULL at the end; the spec has others only with @any_key, which it looks at itself. */
+	const char *const *keys;
+	bool any_key;
+
 	/* Open the device. The function that comes back holds the domain: (*f)->domain. */
 	int (*open)(const struct spec *spec, const struct open_options *options,
 		    struct pci_function **f);

@@ -112,19 +112,59 @@ enum {
 	CLASS_CARDBUS_BRIDGE = 0x0607,
 };
 
-static unsigned int device_class(const char *address)
+/* What a file of the device's has as a number; 0 when it can't be read. */
+static unsigned int device_number(const char *address, const char *file)
 {
 	char path[PATH_MAX], text[16];
-	unsigned int class;
 
-	snprintf(path, sizeof(path), PCI_DEVICES "%s/class", address);
+	snprintf(path, sizeof(path), PCI_DEVICES "%s/%s", address, file);
 	file_text(path, text, sizeof(text));
-	return sscanf(text, "%x", &class) == 1 ? class >> 8 : 0;
+	return (unsigned int)strtoul(text, NULL, 0);
+}
+
+int sysfs_address_order(const void *left, const void *right)
+{
+	size_t left_length = strlen(left), right_length = strlen(right);
+
+	if (left_length != right_length)
+		return left_length < right_length ? -1 : 1;
+	return strcmp(left, right);
+}
+
+int sysfs_find(unsigned int vendor, unsigned int device, char (**addresses)[SYSFS_ADDRESS])
+{
+	char(*found)[SYSFS_ADDRESS] = NULL, (*more)[SYSFS_ADDRESS];
+	DIR *dir = opendir(PCI_DEVICES);
+	struct dirent *entry;
+	int count = 0;
+
+	if (!dir)
+		return errno == ENOENT ? 0 : -errno;
+	while ((entry = readdir(dir))) {
+		if (!sysfs_is_pci_address(entry->d_name) ||
+		    strlen(entry->d_name) >= SYSFS_ADDRESS ||
+		    device_number(entry->d_name, "vendor") != vendor ||
+		    device_number(entry->d_name, "device") != device)
+			continue;
+		more = realloc(found, (size_t)(count + 1) * sizeof(*found));
+		if (!more) {
+			free(found);
+			closedir(dir);
+			return -ENOMEM;
+		}
+		found = more;
+		strcpy(found[count++], entry->d_name);
+	}
+	closedir(dir);
+	if (count)
+		qsort(found, (size_t)count, sizeof(*found), sysfs_address_order);
+	*addresses = found;
+	return count;
 }
 
 bool sysfs_is_bridge(const char *address)
 {
-	unsigned int class = device_class(address);
+	unsigned int class = device_number(address, "class") >> 8;
 
 	return class == CLASS_HOST_BRIDGE || class == CLASS_ISA_BRIDGE ||
 	       class == CLASS_PCI_BRIDGE || class == CLASS_CARDBUS_BRIDGE;
@@ -141,11 +181,21 @@ bool sysfs_driver_is_vfio(const char *driver)
  */
 bool sysfs_blocks_group(const char *address, const char *driver)
 {
-	unsigned int class = device_class(address);
+	unsigned int class = device_number(address, "class") >> 8;
 
 	return driver[0] && !sysfs_driver_is_vfio(driver) && strcmp(driver, "pci-stub") != 0 &&
 	       strcmp(driver, "pcieport") != 0 && class != CLASS_PCI_BRIDGE &&
 	       class != CLASS_CARDBUS_BRIDGE;
+}
+
+bool sysfs_physical_function(const char *address, char *physical)
+{
+	return device_link(address, "physfn", physical, SYSFS_ADDRESS) == 0;
+}
+
+unsigned int sysfs_virtual_functions(const char *address)
+{
+	return device_number(address, "sriov_numvfs");
 }
 
 int sysfs_numa_node(const char *address)

@@ -19,6 +19,12 @@ bool sysfs_read_address(const char *text, char *address);
 
 bool sysfs_device_exists(const char *address);
 
+/* The addresses of all devices with these ids, ascending, to be freed: how many, or -errno. */
+int sysfs_find(unsigned int vendor, unsigned int device, char (**addresses)[SYSFS_ADDRESS]);
+
+/* Ascending: domains above 0xffff have more digits, and come last. For qsort(). */
+int sysfs_address_order(const void *left, const void *right);
+
 /* Host, ISA, PCI and CardBus bridges: what is behind them needs the kernel's drivers. */
 bool sysfs_is_bridge(const char *address);
 
@@ -33,6 +39,12 @@ bool sysfs_driver_is_vfio(const char *driver);
  * its own: VFIO's, pci-stub, and those of PCI bridges.
  */
 bool sysfs_blocks_group(const char *address, const char *driver);
+
+/* The physical function that a virtual one belongs to; false: the device is no virtual function. */
+bool sysfs_physical_function(const char *address, char *physical);
+
+/* Virtual functions of the device that are on. */
+unsigned int sysfs_virtual_functions(const char *address);
 
 /* The device's IOMMU group; -ENOENT when it has none (no IOMMU), without an error text. */
 int sysfs_iommu_group(const char *address);

@@ -7,6 +7,7 @@
 #include "device/device.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,6 +89,8 @@ int spec_parse(struct spec *spec, const char *text)
 		next = field_end(field);
 		err = parse_option(spec, field, text);
 	}
+	if (!err && strcmp(spec->backend, "pci") == 0)
+		err = spec_find(spec);
 	if (!err)
 		return 0;
 fail:
@@ -99,4 +102,55 @@ void spec_fini(struct spec *spec)
 {
 	free(spec->text);
 	free(spec->options);
+}
+
+const char *const device_keys[DEVICE_KEYS] = {
+	[KEY_TRUSTED] = "trusted",	 [KEY_UNMAP] = "unmap",
+	[KEY_LAZY_COUNT] = "lazy_count", [KEY_LAZY_MS] = "lazy_ms",
+	[KEY_COPY_BELOW] = "copy_below", [KEY_NO_SYSCALLS] = "no_syscalls",
+	[KEY_DMA_DEBUG] = "dma_debug",
+};
+
+const char *spec_take(struct spec *spec, const char *key)
+{
+	const char *value = NULL;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < spec->option_count; i++) {
+		if (strcmp(spec->options[i].key, key) == 0)
+			value = spec->options[i].value;
+		else
+			spec->options[kept++] = spec->options[i];
+	}
+	spec->option_count = kept;
+	return value;
+}
+
+static bool backend_takes(const struct backend *backend, const char *key)
+{
+	for (const char *const *known = backend->keys; *known; known++)
+		if (strcmp(*known, key) == 0)
+			return true;
+	return backend->any_key;
+}
+
+int spec_check_keys(const struct spec *spec, const struct backend *backend)
+{
+	const char *key = NULL;
+	char there[256];
+	size_t used = 0;
+
+	for (size_t i = 0; i < spec->option_count && !key; i++)
+		if (!backend_takes(backend, spec->options[i].key))
+			key = spec->options[i].key;
+	if (!key)
+		return 0;
+	for (size_t i = 0; backend->keys[i]; i++)
+		used += (size_t)snprintf(there + used, sizeof(there) - used, "%s, ",
+					 backend->keys[i]);
+	for (size_t i = 0; i < DEVICE_KEYS; i++)
+		used += (size_t)snprintf(there + used, sizeof(there) - used, "%s%s", i ? ", " : "",
+					 device_keys[i]);
+	return error_set(EINVAL, "%s: there is no option '%s'; there are: %s", backend->name, key,
+			 there);
 }

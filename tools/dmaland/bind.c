@@ -261,6 +261,13 @@ static int device_check(const struct binding *binding, const struct pci_entry *e
 			    entry->address, entry->name);
 	if (!binding->driver && device_is_the_kernels(entry))
 		return STATUS_OK;
+	if (sysfs_virtual_functions(entry->address) &&
+	    (!binding->driver || !device_has_driver(binding, entry)))
+		return fail("%s stays bound to %s: %u virtual functions of it are on, which a "
+			    "change of its driver would take away or leave without one; give them "
+			    "up first: echo 0 > " PCI_BUS "/devices/%s/sriov_numvfs",
+			    entry->address, entry->driver[0] ? entry->driver : "no driver",
+			    sysfs_virtual_functions(entry->address), entry->address);
 	if (entry->driver[0] && (!binding->driver || !device_has_driver(binding, entry)) &&
 	    pci_in_use(entry, words, sizeof(words)))
 		return fail("%s stays bound to %s: %s", entry->address, entry->driver, words);

@@ -26,6 +26,8 @@ enum {
 	COL_RESET,
 	COL_MASK,
 	COL_HOLES,
+	COL_PHYSICAL,
+	COL_VIRTUAL,
 	COLS,
 };
 
@@ -45,6 +47,8 @@ static const struct column device_columns[COLS] = {
 	[COL_RESET] = {NULL, "reset_methods", COLUMN_TEXT, FIT_NO},
 	[COL_MASK] = {NULL, "dma_mask_bits", COLUMN_NUMBER, FIT_NO},
 	[COL_HOLES] = {NULL, "iommu_holes", COLUMN_TEXT, FIT_NO},
+	[COL_PHYSICAL] = {NULL, "physical_function", COLUMN_TEXT, FIT_NO},
+	[COL_VIRTUAL] = {NULL, "virtual_functions", COLUMN_NUMBER, FIT_NO},
 };
 
 /*
@@ -92,6 +96,28 @@ static void details_read(const struct pci_entry *entry, struct details *details)
 					 (unsigned long long)holes[i].last);
 }
 
+/* What it is to others of the same chip, and who must say vf_token= to open it. */
+static void report_virtual(struct report *report, const char *address)
+{
+	char physical[SYSFS_ADDRESS], driver[64];
+	unsigned int count = sysfs_virtual_functions(address);
+
+	if (sysfs_physical_function(address, physical)) {
+		sysfs_driver(physical, driver, sizeof(driver));
+		report_fact(report, "", "a virtual function of %s, which is bound to %s%s",
+			    physical, driver[0] ? driver : "no driver",
+			    sysfs_driver_is_vfio(driver)
+				    ? ": its spec wants vf_token=, see dmaland(7)"
+				    : "");
+	}
+	if (count)
+		report_fact(report, "",
+			    "%u virtual functions of it are on, with which its driver can't be "
+			    "changed: "
+			    "echo 0 > " PCI_BUS "/devices/%s/sriov_numvfs",
+			    count, address);
+}
+
 /* One line about each device that was asked for. */
 static void report_details(struct report *report, const struct pci_entry *entry)
 {
@@ -109,13 +135,18 @@ static void report_details(struct report *report, const struct pci_entry *entry)
 		report_fact(report, "", "DMA mask of %s: %s bits", entry->driver, details.mask);
 	if (details.holes[0])
 		report_fact(report, "", "its IOMMU group keeps free: %s", details.holes);
+	report_virtual(report, entry->address);
 }
 
 static void report_device_details(struct report *report, const struct pci_entry *entry)
 {
+	char physical[SYSFS_ADDRESS];
 	struct details details;
 
 	details_read(entry, &details);
+	report_number(report, COL_VIRTUAL, sysfs_virtual_functions(entry->address));
+	report_text(report, COL_PHYSICAL,
+		    sysfs_physical_function(entry->address, physical) ? physical : NULL);
 	report_text(report, COL_LINK, details.link[0] ? details.link : NULL);
 	report_text(report, COL_LINK_MOST, details.link_most[0] ? details.link_most : NULL);
 	report_text(report, COL_RESET, details.reset[0] ? details.reset : NULL);

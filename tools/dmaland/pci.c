@@ -16,6 +16,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <dmaland/device.h>
+
 #include "backend/sysfs.h"
 #include "command.h"
 #include "info.h"
@@ -176,7 +178,11 @@ void pci_cure(const struct pci_entry *entry, char *text, size_t size)
 		break;
 	case OBSTACLE_BOUND:
 	case OBSTACLE_UNBOUND:
-		snprintf(text, size, "dmaland bind %s%s", entry->address, entry->others);
+		if (sysfs_virtual_functions(entry->address))
+			snprintf(text, size, "echo 0 > " PCI_BUS "/devices/%s/sriov_numvfs; ",
+				 entry->address);
+		snprintf(text + strlen(text), size - strlen(text), "dmaland bind %s%s",
+			 entry->address, entry->others);
 		break;
 	case OBSTACLE_NOT_VIABLE:
 		snprintf(text, size, "dmaland bind%s", entry->others);
@@ -228,11 +234,8 @@ static void entry_read(struct pci_entry *entry, struct pci_access *access, struc
 static int entry_order(const void *left, const void *right)
 {
 	const struct pci_entry *a = left, *b = right;
-	size_t a_length = strlen(a->address), b_length = strlen(b->address);
 
-	if (a_length != b_length) /* domains above 0xffff have more digits */
-		return a_length < b_length ? -1 : 1;
-	return strcmp(a->address, b->address);
+	return sysfs_address_order(a->address, b->address);
 }
 
 /* libpci ends the process by this when it can't go on. */
@@ -269,6 +272,24 @@ int pci_list_read(struct pci_list *list)
 	return STATUS_OK;
 }
 
+/* "pci:VENDOR:DEVICE[,index=N]": the address. False: it is no such spec, or there is no such device, and the user is told. */
+static bool ids_find(const char *spec, char *address)
+{
+	unsigned int vendor, device, index = 0;
+	int ids = 0, all = 0;
+
+	if (sscanf(spec, "pci:%4x:%4x%n,index=%5u%n", &vendor, &device, &ids, &index, &all) < 2 ||
+	    spec[all ? all : ids]) {
+		fail("'%s' is not pci:VENDOR:DEVICE[,index=NUMBER]: one is pci:1234:11e8", spec);
+		return false;
+	}
+	if (dmaland_find(vendor, device, index, address, SYSFS_ADDRESS)) {
+		fail_library(NULL);
+		return false;
+	}
+	return true;
+}
+
 struct pci_entry *pci_find(const struct pci_list *list, const char *spec)
 {
 	const char *text = strncmp(spec, "vfio:", 5) == 0 ? spec + 5 : spec;
@@ -278,6 +299,11 @@ struct pci_entry *pci_find(const struct pci_list *list, const char *spec)
 		fail("an empty address names no PCI device: one looks like 0000:01:00.0, and "
 		     "'dmaland info' lists them");
 		return NULL;
+	}
+	if (strncmp(text, "pci:", 4) == 0) {
+		if (!ids_find(text, address))
+			return NULL;
+		text = address;
 	}
 	for (size_t i = 0; sysfs_read_address(text, address) && i < list->count; i++)
 		if (strcmp(address, list->entries[i].address) == 0)

@@ -48,7 +48,7 @@ bool pci_bus_exists(void);
 int pci_list_read(struct pci_list *list); /* ascending by address; 0, or a status */
 void pci_cure(const struct pci_entry *entry, char *text, size_t size);
 
-/* A device as users name it: by its address, with or without its domain, or by a spec of VFIO's. NULL, and the user told. */
+/* A device as users name it: by its address, with or without its domain, or by a spec, vfio: or pci:. NULL, and the user told. */
 struct pci_entry *pci_find(const struct pci_list *list, const char *spec);
 
 /* The last part of what the link of a device points at; -1 when there is none. */
