@@ -237,13 +237,13 @@ static bool is_token(const char *text)
  * Linux, vfio_pci_validate_vf_token(): who opens a physical function says a token, and only who knows it opens its virtual
  * functions, which could do harm together with it; and the physical one again while they are open.
  */
-static int explain_token(const char *address, const char *token)
+static int explain_token(int code, const char *address, const char *token)
 {
 	char physical[SYSFS_ADDRESS], owner[96] = "virtual functions of it are open";
 
 	if (sysfs_physical_function(address, physical))
 		snprintf(owner, sizeof(owner), "its physical function %s is VFIO's too", physical);
-	if (errno == EINVAL)
+	if (code == EINVAL)
 		return error_set(
 			EINVAL,
 			"%s takes no vf_token=: that is for physical functions, and for virtual "
@@ -251,12 +251,12 @@ static int explain_token(const char *address, const char *token)
 			address);
 	if (token)
 		return error_set(EACCES,
-				 "%s: %s, and was opened with another token than vf_token=%s: both "
-				 "must say the same",
-				 address, owner, token);
+				 "%s: vf_token=%s is not the token that its physical function was "
+				 "opened with (%s)",
+				 address, token, owner);
 	return error_set(EACCES,
-			 "%s wants a token: %s; add vf_token=UUID to the spec, with the UUID that "
-			 "the physical function was opened with",
+			 "%s wants a token, as %s: add vf_token=UUID to the spec, with the UUID "
+			 "that the physical function was opened with",
 			 address, owner);
 }
 
@@ -273,7 +273,7 @@ static int device_file(struct vfio_function *vf, const struct open_options *opti
 		 token ? token : "");
 	fd = file_raise(ioctl_with_reset(vf->group->fd, VFIO_GROUP_GET_DEVICE_FD, name));
 	if (fd < 0 && (errno == EACCES || (errno == EINVAL && token)))
-		return explain_token(address, token);
+		return explain_token(errno, address, token);
 	if (fd < 0 && errno == ENODEV && options->group_fd)
 		return error_set(ENODEV,
 				 "%s is not in the group of options.group_fd, or not bound to "

@@ -13,6 +13,7 @@ set -uo pipefail
 
 part=$1 build=$2
 drive=0000:00:01.0 nic=0000:00:02.0 edu=0000:00:04.0 isa=0000:00:1f.0 shared=0000:02:01.0 neighbour=0000:02:02.0
+physical=0000:01:00.0 virtual=0000:01:00.1
 ways="0000:00:06.0 0000:00:07.0"
 # shellcheck source=tests/common/tap.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../common/tap.sh" "$TMPDIR"
@@ -46,6 +47,7 @@ home() {
 
 in_order() {
 	local address path status=0
+	[ ! -e "/sys/bus/pci/devices/$virtual" ] || echo 0 >"/sys/bus/pci/devices/$physical/sriov_numvfs" || status=1
 	for path in "$TMPDIR/mnt" /sys/bus/pci/drivers/{nvme,vfio-pci}/unbind; do
 		while umount "$path" 2>/dev/null; do :; done
 	done
@@ -55,6 +57,7 @@ in_order() {
 	swapoff -a
 	[ ! -e /dev/mapper/volume ] || dmsetup remove --noudevsync volume || status=1
 	[ ! -e /sys/block/md_test/md ] || echo clear >/sys/block/md_test/md/array_state || status=1
+	[ "$part" != machine ] || home "$physical" nvme || status=1
 	for address in $drive $shared $neighbour $ways; do
 		home "$address" nvme || status=1
 	done
@@ -298,6 +301,64 @@ others_than_root_are_told_who_may() {
 		as_nobody "$build/tools/dmaland" bind --dry-run "$drive" | grep -q drivers_probe
 }
 
+# ---- virtual functions
+
+functions_on() { echo 1 >"/sys/bus/pci/devices/$physical/sriov_numvfs" && [ -e "/sys/bus/pci/devices/$virtual" ]; }
+
+# vfio-pci does not take such a device, and nvme had let go of it by then.
+a_device_with_virtual_functions_on_is_refused() {
+	local words="$physical stays bound to nvme: 1 virtual functions of it are on.*echo 0 > /sys/bus/pci/devices/$physical/sriov_numvfs"
+	functions_on && refused "$words" dmaland bind "$physical" && refused "$words" dmaland bind --dry-run "$physical" &&
+		[ "$(driver_of "$physical")" = nvme ] && dmaland info "$physical" | grep "1 virtual functions of it are on" &&
+		dmaland info "$virtual" | grep "a virtual function of $physical, which is bound to nvme$" || return
+	dmaland info --json "$virtual" | grep "\"physical_function\": *\"$physical\"" && echo 0 >"/sys/bus/pci/devices/$physical/sriov_numvfs" &&
+		dmaland bind "$physical" && dmaland unbind "$physical" && [ "$(driver_of "$physical")" = nvme ]
+}
+
+# What comes after the token is that nobody has made the function ready.
+token_is_right() { dmaland nvme identify "$1" 2>"$TMPDIR/said"; cat "$TMPDIR/said"; ! grep "token" "$TMPDIR/said"; }
+
+a_virtual_function_wants_the_token_of_its_physical_one() {
+	local token=2ab74924-c335-45f4-9b16-8569e5b08258 other=2ab74924-c335-45f4-9b16-8569e5b08259
+	# QEMU's virtual functions are gone when the physical one is reset, as it is when it is opened
+	dmaland bind "$physical" && token_is_right "vfio:$physical,vf_token=$token" &&
+		echo 1 >/sys/module/vfio_pci/parameters/enable_sriov && functions_on || return
+	[ "$(driver_of "$virtual")" = vfio-pci ] || dmaland bind "$virtual" || return
+	token_is_right "$virtual,vf_token=$token" &&
+		refused "$virtual wants a token, as its physical function $physical is VFIO's too: add vf_token=UUID" dmaland nvme identify "$virtual" &&
+		refused "$virtual: vf_token=$other is not the token that its physical function was opened with" \
+			dmaland nvme identify "$virtual,vf_token=$other" &&
+		refused "$drive takes no vf_token=" eval 'dmaland bind "$drive" >/dev/null && dmaland nvme identify "$drive,vf_token=$token"' &&
+		dmaland info "$virtual" | grep "bound to vfio-pci: its spec wants vf_token="
+}
+
+# ---- boards
+
+a_board_is_named_by_its_ids() {
+	local words
+	dmaland bind pci:1234:11e8 | grep "^$edu is bound to vfio-pci" && dmaland info pci:1234:11E8,index=0 | grep "^$edu .* vfio$" &&
+		"$build/tests/device/ranges" pci:1234:11e8 && dmaland bind pci:10ec:8139,index=1 | grep "^0000:00:03.0 is bound" &&
+		dmaland unbind pci:10ec:8139,index=1 && refused "of PCI device 1234:11e8 there are 1, and index 1" dmaland bind pci:1234:11e8,index=1
+}
+
+# The rule as dmaland(7) has it, with this command and this device; what appears is as at boot to udev.
+the_manuals_rule_binds_a_device_that_appears() {
+	local rule daemon=/lib/systemd/systemd-udevd
+	rule=$(grep "^ACTION.*RUN" "$(dirname "${BASH_SOURCE[0]}")/../../docs/man/dmaland.7.scd") && [ -n "$rule" ] || return
+	rule=${rule/\/usr\/bin\/dmaland/$(realpath "$build/tools/dmaland")}
+	rule=${rule/0000:01:00.0/$edu}
+	[ "$(driver_of "$edu")" = none ] || return
+	unshare --mount bash -c 'mount -t tmpfs run /run && mount -t tmpfs rules /usr/lib/udev/rules.d && mount -t tmpfs own /etc/udev &&
+		mkdir /etc/udev/rules.d && echo "$1" | tee /etc/udev/rules.d/60-dmaland.rules || exit
+		"$2" & udevd=$!
+		until [ -e /run/udev/control ]; do kill -0 "$udevd" && sleep 0.02 || exit; done
+		echo 1 >"/sys/bus/pci/devices/$3/remove" && echo 1 >/sys/bus/pci/rescan && udevadm settle
+		status=$?
+		kill "$udevd"
+		wait "$udevd"
+		exit "$status"' - "$rule" "$daemon" "$edu" && [ "$(driver_of "$edu")" = vfio-pci ]
+}
+
 # ---- drives that forget
 
 # The drive is VFIO's, has blocks of 512 bytes without metadata, and what is in "data".
@@ -381,6 +442,8 @@ machine)
 		a_drive_that_a_program_has_open_as_a_character_device_is_refused
 		a_device_of_another_kind_that_a_program_has_open_is_refused
 		a_drive_that_a_program_drives_is_refused a_network_interface_that_is_up_is_refused
+		a_device_with_virtual_functions_on_is_refused a_virtual_function_wants_the_token_of_its_physical_one
+		a_board_is_named_by_its_ids the_manuals_rule_binds_a_device_that_appears
 		a_bridge_is_refused others_than_root_are_told_who_may
 		discarded_blocks_are_zeroes_and_the_others_stay
 		a_namespace_with_metadata_is_refused_until_it_is_formatted
