@@ -90,6 +90,7 @@ struct domain {
 	size_t granule;		   /* bytes; at least the CPU's page size */
 	char *window;		   /* all memory that is provided lies inside */
 	size_t window_size;	   /* bytes, a multiple of the granule */
+	const char *window_cure;   /* what makes it larger, in words; NULL: nothing does */
 	struct iova_space iova;	   /* dma addresses not in use */
 	struct iova_range *usable; /* as the kernel, or the machine, reports them, ascending */
 	size_t usable_count;

@@ -406,6 +406,16 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 	return *first ? 0 : err;
 }
 
+static int window_is_small(const struct domain *domain, size_t size)
+{
+	return error_set(
+		ENOMEM,
+		"%zu MiB of the device's memory were asked in one piece, and it can have %zu "
+		"MiB in all: %s",
+		size >> 20, domain->window_size >> 20,
+		domain->window_cure ? domain->window_cure : "ask for smaller pieces");
+}
+
 int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, size_t align,
 	       gfp_t gfp, struct page **first)
 {
@@ -415,8 +425,7 @@ int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, si
 	if (arena->disowned)
 		return error_forked("the memory of a device");
 	if (n > UINT32_MAX || size > arena->domain->window_size)
-		return error_set(ENOMEM, "%zu MiB were asked, and the window has %zu MiB in all",
-				 size >> 20, arena->domain->window_size >> 20);
+		return window_is_small(arena->domain, size);
 	*first = arena_find(arena, tenant, n, align, keep, TAKE_RUN);
 	if (*first)
 		return 0;
