@@ -68,6 +68,12 @@ check "an unknown command is refused" refused 2 "no command 'frob'" "$tool" frob
 check "an unknown command of nvme is refused" refused 2 "no command 'nvme frob'" "$tool" nvme frob
 check "an unknown option is refused" refused 2 "no option '--frob'" "$tool" info --frob
 check "an option of another command is refused" refused 2 "no option '--pad'" "$tool" nvme read x --pad
+check "a wrong letter is named, wherever in a word it is" eval '
+	refused 2 "no option '"'-x'"'" "$tool" nvme read -xv a && refused 2 "no option '"'-x'"'" "$tool" nvme read -vx a &&
+		refused 2 "no option '"'-x'"'" "$tool" nvme read a --count=1 -vxv && refused 2 "no option '"'-x'"'" "$tool" nvme read a -x'
+check "so is one that an option without a short form has inside" eval '
+	refused 2 "no option '"'-J'"'" "$tool" info -J && refused 2 "no option '"'-N'"'" "$tool" nvme bench a -vN'
+check "an option that takes no value is refused with one" refused 2 "[-]-json takes no value" "$tool" info --json=1
 check "an option without its value is refused" refused 2 "wants a value" "$tool" nvme read x -n
 check "a value that is no number is refused" refused 2 "not '12x'" "$tool" nvme read x -s 12x
 check "a number that is too large is refused" refused 2 "not '99999999999999999999'" \

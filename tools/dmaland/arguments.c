@@ -41,6 +41,9 @@ static const struct option all_options[] = {
 };
 
 enum { OPTIONS = sizeof(all_options) / sizeof(all_options[0]) };
+/* getopt_long() answers with the letter; in its long form with this too, so that a wrong -J is not taken for --json. */
+enum { LONG_FORM = 0x100 };
+
 
 /* A number, 0x for hexadecimal. With @units K, M, G and T multiply by powers of 1024. */
 static bool number_read(const char *text, bool units, uint64_t *value)
@@ -137,7 +140,8 @@ static void options_select(const struct command *command, struct option *options
 
 		if (!strchr(command->options, option->val))
 			continue;
-		*options++ = *option;
+		*options = *option;
+		options++->val |= LONG_FORM;
 		if (option->val >= 'a') {
 			*letters++ = (char)option->val;
 			if (option->has_arg == required_argument)
@@ -148,18 +152,21 @@ static void options_select(const struct command *command, struct option *options
 	memset(options, 0, sizeof(*options));
 }
 
-/* getopt_long() has answered '?' or ':'. */
+/*
+ * getopt_long() has answered '?' or ':' about optopt: an option's long form, which is one of the command's; a letter, maybe in
+ * the middle of a word such as -xv; or 0, about a whole WORD, --frob.
+ */
 static int option_refused(const struct command *command, int answer, const char *word)
 {
-	const struct option *option = option_find(optopt);
 	char letter[3] = {'-', (char)optopt, '\0'};
 
-	if (answer == ':' && option)
-		return usage_error(command->name, "--%s wants a value", option->name);
-	if (option && strchr(command->options, optopt))
-		return usage_error(command->name, "--%s takes no value", option->name);
-	return usage_error(command->name, "there is no option '%s'",
-			   optopt && word[1] != '-' ? letter : word);
+	if (answer == ':')
+		return usage_error(command->name, "--%s wants a value",
+				   option_find(optopt & ~LONG_FORM)->name);
+	if (optopt & LONG_FORM)
+		return usage_error(command->name, "--%s takes no value",
+				   option_find(optopt & ~LONG_FORM)->name);
+	return usage_error(command->name, "there is no option '%s'", optopt ? letter : word);
 }
 
 int arguments_read(struct arguments *arguments, const struct command *command, int argc,
@@ -180,6 +187,7 @@ int arguments_read(struct arguments *arguments, const struct command *command, i
 			return option_refused(command, letter, argv[optind - 1]);
 		if (!arguments_have(arguments, (char)letter))
 			arguments->given[given++] = (char)letter;
+		letter &= ~LONG_FORM;
 		if (!optarg)
 			continue;
 		status = value_set(arguments, command, option_find(letter), optarg);
