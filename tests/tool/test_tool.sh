@@ -280,6 +280,9 @@ drive_tests() {
 		eval '"$tool" nvme bench "$spec" --irq --requests 100 | grep -x "100 sequential reads of 4 KiB, 32 in flight, by interrupt"'
 	check "$b: that left the drive as it was" cmp five "$image"
 	check "$b: writes are measured, only where they may be written" eval '
+	check "$b: no more requests are in flight than are asked for" eval '
+		"$tool" nvme bench "$spec" --requests=1 | grep -x "1 sequential reads of 4 KiB, 1 in flight, polled" &&
+			"$tool" nvme bench "$spec" --requests=3 --depth=8 --json | grep "\"depth\": 3"'
 		"$tool" nvme bench "$spec" --write -s 100 -c 1000 --requests 200 --size 8K --depth 1 --json |
 			tee out | json_reader && grep "\"requests\": 200" out && ! cmp -s five "$image" &&
 			cmp -n $((100 * b)) five "$image" && cmp -i $((1100 * b)) five "$image"'
