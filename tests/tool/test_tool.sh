@@ -148,6 +148,7 @@ check "a benchmark of a time and of a number of requests is refused" \
 	refused 2 "exclude each other" "$tool" nvme bench x --time 1 --requests 1
 check "metadata without a format that has some is refused" refused 2 "goes with --format" "$tool" nvme format x --metadata
 check "a table where none is printed is refused" refused 2 "prints none" "$tool" nvme format x --format 0 --json
+check "a time for formatting without a format is refused" refused 2 "goes with --format" "$tool" nvme format x --timeout 1
 check "erasing without a format is refused" refused 2 "say into what" "$tool" nvme format x --erase
 check "bind to what is no name of a driver is refused" \
 	refused 2 "no driver's name" "$tool" bind --driver a/b ffff:ff:1f.7
@@ -271,6 +272,9 @@ drive_tests() {
 	check "$b: one with metadata is refused, and the option that it takes is said" refused 1 \
 		"format 1 .* 8 bytes of metadata .*; --metadata if that is meant" "$tool" nvme format "$spec" --format 1
 	check "$b: a format that is not there is refused" refused 1 "format" "$tool" nvme format "$spec" --format 63
+
+	check "$b: a namespace is formatted, in the time that is given for it" eval '
+		"$tool" nvme format "$spec" --block-size "$b" --timeout 3600 | grep "blocks of $b bytes$"'
 
 	cp five "$image"
 	check "$b: reads are measured" eval '

@@ -38,12 +38,13 @@ static const struct option all_options[] = {
 	{"depth", required_argument, NULL, 'Q'},
 	{"time", required_argument, NULL, 'T'},
 	{"requests", required_argument, NULL, 'U'},
+	{"timeout", required_argument, NULL, 'O'},
 };
 
-enum { OPTIONS = sizeof(all_options) / sizeof(all_options[0]) };
 /* getopt_long() answers with the letter; in its long form with this too, so that a wrong -J is not taken for --json. */
 enum { LONG_FORM = 0x100 };
 
+enum { OPTIONS = sizeof(all_options) / sizeof(all_options[0]) };
 
 /* A number, 0x for hexadecimal. With @units K, M, G and T multiply by powers of 1024. */
 static bool number_read(const char *text, bool units, uint64_t *value)
@@ -87,6 +88,7 @@ static const struct number {
 	{'Q', false, offsetof(struct arguments, depth), 1, UINT16_MAX},
 	{'T', false, offsetof(struct arguments, seconds), 1, UINT32_MAX},
 	{'U', false, offsetof(struct arguments, requests), 1, UINT32_MAX},
+	{'O', false, offsetof(struct arguments, timeout), 1, UINT32_MAX / 1000},
 };
 
 static const struct number *number_find(int letter)
@@ -185,9 +187,9 @@ int arguments_read(struct arguments *arguments, const struct command *command, i
 	while ((letter = getopt_long(argc, argv, letters, options, NULL)) != -1) {
 		if (letter == '?' || letter == ':')
 			return option_refused(command, letter, argv[optind - 1]);
+		letter &= ~LONG_FORM;
 		if (!arguments_have(arguments, (char)letter))
 			arguments->given[given++] = (char)letter;
-		letter &= ~LONG_FORM;
 		if (!optarg)
 			continue;
 		status = value_set(arguments, command, option_find(letter), optarg);

@@ -47,7 +47,7 @@ enum {
 struct arguments {
 	char given[32];
 	uint64_t nsid, first, blocks, seed, reads, size;
-	uint64_t format, block_size, depth, seconds, requests;
+	uint64_t format, block_size, depth, seconds, requests, timeout;
 	const char *driver;
 	char **operands;
 	int operand_count;
