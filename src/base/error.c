@@ -2,7 +2,8 @@
 /*
  * error.c - a failure in words, kept per thread
  *
- * One buffer a thread, of fixed size: reporting that memory ran out must not need memory.
+ * One buffer a thread, of fixed size: reporting that memory ran out must not need memory. Programs print it, and names in it are
+ * anybody's: so it has no control characters.
  */
 #include "base/error.h"
 
@@ -10,6 +11,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "base/text.h"
 
 static _Thread_local struct error_state last;
 
@@ -20,6 +23,7 @@ int dmaland_set_error(int code, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(last.text, sizeof(last.text), format, args);
 	va_end(args);
+	text_clean(last.text);
 	last.code = code;
 	errno = code;
 	return -code;
@@ -37,6 +41,7 @@ int error_prefix(const char *format, ...)
 	va_end(args);
 	used = strlen(last.text);
 	snprintf(last.text + used, sizeof(last.text) - used, ": %s", rest);
+	text_clean(last.text);
 	errno = last.code;
 	return -last.code;
 }
@@ -52,6 +57,7 @@ int error_system(const char *format, ...)
 	va_end(args);
 	used = strlen(last.text);
 	snprintf(last.text + used, sizeof(last.text) - used, ": %s", strerror(code));
+	text_clean(last.text);
 	last.code = code;
 	errno = code;
 	return -code;

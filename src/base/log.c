@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/mutex.h"
+#include "base/text.h"
 
 enum { LINE_SIZE = 512, LINES_HELD = 4, LINES_SHARED = 32 };
 
@@ -93,6 +94,7 @@ void dmaland_log(enum dmaland_log_level level, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(line, sizeof(line), format, args);
 	va_end(args);
+	text_clean(line);
 	if (!held.holds) {
 		line_put(level, line);
 		return;

@@ -72,6 +72,8 @@ static void a_spec_that_makes_no_sense_is_refused_in_words(void **state)
 		{"pci:fffe:", "not pci:VENDOR:DEVICE", EINVAL},
 		{"pci:0fffe:fffe", "not pci:VENDOR:DEVICE", EINVAL},
 		{"pci:0000:01:00.0", "not pci:VENDOR:DEVICE", EINVAL},
+		{"soft:,\x1b[2J=1", "no option '?[2J'", EINVAL},
+		{"soft:,\xc2\x9b\xff\n=1", "no option '??? '", EINVAL},
 		{"soft:,index=1", "no option 'index'; there are: bits", EINVAL},
 		{"soft:,vf_token=x", "no option 'vf_token'", EINVAL},
 		{"vfio:ffff:ff:1f.7,bits=48", "no option 'bits'; there are: vf_token, trusted",
@@ -111,6 +113,14 @@ static void drivers_that_do_no_dma_leave_their_group_to_vfio(void **state)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 		if (sysfs_blocks_group("ffff:ff:1f.7", cases[i].driver) != cases[i].blocks)
 			fail_msg("'%s'", cases[i].driver);
+}
+
+static void a_line_of_the_log_has_no_control_characters(void **state)
+{
+	(void)state;
+	log_clear();
+	dmaland_log(DMALAND_LOG_WARN, "a%cb caf\xc3\xa9 \xed\xa0\x80", '\x1b');
+	assert_string_equal(log_text(), "a?b caf\xc3\xa9 ???\n");
 }
 
 static void options_of_another_version_are_refused_unless_they_say_nothing_new(void **state)
@@ -251,6 +261,7 @@ int main(void)
 		cmocka_unit_test(a_spec_is_taken_apart),
 		cmocka_unit_test(drivers_that_do_no_dma_leave_their_group_to_vfio),
 		cmocka_unit_test(a_spec_that_makes_no_sense_is_refused_in_words),
+		cmocka_unit_test(a_line_of_the_log_has_no_control_characters),
 		cmocka_unit_test(the_manual_has_every_key_of_every_backend),
 		cmocka_unit_test(a_device_is_found_by_its_ids),
 		cmocka_unit_test(

@@ -196,6 +196,16 @@ a_mounted_file_system_is_refused() {
 	umount "$TMPDIR/mnt" && return "$status"
 }
 
+# Blanks, quotes and what a terminal would obey: the words of the cure can be pasted, and show nothing but text.
+a_mount_point_is_shown_as_it_can_be_pasted() {
+	local point="$TMPDIR/my \"disk's" evil=$TMPDIR/$'\e[2J' status=0
+	mkdir -p "$point" "$evil" && file_system && mount -t ext4 "$(disk)" "$point" || return
+	stays "nvme.*n1 is mounted on $point; umount '$TMPDIR/my " || status=1
+	eval "$(sed -n 's/.*; \(umount .*\)/\1/p' "$TMPDIR/err")" && ! mountpoint -q "$point" && mount -t ext4 "$(disk)" "$evil" || return
+	stays "nvme.*n1 is mounted on $TMPDIR/?\[2J; umount" && ! grep -q $'\e' "$TMPDIR/err" || status=1
+	eval "$(sed -n 's/.*; \(umount .*\)/\1/p' "$TMPDIR/err")" && ! mountpoint -q "$evil" && return "$status"
+}
+
 # In another mount namespace it shows in no list of ours; the kernel knows of it.
 a_file_system_mounted_elsewhere_is_refused() {
 	local status said
@@ -263,6 +273,19 @@ a_drive_that_a_program_has_open_as_a_character_device_is_refused() {
 	for file in "${path%n1}" "${path/nvme/ng}"; do
 		[ -c "$file" ] && held "$file" eval 'stays "$file is open in process $! (sleep); end that"' || return
 	done
+}
+
+# A process says itself what its name is.
+a_process_is_named_without_control_characters() {
+	local path status
+	path=$(disk) && exec 8<"$path" || return
+	bash -c 'printf "\e[2J" >/proc/$$/comm; until false; do sleep 0.1 8<&-; done' &
+	exec 8<&-
+	until [ "$(cat "/proc/$!/comm")" = $'\e[2J' ]; do kill -0 $! && sleep 0.02 || return; done
+	stays "nvme.*n1 is open in process $! (?\[2J); end that" && ! grep -q $'\e' "$TMPDIR/err"
+	status=$?
+	kill $! && wait $!
+	return "$status"
 }
 
 # Those of this VM's own serial ports are no disks at all; who has them is outside of this root.
@@ -436,11 +459,11 @@ machine)
 		a_device_that_the_kernel_has_no_driver_for_has_none_again
 		a_driver_that_does_not_take_it_leaves_all_as_it_was a_step_that_fails_is_undone
 		a_driver_that_is_not_there_is_refused
-		of_two_devices_one_refused_leaves_both a_mounted_file_system_is_refused
+		of_two_devices_one_refused_leaves_both a_mounted_file_system_is_refused a_mount_point_is_shown_as_it_can_be_pasted
 		a_file_system_mounted_elsewhere_is_refused a_mounted_partition_is_refused swap_is_refused
 		a_mapping_as_of_lvm_is_refused an_array_is_refused a_disk_that_a_program_has_open_is_refused
 		a_drive_that_a_program_has_open_as_a_character_device_is_refused
-		a_device_of_another_kind_that_a_program_has_open_is_refused
+		a_device_of_another_kind_that_a_program_has_open_is_refused a_process_is_named_without_control_characters
 		a_drive_that_a_program_drives_is_refused a_network_interface_that_is_up_is_refused
 		a_device_with_virtual_functions_on_is_refused a_virtual_function_wants_the_token_of_its_physical_one
 		a_board_is_named_by_its_ids the_manuals_rule_binds_a_device_that_appears

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <limits.h>
 #include <poll.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -253,7 +254,7 @@ static int device_unbind(const struct binding *binding, const struct pci_entry *
 static int device_check(const struct binding *binding, const struct pci_entry *entry,
 			const char *command)
 {
-	char words[4096 + 128];
+	char words[5 * PATH_MAX + 128];
 	char path[96];
 
 	if (entry->obstacle == OBSTACLE_BRIDGE)

@@ -80,7 +80,7 @@ bool arguments_have(const struct arguments *arguments, char option);
 
 /* ---- console.c ---- */
 
-/* Say on stderr what failed. Returns STATUS_FAILED. */
+/* Say on stderr what failed, without the control characters that names in it may have. Returns STATUS_FAILED. */
 int fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* The same with the library's words for it; with CONTEXT and a colon in front unless it is NULL. */
@@ -88,6 +88,9 @@ int fail_library(const char *context);
 
 /* What was asked can't be meant: STATUS_USAGE, with a hint where to read on. */
 int usage_error(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* TEXT as a word that can be pasted into a shell; 4 bytes a byte and 4 are enough for it. */
+void shell_word(const char *text, char *word, size_t size);
 
 /* A size in words, such as "64 KiB" or "7.5 MiB". */
 struct text {

@@ -25,6 +25,7 @@
 
 #include "progress.h"
 
+#include "base/text.h"
 static volatile sig_atomic_t signal_seen;
 static int signal_fd = -1; /* -1: poll() leaves it out */
 
@@ -33,12 +34,23 @@ int fail(const char *format, ...)
 	va_list args;
 
 	fflush(stdout);
+/* One line, in which anybody's names may be. */
+static void message_print(const char *format, va_list args)
+{
+	char *text = NULL;
+
+	if (vasprintf(&text, format, args) < 0)
+		text = NULL;
+	if (text)
+		text_clean(text);
+	fprintf(stderr, "dmaland: %s\n", text ? text : "no memory for a message");
+	free(text);
+}
+
 	progress_hide();
-	fputs("dmaland: ", stderr);
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	message_print(format, args);
 	va_end(args);
-	fputc('\n', stderr);
 	return STATUS_FAILED;
 }
 
@@ -51,12 +63,10 @@ int usage_error(const char *command, const char *format, ...)
 {
 	va_list args;
 
-	fputs("dmaland: ", stderr);
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	message_print(format, args);
 	va_end(args);
-	fprintf(stderr, "\nTry 'dmaland %s%s--help'.\n", command ? command : "",
-		command ? " " : "");
+	fprintf(stderr, "Try 'dmaland %s%s--help'.\n", command ? command : "", command ? " " : "");
 	return STATUS_USAGE;
 }
 
@@ -65,6 +75,43 @@ struct text size_text(uint64_t bytes)
 	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
 	unsigned int unit = 0;
 	uint64_t whole = bytes;
+/* Does a shell read it as one word, and as it stands? */
+static bool is_plain(const char *text)
+{
+	static const char plain[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
+
+	return text[0] && text[strspn(text, plain)] == '\0';
+}
+
+/* $'...', as POSIX.1-2024 has it, for what can't be shown. */
+void shell_word(const char *text, char *word, size_t size)
+{
+	size_t used = 0, length = strlen(text);
+	char *shown = strdup(text);
+
+	if (is_plain(text) || !shown) {
+		snprintf(word, size, "%s", text);
+		free(shown);
+		return;
+	}
+	text_clean(shown);
+	used = (size_t)snprintf(word, size, "%s", strcmp(text, shown) ? "$'" : "'");
+	for (size_t i = 0; i < length && used + sizeof("'\\''") < size; i++) {
+		unsigned char byte = (unsigned char)text[i];
+
+		if (word[0] == '\'' && byte == '\'')
+			used += (size_t)snprintf(word + used, size - used, "'\\''");
+		else if (word[0] == '$' &&
+			 (byte < ' ' || byte > '~' || byte == '\'' || byte == '\\'))
+			used += (size_t)snprintf(word + used, size - used, "\\%03o", byte);
+		else
+			word[used++] = (char)byte;
+	}
+	snprintf(word + used, size - used, "'");
+	free(shown);
+}
+
 	struct text text;
 
 	while (whole >= 1024 && unit < 6) {

@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "backend/sysfs.h"
+#include "command.h"
 
 #define CLASS_BLOCK "/sys/class/block"
 #define CLASS_NET   "/sys/class/net"
@@ -260,6 +261,25 @@ static bool files_in_use(const struct files *files, char *words, size_t size)
 
 /* ---- block devices ---- */
 
+/* In lists of mounts and swaps, blanks and their like are octal numbers: "/mnt/my\040disk" (proc_pid_mountinfo(5)). */
+static void octals_decode(char *text)
+{
+	char *to = text;
+
+	for (const char *from = text; *from; to++) {
+		unsigned int byte;
+		int length = 0;
+
+		if (sscanf(from, "\\%3o%n", &byte, &length) == 1 && length == 4 && byte) {
+			*to = (char)byte;
+			from += length;
+		} else {
+			*to = *from++;
+		}
+	}
+	*to = '\0';
+}
+
 static bool is_device(const char *path, dev_t dev)
 {
 	struct stat stat_;
@@ -274,7 +294,7 @@ static bool is_device(const char *path, dev_t dev)
 static bool mount_find(const char *name, dev_t dev, char *words, size_t size)
 {
 	FILE *file = fopen("/proc/self/mountinfo", "re");
-	char *line = NULL, point[PATH_MAX], source[PATH_MAX];
+	char *line = NULL, point[PATH_MAX], source[PATH_MAX], word[4 * PATH_MAX + 4];
 	unsigned int major_, minor_;
 	bool found = false;
 	size_t room = 0;
@@ -286,9 +306,13 @@ static bool mount_find(const char *name, dev_t dev, char *words, size_t size)
 			continue;
 		if (sscanf(rest, " - %*s %4095s", source) != 1)
 			source[0] = '\0';
+		octals_decode(point);
+		octals_decode(source);
 		found = makedev(major_, minor_) == dev || is_device(source, dev);
-		if (found)
-			snprintf(words, size, "%s is mounted on %s; umount %s", name, point, point);
+		if (!found)
+			continue;
+		shell_word(point, word, sizeof(word));
+		snprintf(words, size, "%s is mounted on %s; umount %s", name, point, word);
 	}
 	free(line);
 	if (file)
@@ -299,14 +323,18 @@ static bool mount_find(const char *name, dev_t dev, char *words, size_t size)
 static bool swap_find(const char *name, dev_t dev, char *words, size_t size)
 {
 	FILE *file = fopen("/proc/swaps", "re");
-	char *line = NULL, path[PATH_MAX];
+	char *line = NULL, path[PATH_MAX], word[4 * PATH_MAX + 4];
 	bool found = false;
 	size_t room = 0;
 
 	while (!found && file && getline(&line, &room, file) > 0) {
-		found = sscanf(line, "%4095s", path) == 1 && is_device(path, dev);
+		if (sscanf(line, "%4095s", path) != 1)
+			continue;
+		octals_decode(path);
+		found = is_device(path, dev);
+		shell_word(path, word, sizeof(word));
 		if (found)
-			snprintf(words, size, "%s is swap space; swapoff %s", name, path);
+			snprintf(words, size, "%s is swap space; swapoff %s", name, word);
 	}
 	free(line);
 	if (file)
@@ -317,7 +345,7 @@ static bool swap_find(const char *name, dev_t dev, char *words, size_t size)
 /* Device mapper (LVM, encryption), RAID and their like name themselves as holders. */
 static bool holder_find(const char *name, char *words, size_t size)
 {
-	char path[320], title[128] = "";
+	char path[320], title[128] = "", word[4 * 128 + 4];
 	const char *holder;
 	DIR *dir;
 
@@ -330,11 +358,13 @@ static bool holder_find(const char *name, char *words, size_t size)
 		return false;
 	}
 	snprintf(path, sizeof(path), CLASS_BLOCK "/%s/dm", holder);
-	if (line_find(path, "name", "", title, sizeof(title)))
+	shell_word(line_find(path, "name", "", title, sizeof(title)) ? title : "", word,
+		   sizeof(word));
+	if (title[0])
 		snprintf(words, size,
 			 "%s is part of /dev/mapper/%s (LVM, encryption or another mapping); "
 			 "vgchange -an its group, or dmsetup remove %s",
-			 name, title, title);
+			 name, title, word);
 	else
 		snprintf(words, size,
 			 "%s is part of /dev/%s; stop that (RAID: mdadm --stop /dev/%s)", name,

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "command.h"
 
 enum { FACTS_LABEL, FACTS_WORDS };
@@ -294,15 +295,17 @@ void report_member_null(struct report *report, const char *key)
 
 void report_note(struct report *report, const char *format, ...)
 {
+	char words[512];
 	va_list args;
 
 	part_end(report);
 	if (report->json || report->failed)
 		return;
 	va_start(args, format);
-	vfprintf(report->out, format, args);
+	vsnprintf(words, sizeof(words), format, args);
 	va_end(args);
-	fputc('\n', report->out);
+	text_clean(words);
+	fprintf(report->out, "%s\n", words);
 }
 
 void report_space(struct report *report)
