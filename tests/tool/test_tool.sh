@@ -280,13 +280,13 @@ drive_tests() {
 	check "$b: reads are measured" eval '
 		"$tool" nvme bench "$spec" --random --requests 300 >out && cat out &&
 			grep -x "300 random reads of 4 KiB, 32 in flight, polled" out && grep -E "^latency +p50 .* max " out'
+	check "$b: no more requests are in flight than are asked for" eval '
+		"$tool" nvme bench "$spec" --requests=1 | grep -x "1 sequential reads of 4 KiB, 1 in flight, polled" &&
+			"$tool" nvme bench "$spec" --requests=3 --depth=8 --json | grep "\"depth\": 3"'
 	check "$b: reads are measured by interrupt" \
 		eval '"$tool" nvme bench "$spec" --irq --requests 100 | grep -x "100 sequential reads of 4 KiB, 32 in flight, by interrupt"'
 	check "$b: that left the drive as it was" cmp five "$image"
 	check "$b: writes are measured, only where they may be written" eval '
-	check "$b: no more requests are in flight than are asked for" eval '
-		"$tool" nvme bench "$spec" --requests=1 | grep -x "1 sequential reads of 4 KiB, 1 in flight, polled" &&
-			"$tool" nvme bench "$spec" --requests=3 --depth=8 --json | grep "\"depth\": 3"'
 		"$tool" nvme bench "$spec" --write -s 100 -c 1000 --requests 200 --size 8K --depth 1 --json |
 			tee out | json_reader && grep "\"requests\": 200" out && ! cmp -s five "$image" &&
 			cmp -n $((100 * b)) five "$image" && cmp -i $((1100 * b)) five "$image"'
@@ -316,6 +316,9 @@ truncate -s 32K small.img
 small=qemu:nvme,drive=$here/small.img
 big=qemu:nvme,drive=$here/drive-512.img
 
+check "memory that is too small for what is asked is told with what makes it larger" refused 1 \
+	"64 MiB of the device's memory were asked in one piece, and it can have 16 MiB in all: .* ram=" \
+	"$tool" nvme bench "$big,ram=16M" --size 1M --depth 64
 check "a drive smaller than a request is verified" status 0 "$tool" nvme verify "$small"
 check "pools scales its reads down to a small drive" \
 	eval '"$tool" pools "$small" | grep "reads of 32 KiB in flight"'
@@ -362,6 +365,16 @@ check "an output that may not be written to is an error" \
 	"$tool" nvme read "$small" /sys/kernel/uevent_seqnum
 check "a full disk is an error that names the file" \
 	refused 1 "cannot write to /dev/full: No space left" "$tool" nvme read "$small" /dev/full
+# In a mount namespace, with a file system of 1 MiB.
+full_disk() {
+	mkdir -p disk && unshare --map-root-user --mount true 2>/dev/null || { echo "no namespaces" && return 1; }
+	# shellcheck disable=SC2016
+	unshare --map-root-user --mount bash -c 'mount -t tmpfs -o size=1M disk disk && head -c 300000 /dev/urandom >disk/old && cp disk/old old &&
+		! "$1" nvme read "$2" disk/old 2>err && grep "^dmaland: cannot write 16 MiB to disk/old: No space left" err &&
+		cmp old disk/old && "$1" nvme read "$2" -c 100 disk/old && cmp disk/old <(head -c 51200 "${2#*drive=}") &&
+		head -c 900000 /dev/zero >disk/rest' - "$tool" "$big"
+}
+check "a full disk leaves the old file as it was" full_disk
 check "a full stdout is an error" \
 	refused 1 "cannot write to stdout: No space left" eval '"$tool" nvme read "$small" >/dev/full'
 check "a closed stdout is an error" \
@@ -396,6 +409,41 @@ interrupted_read() {
 	[ "$status" = 130 ] && [ "$(bytes part)" = $((blocks * 512)) ] && cmp -n "$(bytes part)" part sparse.img
 }
 check "SIGINT leaves in the file what was read, and says how much" interrupted_read
+
+# The reader of the pipe takes 1,000 bytes, and all that is in it when the tool is gone; what is said is what came, to the byte.
+interrupted_pipe() {
+	local pid status=0 got
+	rm -f flow && mkfifo flow || return
+	env --default-signal=INT "$tool" nvme read "qemu:nvme,drive=$here/sparse.img" >flow 2>err &
+	pid=$!
+	exec 9<flow
+	head -c 1000 <&9 >came
+	kill -INT "$pid"
+	wait "$pid" || status=$?
+	cat <&9 >>came
+	exec 9<&-
+	cat err
+	got=$(sed -nE 's/^dmaland: interrupted: ([0-9]+) of 8388608 blocks, from block 0 on, were read to stdout(, and ([0-9]+) bytes of the next one)?$/\1*512+0\3/p' err)
+	[ "$status" = 130 ] && [ -n "$got" ] && [ "$(bytes came)" = $((got)) ] && cmp -n "$(bytes came)" came sparse.img
+}
+check "SIGINT says how much a pipe got" interrupted_pipe
+
+# As timeout(1) does it: the signal goes to the process, and to its group. Only the first may end a write.
+ended_by_timeout() {
+	local pid status=0
+	rm -f hold && mkfifo hold && head -c 32K /dev/urandom >held || return
+	setsid "$tool" nvme write "$small" <hold 2>hold.err &
+	pid=$!
+	exec 9>hold
+	cat held >&9
+	until cmp -s held small.img; do kill -0 "$pid" && sleep 0.01 || return; done
+	kill "$pid" && kill -- "-$pid"
+	wait "$pid" || status=$?
+	exec 9>&-
+	cat hold.err
+	[ "$status" = 143 ] && grep -qx "dmaland: interrupted: 64 blocks from block 0 on were written" hold.err
+}
+check "a signal that comes twice, as from timeout, ends a write once" ended_by_timeout
 
 # A benchmark without an end in sight is ended, and says what it has measured.
 interrupted_bench() {

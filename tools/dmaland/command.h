@@ -104,8 +104,8 @@ double seconds_now(void);
 void signals_catch(void);
 int signals_status(void);
 
-/* All bytes to a file: 0, or a status with the user told. */
-int write_all(int fd, const char *name, const void *data, size_t size);
+/* All bytes to a file: 0, or a status with the user told. *done: bytes that were written, also then. */
+int write_all(int fd, const char *name, const void *data, size_t size, size_t *done);
 
 /* Bytes from a file until SIZE or its end: 0 with *got set, or a status with the user told. */
 int read_full(int fd, const char *name, void *data, size_t size, size_t *got);

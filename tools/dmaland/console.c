@@ -4,11 +4,13 @@
  *
  * A signal that asks to end does not end the process: the drive is to be closed first. Its handler
  * notes it, and makes an eventfd readable: who waits for a file waits for that, too, so that no signal
- * comes too early to be noticed. The second one ends the process.
+ * comes too early to be noticed. Another one, half a second later or more, ends the process. What comes
+ * sooner is the first: timeout(1) sends one to the process and again to its group.
  */
 #include "command.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -23,17 +25,15 @@
 
 #include <dmaland/device.h>
 
+#include "base/text.h"
 #include "progress.h"
 
-#include "base/text.h"
+#define SIGNAL_AGAIN_NS 500000000
+
 static volatile sig_atomic_t signal_seen;
+static int64_t signal_ns;  /* when it came; the handler's, which no other interrupts */
 static int signal_fd = -1; /* -1: poll() leaves it out */
 
-int fail(const char *format, ...)
-{
-	va_list args;
-
-	fflush(stdout);
 /* One line, in which anybody's names may be. */
 static void message_print(const char *format, va_list args)
 {
@@ -47,6 +47,11 @@ static void message_print(const char *format, va_list args)
 	free(text);
 }
 
+int fail(const char *format, ...)
+{
+	va_list args;
+
+	fflush(stdout);
 	progress_hide();
 	va_start(args, format);
 	message_print(format, args);
@@ -70,11 +75,6 @@ int usage_error(const char *command, const char *format, ...)
 	return STATUS_USAGE;
 }
 
-struct text size_text(uint64_t bytes)
-{
-	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-	unsigned int unit = 0;
-	uint64_t whole = bytes;
 /* Does a shell read it as one word, and as it stands? */
 static bool is_plain(const char *text)
 {
@@ -112,6 +112,11 @@ void shell_word(const char *text, char *word, size_t size)
 	free(shown);
 }
 
+struct text size_text(uint64_t bytes)
+{
+	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+	unsigned int unit = 0;
+	uint64_t whole = bytes;
 	struct text text;
 
 	while (whole >= 1024 && unit < 6) {
@@ -147,9 +152,19 @@ double seconds_now(void)
 static void signal_note(int number)
 {
 	int error = errno;
+	struct timespec now;
+	int64_t ns;
 
-	signal_seen = number;
-	eventfd_write(signal_fd, 1);
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+	if (!signal_seen) {
+		signal_ns = ns;
+		signal_seen = number;
+		eventfd_write(signal_fd, 1);
+	} else if (ns - signal_ns >= SIGNAL_AGAIN_NS) {
+		signal(number, SIG_DFL);
+		raise(number); /* and it comes when the handler returns */
+	}
 	errno = error;
 }
 
@@ -161,10 +176,12 @@ static void signal_ignore(int number)
 void signals_catch(void)
 {
 	static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
-	struct sigaction note = {.sa_handler = signal_note, .sa_flags = SA_RESETHAND};
+	struct sigaction note = {.sa_handler = signal_note};
 	struct sigaction ignore = {.sa_handler = signal_ignore}, before;
 
 	signal_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+		sigaddset(&note.sa_mask, ends[i]);
 	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
 		if (sigaction(ends[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
 			sigaction(ends[i], &note, NULL);
@@ -201,34 +218,48 @@ static int file_retry(const char *what, const char *name)
 	return fail("%s %s: %s", what, name, strerror(errno));
 }
 
-/* What can be written without waiting: a pipe that is ready takes so much (pipe(7)). */
-static size_t write_limit(int fd)
+/*
+ * A pipe to write to without waiting, which the program at its other end does not notice: O_NONBLOCK is the opening's. -1: it
+ * is no pipe, or can't be opened anew; then a pipe that is ready takes PIPE_BUF bytes (pipe(7)).
+ */
+static int pipe_open(int fd, size_t *limit)
 {
 	struct stat stat;
+	char path[32];
+	int own;
 
-	return fstat(fd, &stat) == 0 && S_ISFIFO(stat.st_mode) ? PIPE_BUF : SSIZE_MAX;
+	*limit = SSIZE_MAX;
+	if (fstat(fd, &stat) || !S_ISFIFO(stat.st_mode))
+		return -1;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	own = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+	if (own < 0)
+		*limit = PIPE_BUF;
+	return own;
 }
 
-int write_all(int fd, const char *name, const void *data, size_t size)
+int write_all(int fd, const char *name, const void *data, size_t size, size_t *done)
 {
-	size_t limit = write_limit(fd);
+	size_t limit;
+	int own = pipe_open(fd, &limit), to = own >= 0 ? own : fd;
 	const char *at = data;
 	int status = STATUS_OK;
 
-	while (size && !status) {
+	for (*done = 0; *done < size && !status;) {
+		size_t left = size - *done;
 		ssize_t n;
 
-		status = file_wait(fd, POLLOUT);
+		status = file_wait(to, POLLOUT);
 		if (status)
 			break;
-		n = write(fd, at, size < limit ? size : limit);
-		if (n < 0) {
+		n = write(to, at + *done, left < limit ? left : limit);
+		if (n < 0)
 			status = file_retry("cannot write to", name);
-			continue;
-		}
-		at += n;
-		size -= (size_t)n;
+		else
+			*done += (size_t)n;
 	}
+	if (own >= 0)
+		close(own);
 	return status;
 }
 

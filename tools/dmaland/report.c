@@ -325,6 +325,8 @@ static void report_discard(struct report *report)
 
 int report_end(struct report *report, int status)
 {
+	size_t done;
+
 	if (status) {
 		report_discard(report);
 		return status;
@@ -337,7 +339,7 @@ int report_end(struct report *report, int status)
 	if (report->failed)
 		status = fail("no memory for the report");
 	else
-		status = write_all(STDOUT_FILENO, "stdout", report->text, report->size);
+		status = write_all(STDOUT_FILENO, "stdout", report->text, report->size, &done);
 	free(report->text);
 	return status;
 }
