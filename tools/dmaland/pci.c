@@ -79,6 +79,8 @@ static void group_blockers(struct pci_entry *entry)
 			continue;
 		used += (size_t)snprintf(text + used, size - used, "%s%s (bound to %s)",
 					 used ? ", " : "", other->d_name, driver);
+		if (sysfs_is_bridge(other->d_name)) /* which `bind` does not take */
+			continue;
 		snprintf(entry->others + strlen(entry->others),
 			 sizeof(entry->others) - strlen(entry->others), " %s", other->d_name);
 	}
