@@ -7,7 +7,8 @@
  *   console.c    messages, sizes in words, signals, reading and writing of files
  *   report.c     tables and facts, as text or JSON
  *   info.c       `info`, on top of pci.c (devices and what stands in their way) and machine.c
- *   bind.c       `bind`, `unbind`, on top of pci.c and inuse.c (who would miss the device)
+ *   bind.c       `bind`, `unbind`, on top of pci.c and inuse.c (who would miss the device; openfiles.c: who has
+ *                files of it open)
  *   identify.c   `nvme identify`
  *   read.c       `nvme read`
  *   write.c      `nvme write`
