@@ -75,6 +75,7 @@ struct dmaland_options {
  * dmaland_open() - open the device that a spec names
  * @spec:    `[backend:]address[,key=value...]`:
  *           `0000:01:00.0`           best backend that is there (or `01:00.0`)
+ *           `pci:1234:11e8`          the first device with this vendor and device; `pci:1234:11e8,index=1`: the second
  *           `vfio:0000:01:00.0`      through VFIO (type1)
  *           `qemu:nvme,drive=FILE`   a device model of QEMU, see dmaland(7)
  *           `soft:`                  a DMA engine in software that finds what it may not do, see
@@ -105,6 +106,22 @@ struct dmaland_device *dmaland_open(const char *spec, const struct dmaland_optio
  * Return: the length of the whole quoted value, as snprintf(): @size or more means that it was cut off.
  */
 size_t dmaland_spec_quote(char *text, size_t size, const char *value);
+
+/**
+ * dmaland_find() - the address of a PCI device by its ids
+ * @vendor, @device: its ids, as `lspci -n` and `dmaland info --json` tell them
+ * @index:   which of several, by ascending address; the first is 0
+ * @address: where the address goes, "0000:01:00.0": a spec for dmaland_open(); untouched on failure
+ * @size:    bytes that there are for it; 32 are enough
+ *
+ * A board keeps its ids in another slot or machine; dmaland_open() takes them too: `pci:VENDOR:DEVICE[,index=N]`. Whoever
+ * wants all devices of a kind asks with @index 0, 1, 2 ... until -ENODEV.
+ *
+ * Context: any thread; makes system calls.
+ * Return: 0, or -errno: -ENODEV when there are not so many.
+ */
+int dmaland_find(unsigned int vendor, unsigned int device, unsigned int index, char *address,
+		 size_t size);
 
 /**
  * dmaland_close() - quiesce a device, free all that it holds, report what was leaked

@@ -90,6 +90,7 @@ struct domain {
 	size_t granule;		   /* bytes; at least the CPU's page size */
 	char *window;		   /* all memory that is provided lies inside */
 	size_t window_size;	   /* bytes, a multiple of the granule */
+	const char *window_cure;   /* what makes it larger, in words; NULL: nothing does */
 	struct iova_space iova;	   /* dma addresses not in use */
 	struct iova_range *usable; /* as the kernel, or the machine, reports them, ascending */
 	size_t usable_count;
@@ -199,6 +200,10 @@ struct backend {
 	const char *name;
 	bool debug;	  /* its devices are there to find mistakes: options.dma_debug is on */
 	bool takes_files; /* container_fd and its like; where it may not look for itself, too */
+
+	/* Keys of the options that it takes, NULL at the end; the spec has others only with @any_key, which it looks at itself. */
+	const char *const *keys;
+	bool any_key;
 
 	/* Open the device. The function that comes back holds the domain: (*f)->domain. */
 	int (*open)(const struct spec *spec, const struct open_options *options,

@@ -455,5 +455,7 @@ static int qemu_open(const struct spec *spec, const struct open_options *asked,
 
 const struct backend qemu_backend = {
 	.name = "qemu",
+	.keys = qemu_keys,
+	.any_key = true, /* the model's properties */
 	.open = qemu_open,
 };

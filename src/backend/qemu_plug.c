@@ -26,8 +26,8 @@
 #define PLUG_TIMEOUT_MS 5000
 #define SERIAL_DEFAULT	"dmaland"
 
-static const char *const our_keys[] = {"machine", "drive",	  "ram", "qemu",
-				       "timeout", "open_timeout", NULL};
+const char *const qemu_keys[] = {"machine", "drive",	    "ram", "qemu",
+				 "timeout", "open_timeout", NULL};
 
 /* What we choose, and QEMU would let a spec override. */
 static const char *const kept_keys[] = {"id", "addr", "bus", "driver", NULL};
@@ -57,11 +57,6 @@ static bool key_among(const char *const *keys, const char *key)
 		if (strcmp(*keys, key) == 0)
 			return true;
 	return false;
-}
-
-bool qemu_key_is_ours(const char *key)
-{
-	return key_among(our_keys, key);
 }
 
 /* A value in QEMU's option syntax (commas doubled) within the monitor's quotes (escaped). */
@@ -106,7 +101,7 @@ static void device_put(FILE *f, const struct qemu_model *model, const struct qem
 	for (size_t i = 0; i < model->spec->option_count; i++) {
 		const struct spec_option *option = &model->spec->options[i];
 
-		if (qemu_key_is_ours(option->key))
+		if (key_among(qemu_keys, option->key))
 			continue;
 		fputc(',', f);
 		option_put(f, option->key);

@@ -23,8 +23,8 @@ struct qemu_plugged {
 
 #define QEMU_OPEN_TIMEOUT_MS 30000 /* an image may be far away */
 
-/* Is this key of a spec ours, rather than a property of the model? */
-bool qemu_key_is_ours(const char *key);
+/* Keys of a spec that are ours; the others are properties of the model. NULL at the end. */
+extern const char *const qemu_keys[];
 
 /* Plug it in. With the machine's lock held. */
 int qemu_plug(struct qemu_machine *machine, const struct qemu_model *model,

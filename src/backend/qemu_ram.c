@@ -164,6 +164,7 @@ static int window_map(struct qemu_ram *ram)
 	munmap(window + size, WINDOW_ALIGN - before);
 	ram->domain.window = window;
 	ram->domain.window_size = size;
+	ram->domain.window_cure = "open the device with a larger ram= in its spec";
 	return 0;
 }
 

@@ -78,6 +78,9 @@ static int reserved_parse(const struct spec_option *option, struct soft_domain_o
 	return 0;
 }
 
+static const char *const soft_keys[] = {"bits",	    "granule",	"mappings",
+					"coherent", "reserved", NULL};
+
 static int option_parse(const struct spec_option *option, struct soft_domain_options *options)
 {
 	uint64_t number = 0;
@@ -97,12 +100,7 @@ static int option_parse(const struct spec_option *option, struct soft_domain_opt
 		return granule_parse(option, &options->granule);
 	if (strcmp(option->key, "coherent") == 0)
 		return coherent_parse(option, &options->coherent);
-	if (strcmp(option->key, "reserved") == 0)
-		return reserved_parse(option, options);
-	return error_set(EINVAL,
-			 "soft: there is no option '%s'; there are: bits, granule, mappings, "
-			 "coherent, reserved",
-			 option->key);
+	return reserved_parse(option, options);
 }
 
 /* Only of its own domain may a device say what it is like. */
@@ -175,5 +173,6 @@ static int soft_open(const struct spec *spec, const struct open_options *options
 const struct backend soft_backend = {
 	.name = "soft",
 	.debug = true,
+	.keys = soft_keys,
 	.open = soft_open,
 };

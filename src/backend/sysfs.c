@@ -4,6 +4,7 @@
  */
 #include "backend/sysfs.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -44,6 +45,25 @@ bool sysfs_has_iommu(void)
 	if (dir)
 		closedir(dir);
 	return found;
+}
+
+/* As many digits as sysfs has, so that "1:0.0" is not taken for a backend's name here and for a device there. */
+bool sysfs_read_address(const char *text, char *address)
+{
+	char whole[SYSFS_ADDRESS + 5], *at = whole;
+	size_t length = strlen(text);
+
+	if (length >= SYSFS_ADDRESS)
+		return false;
+	snprintf(whole, sizeof(whole), "0000:%s", text);
+	for (char *c = whole; *c; c++)
+		*c = (char)tolower((unsigned char)*c);
+	if (!sysfs_is_pci_address(whole))
+		at += 5;
+	if (!sysfs_is_pci_address(at))
+		return false;
+	strcpy(address, at);
+	return true;
 }
 
 bool sysfs_device_exists(const char *address)
@@ -102,14 +122,98 @@ static void file_text(const char *path, char *text, size_t size)
 		close(fd);
 }
 
-/* Bridges are passed over: VFIO lets the kernel's port driver keep them. */
+/* PCI Code and ID Assignment, 1.7: base class and subclass */
+enum {
+	CLASS_HOST_BRIDGE = 0x0600,
+	CLASS_ISA_BRIDGE = 0x0601,
+	CLASS_PCI_BRIDGE = 0x0604,
+	CLASS_CARDBUS_BRIDGE = 0x0607,
+};
+
+/* What a file of the device's has as a number; 0 when it can't be read. */
+static unsigned int device_number(const char *address, const char *file)
+{
+	char path[PATH_MAX], text[16];
+
+	snprintf(path, sizeof(path), PCI_DEVICES "%s/%s", address, file);
+	file_text(path, text, sizeof(text));
+	return (unsigned int)strtoul(text, NULL, 0);
+}
+
+int sysfs_address_order(const void *left, const void *right)
+{
+	size_t left_length = strlen(left), right_length = strlen(right);
+
+	if (left_length != right_length)
+		return left_length < right_length ? -1 : 1;
+	return strcmp(left, right);
+}
+
+int sysfs_find(unsigned int vendor, unsigned int device, char (**addresses)[SYSFS_ADDRESS])
+{
+	char(*found)[SYSFS_ADDRESS] = NULL, (*more)[SYSFS_ADDRESS];
+	DIR *dir = opendir(PCI_DEVICES);
+	struct dirent *entry;
+	int count = 0;
+
+	if (!dir)
+		return errno == ENOENT ? 0 : -errno;
+	while ((entry = readdir(dir))) {
+		if (!sysfs_is_pci_address(entry->d_name) ||
+		    strlen(entry->d_name) >= SYSFS_ADDRESS ||
+		    device_number(entry->d_name, "vendor") != vendor ||
+		    device_number(entry->d_name, "device") != device)
+			continue;
+		more = realloc(found, (size_t)(count + 1) * sizeof(*found));
+		if (!more) {
+			free(found);
+			closedir(dir);
+			return -ENOMEM;
+		}
+		found = more;
+		strcpy(found[count++], entry->d_name);
+	}
+	closedir(dir);
+	if (count)
+		qsort(found, (size_t)count, sizeof(*found), sysfs_address_order);
+	*addresses = found;
+	return count;
+}
+
 bool sysfs_is_bridge(const char *address)
 {
-	char path[PATH_MAX], class[16];
+	unsigned int class = device_number(address, "class") >> 8;
 
-	snprintf(path, sizeof(path), PCI_DEVICES "%s/class", address);
-	file_text(path, class, sizeof(class));
-	return strncmp(class, "0x06", 4) == 0;
+	return class == CLASS_HOST_BRIDGE || class == CLASS_ISA_BRIDGE ||
+	       class == CLASS_PCI_BRIDGE || class == CLASS_CARDBUS_BRIDGE;
+}
+
+bool sysfs_driver_is_vfio(const char *driver)
+{
+	return strstr(driver, "vfio") != NULL;
+}
+
+/*
+ * Linux: struct pci_driver.driver_managed_dma; before 5.19 vfio_dev_driver_allowed(), which has no names but pci-stub's and
+ * lets every device through whose header is a bridge's.
+ */
+bool sysfs_blocks_group(const char *address, const char *driver)
+{
+	unsigned int class = device_number(address, "class") >> 8;
+
+	return driver[0] && !sysfs_driver_is_vfio(driver) && strcmp(driver, "pci-stub") != 0 &&
+	       strcmp(driver, "pcieport") != 0 && class != CLASS_PCI_BRIDGE &&
+	       class != CLASS_CARDBUS_BRIDGE;
+}
+
+bool sysfs_physical_function(const char *address, char *physical)
+{
+	return device_link(address, "physfn", physical, SYSFS_ADDRESS) == 0;
+}
+
+unsigned int sysfs_virtual_functions(const char *address)
+{
+	return device_number(address, "sriov_numvfs");
 }
 
 int sysfs_numa_node(const char *address)
@@ -144,10 +248,10 @@ void sysfs_group_blockers(int group, char *text, size_t size)
 	if (!dir)
 		return;
 	while ((entry = readdir(dir)) && used < size) {
-		if (!sysfs_is_pci_address(entry->d_name) || sysfs_is_bridge(entry->d_name))
+		if (!sysfs_is_pci_address(entry->d_name))
 			continue;
 		sysfs_driver(entry->d_name, driver, sizeof(driver));
-		if (!driver[0] || strstr(driver, "vfio") || strcmp(driver, "pci-stub") == 0)
+		if (!sysfs_blocks_group(entry->d_name, driver))
 			continue;
 		used += (size_t)snprintf(text + used, size - used, "%s%s (bound to %s)",
 					 used ? ", " : "", entry->d_name, driver);

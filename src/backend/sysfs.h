@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* "0000:01:00.0": domain, bus, device, function in hexadecimal. */
+/* "0000:01:00.0", as sysfs has it: domain, bus, device, function in hexadecimal. */
 bool sysfs_is_pci_address(const char *text);
 
 /* Is there a /sys at all? */
@@ -18,13 +18,39 @@ bool sysfs_is_there(void);
 /* Does the machine have an IOMMU that the kernel drives? */
 bool sysfs_has_iommu(void);
 
+enum { SYSFS_ADDRESS = 32 }; /* bytes that an address takes at most */
+
+/* The address that a user means: "01:00.0" is in domain 0, as for lspci, and capitals do. False: it is none. */
+bool sysfs_read_address(const char *text, char *address);
+
 bool sysfs_device_exists(const char *address);
 
-/* PCI class 06: bridges are the kernel's. */
+/* The addresses of all devices with these ids, ascending, to be freed: how many, or -errno. */
+int sysfs_find(unsigned int vendor, unsigned int device, char (**addresses)[SYSFS_ADDRESS]);
+
+/* Ascending: domains above 0xffff have more digits, and come last. For qsort(). */
+int sysfs_address_order(const void *left, const void *right);
+
+/* Host, ISA, PCI and CardBus bridges: what is behind them needs the kernel's drivers. */
 bool sysfs_is_bridge(const char *address);
 
 /* Name of the kernel driver that the device is bound to; "" when none. */
 void sysfs_driver(const char *address, char *driver, size_t size);
+
+/* vfio-pci, or one of its variants for certain devices, such as mlx5_vfio_pci: they give a device to user space. */
+bool sysfs_driver_is_vfio(const char *driver);
+
+/*
+ * Does a device with this driver ("": none) keep VFIO out of the group that it is in? Not where the driver does no DMA of
+ * its own: VFIO's, pci-stub, and those of PCI bridges.
+ */
+bool sysfs_blocks_group(const char *address, const char *driver);
+
+/* The physical function that a virtual one belongs to; false: the device is no virtual function. */
+bool sysfs_physical_function(const char *address, char *physical);
+
+/* Virtual functions of the device that are on. */
+unsigned int sysfs_virtual_functions(const char *address);
 
 /* The device's IOMMU group; -ENOENT when it has none (no IOMMU), without an error text. */
 int sysfs_iommu_group(const char *address);

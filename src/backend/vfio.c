@@ -4,6 +4,7 @@
  */
 #include "backend/vfio.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -263,7 +264,7 @@ static int vfio_probe(const char *address)
 		return error_set(ENODEV,
 				 "%s is bound to no driver; give it to VFIO with: dmaland bind %s",
 				 address, address);
-	if (!strstr(driver, "vfio")) /* vfio-pci, or a variant: mlx5-vfio-pci */
+	if (!sysfs_driver_is_vfio(driver))
 		return error_set(EBUSY,
 				 "%s is bound to the kernel driver '%s'; free it with: dmaland "
 				 "bind %s",
@@ -276,15 +277,56 @@ static int vfio_probe(const char *address)
 	return 0;
 }
 
+/* A UUID's digits and dashes. */
+static bool is_token(const char *text)
+{
+	static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+
+	for (size_t i = 0; i < sizeof(form); i++)
+		if (form[i] == 'x' ? !isxdigit((unsigned char)text[i]) : form[i] != text[i])
+			return false;
+	return true;
+}
+
+/*
+ * Linux, vfio_pci_validate_vf_token(): who opens a physical function says a token, and only who knows it opens its virtual
+ * functions, which could do harm together with it; and the physical one again while they are open.
+ */
+static int explain_token(int code, const char *address, const char *token)
+{
+	char physical[SYSFS_ADDRESS], owner[96] = "virtual functions of it are open";
+
+	if (sysfs_physical_function(address, physical))
+		snprintf(owner, sizeof(owner), "its physical function %s is VFIO's too", physical);
+	if (code == EINVAL)
+		return error_set(
+			EINVAL,
+			"%s takes no vf_token=: that is for physical functions, and for virtual "
+			"ones whose physical function is bound to vfio-pci; leave it out",
+			address);
+	if (token)
+		return error_set(EACCES,
+				 "%s: vf_token=%s is not the token that its physical function was "
+				 "opened with (%s)",
+				 address, token, owner);
+	return error_set(EACCES,
+			 "%s wants a token, as %s: add vf_token=UUID to the spec, with the UUID "
+			 "that the physical function was opened with",
+			 address, owner);
+}
+
 /* The device's file from its group. VFIO enters a device there a moment after the kernel shows it as bound. */
 static int device_file_of_group(const struct vfio_function *vf, const struct open_options *options,
-				const char *address)
+				const char *address, const char *token)
 {
 	enum { TRIES = 400, WAIT_MS = 5 };
+	char name[96];
 	int fd;
 
+	snprintf(name, sizeof(name), "%.32s%s%.40s", address, token ? " vf_token=" : "",
+		 token ? token : "");
 	for (int i = 0;; i++) {
-		fd = file_raise(ioctl_with_reset(vf->group->fd, VFIO_GROUP_GET_DEVICE_FD, address));
+		fd = file_raise(ioctl_with_reset(vf->group->fd, VFIO_GROUP_GET_DEVICE_FD, name));
 		if (fd >= 0 || errno != ENODEV || i == TRIES)
 			break;
 		if (options->group_fd)
@@ -296,6 +338,8 @@ static int device_file_of_group(const struct vfio_function *vf, const struct ope
 			return -errno;
 		poll(NULL, 0, WAIT_MS);
 	}
+	if (fd < 0 && (errno == EACCES || (errno == EINVAL && token)))
+		return explain_token(errno, address, token);
 	if (fd < 0 && errno == EAGAIN)
 		return error_set(EAGAIN,
 				 "VFIO has not given %s for two seconds: the kernel or another "
@@ -309,18 +353,18 @@ static int device_file_of_group(const struct vfio_function *vf, const struct ope
 
 /* The device's file, from its group or as it was handed to us. */
 static int device_file(const struct vfio_function *vf, const struct open_options *options,
-		       const char *address)
+		       const char *address, const char *token)
 {
 	return options->device_fd ? vfio_dup(options->device_fd, "device_fd")
-				  : device_file_of_group(vf, options, address);
+				  : device_file_of_group(vf, options, address, token);
 }
 
 static int device_open(struct vfio_function *vf, const struct open_options *options,
-		       const char *address)
+		       const char *address, const char *token)
 {
 	struct vfio_device_info info = {.argsz = sizeof(info)};
 
-	vf->fd = device_file(vf, options, address);
+	vf->fd = device_file(vf, options, address, token);
 	if (vf->fd < 0)
 		return -errno;
 	if (ioctl(vf->fd, VFIO_DEVICE_GET_INFO, &info) || !(info.flags & VFIO_DEVICE_FLAGS_PCI)) {
@@ -355,12 +399,17 @@ static int options_check(const struct open_options *options)
 static int vfio_open(const struct spec *spec, const struct open_options *options,
 		     struct pci_function **f)
 {
+	const char *token = spec_get(spec, "vf_token");
 	struct vfio_domain *vd = NULL;
 	struct vfio_function *vf;
 	int err;
 
-	if (spec->option_count)
-		return error_set(EINVAL, "vfio takes no option '%s'", spec->options[0].key);
+	if (token && !is_token(token))
+		return error_set(
+			EINVAL,
+			"vf_token=%s is no UUID, as 2ab74924-c335-45f4-9b16-8569e5b08258 is "
+			"(uuidgen makes one)",
+			token);
 	err = options_check(options);
 	if (!err) /* sysfs is not asked about what is open already */
 		err = options->group_fd || options->device_fd ? address_check(spec->address)
@@ -383,7 +432,7 @@ static int vfio_open(const struct spec *spec, const struct open_options *options
 	snprintf(vf->f.name, sizeof(vf->f.name), "%.60s", spec->address);
 	err = vfio_domain_join(vd, options, spec->address, &vf->group);
 	if (!err)
-		err = device_open(vf, options, spec->address);
+		err = device_open(vf, options, spec->address, token);
 	if (!err) {
 		*f = &vf->f;
 		return 0;
@@ -395,8 +444,11 @@ free_function:
 	return err;
 }
 
+static const char *const vfio_keys[] = {"vf_token", NULL};
+
 const struct backend vfio_backend = {
 	.name = "vfio",
+	.keys = vfio_keys,
 	.takes_files = true,
 	.open = vfio_open,
 	.probe = vfio_probe,

@@ -9,6 +9,8 @@
  * first BLOCKS threads that fail have their sentence in an array; more have it from malloc().
  *
  * Destructors of thread-specific data may fail, too. The block is kept until their last round.
+ *
+ * Programs print the sentence, and names in it are anybody's: so it has no control characters.
  */
 #include "base/error.h"
 
@@ -20,6 +22,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+
+#include "base/text.h"
 
 enum { BLOCKS = 256 };
 
@@ -125,6 +129,7 @@ __attribute__((format(printf, 2, 0))) static int failed(int code, const char *fo
 
 	if (state) {
 		vsnprintf(state->text, sizeof(state->text), format, args);
+		text_clean(state->text);
 		state->code = code;
 	}
 	errno = code;
@@ -136,8 +141,10 @@ __attribute__((format(printf, 1, 0))) static void vappend(const char *format, va
 	struct error_state *state = state_of_thread();
 	size_t used = state ? strlen(state->text) : 0;
 
-	if (state)
-		vsnprintf(state->text + used, sizeof(state->text) - used, format, args);
+	if (!state)
+		return;
+	vsnprintf(state->text + used, sizeof(state->text) - used, format, args);
+	text_clean(state->text);
 }
 
 __attribute__((format(printf, 1, 2))) static void append(const char *format, ...)

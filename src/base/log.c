@@ -18,6 +18,7 @@
 
 #include "base/error.h"
 #include "base/mutex.h"
+#include "base/text.h"
 
 #define FRAME "dmaland: "
 
@@ -112,6 +113,7 @@ void dmaland_log(enum dmaland_log_level level, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(line + TEXT_AT, LINE_SIZE, format, args);
 	va_end(args);
+	text_clean(line + TEXT_AT);
 	if (held.holds)
 		line_keep(level, line);
 	else

@@ -56,37 +56,21 @@ static int options_read(struct dmaland_options *known, const struct dmaland_opti
 
 /* ---- options of mappings: in the structure, or in the spec, which wins ---- */
 
-/* The value of key, taken out of the spec: it is not the backend's. NULL when there is none. */
-static const char *spec_take(struct spec *spec, const char *key)
-{
-	const char *value = NULL;
-	size_t kept = 0;
-
-	for (size_t i = 0; i < spec->option_count; i++) {
-		if (strcmp(spec->options[i].key, key) == 0)
-			value = spec->options[i].value;
-		else
-			spec->options[kept++] = spec->options[i];
-	}
-	spec->option_count = kept;
-	return value;
-}
-
-static int read_choice(struct spec *spec, const char *key, const char *no, const char *yes,
+static int read_choice(struct spec *spec, enum device_key key, const char *no, const char *yes,
 		       bool *chosen)
 {
-	const char *value = spec_take(spec, key);
+	const char *value = spec_take(spec, device_keys[key]);
 
 	if (value && strcmp(value, no) && strcmp(value, yes))
-		return error_set(EINVAL, "%s=%s: it is %s or %s", key, value, no, yes);
+		return error_set(EINVAL, "%s=%s: it is %s or %s", device_keys[key], value, no, yes);
 	if (value)
 		*chosen = strcmp(value, yes) == 0;
 	return 0;
 }
 
-static int read_number(struct spec *spec, const char *key, unsigned long *number)
+static int read_number(struct spec *spec, enum device_key key, unsigned long *number)
 {
-	const char *value = spec_take(spec, key);
+	const char *value = spec_take(spec, device_keys[key]);
 	char *end;
 
 	if (!value)
@@ -94,7 +78,8 @@ static int read_number(struct spec *spec, const char *key, unsigned long *number
 	errno = 0;
 	*number = strtoul(value, &end, 0);
 	if (errno || *end || value[0] < '0' || value[0] > '9' || *number > UINT32_MAX)
-		return error_set(EINVAL, "%s=%s is not a number up to %u", key, value, UINT32_MAX);
+		return error_set(EINVAL, "%s=%s is not a number up to %u", device_keys[key], value,
+				 UINT32_MAX);
 	return 0;
 }
 
@@ -106,21 +91,21 @@ static int options_streaming(struct streaming_options *streaming,
 	unsigned long ms = options->lazy_ms;
 	bool untrusted = options->untrusted, lazy = options->lazy;
 	bool no_syscalls = options->no_syscalls, debug;
-	int err = read_choice(spec, "trusted", "yes", "no", &untrusted);
+	int err = read_choice(spec, KEY_TRUSTED, "yes", "no", &untrusted);
 
 	if (!err)
-		err = read_choice(spec, "unmap", "strict", "lazy", &lazy);
+		err = read_choice(spec, KEY_UNMAP, "strict", "lazy", &lazy);
 	if (!err)
-		err = read_choice(spec, "no_syscalls", "no", "yes", &no_syscalls);
+		err = read_choice(spec, KEY_NO_SYSCALLS, "no", "yes", &no_syscalls);
 	debug = options->dma_debug || (backend->debug && !no_syscalls);
 	if (!err)
-		err = read_choice(spec, "dma_debug", "no", "yes", &debug);
+		err = read_choice(spec, KEY_DMA_DEBUG, "no", "yes", &debug);
 	if (!err)
-		err = read_number(spec, "lazy_count", &count);
+		err = read_number(spec, KEY_LAZY_COUNT, &count);
 	if (!err)
-		err = read_number(spec, "lazy_ms", &ms);
+		err = read_number(spec, KEY_LAZY_MS, &ms);
 	if (!err)
-		err = read_number(spec, "copy_below", &copy_below);
+		err = read_number(spec, KEY_COPY_BELOW, &copy_below);
 	*streaming = (struct streaming_options){.untrusted = untrusted,
 						.lazy = lazy,
 						.no_syscalls = no_syscalls,
@@ -261,7 +246,7 @@ struct dmaland_device *dmaland_open(const char *text, const struct dmaland_optio
 	fork_hold();
 	backend = backend_find(&spec, &wanted);
 	if (!backend || options_streaming(&streaming, &options, backend, &spec) ||
-	    backend->open(&spec, &wanted, &dev->function))
+	    spec_check_keys(&spec, backend) || backend->open(&spec, &wanted, &dev->function))
 		goto free_device;
 	if (device_init(dev, &streaming))
 		goto close_function;

@@ -34,6 +34,28 @@ int device_watch_forks(void);
 void device_announce(struct dmaland_device *dev);
 void device_withdraw(struct dmaland_device *dev);
 
+/* Options of a spec that are not the backend's, but of every device. */
+enum device_key {
+	KEY_TRUSTED,
+	KEY_UNMAP,
+	KEY_LAZY_COUNT,
+	KEY_LAZY_MS,
+	KEY_COPY_BELOW,
+	KEY_NO_SYSCALLS,
+	KEY_DMA_DEBUG,
+	DEVICE_KEYS,
+};
+extern const char *const device_keys[DEVICE_KEYS];
+
+/* The value of a key, taken out of the spec: it is not the backend's. NULL when there is none. */
+const char *spec_take(struct spec *spec, const char *key);
+
+/* "pci:VENDOR:DEVICE" and its index become the address that they mean, with the best backend. 0, or -errno in words. */
+int spec_find(struct spec *spec);
+
+/* Are the options that are left those that the backend takes? 0, or -EINVAL in words. */
+int spec_check_keys(const struct spec *spec, const struct backend *backend);
+
 /* Take a spec apart; spec_fini() frees it. 0 or -errno in words. */
 int spec_parse(struct spec *spec, const char *text);
 void spec_fini(struct spec *spec);

@@ -36,15 +36,10 @@ static int parse_head(struct spec *spec, const char *head, const char *whole)
 {
 	const char *colon = strchr(head, ':');
 	size_t length = colon ? (size_t)(colon - head) : 0;
-	char whole_address[64];
 
-	/* "01:00.0" is in PCI domain 0, as lspci has it. */
-	snprintf(whole_address, sizeof(whole_address), "0000:%s", head);
-	if (sysfs_is_pci_address(whole_address)) {
-		strcpy(spec->address, whole_address);
+	if (sysfs_read_address(head, spec->address))
 		return 0;
-	}
-	if (colon && !sysfs_is_pci_address(head)) {
+	if (colon) {
 		if (length == 0 || length >= sizeof(spec->backend))
 			return error_set(EINVAL, "'%s' names no backend before its colon", whole);
 		memcpy(spec->backend, head, length);
@@ -53,7 +48,8 @@ static int parse_head(struct spec *spec, const char *head, const char *whole)
 	if (strlen(head) >= sizeof(spec->address))
 		return error_set(EINVAL, "the address in '%s' is longer than %zu characters", whole,
 				 sizeof(spec->address) - 1);
-	strcpy(spec->address, head);
+	if (!sysfs_read_address(head, spec->address))
+		strcpy(spec->address, head);
 	return 0;
 }
 
@@ -102,6 +98,8 @@ int spec_parse(struct spec *spec, const char *text)
 		next = field_end(field);
 		err = parse_option(spec, field, text);
 	}
+	if (!err && strcmp(spec->backend, "pci") == 0)
+		err = spec_find(spec);
 	if (!err)
 		return 0;
 fail:
@@ -126,4 +124,55 @@ size_t dmaland_spec_quote(char *text, size_t size, const char *value)
 	if (size)
 		text[length < size ? length : size - 1] = '\0';
 	return length;
+}
+
+const char *const device_keys[DEVICE_KEYS] = {
+	[KEY_TRUSTED] = "trusted",	 [KEY_UNMAP] = "unmap",
+	[KEY_LAZY_COUNT] = "lazy_count", [KEY_LAZY_MS] = "lazy_ms",
+	[KEY_COPY_BELOW] = "copy_below", [KEY_NO_SYSCALLS] = "no_syscalls",
+	[KEY_DMA_DEBUG] = "dma_debug",
+};
+
+const char *spec_take(struct spec *spec, const char *key)
+{
+	const char *value = NULL;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < spec->option_count; i++) {
+		if (strcmp(spec->options[i].key, key) == 0)
+			value = spec->options[i].value;
+		else
+			spec->options[kept++] = spec->options[i];
+	}
+	spec->option_count = kept;
+	return value;
+}
+
+static bool backend_takes(const struct backend *backend, const char *key)
+{
+	for (const char *const *known = backend->keys; *known; known++)
+		if (strcmp(*known, key) == 0)
+			return true;
+	return backend->any_key;
+}
+
+int spec_check_keys(const struct spec *spec, const struct backend *backend)
+{
+	const char *key = NULL;
+	char there[256];
+	size_t used = 0;
+
+	for (size_t i = 0; i < spec->option_count && !key; i++)
+		if (!backend_takes(backend, spec->options[i].key))
+			key = spec->options[i].key;
+	if (!key)
+		return 0;
+	for (size_t i = 0; backend->keys[i]; i++)
+		used += (size_t)snprintf(there + used, sizeof(there) - used, "%s, ",
+					 backend->keys[i]);
+	for (size_t i = 0; i < DEVICE_KEYS; i++)
+		used += (size_t)snprintf(there + used, sizeof(there) - used, "%s%s", i ? ", " : "",
+					 device_keys[i]);
+	return error_set(EINVAL, "%s: there is no option '%s'; there are: %s", backend->name, key,
+			 there);
 }

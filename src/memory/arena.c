@@ -683,6 +683,16 @@ static void note_atomic(struct arena *arena)
 	pthread_spin_unlock(&arena->lock);
 }
 
+static int window_is_small(const struct domain *domain, size_t size)
+{
+	return error_set(
+		ENOMEM,
+		"%zu MiB of the device's memory were asked in one piece, and it can have %zu "
+		"MiB in all: %s",
+		size >> 20, domain->window_size >> 20,
+		domain->window_cure ? domain->window_cure : "ask for smaller pieces");
+}
+
 int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, size_t align,
 	       gfp_t gfp, struct page **first)
 {
@@ -692,8 +702,7 @@ int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, si
 	if (arena->disowned)
 		return error_forked("the memory of a device");
 	if (n > UINT32_MAX || size > arena->domain->window_size)
-		return error_set(ENOMEM, "%zu MiB were asked, and the window has %zu MiB in all",
-				 size >> 20, arena->domain->window_size >> 20);
+		return window_is_small(arena->domain, size);
 	if (gfp & __GFP_RECLAIM && arena_refill_due(arena))
 		arena_refill(arena);
 	*first = arena_find(arena, tenant, n, align, leave, TAKE_RUN);

@@ -11,6 +11,9 @@ here=$(mktemp -d)
 trap 'rm -rf "$here"' EXIT
 cd "$here" || exit 1
 : >disk.img
+: >"my disk.img"
+: >a,b.img
+mkdir images
 # shellcheck source=tests/common/tap.sh
 . "$root/tests/common/tap.sh" "$here"
 
@@ -35,6 +38,25 @@ offers "backends" "dmaland nvme read q" qemu:nvme,drive=
 offers "images after a =, from there on" "dmaland nvme read qemu:nvme,drive=di" disk.img
 offers "files to read to" "dmaland nvme read qemu:nvme,drive=disk.img di" disk.img
 offers "nothing for a number" "dmaland nvme read -s " ""
+offers "nor in one word with its option" "dmaland nvme read --start=" ""
+offers "nor after a flag in one word with it" "dmaland nvme read -vs " ""
+offers "a spec after a flag" "dmaland nvme read -v q" qemu:nvme,drive=
+offers "a spec after an option's value" "dmaland nvme read -v -n 1 --count 2 q" qemu:nvme,drive=
+offers "a spec after values in one word" "dmaland nvme read -n1 --count=2 q" qemu:nvme,drive=
+offers "a file after a spec and a flag" "dmaland nvme read qemu:nvme,drive=disk.img -v di" disk.img
+offers "a file after options and a spec" "dmaland nvme read -n 1 qemu:nvme,drive=disk.img di" disk.img
+offers "a file after --" "dmaland nvme read -- qemu:nvme,drive=disk.img di" disk.img
+offers "no file where there is one" "dmaland nvme read qemu:nvme,drive=disk.img disk.img di" ""
+offers "no second spec" "dmaland nvme identify qemu:nvme,drive=disk.img q" ""
+offers "images with a blank in their name, quoted" "dmaland nvme read qemu:nvme,drive=my" 'my\ disk.img'
+offers "so that they can go on" 'dmaland nvme read qemu:nvme,drive=my\ d' 'my\ disk.img'
+offers "files with a blank" 'dmaland nvme read qemu:nvme,drive=my\ disk.img my\ ' 'my\ disk.img'
+offers "within quotes as they are" 'dmaland nvme read "qemu:nvme,drive=my d' 'qemu:nvme,drive=my disk.img'
+offers "also within quotes that begin later" "dmaland nvme read qemu:nvme,drive='my " 'my disk.img'
+offers "names with a comma, which is written twice" "dmaland nvme read qemu:nvme,drive=a" 'a,,b.img'
+offers "no files for another key" "dmaland nvme read qemu:nvme,drive=disk.img,mdts=" ""
+offers "directories, to go on in" "dmaland nvme read qemu:nvme,drive=ima" images/
+offers "the options of a command after its operand" "dmaland bind x --d" --driver --dry-run
 offers "nothing for a command that is not there" "dmaland frob -" ""
 offers "what fits" "dmaland nvme write --namespace=1 qemu:nvme,drive=none" ""
 

@@ -68,6 +68,12 @@ check "an unknown command is refused" refused 2 "no command 'frob'" "$tool" frob
 check "an unknown command of nvme is refused" refused 2 "no command 'nvme frob'" "$tool" nvme frob
 check "an unknown option is refused" refused 2 "no option '--frob'" "$tool" info --frob
 check "an option of another command is refused" refused 2 "no option '--pad'" "$tool" nvme read x --pad
+check "a wrong letter is named, wherever in a word it is" eval '
+	refused 2 "no option '"'-x'"'" "$tool" nvme read -xv a && refused 2 "no option '"'-x'"'" "$tool" nvme read -vx a &&
+		refused 2 "no option '"'-x'"'" "$tool" nvme read a --count=1 -vxv && refused 2 "no option '"'-x'"'" "$tool" nvme read a -x'
+check "so is one that an option without a short form has inside" eval '
+	refused 2 "no option '"'-J'"'" "$tool" info -J && refused 2 "no option '"'-N'"'" "$tool" nvme bench a -vN'
+check "an option that takes no value is refused with one" refused 2 "[-]-json takes no value" "$tool" info --json=1
 check "an option without its value is refused" refused 2 "wants a value" "$tool" nvme read x -n
 check "a value that is no number is refused" refused 2 "not '12x'" "$tool" nvme read x -s 12x
 check "a number that is too large is refused" refused 2 "not '99999999999999999999'" \
@@ -148,6 +154,7 @@ check "a benchmark of a time and of a number of requests is refused" \
 	refused 2 "exclude each other" "$tool" nvme bench x --time 1 --requests 1
 check "metadata without a format that has some is refused" refused 2 "goes with --format" "$tool" nvme format x --metadata
 check "a table where none is printed is refused" refused 2 "prints none" "$tool" nvme format x --format 0 --json
+check "a time for formatting without a format is refused" refused 2 "goes with --format" "$tool" nvme format x --timeout 1
 check "erasing without a format is refused" refused 2 "say into what" "$tool" nvme format x --erase
 check "bind to what is no name of a driver is refused" \
 	refused 2 "no driver's name" "$tool" bind --driver a/b ffff:ff:1f.7
@@ -272,10 +279,16 @@ drive_tests() {
 		"format 1 .* 8 bytes of metadata .*; --metadata if that is meant" "$tool" nvme format "$spec" --format 1
 	check "$b: a format that is not there is refused" refused 1 "format" "$tool" nvme format "$spec" --format 63
 
+	check "$b: a namespace is formatted, in the time that is given for it" eval '
+		"$tool" nvme format "$spec" --block-size "$b" --timeout 3600 | grep "blocks of $b bytes$"'
+
 	cp five "$image"
 	check "$b: reads are measured" eval '
 		"$tool" nvme bench "$spec" --random --requests 300 >out && cat out &&
 			grep -x "300 random reads of 4 KiB, 32 in flight, polled" out && grep -E "^latency +p50 .* max " out'
+	check "$b: no more requests are in flight than are asked for" eval '
+		"$tool" nvme bench "$spec" --requests=1 | grep -x "1 sequential reads of 4 KiB, 1 in flight, polled" &&
+			"$tool" nvme bench "$spec" --requests=3 --depth=8 --json | grep "\"depth\": 3"'
 	check "$b: reads are measured by interrupt" \
 		eval '"$tool" nvme bench "$spec" --irq --requests 100 | grep -x "100 sequential reads of 4 KiB, 32 in flight, by interrupt"'
 	check "$b: that left the drive as it was" cmp five "$image"
@@ -309,6 +322,9 @@ truncate -s 32K small.img
 small=qemu:nvme,drive=$here/small.img
 big=qemu:nvme,drive=$here/drive-512.img
 
+check "memory that is too small for what is asked is told with what makes it larger" refused 1 \
+	"64 MiB of the device's memory were asked in one piece, and it can have 16 MiB in all: .* ram=" \
+	"$tool" nvme bench "$big,ram=16M" --size 1M --depth 64
 check "a drive smaller than a request is verified" status 0 "$tool" nvme verify "$small"
 check "pools scales its reads down to a small drive" \
 	eval '"$tool" pools "$small" | grep "reads of 32 KiB in flight"'
@@ -390,6 +406,8 @@ interrupted_read() {
 }
 check "SIGINT leaves in the file what was read, and says how much" interrupted_read
 
+# shellcheck source=tests/tool/ends.sh
+. "$root/tests/tool/ends.sh"
 # A benchmark without an end in sight is ended, and says what it has measured.
 interrupted_bench() {
 	local pid status=0

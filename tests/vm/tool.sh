@@ -15,6 +15,7 @@ set -uo pipefail
 part=$1 build=$2
 drive=0000:00:01.0 nic=0000:00:02.0 edu=0000:00:04.0 isa=0000:00:1f.0 shared=0000:02:01.0 neighbour=0000:02:02.0
 far=0000:81:00.0 # below a host bridge of its own
+physical=0000:01:00.0 virtual=0000:01:00.1
 ways="0000:00:06.0 0000:00:07.0"
 # shellcheck source=tests/common/tap.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../common/tap.sh" "$TMPDIR"
@@ -48,6 +49,7 @@ home() {
 
 in_order() {
 	local address path status=0
+	[ ! -e "/sys/bus/pci/devices/$virtual" ] || echo 0 >"/sys/bus/pci/devices/$physical/sriov_numvfs" || status=1
 	for path in "$TMPDIR/mnt" /sys/bus/pci/drivers/{nvme,vfio-pci}/unbind; do
 		while umount "$path" 2>/dev/null; do :; done
 	done
@@ -57,6 +59,7 @@ in_order() {
 	swapoff -a
 	[ ! -e /dev/mapper/volume ] || dmsetup remove --noudevsync volume || status=1
 	[ ! -e /sys/block/md_test/md ] || echo clear >/sys/block/md_test/md/array_state || status=1
+	[ "$part" != machine ] || home "$physical" nvme || status=1
 	for address in $drive $shared $neighbour $ways; do
 		home "$address" nvme || status=1
 	done
@@ -193,6 +196,14 @@ addresses_of_an_unsafe_device() {
 	return $status
 }
 
+# one device, whatever it is called
+a_device_that_is_named_twice_is_bound_once() {
+	dmaland bind "$drive" 00:01.0 "vfio:$drive" vfio:00:01.0 >"$TMPDIR/said" && cat "$TMPDIR/said" &&
+		[ "$(cat "$TMPDIR/said")" = "$drive is bound to vfio-pci; before: nvme" ]
+}
+
+capitals_are_read() { refused "$isa is a bridge" dmaland bind vfio:00:1F.0 && refused "$isa is a bridge" dmaland bind 0000:00:1F.0; }
+
 bound_twice_is_bound() { dmaland bind "$drive" && dmaland bind vfio:"$drive" | grep -x "$drive is bound to vfio-pci already"; }
 
 unbind_gives_it_back() {
@@ -228,7 +239,9 @@ a_step_that_fails_is_undone() {
 		fails_to_leave vfio-pci dmaland unbind "$drive" && dmaland unbind "$drive"
 }
 
-a_driver_that_is_not_there_is_refused() { refused "has no driver 'nonsense'" dmaland bind --driver nonsense "$edu"; }
+a_driver_that_is_not_there_is_refused() {
+	refused "has no driver 'nonsense'" dmaland bind --driver nonsense "$edu" && [ "$(grep -c modprobe: "$TMPDIR/err")" = 1 ]
+}
 
 of_two_devices_one_refused_leaves_both() {
 	refused "no PCI device ffff:ff:1f.7" dmaland bind "$drive" ffff:ff:1f.7 && [ "$(driver_of "$drive")" = nvme ]
@@ -247,6 +260,16 @@ a_mounted_file_system_is_refused() {
 	stays "nvme.*n1 is mounted on $TMPDIR/mnt; umount $TMPDIR/mnt" && mountpoint -q "$TMPDIR/mnt"
 	local status=$?
 	umount "$TMPDIR/mnt" && return "$status"
+}
+
+# Blanks, quotes and what a terminal would obey: the words of the cure can be pasted, and show nothing but text.
+a_mount_point_is_shown_as_it_can_be_pasted() {
+	local point="$TMPDIR/my \"disk's" evil=$TMPDIR/$'\e[2J' status=0
+	mkdir -p "$point" "$evil" && file_system && mount -t ext4 "$(disk)" "$point" || return
+	stays "nvme.*n1 is mounted on $point; umount '$TMPDIR/my " || status=1
+	eval "$(sed -n 's/.*; \(umount .*\)/\1/p' "$TMPDIR/err")" && ! mountpoint -q "$point" && mount -t ext4 "$(disk)" "$evil" || return
+	stays "nvme.*n1 is mounted on $TMPDIR/?\[2J; umount" && ! grep -q $'\e' "$TMPDIR/err" || status=1
+	eval "$(sed -n 's/.*; \(umount .*\)/\1/p' "$TMPDIR/err")" && ! mountpoint -q "$evil" && return "$status"
 }
 
 # In another mount namespace it shows in no list of ours; the kernel knows of it.
@@ -295,15 +318,47 @@ an_array_is_refused() {
 	echo clear >"$md"/array_state && return "$status"
 }
 
-a_disk_that_a_program_has_open_is_refused() {
-	local path status
-	path=$(disk) && exec 8<"$path" || return
+# held FILE COMMAND...: a process has it open meanwhile, $!
+held() {
+	local status
+	exec 8<"$1" || return
 	sleep 1000 &
 	exec 8<&-
-	stays "nvme.*n1 is open in process $! (sleep); end that"
+	"${@:2}"
 	status=$?
 	kill $! && wait $!
 	return "$status"
+}
+
+a_disk_that_a_program_has_open_is_refused() { local path && path=$(disk) && held "$path" eval 'stays "nvme.*n1 is open in process $! (sleep); end that"'; }
+
+# As nvme-cli has them, and those who send commands of their own: they are no block devices.
+a_drive_that_a_program_has_open_as_a_character_device_is_refused() {
+	local path file
+	path=$(disk) || return
+	for file in "${path%n1}" "${path/nvme/ng}"; do
+		[ -c "$file" ] && held "$file" eval 'stays "$file is open in process $! (sleep); end that"' || return
+	done
+}
+
+# A process says itself what its name is.
+a_process_is_named_without_control_characters() {
+	local path status
+	path=$(disk) && exec 8<"$path" || return
+	bash -c 'printf "\e[2J" >/proc/$$/comm; until false; do sleep 0.1 8<&-; done' &
+	exec 8<&-
+	until [ "$(cat "/proc/$!/comm")" = $'\e[2J' ]; do kill -0 $! && sleep 0.02 || return; done
+	stays "nvme.*n1 is open in process $! (?\[2J); end that" && ! grep -q $'\e' "$TMPDIR/err"
+	status=$?
+	kill $! && wait $!
+	return "$status"
+}
+
+# Those of this VM's own serial ports are no disks at all; who has them is outside of this root.
+a_device_of_another_kind_that_a_program_has_open_is_refused() {
+	local ports=0000:00:12.0
+	refused "$ports stays bound to virtio-pci: /dev/vport.*p. is open in process [0-9]* (.*); end that" dmaland bind "$ports" &&
+		[ "$(driver_of "$ports")" = virtio-pci ]
 }
 
 a_drive_that_a_program_drives_is_refused() {
@@ -333,6 +388,64 @@ others_than_root_are_told_who_may() {
 	chmod 755 "$TMPDIR"
 	refused "only root .*: sudo dmaland bind $drive" as_nobody "$build/tools/dmaland" bind "$drive" &&
 		as_nobody "$build/tools/dmaland" bind --dry-run "$drive" | grep -q drivers_probe
+}
+
+# ---- virtual functions
+
+functions_on() { echo 1 >"/sys/bus/pci/devices/$physical/sriov_numvfs" && [ -e "/sys/bus/pci/devices/$virtual" ]; }
+
+# vfio-pci does not take such a device, and nvme had let go of it by then.
+a_device_with_virtual_functions_on_is_refused() {
+	local words="$physical stays bound to nvme: 1 virtual functions of it are on.*echo 0 > /sys/bus/pci/devices/$physical/sriov_numvfs"
+	functions_on && refused "$words" dmaland bind "$physical" && refused "$words" dmaland bind --dry-run "$physical" &&
+		[ "$(driver_of "$physical")" = nvme ] && dmaland info "$physical" | grep "1 virtual functions of it are on" &&
+		dmaland info "$virtual" | grep "a virtual function of $physical, which is bound to nvme$" || return
+	dmaland info --json "$virtual" | grep "\"physical_function\": *\"$physical\"" && echo 0 >"/sys/bus/pci/devices/$physical/sriov_numvfs" &&
+		dmaland bind "$physical" && dmaland unbind "$physical" && [ "$(driver_of "$physical")" = nvme ]
+}
+
+# What comes after the token is that nobody has made the function ready.
+token_is_right() { dmaland nvme identify "$1" 2>"$TMPDIR/said"; cat "$TMPDIR/said"; ! grep "token" "$TMPDIR/said"; }
+
+a_virtual_function_wants_the_token_of_its_physical_one() {
+	local token=2ab74924-c335-45f4-9b16-8569e5b08258 other=2ab74924-c335-45f4-9b16-8569e5b08259
+	# QEMU's virtual functions are gone when the physical one is reset, as it is when it is opened
+	dmaland bind "$physical" && token_is_right "vfio:$physical,vf_token=$token" &&
+		echo 1 >/sys/module/vfio_pci/parameters/enable_sriov && functions_on || return
+	[ "$(driver_of "$virtual")" = vfio-pci ] || dmaland bind "$virtual" || return
+	token_is_right "$virtual,vf_token=$token" &&
+		refused "$virtual wants a token, as its physical function $physical is VFIO's too: add vf_token=UUID" dmaland nvme identify "$virtual" &&
+		refused "$virtual: vf_token=$other is not the token that its physical function was opened with" \
+			dmaland nvme identify "$virtual,vf_token=$other" &&
+		refused "$drive takes no vf_token=" eval 'dmaland bind "$drive" >/dev/null && dmaland nvme identify "$drive,vf_token=$token"' &&
+		dmaland info "$virtual" | grep "bound to vfio-pci: its spec wants vf_token="
+}
+
+# ---- boards
+
+a_board_is_named_by_its_ids() {
+	local words
+	dmaland bind pci:1234:11e8 | grep "^$edu is bound to vfio-pci" && dmaland info pci:1234:11E8,index=0 | grep "^$edu .* vfio$" &&
+		"$build/tests/device/ranges" pci:1234:11e8 && dmaland bind pci:10ec:8139,index=1 | grep "^0000:00:03.0 is bound" &&
+		dmaland unbind pci:10ec:8139,index=1 && refused "of PCI device 1234:11e8 there are 1, and index 1" dmaland bind pci:1234:11e8,index=1
+}
+
+# The rule as dmaland(7) has it, with this command and this device; what appears is as at boot to udev.
+the_manuals_rule_binds_a_device_that_appears() {
+	local rule daemon=/lib/systemd/systemd-udevd
+	rule=$(grep "^ACTION.*RUN" "$(dirname "${BASH_SOURCE[0]}")/../../docs/man/dmaland.7.scd") && [ -n "$rule" ] || return
+	rule=${rule/\/usr\/bin\/dmaland/$(realpath "$build/tools/dmaland")}
+	rule=${rule/0000:01:00.0/$edu}
+	[ "$(driver_of "$edu")" = none ] || return
+	unshare --mount bash -c 'mount -t tmpfs run /run && mount -t tmpfs rules /usr/lib/udev/rules.d && mount -t tmpfs own /etc/udev &&
+		mkdir /etc/udev/rules.d && echo "$1" | tee /etc/udev/rules.d/60-dmaland.rules || exit
+		"$2" & udevd=$!
+		until [ -e /run/udev/control ]; do kill -0 "$udevd" && sleep 0.02 || exit; done
+		echo 1 >"/sys/bus/pci/devices/$3/remove" && echo 1 >/sys/bus/pci/rescan && udevadm settle
+		status=$?
+		kill "$udevd"
+		wait "$udevd"
+		exit "$status"' - "$rule" "$daemon" "$edu" && [ "$(driver_of "$edu")" = vfio-pci ]
 }
 
 # ---- drives that forget
@@ -381,6 +494,11 @@ the_others_of_the_group_are_named() {
 		dmaland info "$shared" | grep "after: dmaland bind $shared $neighbour"
 }
 
+a_neighbour_that_does_no_dma_is_no_obstacle() {
+	modprobe -d "$DMALAND_MODULES" pci-stub && dmaland bind --driver pci-stub "$neighbour" && dmaland bind "$shared" >"$TMPDIR/said" &&
+		! grep "shares group" "$TMPDIR/said" && dmaland info "$shared" | grep " vfio$" && dmaland nvme identify "$shared"
+}
+
 a_whole_group_is_bound_by_one_command() {
 	dmaland bind "$shared" "$neighbour" && dmaland info "$shared" | grep " vfio$" &&
 		dmaland unbind "$shared" "$neighbour" && [ "$(driver_of "$neighbour")" = nvme ]
@@ -404,14 +522,18 @@ case $part in
 machine)
 	tests=(info_tells_what_can_be_used info_tells_the_addresses_that_vfio_reports a_device_in_use_is_usable_as_before
 		without_sys_info_says_so dry_run_shows_the_writes_and_does_none what_dry_run_shows_is_what_bind_does
-		bind_gives_a_drive_to_user_space bound_twice_is_bound unbind_gives_it_back
+		bind_gives_a_drive_to_user_space a_device_that_is_named_twice_is_bound_once capitals_are_read bound_twice_is_bound unbind_gives_it_back
 		a_device_that_the_kernel_has_no_driver_for_has_none_again
 		a_driver_that_does_not_take_it_leaves_all_as_it_was a_step_that_fails_is_undone
 		a_driver_that_is_not_there_is_refused
-		of_two_devices_one_refused_leaves_both a_mounted_file_system_is_refused
+		of_two_devices_one_refused_leaves_both a_mounted_file_system_is_refused a_mount_point_is_shown_as_it_can_be_pasted
 		a_file_system_mounted_elsewhere_is_refused a_mounted_partition_is_refused swap_is_refused
 		a_mapping_as_of_lvm_is_refused an_array_is_refused a_disk_that_a_program_has_open_is_refused
+		a_drive_that_a_program_has_open_as_a_character_device_is_refused
+		a_device_of_another_kind_that_a_program_has_open_is_refused a_process_is_named_without_control_characters
 		a_drive_that_a_program_drives_is_refused a_network_interface_that_is_up_is_refused
+		a_device_with_virtual_functions_on_is_refused a_virtual_function_wants_the_token_of_its_physical_one
+		a_board_is_named_by_its_ids the_manuals_rule_binds_a_device_that_appears
 		a_bridge_is_refused others_than_root_are_told_who_may
 		discarded_blocks_are_zeroes_and_the_others_stay
 		a_namespace_with_metadata_is_refused_until_it_is_formatted
@@ -422,7 +544,7 @@ iommu-virtio) tests=(a_device_behind_a_virtio_iommu_is_behind_an_iommu and_vfio_
 iommu-unsafe) tests=(what_vfio_refuses_is_not_usable) ;;
 no-iommu) tests=(without_an_iommu_the_drive_goes_back_to_its_driver) ;;
 shared)
-	tests=(the_others_of_the_group_are_named a_whole_group_is_bound_by_one_command
+	tests=(the_others_of_the_group_are_named a_neighbour_that_does_no_dma_is_no_obstacle a_whole_group_is_bound_by_one_command
 		a_namespace_is_in_use_whichever_way_leads_to_it)
 	;;
 esac

@@ -16,6 +16,8 @@
 #   0000:01:00.0   NVMe, serial dmaland3, 64 MiB
 # with --numa this one, on node 1:
 #   0000:81:00.0   edu
+# with none of these three, and an IOMMU, this one:
+#   0000:01:00.0   NVMe, serial dmaland4, no namespace, up to 2 virtual functions
 #
 # Options:
 #   --drive FILE        the first NVMe drive's content, a raw image; else an empty one, thrown away afterwards
@@ -184,6 +186,12 @@ nodes_add() {
 		-device "pcie-root-port,id=port1,bus=host1,chassis=1,addr=00.0" -device "edu,bus=port1,addr=00.0")
 }
 
+# Queues and interrupts that its virtual functions could have, as the model wants them; nobody makes them ready.
+physical_function_add() {
+	qemu+=(-device "pcie-root-port,id=slot4,chassis=4,addr=14.0" -device "nvme-subsys,id=physical"
+		-device "nvme,serial=dmaland4,subsys=physical,bus=slot4,max_ioqpairs=6,msix_qsize=5,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2")
+}
+
 image_make() {
 	truncate -s "$2" "$work/$1"
 	echo "$work/$1"
@@ -243,6 +251,7 @@ qemu_assemble() {
 	port_add 2 stderr
 	port_add 3 status
 	[ -z "$removable" ] || removable_add
+	[ -n "$shared_group$removable$numa$icount" ] || [ -z "$iommu" ] || physical_function_add
 	[ -z "$heartbeat" ] || heartbeat_add
 	# shellcheck disable=SC2206 # words, as documented
 	qemu+=($extra)

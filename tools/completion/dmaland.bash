@@ -1,15 +1,17 @@
 # bash completion for dmaland(1)                                  -*- shell-script -*-
 #
-# Commands and options are those that --help prints, so that this file knows none of them by itself.
+# Commands, options, which of these take a value, and operands are those that --help prints, so that this file knows none of
+# them by itself.
 
 # The words that begin a line of `dmaland [nvme] --help`.
 _dmaland_commands() {
 	"$1" ${2:+"$2"} --help 2>/dev/null | sed -n 's/^  \([a-z][a-z ]*[a-z]\)  .*/\1/p'
 }
 
-_dmaland_options() {
-	"$@" --help 2>/dev/null | grep -oE -- '(^ +|, )(-[a-z]|--[a-z-]+)' | tr -d ' ,'
-}
+# Names of options in a help text; with "=" behind them in the help, those that take a value: -n too, in "-n, --namespace=NSID"
+_dmaland_options() { grep -oE -- '(^ +|, )(-[a-z]|--[a-z-]+)' <<<"$1" | tr -d ' ,'; }
+
+_dmaland_valued() { grep -oE -- '^ +(-[a-z], )?--[a-z-]+=' <<<"$1" | tr -d ' =' | tr ',' '\n'; }
 
 # PCI addresses, with a prefix
 _dmaland_addresses() {
@@ -19,50 +21,136 @@ _dmaland_addresses() {
 	done
 }
 
-# What a spec may begin with, and images of drives.
+# Files, and directories with a / behind them
+_dmaland_files() {
+	local path
+	compgen -f -- "$1" | while IFS= read -r path; do
+		[ ! -d "$path" ] || path=${path%/}/
+		printf '%s\n' "$path"
+	done
+}
+
+# What a spec may begin with, and images of drives, in whose names a comma is written twice.
 _dmaland_specs() {
+	local value=${1#*drive=}
 	case $1 in
-	qemu:*drive=*) compgen -P "${1%"${1##*=}"}" -f -- "${1##*=}" ;;
+	qemu:*drive=*)
+		[[ ${value//,,/} == *,* ]] || _dmaland_files "${value//,,/,}" | sed "s/,/,,/g; s|^|${1%"$value"}|"
+		;;
 	vfio:*) compgen -W "$(_dmaland_addresses vfio:)" -- "$1" ;;
 	*) compgen -W "$(_dmaland_addresses '') vfio: qemu:nvme,drive=" -- "$1" ;;
 	esac
 }
 
-_dmaland_words() {
-	local cur=$1 prev=$2 place=$3
-	shift 3
-	if [ "$place" = 1 ]; then
-		compgen -W "$(_dmaland_commands "$1" | cut -d ' ' -f 1 | sort -u) --help --version" -- "$cur"
-	elif [ "$place" = 2 ] && [ "$2" = nvme ]; then
-		compgen -W "$(_dmaland_commands "$1" nvme | sed 's/^nvme //') --help" -- "$cur"
-	elif [[ $cur == -* ]]; then
-		compgen -W "$(_dmaland_options "$@")" -- "$cur"
-	elif [ "$prev" = --driver ]; then
-		compgen -W "$(cd /sys/bus/pci/drivers 2>/dev/null && echo *)" -- "$cur"
-	elif [[ $prev =~ ^(-[nsc]|--(namespace|start|count|seed|reads|size|format|block-size|depth|time|requests))$ ]]; then
-		: # a number
-	elif [[ $2 =~ ^(info|bind|unbind)$ ]]; then
-		compgen -W "$(_dmaland_addresses '')" -- "$cur"
-	elif [ "$2" != nvme ] || [ "$place" = 3 ] || [[ $prev == -* ]]; then
-		_dmaland_specs "$cur"
-	elif [[ ${3:-} =~ ^(read|write)$ ]]; then
-		compgen -f -- "$cur"
+# _dmaland_value OPTION BEGINNING
+_dmaland_value() {
+	[ "$1" != --driver ] || compgen -W "$(cd /sys/bus/pci/drivers 2>/dev/null && echo *)" -- "$2"
+}
+
+# _dmaland_operand HELP NUMBER BEGINNING: as the line "Usage:" has it; the last one may be repeated
+_dmaland_operand() {
+	local kinds
+	read -ra kinds < <(sed -n '1s/.*\[OPTION\.\.\.\] *//p' <<<"$1" | tr -d '[]')
+	case ${kinds[$2]:-${kinds[*]: -1}} in
+	SPEC) [ "$2" -ge ${#kinds[@]} ] || _dmaland_specs "$3" ;;
+	FILE) [ "$2" -ge ${#kinds[@]} ] || _dmaland_files "$3" ;;
+	ADDRESS...) compgen -W "$(_dmaland_addresses '') vfio:" -- "$3" ;;
+	esac
+}
+
+# _dmaland_after HELP WORD...: what the last of the words behind a command may become
+_dmaland_after() {
+	local help=$1 word wants='' count=0 ended='' valued
+	shift
+	valued=" $(_dmaland_valued "$help" | tr '\n' ' ')"
+	while [ $# -gt 1 ]; do
+		word=$1
+		shift
+		if [ -n "$wants" ]; then
+			wants=''
+		elif [ -n "$ended" ] || [[ $word != -?* ]]; then
+			count=$((count + 1))
+		elif [ "$word" = -- ]; then
+			ended=1
+		elif [[ $word == --* ]]; then
+			[[ $valued != *" $word "* ]] || wants=$word
+		else
+			# of a cluster such as -vn the first that takes a value has the rest for it, if there is one
+			word=${word#-}
+			while [ -n "$word" ] && [[ $valued != *" -${word:0:1} "* ]]; do word=${word:1}; done
+			[ ${#word} != 1 ] || wants=-$word
+		fi
+	done
+	if [ -n "$wants" ]; then
+		_dmaland_value "$wants" "$1"
+	elif [ -z "$ended" ] && [[ $1 == --*=* ]]; then
+		_dmaland_value "${1%%=*}" "${1#*=}" | sed "s/^/${1%%=*}=/"
+	elif [ -z "$ended" ] && [[ $1 == -* ]]; then
+		compgen -W "$(_dmaland_options "$help")" -- "$1"
+	else
+		_dmaland_operand "$help" "$count" "$1"
 	fi
 }
 
-# The line is split at blanks: addresses and specs have colons and = in them, where readline splits, and where what
-# is offered must begin.
+# _dmaland_words PROGRAM WORD...: what the last word may become
+_dmaland_words() {
+	local -a command=("$1" "$2")
+	if [ $# = 2 ]; then
+		compgen -W "$(_dmaland_commands "$1" | cut -d ' ' -f 1 | sort -u) --help --version" -- "$2"
+		return
+	fi
+	shift 2
+	if [ "${command[1]}" = nvme ]; then
+		if [ $# = 1 ]; then
+			compgen -W "$(_dmaland_commands "${command[0]}" nvme | sed 's/^nvme //') --help" -- "$1"
+			return
+		fi
+		command+=("$1")
+		shift
+	fi
+	_dmaland_after "$("${command[@]}" --help 2>/dev/null)" "$@"
+}
+
+# The words of a line, as the shell has them: blanks may be quoted. @quote: one that is open at the end, and how much of the
+# last word lies before it.
+_dmaland_split() {
+	local line=$1 at char word='' begun=''
+	words=() quote='' before=0
+	for ((at = 0; at < ${#line}; at++)); do
+		char=${line:at:1}
+		if [ "$char" = "\\" ] && [ "$quote" != "'" ]; then
+			at=$((at + 1))
+			word+=${line:at:1} begun=1
+		elif [ -n "$quote" ] && [ "$char" = "$quote" ]; then
+			quote=''
+		elif [ -z "$quote" ] && [[ $char == [\"\'] ]]; then
+			quote=$char before=${#word} begun=1
+		elif [ -z "$quote" ] && [[ $char == [[:space:]] ]]; then
+			[ -z "$begun" ] || words+=("$word")
+			word='' begun=''
+		else
+			word+=$char begun=1
+		fi
+	done
+	words+=("$word")
+}
+
+# Readline has words of its own: they end at : and = too, where addresses and specs have them, but not inside of quotes. What
+# is offered begins where its last one does, and is quoted if that is not.
 _dmaland() {
-	local words command cur prefix=''
-	read -ra words <<<"${COMP_LINE:0:COMP_POINT}"
-	[[ ${COMP_LINE:0:COMP_POINT} != *[[:space:]] ]] || words+=('')
+	local words quote before cur cut at special='[][ 	"'\''\\$`&;|<>()*?#!{}]'
+	_dmaland_split "${COMP_LINE:0:COMP_POINT}"
 	cur=${words[${#words[@]} - 1]}
-	command=("${words[0]}" "${words[1]}")
-	[ "${words[1]}" != nvme ] || command+=("${words[2]:-}")
-	mapfile -t COMPREPLY < <(_dmaland_words "$cur" "${words[${#words[@]} - 2]}" $((${#words[@]} - 1)) "${command[@]}")
-	[[ ${COMPREPLY[0]:-} != *[=:] ]] || compopt -o nospace 2>/dev/null
-	[[ $COMP_WORDBREAKS != *:* ]] || prefix=${cur%"${cur##*[:=]}"}
-	COMPREPLY=("${COMPREPLY[@]#"$prefix"}")
+	mapfile -t COMPREPLY < <(_dmaland_words "${words[@]}")
+	if [ -z "$quote" ]; then
+		before=0
+		[[ $COMP_WORDBREAKS != *:* ]] || cut=${cur##*[:=]} before=$((${#cur} - ${#cut}))
+	fi
+	[[ ${COMPREPLY[0]:-} != *[=:/] ]] || compopt -o nospace 2>/dev/null
+	for at in "${!COMPREPLY[@]}"; do
+		COMPREPLY[at]=${COMPREPLY[at]:before}
+		[ -n "$quote" ] || COMPREPLY[at]=$(printf '%s\n' "${COMPREPLY[at]}" | sed "s/$special/\\\\&/g")
+	done
 }
 
 complete -F _dmaland dmaland

@@ -38,7 +38,11 @@ static const struct option all_options[] = {
 	{"depth", required_argument, NULL, 'Q'},
 	{"time", required_argument, NULL, 'T'},
 	{"requests", required_argument, NULL, 'U'},
+	{"timeout", required_argument, NULL, 'O'},
 };
+
+/* getopt_long() answers with the letter; in its long form with this too, so that a wrong -J is not taken for --json. */
+enum { LONG_FORM = 0x100 };
 
 enum { OPTIONS = sizeof(all_options) / sizeof(all_options[0]) };
 
@@ -84,6 +88,7 @@ static const struct number {
 	{'Q', false, offsetof(struct arguments, depth), 1, UINT16_MAX},
 	{'T', false, offsetof(struct arguments, seconds), 1, UINT32_MAX},
 	{'U', false, offsetof(struct arguments, requests), 1, UINT32_MAX},
+	{'O', false, offsetof(struct arguments, timeout), 1, UINT32_MAX / 1000},
 };
 
 static const struct number *number_find(int letter)
@@ -137,7 +142,8 @@ static void options_select(const struct command *command, struct option *options
 
 		if (!strchr(command->options, option->val))
 			continue;
-		*options++ = *option;
+		*options = *option;
+		options++->val |= LONG_FORM;
 		if (option->val >= 'a') {
 			*letters++ = (char)option->val;
 			if (option->has_arg == required_argument)
@@ -148,18 +154,21 @@ static void options_select(const struct command *command, struct option *options
 	memset(options, 0, sizeof(*options));
 }
 
-/* getopt_long() has answered '?' or ':'. */
+/*
+ * getopt_long() has answered '?' or ':' about optopt: an option's long form, which is one of the command's; a letter, maybe in
+ * the middle of a word such as -xv; or 0, about a whole WORD, --frob.
+ */
 static int option_refused(const struct command *command, int answer, const char *word)
 {
-	const struct option *option = option_find(optopt);
 	char letter[3] = {'-', (char)optopt, '\0'};
 
-	if (answer == ':' && option)
-		return usage_error(command->name, "--%s wants a value", option->name);
-	if (option && strchr(command->options, optopt))
-		return usage_error(command->name, "--%s takes no value", option->name);
-	return usage_error(command->name, "there is no option '%s'",
-			   optopt && word[1] != '-' ? letter : word);
+	if (answer == ':')
+		return usage_error(command->name, "--%s wants a value",
+				   option_find(optopt & ~LONG_FORM)->name);
+	if (optopt & LONG_FORM)
+		return usage_error(command->name, "--%s takes no value",
+				   option_find(optopt & ~LONG_FORM)->name);
+	return usage_error(command->name, "there is no option '%s'", optopt ? letter : word);
 }
 
 int arguments_read(struct arguments *arguments, const struct command *command, int argc,
@@ -178,6 +187,7 @@ int arguments_read(struct arguments *arguments, const struct command *command, i
 	while ((letter = getopt_long(argc, argv, letters, options, NULL)) != -1) {
 		if (letter == '?' || letter == ':')
 			return option_refused(command, letter, argv[optind - 1]);
+		letter &= ~LONG_FORM;
 		if (!arguments_have(arguments, (char)letter))
 			arguments->given[given++] = (char)letter;
 		if (!optarg)

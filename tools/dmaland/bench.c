@@ -147,6 +147,8 @@ static int bench_choose(struct bench *bench, const struct arguments *arguments)
 	if (bench->depth > info->max_queue_depth)
 		bench->depth = info->max_queue_depth;
 	bench->limit = arguments->requests;
+	if (bench->limit && bench->depth > bench->limit)
+		bench->depth = bench->limit;
 	bench->end = (arguments_have(arguments, 'T') ? arguments->seconds : SECONDS_DEFAULT) *
 		     1000000000;
 	return STATUS_OK;

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <limits.h>
 #include <poll.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -18,15 +19,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "backend/sysfs.h"
 #include "command.h"
 #include "pci.h"
 
 extern char **environ;
 
-/* @driver: that shall take the devices; NULL: the kernel's own */
+/* @driver: that shall take the devices; NULL: the kernel's own; @any_vfio: nobody has named it */
 struct binding {
 	const char *driver;
-	bool dry_run;
+	bool any_vfio, dry_run;
 };
 
 static bool driver_is_loaded(const char *driver)
@@ -37,20 +39,21 @@ static bool driver_is_loaded(const char *driver)
 	return access(path, F_OK) == 0;
 }
 
+/* False: there is no modprobe. What it has to say, it has said itself. */
 static bool modprobe_run(const char *path, const char *module)
 {
 	char *const words[] = {(char *)"modprobe", (char *)(uintptr_t)module, NULL};
-	int status = -1;
 	pid_t pid;
+	int status;
 
 	if (posix_spawnp(&pid, path, NULL, NULL, words, environ))
 		return false;
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	return status == 0;
+	return true;
 }
 
-/* Some search paths have no /sbin. What modprobe has to say, it says itself. */
+/* Some search paths have no /sbin. */
 static int driver_load(const struct binding *binding)
 {
 	if (driver_is_loaded(binding->driver))
@@ -92,6 +95,14 @@ static int override_write(const struct binding *binding, const char *address, co
 
 	snprintf(path, sizeof(path), PCI_BUS "/devices/%s/driver_override", address);
 	return sysfs_write(binding, path, driver);
+}
+
+/* Where no driver was named, any of VFIO's does. */
+static bool device_has_driver(const struct binding *binding, const struct pci_entry *entry)
+{
+	if (binding->any_vfio && sysfs_driver_is_vfio(entry->driver))
+		return true;
+	return strcmp(entry->driver, binding->driver) == 0;
 }
 
 /* Who may take a device, and none of its drivers now. */
@@ -178,7 +189,7 @@ static int device_bind(const struct binding *binding, const struct pci_entry *en
 	char override[64], driver[64];
 	int status;
 
-	if (strcmp(entry->driver, binding->driver) == 0) {
+	if (device_has_driver(binding, entry)) {
 		if (!binding->dry_run)
 			printf("%s is bound to %s already\n", entry->address, entry->driver);
 		say_group(entry);
@@ -196,7 +207,7 @@ static int device_bind(const struct binding *binding, const struct pci_entry *en
 	driver_settle(entry->address, driver, sizeof(driver));
 	if (strcmp(driver, binding->driver) != 0) {
 		fail("%s does not take %s%s (dmesg may say more)", binding->driver, entry->address,
-		     entry->group < 0 && strstr(binding->driver, "vfio")
+		     entry->group < 0 && sysfs_driver_is_vfio(binding->driver)
 			     ? ", which is behind no IOMMU: turn on VT-d or AMD-Vi in the "
 			       "firmware, and boot with intel_iommu=on"
 			     : "");
@@ -214,7 +225,7 @@ static bool device_is_the_kernels(const struct pci_entry *entry)
 	char override[64];
 
 	override_read(entry->address, override, sizeof(override));
-	return !override[0] && entry->driver[0] && !strstr(entry->driver, "vfio");
+	return !override[0] && entry->driver[0] && !sysfs_driver_is_vfio(entry->driver);
 }
 
 static int device_unbind(const struct binding *binding, const struct pci_entry *entry)
@@ -241,17 +252,11 @@ static int device_unbind(const struct binding *binding, const struct pci_entry *
 	return STATUS_OK;
 }
 
-/* A device as it is named: an address, or a spec of VFIO's. */
-static const char *spec_address(const char *spec)
-{
-	return strncmp(spec, "vfio:", 5) == 0 ? spec + 5 : spec;
-}
-
 /* What is known to stand in the way, before anything is written. */
 static int device_check(const struct binding *binding, const struct pci_entry *entry,
 			const char *command)
 {
-	char words[4096 + 128];
+	char words[5 * PATH_MAX + 128];
 	char path[96];
 
 	if (entry->obstacle == OBSTACLE_BRIDGE)
@@ -259,7 +264,14 @@ static int device_check(const struct binding *binding, const struct pci_entry *e
 			    entry->address, entry->name);
 	if (!binding->driver && device_is_the_kernels(entry))
 		return STATUS_OK;
-	if (entry->driver[0] && (!binding->driver || strcmp(entry->driver, binding->driver) != 0) &&
+	if (sysfs_virtual_functions(entry->address) &&
+	    (!binding->driver || !device_has_driver(binding, entry)))
+		return fail("%s stays bound to %s: %u virtual functions of it are on, which a "
+			    "change of its driver would take away or leave without one; give them "
+			    "up first: echo 0 > " PCI_BUS "/devices/%s/sriov_numvfs",
+			    entry->address, entry->driver[0] ? entry->driver : "no driver",
+			    sysfs_virtual_functions(entry->address), entry->address);
+	if (entry->driver[0] && (!binding->driver || !device_has_driver(binding, entry)) &&
 	    pci_in_use(entry, words, sizeof(words)))
 		return fail("%s stays bound to %s: %s", entry->address, entry->driver, words);
 	snprintf(path, sizeof(path), PCI_BUS "/devices/%s/driver_override", entry->address);
@@ -271,36 +283,57 @@ static int device_check(const struct binding *binding, const struct pci_entry *e
 	return fail("cannot write to %s: %s", path, strerror(errno));
 }
 
+/* The devices that are named, each once, however often and in whatever spelling. */
+static int entries_find(const struct pci_list *list, const struct arguments *arguments,
+			struct pci_entry **entries, int *count)
+{
+	*count = 0;
+	for (int i = 0; i < arguments->operand_count; i++) {
+		struct pci_entry *entry = pci_find(list, arguments->operands[i]);
+		int at = 0;
+
+		if (!entry)
+			return STATUS_FAILED;
+		while (at < *count && entries[at] != entry)
+			at++;
+		if (at == *count)
+			entries[(*count)++] = entry;
+	}
+	return STATUS_OK;
+}
+
 /* All are looked at before the first is touched. */
-static int devices_move(const struct binding *binding, const struct arguments *arguments,
-			const struct pci_list *list, const char *command)
+static int devices_move(const struct binding *binding, struct pci_entry *const *entries, int count,
+			const char *command)
 {
 	int status = STATUS_OK;
 
-	for (int i = 0; i < arguments->operand_count && !status; i++) {
-		struct pci_entry *entry = pci_find(list, spec_address(arguments->operands[i]));
-
-		status = entry ? device_check(binding, entry, command) : STATUS_FAILED;
-	}
+	for (int i = 0; i < count && !status; i++)
+		status = device_check(binding, entries[i], command);
 	if (!status && binding->driver)
 		status = driver_load(binding);
-	for (int i = 0; i < arguments->operand_count && !status; i++) {
-		struct pci_entry *entry = pci_find(list, spec_address(arguments->operands[i]));
-
-		status = binding->driver ? device_bind(binding, entry)
-					 : device_unbind(binding, entry);
-	}
+	for (int i = 0; i < count && !status; i++)
+		status = binding->driver ? device_bind(binding, entries[i])
+					 : device_unbind(binding, entries[i]);
 	return status;
 }
 
 static int binding_run(const struct binding *binding, const struct arguments *arguments,
 		       const char *command)
 {
+	size_t operands = (size_t)arguments->operand_count;
+	struct pci_entry **entries = calloc(operands, sizeof(struct pci_entry *));
 	struct pci_list list = {0};
-	int status = pci_bus_exists() ? pci_list_read(&list) : fail("%s", pci_bus_missing());
+	int count, status;
 
+	if (!entries)
+		return fail("no memory for %zu devices", operands);
+	status = pci_bus_exists() ? pci_list_read(&list) : fail("%s", pci_bus_missing());
 	if (!status)
-		status = devices_move(binding, arguments, &list, command);
+		status = entries_find(&list, arguments, entries, &count);
+	if (!status)
+		status = devices_move(binding, entries, count, command);
+	free(entries);
 	free(list.entries);
 	return status;
 }
@@ -308,6 +341,7 @@ static int binding_run(const struct binding *binding, const struct arguments *ar
 static int bind_run(const struct arguments *arguments)
 {
 	struct binding binding = {.driver = arguments->driver ? arguments->driver : "vfio-pci",
+				  .any_vfio = !arguments->driver,
 				  .dry_run = arguments_have(arguments, 'D')};
 
 	if (strchr(binding.driver, '/') || !binding.driver[0])

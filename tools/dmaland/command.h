@@ -7,7 +7,8 @@
  *   console.c    messages, sizes in words, signals, reading and writing of files
  *   report.c     tables and facts, as text or JSON
  *   info.c       `info`, on top of pci.c (devices and what stands in their way) and machine.c
- *   bind.c       `bind`, `unbind`, on top of pci.c and inuse.c (who would miss the device)
+ *   bind.c       `bind`, `unbind`, on top of pci.c and inuse.c (who would miss the device; openfiles.c: who has
+ *                files of it open)
  *   identify.c   `nvme identify`
  *   read.c       `nvme read`
  *   write.c      `nvme write`
@@ -47,7 +48,7 @@ enum {
 struct arguments {
 	char given[32];
 	uint64_t nsid, first, blocks, seed, reads, size;
-	uint64_t format, block_size, depth, seconds, requests;
+	uint64_t format, block_size, depth, seconds, requests, timeout;
 	const char *driver;
 	char **operands;
 	int operand_count;
@@ -80,7 +81,7 @@ bool arguments_have(const struct arguments *arguments, char option);
 
 /* ---- console.c ---- */
 
-/* Say on stderr what failed. Returns STATUS_FAILED. */
+/* Say on stderr what failed, without the control characters that names in it may have. Returns STATUS_FAILED. */
 int fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* The same with the library's words for it; with CONTEXT and a colon in front unless it is NULL. */
@@ -88,6 +89,9 @@ int fail_library(const char *context);
 
 /* What was asked can't be meant: STATUS_USAGE, with a hint where to read on. */
 int usage_error(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* TEXT as a word that can be pasted into a shell; 4 bytes a byte and 4 are enough for it. */
+void shell_word(const char *text, char *word, size_t size);
 
 /* A size in words, such as "64 KiB" or "7.5 MiB". */
 struct text {
@@ -101,8 +105,8 @@ double seconds_now(void);
 void signals_catch(void);
 int signals_status(void);
 
-/* All bytes to a file: 0, or a status with the user told. */
-int write_all(int fd, const char *name, const void *data, size_t size);
+/* All bytes to a file: 0, or a status with the user told. *done: bytes that were written, also then. */
+int write_all(int fd, const char *name, const void *data, size_t size, size_t *done);
 
 /* Bytes from a file until SIZE or its end: 0 with *got set, or a status with the user told. */
 int read_full(int fd, const char *name, void *data, size_t size, size_t *got);

@@ -4,11 +4,13 @@
  *
  * A signal that asks to end does not end the process: the drive is to be closed first. Its handler
  * notes it, and makes an eventfd readable: who waits for a file waits for that, too, so that no signal
- * comes too early to be noticed. The second one ends the process.
+ * comes too early to be noticed. Another one, half a second later or more, ends the process. What comes
+ * sooner is the first: timeout(1) sends one to the process and again to its group.
  */
 #include "command.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -23,10 +25,27 @@
 
 #include <dmaland/device.h>
 
+#include "base/text.h"
 #include "progress.h"
 
+#define SIGNAL_AGAIN_NS 500000000
+
 static volatile sig_atomic_t signal_seen;
+static int64_t signal_ns;  /* when it came; the handler's, which no other interrupts */
 static int signal_fd = -1; /* -1: poll() leaves it out */
+
+/* One line, in which anybody's names may be. */
+static void message_print(const char *format, va_list args)
+{
+	char *text = NULL;
+
+	if (vasprintf(&text, format, args) < 0)
+		text = NULL;
+	if (text)
+		text_clean(text);
+	fprintf(stderr, "dmaland: %s\n", text ? text : "no memory for a message");
+	free(text);
+}
 
 int fail(const char *format, ...)
 {
@@ -34,11 +53,9 @@ int fail(const char *format, ...)
 
 	fflush(stdout);
 	progress_hide();
-	fputs("dmaland: ", stderr);
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	message_print(format, args);
 	va_end(args);
-	fputc('\n', stderr);
 	return STATUS_FAILED;
 }
 
@@ -51,13 +68,48 @@ int usage_error(const char *command, const char *format, ...)
 {
 	va_list args;
 
-	fputs("dmaland: ", stderr);
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	message_print(format, args);
 	va_end(args);
-	fprintf(stderr, "\nTry 'dmaland %s%s--help'.\n", command ? command : "",
-		command ? " " : "");
+	fprintf(stderr, "Try 'dmaland %s%s--help'.\n", command ? command : "", command ? " " : "");
 	return STATUS_USAGE;
+}
+
+/* Does a shell read it as one word, and as it stands? */
+static bool is_plain(const char *text)
+{
+	static const char plain[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
+
+	return text[0] && text[strspn(text, plain)] == '\0';
+}
+
+/* $'...', as POSIX.1-2024 has it, for what can't be shown. */
+void shell_word(const char *text, char *word, size_t size)
+{
+	size_t used = 0, length = strlen(text);
+	char *shown = strdup(text);
+
+	if (is_plain(text) || !shown) {
+		snprintf(word, size, "%s", text);
+		free(shown);
+		return;
+	}
+	text_clean(shown);
+	used = (size_t)snprintf(word, size, "%s", strcmp(text, shown) ? "$'" : "'");
+	for (size_t i = 0; i < length && used + sizeof("'\\''") < size; i++) {
+		unsigned char byte = (unsigned char)text[i];
+
+		if (word[0] == '\'' && byte == '\'')
+			used += (size_t)snprintf(word + used, size - used, "'\\''");
+		else if (word[0] == '$' &&
+			 (byte < ' ' || byte > '~' || byte == '\'' || byte == '\\'))
+			used += (size_t)snprintf(word + used, size - used, "\\%03o", byte);
+		else
+			word[used++] = (char)byte;
+	}
+	snprintf(word + used, size - used, "'");
+	free(shown);
 }
 
 struct text size_text(uint64_t bytes)
@@ -100,9 +152,19 @@ double seconds_now(void)
 static void signal_note(int number)
 {
 	int error = errno;
+	struct timespec now;
+	int64_t ns;
 
-	signal_seen = number;
-	eventfd_write(signal_fd, 1);
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+	if (!signal_seen) {
+		signal_ns = ns;
+		signal_seen = number;
+		eventfd_write(signal_fd, 1);
+	} else if (ns - signal_ns >= SIGNAL_AGAIN_NS) {
+		signal(number, SIG_DFL);
+		raise(number); /* and it comes when the handler returns */
+	}
 	errno = error;
 }
 
@@ -114,10 +176,12 @@ static void signal_ignore(int number)
 void signals_catch(void)
 {
 	static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
-	struct sigaction note = {.sa_handler = signal_note, .sa_flags = SA_RESETHAND};
+	struct sigaction note = {.sa_handler = signal_note};
 	struct sigaction ignore = {.sa_handler = signal_ignore}, before;
 
 	signal_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+		sigaddset(&note.sa_mask, ends[i]);
 	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
 		if (sigaction(ends[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
 			sigaction(ends[i], &note, NULL);
@@ -154,34 +218,48 @@ static int file_retry(const char *what, const char *name)
 	return fail("%s %s: %s", what, name, strerror(errno));
 }
 
-/* What can be written without waiting: a pipe that is ready takes so much (pipe(7)). */
-static size_t write_limit(int fd)
+/*
+ * A pipe to write to without waiting, which the program at its other end does not notice: O_NONBLOCK is the opening's. -1: it
+ * is no pipe, or can't be opened anew; then a pipe that is ready takes PIPE_BUF bytes (pipe(7)).
+ */
+static int pipe_open(int fd, size_t *limit)
 {
 	struct stat stat;
+	char path[32];
+	int own;
 
-	return fstat(fd, &stat) == 0 && S_ISFIFO(stat.st_mode) ? PIPE_BUF : SSIZE_MAX;
+	*limit = SSIZE_MAX;
+	if (fstat(fd, &stat) || !S_ISFIFO(stat.st_mode))
+		return -1;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	own = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+	if (own < 0)
+		*limit = PIPE_BUF;
+	return own;
 }
 
-int write_all(int fd, const char *name, const void *data, size_t size)
+int write_all(int fd, const char *name, const void *data, size_t size, size_t *done)
 {
-	size_t limit = write_limit(fd);
+	size_t limit;
+	int own = pipe_open(fd, &limit), to = own >= 0 ? own : fd;
 	const char *at = data;
 	int status = STATUS_OK;
 
-	while (size && !status) {
+	for (*done = 0; *done < size && !status;) {
+		size_t left = size - *done;
 		ssize_t n;
 
-		status = file_wait(fd, POLLOUT);
+		status = file_wait(to, POLLOUT);
 		if (status)
 			break;
-		n = write(fd, at, size < limit ? size : limit);
-		if (n < 0) {
+		n = write(to, at + *done, left < limit ? left : limit);
+		if (n < 0)
 			status = file_retry("cannot write to", name);
-			continue;
-		}
-		at += n;
-		size -= (size_t)n;
+		else
+			*done += (size_t)n;
 	}
+	if (own >= 0)
+		close(own);
 	return status;
 }
 

@@ -113,6 +113,8 @@ static int format_run(const struct arguments *arguments)
 		return usage_error("nvme format", "say into what: --format or --block-size");
 	if (!arguments_have(arguments, 'F') && arguments_have(arguments, 'M'))
 		return usage_error("nvme format", "--metadata goes with --format");
+	if (!formats && arguments_have(arguments, 'O'))
+		return usage_error("nvme format", "--timeout goes with --format or --block-size");
 	if (formats && arguments_have(arguments, 'J'))
 		return usage_error("nvme format",
 				   "--json is for the table, and formatting prints none");
@@ -132,7 +134,7 @@ static int format_run(const struct arguments *arguments)
 const struct command nvme_format_command = {
 	.name = "nvme format",
 	.summary = "list formats; format a namespace (destroys data)",
-	.options = "nFKECMJv",
+	.options = "nFKECMOJv",
 	.operands = "SPEC",
 	.least = 1,
 	.most = 1,
@@ -146,6 +148,7 @@ const struct command nvme_format_command = {
 		"                          cannot read\n"
 		"      --erase             erase what was written\n"
 		"      --crypto-erase      erase it by throwing away the key\n"
+		"      --timeout=SECONDS   how long formatting may take; 600 when left out\n"
 		"      --json              the table as one JSON object\n"
 		"  -v, --verbose           more messages on stderr\n\n"
 		"More: man dmaland-nvme\n",

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/sysfs.h"
 #include "command.h"
 
 enum {
@@ -26,6 +27,8 @@ enum {
 	COL_MASK,
 	COL_HOLES,
 	COL_ADDRESSES,
+	COL_PHYSICAL,
+	COL_VIRTUAL,
 	COLS,
 };
 
@@ -46,6 +49,8 @@ static const struct column device_columns[COLS] = {
 	[COL_MASK] = {NULL, "dma_mask_bits", COLUMN_NUMBER, FIT_NO},
 	[COL_HOLES] = {NULL, "iommu_holes", COLUMN_TEXT, FIT_NO},
 	[COL_ADDRESSES] = {NULL, "iommu_usable", COLUMN_TEXT, FIT_NO},
+	[COL_PHYSICAL] = {NULL, "physical_function", COLUMN_TEXT, FIT_NO},
+	[COL_VIRTUAL] = {NULL, "virtual_functions", COLUMN_NUMBER, FIT_NO},
 };
 
 /*
@@ -81,7 +86,7 @@ static void details_read(const struct pci_entry *entry, struct details *details)
 	link_read(entry->address, "max", details->link_most, sizeof(details->link_most));
 	if (!pci_text(entry->address, "reset_method", details->reset, sizeof(details->reset)))
 		details->reset[0] = '\0';
-	if (!entry->driver[0] || strstr(entry->driver, "vfio") ||
+	if (!entry->driver[0] || sysfs_driver_is_vfio(entry->driver) ||
 	    !pci_text(entry->address, "dma_mask_bits", details->mask, sizeof(details->mask)))
 		details->mask[0] = '\0';
 	if (entry->group >= 0)
@@ -91,6 +96,28 @@ static void details_read(const struct pci_entry *entry, struct details *details)
 					 "%s%#llx-%#llx", used ? ", " : "",
 					 (unsigned long long)holes[i].first,
 					 (unsigned long long)holes[i].last);
+}
+
+/* What it is to others of the same chip, and who must say vf_token= to open it. */
+static void report_virtual(struct report *report, const char *address)
+{
+	char physical[SYSFS_ADDRESS], driver[64];
+	unsigned int count = sysfs_virtual_functions(address);
+
+	if (sysfs_physical_function(address, physical)) {
+		sysfs_driver(physical, driver, sizeof(driver));
+		report_fact(report, "", "a virtual function of %s, which is bound to %s%s",
+			    physical, driver[0] ? driver : "no driver",
+			    sysfs_driver_is_vfio(driver)
+				    ? ": its spec wants vf_token=, see dmaland(7)"
+				    : "");
+	}
+	if (count)
+		report_fact(report, "",
+			    "%u virtual functions of it are on, with which its driver can't be "
+			    "changed: "
+			    "echo 0 > " PCI_BUS "/devices/%s/sriov_numvfs",
+			    count, address);
 }
 
 /* One line about each device that was asked for. */
@@ -113,13 +140,18 @@ static void report_details(struct report *report, const struct pci_entry *entry)
 			    entry->usable);
 	if (details.holes[0])
 		report_fact(report, "", "its IOMMU group keeps free: %s", details.holes);
+	report_virtual(report, entry->address);
 }
 
 static void report_device_details(struct report *report, const struct pci_entry *entry)
 {
+	char physical[SYSFS_ADDRESS];
 	struct details details;
 
 	details_read(entry, &details);
+	report_number(report, COL_VIRTUAL, sysfs_virtual_functions(entry->address));
+	report_text(report, COL_PHYSICAL,
+		    sysfs_physical_function(entry->address, physical) ? physical : NULL);
 	report_text(report, COL_LINK, details.link[0] ? details.link : NULL);
 	report_text(report, COL_LINK_MOST, details.link_most[0] ? details.link_most : NULL);
 	report_text(report, COL_RESET, details.reset[0] ? details.reset : NULL);

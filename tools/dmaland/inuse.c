@@ -4,16 +4,16 @@
  *
  * The kernel does not ask: a driver that is unbound drops mounted file systems and all. So before
  * `bind` and `unbind` this is looked at: block devices that lie below the device in sysfs (of any
- * kind: NVMe, SATA, USB) and what is mounted on them, swaps to them, is built on them or has them
- * open; network interfaces that are up; and programs that drive it through VFIO, for which the
- * kernel would wait.
+ * kind: NVMe, SATA, USB) and what is mounted on them, swaps to them or is built on them; programs
+ * that have the file of any device below it open, be it of blocks or of characters (a disk, a tty, a
+ * keyboard, a USB device of libusb's, /dev/ng0n1); network interfaces that are up; and programs that
+ * drive it through VFIO, for which the kernel would wait.
  *
  * A namespace that can be reached by several ways lies below none of their controllers: nvme0c1n1
  * lies there, hidden, and stands for nvme0n1 (drivers/nvme/host/multipath.c).
  */
 #include "pci.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -24,6 +24,10 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
+
+#include "backend/sysfs.h"
+#include "command.h"
+#include "openfiles.h"
 
 #define CLASS_BLOCK "/sys/class/block"
 #define CLASS_NET   "/sys/class/net"
@@ -79,16 +83,6 @@ static bool roots_have(const struct roots *roots, const char *path)
 	return found;
 }
 
-static const char *entry_next(DIR *dir)
-{
-	struct dirent *entry;
-
-	while (dir && (entry = readdir(dir)))
-		if (entry->d_name[0] != '.')
-			return entry->d_name;
-	return NULL;
-}
-
 /* The namespaces that the hidden ways below the device lead to. */
 static void roots_add_heads(struct roots *roots)
 {
@@ -105,51 +99,44 @@ static void roots_add_heads(struct roots *roots)
 			continue;
 		snprintf(path, sizeof(path), CLASS_BLOCK "/nvme%un%u", subsystem, ns);
 		roots_add(roots, path);
+		snprintf(path, sizeof(path), "/sys/class/nvme-generic/ng%un%u", subsystem, ns);
+		roots_add(roots, path);
 	}
 	if (dir)
 		closedir(dir);
 }
 
-/* ---- processes ---- */
-
-/* The process that has the device file RDEV open, other than we: "process 12 (dd)". */
-static bool process_find(mode_t kind, dev_t rdev, char *words, size_t size)
+static bool files_in_use(const struct files *files, char *words, size_t size)
 {
-	DIR *processes = opendir("/proc"), *fds;
-	char path[320], name[64] = "";
-	const char *pid, *fd;
-	bool found = false;
-	struct stat stat_;
-	FILE *file;
+	char process[96];
+	const struct file *file = process_find(files, process, sizeof(process));
 
-	while (!found && (pid = entry_next(processes))) {
-		if (strspn(pid, "0123456789") != strlen(pid) || atoi(pid) == getpid())
-			continue;
-		snprintf(path, sizeof(path), "/proc/%s/fd", pid);
-		fds = opendir(path);
-		while (!found && (fd = entry_next(fds))) {
-			snprintf(path, sizeof(path), "/proc/%s/fd/%s", pid, fd);
-			found = stat(path, &stat_) == 0 && (stat_.st_mode & S_IFMT) == kind &&
-				stat_.st_rdev == rdev;
-		}
-		if (fds)
-			closedir(fds);
-		if (!found)
-			continue;
-		snprintf(path, sizeof(path), "/proc/%s/comm", pid);
-		file = fopen(path, "re");
-		if (file && fgets(name, sizeof(name), file))
-			name[strcspn(name, "\n")] = '\0';
-		if (file)
-			fclose(file);
-		snprintf(words, size, "process %s (%s)", pid, name);
-	}
-	if (processes)
-		closedir(processes);
-	return found;
+	if (file)
+		snprintf(words, size, "%s%s is open in %s; end that",
+			 file->kind == S_IFCHR ? "/dev/" : "", file->name, process);
+	return file;
 }
 
 /* ---- block devices ---- */
+
+/* In lists of mounts and swaps, blanks and their like are octal numbers: "/mnt/my\040disk" (proc_pid_mountinfo(5)). */
+static void octals_decode(char *text)
+{
+	char *to = text;
+
+	for (const char *from = text; *from; to++) {
+		unsigned int byte;
+		int length = 0;
+
+		if (sscanf(from, "\\%3o%n", &byte, &length) == 1 && length == 4 && byte) {
+			*to = (char)byte;
+			from += length;
+		} else {
+			*to = *from++;
+		}
+	}
+	*to = '\0';
+}
 
 static bool is_device(const char *path, dev_t dev)
 {
@@ -165,7 +152,7 @@ static bool is_device(const char *path, dev_t dev)
 static bool mount_find(const char *name, dev_t dev, char *words, size_t size)
 {
 	FILE *file = fopen("/proc/self/mountinfo", "re");
-	char *line = NULL, point[PATH_MAX], source[PATH_MAX];
+	char *line = NULL, point[PATH_MAX], source[PATH_MAX], word[4 * PATH_MAX + 4];
 	unsigned int major_, minor_;
 	bool found = false;
 	size_t room = 0;
@@ -177,9 +164,13 @@ static bool mount_find(const char *name, dev_t dev, char *words, size_t size)
 			continue;
 		if (sscanf(rest, " - %*s %4095s", source) != 1)
 			source[0] = '\0';
+		octals_decode(point);
+		octals_decode(source);
 		found = makedev(major_, minor_) == dev || is_device(source, dev);
-		if (found)
-			snprintf(words, size, "%s is mounted on %s; umount %s", name, point, point);
+		if (!found)
+			continue;
+		shell_word(point, word, sizeof(word));
+		snprintf(words, size, "%s is mounted on %s; umount %s", name, point, word);
 	}
 	free(line);
 	if (file)
@@ -190,14 +181,18 @@ static bool mount_find(const char *name, dev_t dev, char *words, size_t size)
 static bool swap_find(const char *name, dev_t dev, char *words, size_t size)
 {
 	FILE *file = fopen("/proc/swaps", "re");
-	char *line = NULL, path[PATH_MAX];
+	char *line = NULL, path[PATH_MAX], word[4 * PATH_MAX + 4];
 	bool found = false;
 	size_t room = 0;
 
 	while (!found && file && getline(&line, &room, file) > 0) {
-		found = sscanf(line, "%4095s", path) == 1 && is_device(path, dev);
+		if (sscanf(line, "%4095s", path) != 1)
+			continue;
+		octals_decode(path);
+		found = is_device(path, dev);
+		shell_word(path, word, sizeof(word));
 		if (found)
-			snprintf(words, size, "%s is swap space; swapoff %s", name, path);
+			snprintf(words, size, "%s is swap space; swapoff %s", name, word);
 	}
 	free(line);
 	if (file)
@@ -208,9 +203,8 @@ static bool swap_find(const char *name, dev_t dev, char *words, size_t size)
 /* Device mapper (LVM, encryption), RAID and their like name themselves as holders. */
 static bool holder_find(const char *name, char *words, size_t size)
 {
-	char path[320], title[128] = "";
+	char path[320], title[128] = "", word[4 * 128 + 4];
 	const char *holder;
-	FILE *file;
 	DIR *dir;
 
 	snprintf(path, sizeof(path), CLASS_BLOCK "/%s/holders", name);
@@ -221,17 +215,14 @@ static bool holder_find(const char *name, char *words, size_t size)
 			closedir(dir);
 		return false;
 	}
-	snprintf(path, sizeof(path), CLASS_BLOCK "/%s/dm/name", holder);
-	file = fopen(path, "re");
-	if (file && fgets(title, sizeof(title), file))
-		title[strcspn(title, "\n")] = '\0';
-	if (file)
-		fclose(file);
+	snprintf(path, sizeof(path), CLASS_BLOCK "/%s/dm", holder);
+	shell_word(line_find(path, "name", "", title, sizeof(title)) ? title : "", word,
+		   sizeof(word));
 	if (title[0])
 		snprintf(words, size,
 			 "%s is part of /dev/mapper/%s (LVM, encryption or another mapping); "
 			 "vgchange -an its group, or dmsetup remove %s",
-			 name, title, title);
+			 name, title, word);
 	else
 		snprintf(words, size,
 			 "%s is part of /dev/%s; stop that (RAID: mdadm --stop /dev/%s)", name,
@@ -241,15 +232,11 @@ static bool holder_find(const char *name, char *words, size_t size)
 }
 
 /* Who claims a block device, or a part of it, for himself, keeps us from doing so (open(2)). */
-static bool opener_find(const char *name, dev_t dev, char *words, size_t size)
+static bool claim_find(const char *name, char *words, size_t size)
 {
-	char path[320], process[96];
+	char path[320];
 	int fd;
 
-	if (process_find(S_IFBLK, dev, process, sizeof(process))) {
-		snprintf(words, size, "%s is open in %s; end that", name, process);
-		return true;
-	}
 	snprintf(path, sizeof(path), "/dev/%s", name);
 	fd = open(path, O_RDONLY | O_EXCL | O_CLOEXEC);
 	if (fd >= 0)
@@ -264,19 +251,14 @@ static bool opener_find(const char *name, dev_t dev, char *words, size_t size)
 static bool block_number(const char *name, dev_t *dev)
 {
 	unsigned int major_, minor_;
-	char path[320];
-	FILE *file;
-	int n;
+	char dir[320], number[32];
 
-	snprintf(path, sizeof(path), CLASS_BLOCK "/%s/dev", name);
-	file = fopen(path, "re");
-	if (!file)
+	snprintf(dir, sizeof(dir), CLASS_BLOCK "/%s", name);
+	if (!line_find(dir, "dev", "", number, sizeof(number)) ||
+	    sscanf(number, "%u:%u", &major_, &minor_) != 2)
 		return false;
-	n = fscanf(file, "%u:%u", &major_, &minor_);
-	fclose(file);
-	if (n == 2)
-		*dev = makedev(major_, minor_);
-	return n == 2;
+	*dev = makedev(major_, minor_);
+	return true;
 }
 
 static bool block_in_use(const char *name, char *words, size_t size)
@@ -286,13 +268,6 @@ static bool block_in_use(const char *name, char *words, size_t size)
 	return block_number(name, &dev) &&
 	       (mount_find(name, dev, words, size) || swap_find(name, dev, words, size) ||
 		holder_find(name, words, size));
-}
-
-static bool block_is_open(const char *name, char *words, size_t size)
-{
-	dev_t dev;
-
-	return block_number(name, &dev) && opener_find(name, dev, words, size);
 }
 
 /* ---- network interfaces ---- */
@@ -321,6 +296,7 @@ static bool net_in_use(const char *name, char *words, size_t size)
 static bool vfio_in_use(const struct pci_entry *entry, char *words, size_t size)
 {
 	char path[64], process[96];
+	struct files group = {0};
 	struct stat stat_;
 	int fd;
 
@@ -330,8 +306,11 @@ static bool vfio_in_use(const struct pci_entry *entry, char *words, size_t size)
 		close(fd);
 	if (fd >= 0 || errno != EBUSY)
 		return false;
-	if (stat(path, &stat_) || !process_find(S_IFCHR, stat_.st_rdev, process, sizeof(process)))
+	if (stat(path, &stat_) == 0)
+		files_add(&group, S_IFCHR, stat_.st_rdev, path);
+	if (!process_find(&group, process, sizeof(process)))
 		snprintf(process, sizeof(process), "another process");
+	free(group.list);
 	snprintf(words, size, "%s drives it, or another device of its group; end that", process);
 	return true;
 }
@@ -357,21 +336,26 @@ static bool class_in_use(const struct roots *roots, const char *class,
 
 bool pci_in_use(const struct pci_entry *entry, char *words, size_t size)
 {
+	bool vfio = sysfs_driver_is_vfio(entry->driver), found, incomplete;
 	struct roots roots = {0};
+	struct files files = {0};
 	char path[96];
-	bool found;
 
-	if (strstr(entry->driver, "vfio"))
-		return vfio_in_use(entry, words, size);
 	snprintf(path, sizeof(path), PCI_BUS "/devices/%s", entry->address);
 	roots_add(&roots, path);
 	roots_add_heads(&roots);
-	/* a disk is claimed when a partition is: who that is says more */
+	for (size_t i = 0; i < roots.count; i++)
+		files_add_below(&files, roots.paths[i]);
+	/* a disk is open or claimed when a file system is mounted: who that is says more */
 	found = class_in_use(&roots, CLASS_BLOCK, block_in_use, words, size) ||
-		class_in_use(&roots, CLASS_BLOCK, block_is_open, words, size) ||
-		class_in_use(&roots, CLASS_NET, net_in_use, words, size);
-	if (!found && roots.incomplete)
+		files_in_use(&files, words, size) ||
+		class_in_use(&roots, CLASS_BLOCK, claim_find, words, size) ||
+		class_in_use(&roots, CLASS_NET, net_in_use, words, size) ||
+		(vfio && vfio_in_use(entry, words, size));
+	incomplete = roots.incomplete || files.incomplete;
+	if (!found && incomplete)
 		snprintf(words, size, "there is no memory to see who uses it");
 	roots_free(&roots);
-	return found || roots.incomplete;
+	free(files.list);
+	return found || incomplete;
 }

@@ -16,18 +16,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <dmaland/device.h>
+
+#include "backend/sysfs.h"
 #include "command.h"
 #include "info.h"
 
 #define IOMMU_GROUPS "/sys/kernel/iommu_groups"
-
-/* PCI Code and ID Assignment, 1.7 */
-enum {
-	CLASS_HOST_BRIDGE = 0x0600,
-	CLASS_ISA_BRIDGE = 0x0601,
-	CLASS_PCI_BRIDGE = 0x0604,
-	CLASS_CARDBUS_BRIDGE = 0x0607,
-};
 
 bool pci_bus_exists(void)
 {
@@ -74,14 +69,6 @@ bool pci_text(const char *address, const char *file_name, char *text, size_t siz
 	return true;
 }
 
-/* A bridge in a group is no obstacle: VFIO lets the kernel's port driver keep it. */
-static bool is_bridge(const char *address)
-{
-	char class[16];
-
-	return pci_text(address, "class", class, sizeof(class)) && strncmp(class, "0x06", 4) == 0;
-}
-
 static void group_blockers(struct pci_entry *entry)
 {
 	size_t size = sizeof(entry->blockers), used = 0;
@@ -96,10 +83,12 @@ static void group_blockers(struct pci_entry *entry)
 	while ((other = readdir(dir)) && used < size) {
 		if (other->d_name[0] == '.' || strcmp(other->d_name, entry->address) == 0 ||
 		    pci_link(other->d_name, "driver", driver, sizeof(driver)) ||
-		    strcmp(driver, "vfio-pci") == 0 || is_bridge(other->d_name))
+		    !sysfs_blocks_group(other->d_name, driver))
 			continue;
 		used += (size_t)snprintf(text + used, size - used, "%s%s (bound to %s)",
 					 used ? ", " : "", other->d_name, driver);
+		if (sysfs_is_bridge(other->d_name)) /* which `bind` does not take */
+			continue;
 		snprintf(entry->others + strlen(entry->others),
 			 sizeof(entry->others) - strlen(entry->others), " %s", other->d_name);
 	}
@@ -163,8 +152,7 @@ static enum obstacle obstacle_find(struct pci_entry *entry)
 	char node[32];
 	bool bound = entry->driver[0] != '\0';
 
-	if (entry->class == CLASS_HOST_BRIDGE || entry->class == CLASS_ISA_BRIDGE ||
-	    entry->class == CLASS_PCI_BRIDGE || entry->class == CLASS_CARDBUS_BRIDGE)
+	if (sysfs_is_bridge(entry->address))
 		return reason_set(entry, OBSTACLE_BRIDGE, "a bridge");
 	if (entry->group < 0 && !machine_has_iommu())
 		return reason_set(entry, OBSTACLE_NO_IOMMU, "no IOMMU");
@@ -174,7 +162,7 @@ static enum obstacle obstacle_find(struct pci_entry *entry)
 	if (entry->group < 0)
 		return reason_set(entry, OBSTACLE_NO_GROUP, "not behind the IOMMU");
 	group_blockers(entry);
-	if (bound && strcmp(entry->driver, "vfio-pci") != 0)
+	if (bound && !sysfs_driver_is_vfio(entry->driver))
 		return reason_set(entry, OBSTACLE_BOUND, "bound to %s%s%s", entry->driver,
 				  blockers[0] ? ", and shares its group with " : "", blockers);
 	if (!bound)
@@ -203,7 +191,11 @@ void pci_cure(const struct pci_entry *entry, char *text, size_t size)
 		break;
 	case OBSTACLE_BOUND:
 	case OBSTACLE_UNBOUND:
-		snprintf(text, size, "dmaland bind %s%s", entry->address, entry->others);
+		if (sysfs_virtual_functions(entry->address))
+			snprintf(text, size, "echo 0 > " PCI_BUS "/devices/%s/sriov_numvfs; ",
+				 entry->address);
+		snprintf(text + strlen(text), size - strlen(text), "dmaland bind %s%s",
+			 entry->address, entry->others);
 		break;
 	case OBSTACLE_NOT_VIABLE:
 		snprintf(text, size, "dmaland bind%s", entry->others);
@@ -260,7 +252,6 @@ static void entry_read(struct pci_entry *entry, struct pci_access *access, struc
 		 dev->dev, dev->func);
 	entry->vendor = dev->vendor_id;
 	entry->device = dev->device_id;
-	entry->class = dev->device_class;
 	name_read(access, dev, entry->name, sizeof(entry->name));
 	if (pci_link(entry->address, "driver", entry->driver, sizeof(entry->driver)))
 		entry->driver[0] = '\0';
@@ -272,11 +263,8 @@ static void entry_read(struct pci_entry *entry, struct pci_access *access, struc
 static int entry_order(const void *left, const void *right)
 {
 	const struct pci_entry *a = left, *b = right;
-	size_t a_length = strlen(a->address), b_length = strlen(b->address);
 
-	if (a_length != b_length) /* domains above 0xffff have more digits */
-		return a_length < b_length ? -1 : 1;
-	return strcmp(a->address, b->address);
+	return sysfs_address_order(a->address, b->address);
 }
 
 /* libpci ends the process by this when it can't go on. */
@@ -313,20 +301,42 @@ int pci_list_read(struct pci_list *list)
 	return STATUS_OK;
 }
 
-struct pci_entry *pci_find(const struct pci_list *list, const char *address)
+/* "pci:VENDOR:DEVICE[,index=N]": the address. False: it is no such spec, or there is no such device, and the user is told. */
+static bool ids_find(const char *spec, char *address)
 {
-	for (size_t i = 0; i < list->count; i++) {
-		struct pci_entry *entry = &list->entries[i];
+	unsigned int vendor, device, index = 0;
+	int ids = 0, all = 0;
 
-		if (strcasecmp(address, entry->address) == 0 ||
-		    (strncmp(entry->address, "0000:", 5) == 0 &&
-		     strcasecmp(address, entry->address + 5) == 0))
-			return entry;
+	if (sscanf(spec, "pci:%4x:%4x%n,index=%5u%n", &vendor, &device, &ids, &index, &all) < 2 ||
+	    spec[all ? all : ids]) {
+		fail("'%s' is not pci:VENDOR:DEVICE[,index=NUMBER]: one is pci:1234:11e8", spec);
+		return false;
 	}
-	if (address[0])
-		fail("there is no PCI device %s; 'dmaland info' lists them", address);
-	else
+	if (dmaland_find(vendor, device, index, address, SYSFS_ADDRESS)) {
+		fail_library(NULL);
+		return false;
+	}
+	return true;
+}
+
+struct pci_entry *pci_find(const struct pci_list *list, const char *spec)
+{
+	const char *text = strncmp(spec, "vfio:", 5) == 0 ? spec + 5 : spec;
+	char address[SYSFS_ADDRESS];
+
+	if (!text[0]) {
 		fail("an empty address names no PCI device: one looks like 0000:01:00.0, and "
 		     "'dmaland info' lists them");
+		return NULL;
+	}
+	if (strncmp(text, "pci:", 4) == 0) {
+		if (!ids_find(text, address))
+			return NULL;
+		text = address;
+	}
+	for (size_t i = 0; sysfs_read_address(text, address) && i < list->count; i++)
+		if (strcmp(address, list->entries[i].address) == 0)
+			return &list->entries[i];
+	fail("there is no PCI device %s; 'dmaland info' lists them", text);
 	return NULL;
 }

@@ -36,7 +36,7 @@ enum obstacle {
 struct pci_entry {
 	char address[32], name[256], driver[64], reason[320], blockers[200], others[160];
 	char usable[512];
-	uint16_t vendor, device, class;
+	uint16_t vendor, device;
 	int group, numa_node;
 	enum obstacle obstacle;
 };
@@ -52,8 +52,8 @@ const char *pci_bus_missing(void);	  /* why it does not, in words */
 int pci_list_read(struct pci_list *list); /* ascending by address; 0, or a status */
 void pci_cure(const struct pci_entry *entry, char *text, size_t size);
 
-/* "01:00.0" stands for "0000:01:00.0", as it does for lspci; NULL, and the user told. */
-struct pci_entry *pci_find(const struct pci_list *list, const char *address);
+/* A device as users name it: by its address, with or without its domain, or by a spec, vfio: or pci:. NULL, and the user told. */
+struct pci_entry *pci_find(const struct pci_list *list, const char *spec);
 
 /* The last part of what the link of a device points at; -1 when there is none. */
 int pci_link(const char *address, const char *link, char *name, size_t size);

@@ -7,8 +7,9 @@
  * could not tell when they are dirty (from 6.5 on; before, data were lost). Those are written by
  * write() out of the buffers that the drive has filled, as are pipes.
  *
- * Room for all of a file is set aside first, so that a full disk shows before anything is read. A
- * read that ends in the middle leaves in the file what was read until there.
+ * Room for all of a file is set aside first, so that a full disk shows before anything is read, and
+ * leaves an old file as it was. A read that ends in the middle leaves in the file what was read until
+ * there.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -37,11 +38,12 @@ struct output {
 	char *mapped;
 };
 
-/* @done: blocks from @first on that are in the output */
+/* @done: blocks from @first on that are in the output; @part: bytes of the next one that are, too */
 struct job {
 	struct transfer transfer;
 	struct output output;
 	uint64_t first, blocks, next, done;
+	size_t part;
 };
 
 /* As QEMU locks the images it drives; the file may well be the one that is to be read. */
@@ -50,6 +52,25 @@ static bool is_locked(int fd)
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 
 	return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+/*
+ * Set room aside for all of a file, in which an old one's counts. Where there is none, the file stays as it was, and what
+ * could be set aside is given back. Where the file system can't tell, it shows when it is full.
+ */
+static bool output_has_room(const struct output *output, const struct stat *before)
+{
+	int code;
+
+	if (fallocate(output->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)output->bytes) == 0 ||
+	    (errno != ENOSPC && errno != EFBIG && errno != EDQUOT))
+		return true;
+	code = errno;
+	if (ftruncate(output->fd, before->st_size))
+		code = errno;
+	fail("cannot write %s to %s: %s", size_text(output->bytes).text, output->name,
+	     strerror(code));
+	return false;
 }
 
 static int output_open(struct output *output, const char *name, uint64_t bytes)
@@ -68,15 +89,8 @@ static int output_open(struct output *output, const char *name, uint64_t bytes)
 		return fail("cannot write to %s: a program has locked it, as QEMU does with the "
 			    "image of a drive; name another file",
 			    name);
-	output->ours = S_ISREG(stat.st_mode);
-	if (output->ours && ftruncate(output->fd, 0))
-		return fail("cannot write to %s: %s", name, strerror(errno));
-	/* where the file system can't tell, it shows when it is full */
-	if (output->ours && fallocate(output->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes) &&
-	    (errno == ENOSPC || errno == EFBIG || errno == EDQUOT))
-		return fail("cannot write %s to %s: %s", size_text(bytes).text, name,
-			    strerror(errno));
-	return STATUS_OK;
+	output->ours = S_ISREG(stat.st_mode) && output_has_room(output, &stat);
+	return !S_ISREG(stat.st_mode) || output->ours ? STATUS_OK : STATUS_FAILED;
 }
 
 /* Map the file, if the drive can fill it where it lies. */
@@ -107,7 +121,7 @@ static int output_close(struct output *output, uint64_t done, int status)
 {
 	if (output->mapped)
 		munmap(output->mapped, output->bytes);
-	if (output->ours && done < output->bytes && ftruncate(output->fd, (off_t)done) && !status)
+	if (output->ours && ftruncate(output->fd, (off_t)done) && !status)
 		status = fail("cannot write to %s: %s", output->name, strerror(errno));
 	if (output->fd > STDERR_FILENO && close(output->fd) && !status)
 		status = fail("cannot write to %s: %s", output->name, strerror(errno));
@@ -153,15 +167,20 @@ static int job_reap(struct job *job)
 	struct transfer_slot *slot;
 	int status = transfer_wait(&job->transfer, &slot);
 	uint64_t at = job->done * job->transfer.ns.block_size;
+	size_t written;
 
 	if (status)
 		return status;
 	if (slot->iov.iov_base == slot->data) {
 		if (output->mapped && lseek(output->fd, (off_t)at, SEEK_SET) < 0)
 			return fail("cannot write to %s: %s", output->name, strerror(errno));
-		status = write_all(output->fd, output->name, slot->data, slot->iov.iov_len);
-		if (status)
+		status = write_all(output->fd, output->name, slot->data, slot->iov.iov_len,
+				   &written);
+		if (status) {
+			job->done += written / job->transfer.ns.block_size;
+			job->part = written % job->transfer.ns.block_size;
 			return status;
+		}
 	}
 	job->done += slot->blocks;
 	transfer_release(&job->transfer);
@@ -188,13 +207,17 @@ static int job_copy(struct job *job)
 /* After a failure. Who reads a pipe and goes away wants no words. */
 static void job_say_end(const struct job *job, int status)
 {
-	const char *to = job->output.name;
+	char part[64] = "";
 
 	if (status == STATUS_PIPE)
 		return;
-	fail("%s%llu of %llu blocks, from block %llu on, were read to %s",
+	/* a file of ours is cut to whole blocks */
+	if (job->part && !job->output.ours)
+		snprintf(part, sizeof(part), ", and %zu bytes of the next one", job->part);
+	fail("%s%llu of %llu blocks, from block %llu on, were read to %s%s",
 	     status > STATUS_SIGNAL ? "interrupted: " : "", (unsigned long long)job->done,
-	     (unsigned long long)job->blocks, (unsigned long long)job->first, to);
+	     (unsigned long long)job->blocks, (unsigned long long)job->first, job->output.name,
+	     part);
 }
 
 static int read_to(struct job *job, struct drive *drive, const struct dmaland_nvme_namespace *ns,

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "command.h"
 
 enum { FACTS_LABEL, FACTS_WORDS };
@@ -294,15 +295,17 @@ void report_member_null(struct report *report, const char *key)
 
 void report_note(struct report *report, const char *format, ...)
 {
+	char words[512];
 	va_list args;
 
 	part_end(report);
 	if (report->json || report->failed)
 		return;
 	va_start(args, format);
-	vfprintf(report->out, format, args);
+	vsnprintf(words, sizeof(words), format, args);
 	va_end(args);
-	fputc('\n', report->out);
+	text_clean(words);
+	fprintf(report->out, "%s\n", words);
 }
 
 void report_space(struct report *report)
@@ -322,6 +325,8 @@ static void report_discard(struct report *report)
 
 int report_end(struct report *report, int status)
 {
+	size_t done;
+
 	if (status) {
 		report_discard(report);
 		return status;
@@ -334,7 +339,7 @@ int report_end(struct report *report, int status)
 	if (report->failed)
 		status = fail("no memory for the report");
 	else
-		status = write_all(STDOUT_FILENO, "stdout", report->text, report->size);
+		status = write_all(STDOUT_FILENO, "stdout", report->text, report->size, &done);
 	free(report->text);
 	return status;
 }

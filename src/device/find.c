@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * find.c - PCI devices by what they are: dmaland_find(), and "pci:VENDOR:DEVICE[,index=N]" in a spec
+ *
+ * A board keeps its ids when it is put into another slot or machine, and its address changes. Nothing is kept of a search:
+ * sysfs is read anew each time, and devices are counted by ascending address.
+ */
+#include "device/device.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mutex.h"
+#include "backend/sysfs.h"
+
+/* The device that is as many places behind the first one of its kind; how many there are of the kind, or -errno. */
+static int kind_find(unsigned int vendor, unsigned int device, unsigned int index, char *address)
+{
+	char(*found)[SYSFS_ADDRESS] = NULL;
+	int count = sysfs_find(vendor, device, &found);
+
+	if (count > 0 && index < (unsigned int)count)
+		strcpy(address, found[index]);
+	free(found);
+	return count;
+}
+
+int dmaland_find(unsigned int vendor, unsigned int device, unsigned int index, char *address,
+		 size_t size)
+{
+	char found[SYSFS_ADDRESS] = "";
+	int count;
+
+	cancel_hold();
+	count = kind_find(vendor, device, index, found);
+	cancel_release();
+	if (count < 0)
+		return error_set(-count, "cannot read the PCI bus: %s", strerror(-count));
+	if (!count)
+		return error_set(ENODEV,
+				 "there is no PCI device %04x:%04x (dmaland info lists them)",
+				 vendor, device);
+	if (!found[0])
+		return error_set(ENODEV,
+				 "of PCI device %04x:%04x there are %d, and index %u was asked; "
+				 "they count from 0",
+				 vendor, device, count, index);
+	if (strlen(found) >= size)
+		return error_set(EINVAL, "an address of %zu bytes does not fit into %zu",
+				 strlen(found) + 1, size);
+	strcpy(address, found);
+	return 0;
+}
+
+/* A number of so many digits at most that ends so; where it ends, or NULL. */
+static const char *id_read(const char *text, char end, unsigned int *id)
+{
+	size_t length = strspn(text, "0123456789abcdefABCDEF");
+
+	if (length == 0 || length > 4 || text[length] != end)
+		return NULL;
+	*id = (unsigned int)strtoul(text, NULL, 16);
+	return text + length + 1;
+}
+
+static int index_take(struct spec *spec, unsigned int *index)
+{
+	const char *value = spec_take(spec, "index");
+	unsigned long number;
+	char *end;
+
+	*index = 0;
+	if (!value)
+		return 0;
+	number = strtoul(value, &end, 10);
+	if (value[0] < '0' || value[0] > '9' || *end || number > UINT16_MAX)
+		return error_set(EINVAL, "index=%s is not a number up to %u", value, UINT16_MAX);
+	*index = (unsigned int)number;
+	return 0;
+}
+
+int spec_find(struct spec *spec)
+{
+	unsigned int vendor, device, index;
+	const char *rest = id_read(spec->address, ':', &vendor);
+	int err;
+
+	if (!rest || !id_read(rest, '\0', &device))
+		return error_set(EINVAL,
+				 "'pci:%s' is not pci:VENDOR:DEVICE, hexadecimal numbers as "
+				 "pci:1234:11e8 has them",
+				 spec->address);
+	err = index_take(spec, &index);
+	if (!err)
+		err = dmaland_find(vendor, device, index, spec->address, sizeof(spec->address));
+	if (!err)
+		spec->backend[0] = '\0';
+	return err;
+}
