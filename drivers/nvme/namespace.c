@@ -16,17 +16,57 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
+
+enum { LIST_IDS = NVME_ADMIN_DATA / sizeof(uint32_t) };
+
+/*
+ * The drive's list of active namespaces above an id (NVMe 2.0, 5.17.2.2), which came with NVMe 1.1.
+ * How many ids there are, ascending; a status when the drive has no list, as status 0x002 has it; or -errno.
+ */
+static int fetch_list(struct dmaland_nvme *ctrl, uint32_t above, uint32_t ids[LIST_IDS],
+		      unsigned int *count)
+{
+	int status = NVME_STATUS_INVALID_FIELD;
+
+	*count = 0;
+	if (ctrl->info.version >= 0x10100)
+		status = nvme_identify(ctrl, NVME_IDENTIFY_ACTIVE_LIST, above, ids);
+	while (status == 0 && *count < LIST_IDS && le32toh(ids[*count]) > above) {
+		above = ids[*count] = le32toh(ids[*count]);
+		++*count;
+	}
+	return status;
+}
+
+int dmaland_nvme_list_namespaces(struct dmaland_nvme *ctrl, uint32_t above, uint32_t *ids,
+				 unsigned int max)
+{
+	uint32_t list[LIST_IDS];
+	unsigned int n;
+	int status = dmaland_check(ctrl->dev);
+
+	if (status == 0)
+		status = fetch_list(ctrl, above, list, &n);
+	if (status < 0)
+		return status;
+	if (n > max)
+		n = max;
+	memcpy(ids, list, n * sizeof(ids[0]));
+	if (status == 0)
+		return (int)n;
+	for (n = 0; n < max && n < LIST_IDS && above < ctrl->info.namespaces; n++)
+		ids[n] = ++above;
+	return (int)n;
+}
 
 /* How many namespaces are active; 0 when the drive does not say, at most 1,024. */
 static size_t count_namespaces(struct dmaland_nvme *ctrl)
 {
-	uint32_t ids[NVME_ADMIN_DATA / sizeof(uint32_t)];
-	size_t n = 0;
+	uint32_t ids[LIST_IDS];
+	unsigned int n;
 
-	if (nvme_identify(ctrl, NVME_IDENTIFY_ACTIVE_LIST, 0, ids) != 0)
-		return 0;
-	while (n < sizeof(ids) / sizeof(ids[0]) && ids[n] != 0)
-		n++;
+	fetch_list(ctrl, 0, ids, &n);
 	return n;
 }
 
@@ -39,7 +79,7 @@ static int no_such_namespace(struct dmaland_nvme *ctrl, uint32_t nsid)
 		return dmaland_set_error(ENODEV, "namespace %" PRIu32 " does not exist", nsid);
 	return dmaland_set_error(ENODEV,
 				 "namespace %" PRIu32 " does not exist (the drive has %zu%s)", nsid,
-				 n, n == NVME_ADMIN_DATA / sizeof(uint32_t) ? " or more" : "");
+				 n, n == LIST_IDS ? " or more" : "");
 }
 
 /* The formats, and which is in use, from Identify Namespace (NVM 1.0, 4.1.5.1). */
@@ -185,10 +225,6 @@ const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
 		dmaland_set_error(EINVAL, "0x%" PRIx32 " is no namespace; they count from 1", nsid);
 		return NULL;
 	}
-	if (nsid > ctrl->info.namespaces) {
-		no_such_namespace(ctrl, nsid);
-		return NULL;
-	}
 	do {
 		if (formats_before(ctrl, nsid, &formats) != 0)
 			return NULL;
@@ -275,12 +311,28 @@ static int check_format(struct dmaland_nvme *ctrl, uint32_t nsid, unsigned int f
 	return 0;
 }
 
+/* Without a list of the active ones, those that do not exist are left out. */
+static int check_all_formats(struct dmaland_nvme *ctrl, unsigned int format, unsigned int flags)
+{
+	uint32_t ids[LIST_IDS], last = 0;
+	int n, status = 0;
+
+	do {
+		n = dmaland_nvme_list_namespaces(ctrl, last, ids, LIST_IDS);
+		for (int i = 0; i < n && (status == 0 || status == -ENODEV); i++) {
+			last = ids[i];
+			status = check_format(ctrl, last, format, flags);
+		}
+	} while (n == LIST_IDS && (status == 0 || status == -ENODEV));
+	if (n < 0)
+		return n;
+	return status == -ENODEV && nvme_service(ctrl) == NVME_LIVE ? 0 : status;
+}
+
 static int check_format_request(struct dmaland_nvme *ctrl, uint32_t nsid, unsigned int format,
 				unsigned int flags)
 {
 	enum { ERASES = DMALAND_NVME_FORMAT_ERASE | DMALAND_NVME_FORMAT_CRYPTO_ERASE };
-	uint32_t ids[NVME_ADMIN_DATA / sizeof(uint32_t)];
-	int status;
 
 	if ((flags & ~(ERASES | DMALAND_NVME_FORMAT_METADATA)) || (flags & ERASES) == ERASES)
 		return dmaland_set_error(EINVAL,
@@ -297,12 +349,8 @@ static int check_format_request(struct dmaland_nvme *ctrl, uint32_t nsid, unsign
 					 "%s can only format all its %zu namespaces at once (FNA); "
 					 "if that is meant, give 0xffffffff",
 					 dmaland_name(ctrl->dev), count_namespaces(ctrl));
-	if (nsid != UINT32_MAX)
-		return check_format(ctrl, nsid, format, flags);
-	status = nvme_identify(ctrl, NVME_IDENTIFY_ACTIVE_LIST, 0, ids);
-	for (size_t i = 0; status == 0 && i < sizeof(ids) / sizeof(ids[0]) && ids[i] != 0; i++)
-		status = check_format(ctrl, le32toh(ids[i]), format, flags);
-	return status;
+	return nsid != UINT32_MAX ? check_format(ctrl, nsid, format, flags)
+				  : check_all_formats(ctrl, format, flags);
 }
 
 /* NVMe 2.0, 5.14 */

@@ -178,6 +178,21 @@ struct dmaland_nvme_namespace {
 int dmaland_nvme_get_namespace(struct dmaland_nvme *ctrl, uint32_t nsid,
 			       struct dmaland_nvme_namespace *ns);
 
+/**
+ * dmaland_nvme_list_namespaces() - the ids of namespaces, ascending
+ * @above: only ids above this one; 0: from the first
+ * @ids:   where they go
+ * @max:   how many fit; 1,024 come at most, so that the next are those above the last
+ *
+ * These are the active ones, whatever the highest id that the drive claims (info.namespaces). Of a drive
+ * that has no such list (before NVMe 1.1, and some later ones) they are all ids up to that, of which
+ * dmaland_nvme_get_namespace() finds the active.
+ *
+ * Return: how many; 0 when there are no more; or -errno.
+ */
+int dmaland_nvme_list_namespaces(struct dmaland_nvme *ctrl, uint32_t above, uint32_t *ids,
+				 unsigned int max);
+
 enum dmaland_nvme_format_flags {
 	DMALAND_NVME_FORMAT_ERASE = 1,	      /* erase what the user wrote */
 	DMALAND_NVME_FORMAT_CRYPTO_ERASE = 2, /* the same by throwing away the key */

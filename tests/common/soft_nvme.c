@@ -120,6 +120,7 @@ static void put(unsigned char *data, size_t at, uint64_t value, size_t bytes)
 static int identify(struct soft_nvme *drive, const struct nvme_command *command)
 {
 	unsigned char data[4096] = {0};
+	int status = 0, answer;
 
 	switch (le32toh(command->cdw10) & 0xff) {
 	case 0:
@@ -143,10 +144,14 @@ static int identify(struct soft_nvme *drive, const struct nvme_command *command)
 		put(data, 0, 1, 4);
 		break;
 	default:
-		return 0x002 | SOFT_NVME_DNR;
+		status = 0x002 | SOFT_NVME_DNR;
 	}
-	access_memory(drive, le64toh(command->prp[0]), data, sizeof(data), true);
-	return 0;
+	answer = drive->answer ? drive->answer(drive, command, data) : SOFT_NVME_CARRY_OUT;
+	if (answer != SOFT_NVME_CARRY_OUT)
+		status = answer > 0 ? answer : 0;
+	if (status == 0)
+		access_memory(drive, le64toh(command->prp[0]), data, sizeof(data), true);
+	return status;
 }
 
 /* The error log's only entry. */
@@ -236,6 +241,12 @@ static void admin(struct soft_nvme *drive, const struct nvme_command *command)
 	if (command->opcode == NVME_ADMIN_FORMAT && drive->keeps_format) {
 		drive->format = *command;
 		atomic_store(&drive->formatting, true);
+		return;
+	}
+	if (drive->answer && command->opcode != NVME_ADMIN_IDENTIFY)
+		status = drive->answer(drive, command, NULL);
+	if (status != SOFT_NVME_CARRY_OUT) {
+		complete(drive, 0, command, 0, status);
 		return;
 	}
 	switch (command->opcode) {

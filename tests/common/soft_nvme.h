@@ -24,6 +24,7 @@ enum {
 	SOFT_NVME_BLOCKS = 4096,
 	SOFT_NVME_BLOCK = 512,
 	SOFT_NVME_HELD = 256,
+	SOFT_NVME_ANSWERED = -5, /* an Identify, with what answer() has made */
 	/* verdicts beside a status word, whose bits are those of a completion's status above the phase */
 	SOFT_NVME_CARRY_OUT = 0,
 	SOFT_NVME_HOLD = -1,
@@ -58,6 +59,9 @@ struct soft_nvme {
 
 	/* how it behaves; set while nobody else uses it */
 	int (*verdict)(struct soft_nvme *drive, const struct nvme_command *command);
+	/* A status of an admin command, or 0; @data: 4 KiB that an Identify answers, to be changed, else NULL. */
+	int (*answer)(struct soft_nvme *drive, const struct nvme_command *command,
+		      unsigned char *data);
 	void *context;
 	bool aborts;	       /* Abort ends held commands ... */
 	int abort_status;      /* ... with this; 0x007 */

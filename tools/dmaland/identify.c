@@ -2,7 +2,6 @@
 /*
  * identify.c - `dmaland nvme identify`
  */
-#include <endian.h>
 #include <errno.h>
 #include <stdio.h>
 
@@ -44,15 +43,23 @@ static const struct column namespace_columns[NS_COLUMNS] = {
 	[NS_CAPACITY] = {"CAPACITY", "capacity", COLUMN_NUMBER, FIT_NO},
 };
 
-static int report_namespace(struct report *report, struct drive *drive, uint32_t nsid)
+/* One that the drive does not tell of is named, and the others are shown; *failed notes it. */
+static int report_namespace(struct report *report, struct drive *drive, uint32_t nsid, bool *failed)
 {
 	struct dmaland_nvme_namespace ns;
 	int code = dmaland_nvme_get_namespace(drive->ctrl, nsid, &ns);
+	char context[32], data[4096];
 
 	if (code == -ENODEV && pci_device_is_present(drive->dev))
 		return STATUS_OK; /* not active, or gone since it was listed */
-	if (code)
-		return fail_library(NULL);
+	if (code) {
+		snprintf(context, sizeof(context), "namespace %u", nsid);
+		fail_library(context);
+		*failed = true;
+		/* does the controller still answer? */
+		return dmaland_nvme_identify(drive->ctrl, 1, 0, data) < 0 ? STATUS_FAILED
+									  : STATUS_OK;
+	}
 	report_row(report);
 	report_number(report, NS_ID, ns.nsid);
 	report_number(report, NS_BLOCKS, ns.blocks);
@@ -62,38 +69,25 @@ static int report_namespace(struct report *report, struct drive *drive, uint32_t
 	return STATUS_OK;
 }
 
-/* The list of active namespaces (NVMe 2.0, 5.17.2.2): 1,024 ids above the one given, 0 at its end. */
-static int report_listed(struct report *report, struct drive *drive)
+static int report_namespaces(struct report *report, struct drive *drive, bool *failed)
 {
 	enum { IDS = 1024 };
 	uint32_t ids[IDS], last = 0;
-	int i, status;
-
-	do {
-		if (dmaland_nvme_identify(drive->ctrl, 2, last, ids))
-			return fail_library(NULL);
-		for (i = 0; i < IDS && le32toh(ids[i]) > last; i++) {
-			last = le32toh(ids[i]);
-			status = report_namespace(report, drive, last);
-			if (!status)
-				status = signals_status();
-			if (status)
-				return status;
-		}
-	} while (i == IDS && last < UINT32_MAX - 1);
-	return STATUS_OK;
-}
-
-static int report_namespaces(struct report *report, struct drive *drive)
-{
-	int status = STATUS_OK;
+	int i, n, status = STATUS_OK;
 
 	report_space(report);
 	report_table(report, "namespaces", namespace_columns, NS_COLUMNS);
-	if (drive->info.version >= 0x10100) /* the list came with NVMe 1.1 */
-		return report_listed(report, drive);
-	for (uint32_t nsid = 1; nsid <= drive->info.namespaces && !status; nsid++)
-		status = report_namespace(report, drive, nsid);
+	do {
+		n = dmaland_nvme_list_namespaces(drive->ctrl, last, ids, IDS);
+		if (n < 0)
+			return fail_library(NULL);
+		for (i = 0; i < n && !status; i++) {
+			last = ids[i];
+			status = report_namespace(report, drive, last, failed);
+			if (!status)
+				status = signals_status();
+		}
+	} while (n == IDS && !status);
 	return status;
 }
 
@@ -101,15 +95,17 @@ static int identify_run(const struct arguments *arguments)
 {
 	struct report report;
 	struct drive drive;
+	bool failed = false;
 	int status = drive_open(&drive, arguments);
 
 	if (status)
 		return status;
 	report_begin(&report, arguments_have(arguments, 'J'));
 	report_controller(&report, &drive.info);
-	status = report_namespaces(&report, &drive);
+	status = report_namespaces(&report, &drive, &failed);
 	drive_close(&drive);
-	return report_end(&report, status);
+	status = report_end(&report, status);
+	return status || !failed ? status : STATUS_FAILED;
 }
 
 const struct command nvme_identify_command = {
