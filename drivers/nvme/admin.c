@@ -360,7 +360,10 @@ static struct nvme_command ask_queues(void)
 	};
 }
 
-/* The drive says how many it has. */
+/*
+ * The drive says how many it has. One that refuses is opened without, so that it can be asked what is wrong
+ * with it.
+ */
 int nvme_set_queue_count(struct dmaland_nvme *ctrl)
 {
 	struct nvme_command command = ask_queues();
@@ -369,6 +372,12 @@ int nvme_set_queue_count(struct dmaland_nvme *ctrl)
 	uint32_t result, sqs, cqs;
 	int status = nvme_submit_sync_cmd(ctrl, &command, ctrl->timeout_ms, &result);
 
+	if (status > 0) {
+		ctrl->queues_refused = status;
+		dmaland_log(DMALAND_LOG_WARN, "%s; it is opened without I/O queues",
+			    dmaland_last_error());
+		return 0;
+	}
 	if (status != 0)
 		return status;
 	sqs = (result & 0xffff) + 1;
@@ -388,6 +397,8 @@ int nvme_set_queue_count_again(struct dmaland_nvme *ctrl)
 {
 	struct nvme_command command = ask_queues();
 
+	if (ctrl->info.max_queues == 0)
+		return 0;
 	return admin_alone(ctrl, &command, ctrl->queue_ms);
 }
 

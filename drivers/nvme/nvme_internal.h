@@ -320,6 +320,7 @@ struct dmaland_nvme {
 	_Atomic uint32_t state;
 	int refuse, cancel; /* errno for new requests and for those in flight; valid with why ... */
 	char why[400];	    /* ... from STOPPED or RUNAWAY on */
+	int queues_refused; /* status of Set Features, Number of Queues */
 	bool opened;	    /* from then on it can be reset */
 	uint32_t abort_limit;
 	_Atomic uint32_t aborting;   /* Abort commands under way */

@@ -89,7 +89,8 @@ void dmaland_nvme_close(struct dmaland_nvme *ctrl);
  * @page_size:       bytes of a controller page (CC.MPS)
  * @max_transfer:    bytes one command may carry: MDTS and the option
  * @max_queue_depth: commands that an I/O queue can hold
- * @max_queues:      I/O queue pairs that the drive gives us
+ * @max_queues:      I/O queue pairs that the drive gives us; 0 where it refuses to, and only
+ *                   identify, logs and the like are to be had
  * @commands:        which commands the drive has: bit 1 << opcode (enum dmaland_nvme_opcode)
  * @can_format:      it has Format NVM
  * @error_entries:   how many entries its error log has
@@ -288,7 +289,7 @@ enum dmaland_nvme_queue_flags {
  * takes an interrupt vector, of which there are as many as CPUs and one more, or as the drive has.
  * Further queues share them: an interrupt then wakes the threads of all queues of its vector; INTx does so
  * again and again until each of them has polled what is complete. Where there are no interrupts it is
- * refused with -EOPNOTSUPP.
+ * refused with -EOPNOTSUPP; so is every queue of a drive that gives none.
  *
  * Return: the queue, or NULL with errno set.
  */

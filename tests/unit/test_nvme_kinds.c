@@ -114,12 +114,65 @@ static void all_namespaces_are_formatted_without_a_list(void **state)
 	end();
 }
 
+/* ---- no queues ---- */
+
+static int refuses_queues(struct soft_nvme *d, const struct nvme_command *command,
+			  unsigned char *data)
+{
+	(void)d;
+	(void)data;
+	return command->opcode == NVME_ADMIN_SET_FEATURES ? 0x006 | SOFT_NVME_DNR
+							  : SOFT_NVME_CARRY_OUT;
+}
+
+static void a_drive_that_refuses_to_give_queues_tells_how_it_is(void **state)
+{
+	struct dmaland_nvme_namespace ns;
+	struct dmaland_nvme_info info;
+	char log[512];
+
+	(void)state;
+	dev = soft_nvme_open(&drive);
+	drive.answer = refuses_queues;
+	ctrl = open_controller(command_ms(), command_ms() / 2);
+	if (!ctrl)
+		fail_msg("%s", dmaland_last_error());
+	assert_logged("Set Features: Internal Error (0x006); it is opened without I/O queues");
+	dmaland_nvme_get_info(ctrl, &info);
+	assert_int_equal(info.max_queues, 0);
+	for (int i = 0; i < 2; i++) {
+		assert_null(dmaland_nvme_queue_create(ctrl, 0, 0));
+		assert_int_equal(errno, EOPNOTSUPP);
+		assert_error_says("refuses to say how many");
+		assert_int_equal(dmaland_nvme_get_log(ctrl, 2, UINT32_MAX, 0, log, 512), 0);
+		assert_int_equal(dmaland_nvme_get_namespace(ctrl, 1, &ns), 0);
+		assert_int_equal(dmaland_nvme_reset(ctrl), 0);
+	}
+	end();
+}
+
+static void a_drive_with_doorbells_of_the_admin_queue_alone_is_opened(void **state)
+{
+	(void)state;
+	dev = soft_nvme_open(&drive);
+	drive.cap |= 9ull << 32; /* 2 KiB each */
+	ctrl = open_controller(command_ms(), command_ms() / 2);
+	if (!ctrl)
+		fail_msg("%s", dmaland_last_error());
+	assert_null(dmaland_nvme_queue_create(ctrl, 0, 0));
+	assert_error_says("its BAR 0 of 8192 bytes has room for the doorbells of the admin queue "
+			  "alone, 2048 bytes each (CAP.DSTRD)");
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(namespaces_are_listed_whatever_the_highest_id),
 		cmocka_unit_test(without_a_list_all_ids_are_named),
 		cmocka_unit_test(all_namespaces_are_formatted_without_a_list),
+		cmocka_unit_test(a_drive_that_refuses_to_give_queues_tells_how_it_is),
+		cmocka_unit_test(a_drive_with_doorbells_of_the_admin_queue_alone_is_opened),
 	};
 
 	log_capture();
