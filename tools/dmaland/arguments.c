@@ -105,6 +105,10 @@ static int value_set(struct arguments *arguments, const struct command *command,
 		arguments->driver = text;
 		return STATUS_OK;
 	}
+	if (option->val == 'n' && strcmp(text, "all") == 0 && strchr(command->options, 'F')) {
+		arguments->nsid = UINT32_MAX; /* as NVMe has it */
+		return STATUS_OK;
+	}
 	number = number_find(option->val);
 	if (!number_read(text, number->units, &value) || value < number->least ||
 	    value > number->most) {
