@@ -225,16 +225,23 @@ int nvme_fetch(struct dmaland_nvme *ctrl, struct nvme_command *command, void *da
 	return status;
 }
 
-int nvme_identify(struct dmaland_nvme *ctrl, unsigned int cns, uint32_t nsid, void *data)
+/* What a command set has of a namespace or of the controller: CSI, in dword 11, says which. */
+int nvme_identify_set(struct dmaland_nvme *ctrl, unsigned int cns, unsigned int command_set,
+		      uint32_t nsid, void *data)
 {
-	/* CSI, in dword 11, is 0: the NVM command set */
 	struct nvme_command command = {
 		.opcode = NVME_ADMIN_IDENTIFY,
 		.nsid = htole32(nsid),
 		.cdw10 = htole32(cns & 0xff),
+		.cdw11 = htole32((uint32_t)command_set << 24),
 	};
 
 	return nvme_fetch(ctrl, &command, data, NVME_ADMIN_DATA);
+}
+
+int nvme_identify(struct dmaland_nvme *ctrl, unsigned int cns, uint32_t nsid, void *data)
+{
+	return nvme_identify_set(ctrl, cns, DMALAND_NVME_SET_NVM, nsid, data);
 }
 
 /* NVMe 2.0, 5.17 */
@@ -291,8 +298,8 @@ static void learn_commands(struct dmaland_nvme *ctrl, const uint8_t *data)
 
 /*
  * Limits of commands that carry no data (NVM 1.0, 4.1.5.2). A drive that does not tell is not asked
- * for more zeroes at once than it takes data, as the kernel's driver has it; what a drive
- * below 1.4 does with the question is not known.
+ * for more zeroes at once than it takes data, as the kernel's driver has it. Only a drive that says that
+ * it knows the question is asked (CAP.CSS): others put an error into their log.
  */
 static int identify_limits(struct dmaland_nvme *ctrl, size_t mdts)
 {
@@ -300,8 +307,8 @@ static int identify_limits(struct dmaland_nvme *ctrl, size_t mdts)
 	uint8_t data[NVME_ADMIN_DATA] = {0};
 	int status = 0;
 
-	if (ctrl->info.version >= 0x10400)
-		status = nvme_identify(ctrl, NVME_IDENTIFY_COMMAND_SET, 0, data);
+	if (nvme_cap_command_sets(ctrl->cap))
+		status = nvme_identify(ctrl, NVME_IDENTIFY_CONTROLLER_SET, 0, data);
 	if (status < 0)
 		return status;
 	ctrl->max_verify = power_limit(data[0], shift);

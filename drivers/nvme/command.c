@@ -54,6 +54,15 @@ int nvme_check_range(const struct dmaland_nvme_request *request, const struct nv
 	return 0;
 }
 
+static int check_blocks(const struct dmaland_nvme_request *request, const struct nvme_ns *ns)
+{
+	int code = nvme_check_range(request, ns);
+
+	if (code == 0 && request->opcode == DMALAND_NVME_WRITE_ZEROES)
+		code = nvme_check_zoned_write(request, ns, ns->max_zeroes);
+	return code;
+}
+
 /* What is neither read nor write: does the drive have it, and is the request of its form? */
 int nvme_check_command(struct dmaland_nvme *ctrl, const struct dmaland_nvme_request *request,
 		       const struct nvme_ns *ns)
@@ -71,7 +80,7 @@ int nvme_check_command(struct dmaland_nvme *ctrl, const struct dmaland_nvme_requ
 	if (request->iov_count != 0)
 		return dmaland_set_error(EINVAL, "a %s has no segments", name);
 	if (request->opcode != DMALAND_NVME_FLUSH)
-		return nvme_check_range(request, ns);
+		return check_blocks(request, ns);
 	if (request->blocks != 0)
 		return dmaland_set_error(EINVAL, "a flush has no blocks");
 	return 0;
@@ -122,14 +131,17 @@ static void fill_discard(const struct dmaland_nvme *ctrl, const struct nvme_iod 
 
 /* How many blocks one command of this kind takes. */
 static uint64_t most_blocks(const struct dmaland_nvme *ctrl, uint8_t opcode,
-			    const struct nvme_ns *ns)
+			    const struct nvme_ns *ns, uint64_t block)
 {
 	uint64_t ranges = (uint64_t)ctrl->discard_ranges * ctrl->discard_range_blocks;
+	uint64_t left;
 
 	if (opcode == DMALAND_NVME_WRITE_ZEROES)
 		return ns->max_zeroes;
-	if (opcode == DMALAND_NVME_VERIFY)
-		return ns->max_verify;
+	if (opcode == DMALAND_NVME_VERIFY) {
+		left = nvme_zone_left(ns, block);
+		return ns->max_verify < left ? ns->max_verify : left;
+	}
 	return ranges < ctrl->discard_blocks ? ranges : ctrl->discard_blocks;
 }
 
@@ -141,7 +153,8 @@ int nvme_setup_no_data(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
 		       struct dmaland_nvme_request *request)
 {
 	const struct nvme_ns *ns = request->driver.ns;
-	uint64_t blocks = most_blocks(ctrl, request->opcode, ns);
+	uint64_t block = request->block + (request->blocks - request->driver.left);
+	uint64_t blocks = most_blocks(ctrl, request->opcode, ns, block);
 
 	if (blocks > request->driver.left)
 		blocks = request->driver.left;
@@ -152,7 +165,7 @@ int nvme_setup_no_data(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
 		if (code != 0)
 			return code;
 	}
-	iod->block = request->block + (request->blocks - request->driver.left);
+	iod->block = block;
 	iod->bytes = blocks << ns->block_shift;
 	request->driver.left -= blocks;
 	return 0;

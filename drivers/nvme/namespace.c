@@ -105,14 +105,26 @@ static void parse_formats(const uint8_t *data, struct dmaland_nvme_namespace *in
 	}
 }
 
+/* An inactive namespace is all zeroes (NVMe 2.0, 5.17.2.1); one without blocks has formats. */
+static bool is_inactive(const uint8_t *data)
+{
+	for (size_t i = 0; i < NVME_ADMIN_DATA; i++)
+		if (data[i] != 0)
+			return false;
+	return true;
+}
+
 /* So many blocks are a limit in bytes; NLB has 16 bits and counts from 0 (NVM 1.0, 3.2.4). */
 static uint32_t blocks_limit(const struct nvme_ns *ns, size_t bytes)
 {
 	size_t blocks = bytes >> ns->block_shift;
 
-	if (blocks == 0)
-		return 1;
 	return blocks < 65536 ? blocks : 65536;
+}
+
+static uint32_t at_least_1(uint32_t blocks)
+{
+	return blocks > 0 ? blocks : 1;
 }
 
 /* From Identify Namespace to what we keep. 0 or -errno. */
@@ -120,10 +132,11 @@ static int parse_namespace(struct dmaland_nvme *ctrl, const uint8_t *data, struc
 {
 	struct dmaland_nvme_namespace *info = &ns->info;
 	const struct dmaland_nvme_lba_format *format;
+	int code;
 
-	info->blocks = nvme_get64(data, 0);
-	if (info->blocks == 0)
+	if (is_inactive(data))
 		return no_such_namespace(ctrl, info->nsid);
+	info->blocks = nvme_get64(data, 0);
 	parse_formats(data, info);
 	format = &info->formats[info->format];
 	if (info->format >= info->format_count || format->block_size == 0 ||
@@ -138,9 +151,14 @@ static int parse_namespace(struct dmaland_nvme *ctrl, const uint8_t *data, struc
 	info->block_size = format->block_size;
 	info->metadata = format->metadata;
 	ns->block_shift = __builtin_ctz(format->block_size);
-	ns->max_blocks = blocks_limit(ns, ctrl->info.max_transfer);
-	ns->max_zeroes = blocks_limit(ns, ctrl->max_zeroes);
-	ns->max_verify = blocks_limit(ns, ctrl->max_verify);
+	ns->most = blocks_limit(ns, ctrl->info.max_transfer);
+	ns->max_zeroes = at_least_1(blocks_limit(ns, ctrl->max_zeroes));
+	ns->max_verify = at_least_1(blocks_limit(ns, ctrl->max_verify));
+	ns->special = info->metadata > 0 || ns->most == 0;
+	code = nvme_setup_zones(ctrl, ns);
+	if (code != 0)
+		return code;
+	ns->max_blocks = ns->zones_apart ? 0 : ns->most;
 	atomic_init(&ns->current, info->nsid);
 	return 0;
 }
@@ -148,10 +166,14 @@ static int parse_namespace(struct dmaland_nvme *ctrl, const uint8_t *data, struc
 /* Ask the drive. The namespace, or NULL with the error set. */
 static struct nvme_ns *identify_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
 {
+	struct dmaland_nvme_namespace info = {.nsid = nsid};
 	uint8_t data[NVME_ADMIN_DATA];
 	struct nvme_ns *ns;
-	int status = nvme_identify(ctrl, NVME_IDENTIFY_NAMESPACE, nsid, data);
+	int status;
 
+	if (nvme_identify_command_set(ctrl, &info) != 0)
+		return NULL;
+	status = nvme_identify(ctrl, NVME_IDENTIFY_NAMESPACE, nsid, data);
 	if (status == NVME_STATUS_INVALID_NAMESPACE)
 		no_such_namespace(ctrl, nsid);
 	if (status != 0)
@@ -161,7 +183,7 @@ static struct nvme_ns *identify_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
 		dmaland_set_error(ENOMEM, "no memory for a namespace");
 		return NULL;
 	}
-	ns->info.nsid = nsid;
+	ns->info = info;
 	if (parse_namespace(ctrl, data, ns) != 0) {
 		int code = errno;
 
@@ -293,7 +315,7 @@ static int check_format(struct dmaland_nvme *ctrl, uint32_t nsid, unsigned int f
 	uint8_t data[NVME_ADMIN_DATA];
 	int status = nvme_identify(ctrl, NVME_IDENTIFY_NAMESPACE, nsid, data);
 
-	if (status == NVME_STATUS_INVALID_NAMESPACE || (status == 0 && nvme_get64(data, 0) == 0))
+	if (status == NVME_STATUS_INVALID_NAMESPACE || (status == 0 && is_inactive(data)))
 		return no_such_namespace(ctrl, nsid);
 	if (status != 0)
 		return status;
@@ -345,10 +367,11 @@ static int check_format_request(struct dmaland_nvme *ctrl, uint32_t nsid, unsign
 	if (nsid == 0)
 		return dmaland_set_error(EINVAL, "0 is no namespace; they count from 1");
 	if (nsid != UINT32_MAX && ctrl->formats_all && count_namespaces(ctrl) > 1)
-		return dmaland_set_error(EINVAL,
-					 "%s can only format all its %zu namespaces at once (FNA); "
-					 "if that is meant, give 0xffffffff",
-					 dmaland_name(ctrl->dev), count_namespaces(ctrl));
+		return dmaland_set_error(
+			EINVAL,
+			"%s can only format all its %zu namespaces at once (FNA); "
+			"if that is meant, give 0xffffffff (dmaland nvme format -n all)",
+			dmaland_name(ctrl->dev), count_namespaces(ctrl));
 	return nsid != UINT32_MAX ? check_format(ctrl, nsid, format, flags)
 				  : check_all_formats(ctrl, format, flags);
 }

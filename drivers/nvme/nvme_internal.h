@@ -12,6 +12,7 @@
  *   prp.c       from that to PRPs
  *   admin.c     commands of the admin queue
  *   namespace.c namespaces and their formats
+ *   zoned.c     namespaces that are zoned
  *   log.c       log pages
  *   nvme.c      the controller: open, close
  *   control.c   its registers and its state: enable, reset, stop
@@ -51,9 +52,10 @@ enum {
 	NVME_REG_DOORBELLS = 0x1000,
 };
 
-/* CC: NVMe 2.0, 3.1.3.5. Round robin (AMS 0) and the NVM command set (CSS 0) need no bits. */
+/* CC: NVMe 2.0, 3.1.3.5. Round robin (AMS 0) needs no bits, nor the NVM command set alone (CSS 0). */
 enum {
 	NVME_CC_EN = 1u << 0,
+	NVME_CC_CSS_ALL = 6u << 4, /* all command sets that the drive has */
 	NVME_CC_MPS_SHIFT = 7,
 	NVME_CC_SHN_MASK = 3u << 14,
 	NVME_CC_SHN_NORMAL = 1u << 14,
@@ -92,6 +94,12 @@ static inline bool nvme_cap_nvm_command_set(uint64_t cap)
 	return cap >> 37 & 1;
 }
 
+/* CSS bit 6: several command sets, and Identify of what concerns each */
+static inline bool nvme_cap_command_sets(uint64_t cap)
+{
+	return cap >> 43 & 1;
+}
+
 static inline unsigned int nvme_cap_mpsmin_shift(uint64_t cap)
 {
 	return 12 + (cap >> 48 & 0xf);
@@ -119,7 +127,10 @@ enum {
 	NVME_IDENTIFY_NAMESPACE = 0,
 	NVME_IDENTIFY_CONTROLLER = 1,
 	NVME_IDENTIFY_ACTIVE_LIST = 2,
-	NVME_IDENTIFY_COMMAND_SET = 6,
+	NVME_IDENTIFY_DESCRIPTORS = 3,
+	NVME_IDENTIFY_NAMESPACE_SET = 5,  /* what a command set has of a namespace ... */
+	NVME_IDENTIFY_CONTROLLER_SET = 6, /* ... and of the controller */
+	NVME_MOST_PAGE = 65536, /* bytes of a controller page that mappings can be aligned to */
 	NVME_ADMIN_DATA = 4096, /* bytes that an admin command moves at most */
 	NVME_ADMIN_DEPTH = 31,
 	NVME_MOST_VECTORS = 32, /* of MSI, and as many as INTMS has bits */
@@ -237,7 +248,10 @@ struct nvme_prp_pools {
 struct nvme_ns {
 	_Atomic uint32_t current; /* its id, by which it is found; 0: what is known here is stale */
 	unsigned int block_shift;
-	uint32_t max_blocks, max_zeroes, max_verify; /* of one command */
+	uint32_t max_blocks; /* of a command that may begin anywhere; 0: see most, and zones */
+	uint32_t most, max_zeroes, max_verify; /* of one command */
+	bool special;			       /* transfers are to be looked at, see request.c */
+	bool zones_apart;		       /* a command that reads stays in a zone */
 	struct dmaland_nvme_namespace info;
 	struct nvme_ns *next;
 };
@@ -471,6 +485,8 @@ int nvme_submit_sync_cmd(struct dmaland_nvme *ctrl, struct nvme_command *command
 			 unsigned int timeout_ms, uint32_t *result);
 int nvme_fetch(struct dmaland_nvme *ctrl, struct nvme_command *command, void *data, size_t size);
 int nvme_identify(struct dmaland_nvme *ctrl, unsigned int cns, uint32_t nsid, void *data);
+int nvme_identify_set(struct dmaland_nvme *ctrl, unsigned int cns, unsigned int command_set,
+		      uint32_t nsid, void *data);
 void nvme_delete_queues(struct dmaland_nvme *ctrl);
 int nvme_abort(struct dmaland_nvme_queue *queue, uint16_t cid);
 int nvme_create_queue(struct dmaland_nvme_queue *queue, uint32_t state);
@@ -483,6 +499,13 @@ int nvme_set_queue_count_again(struct dmaland_nvme *ctrl);
 /* namespace.c */
 const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
 void nvme_free_namespaces(struct dmaland_nvme *ctrl);
+
+/* zoned.c */
+int nvme_identify_command_set(struct dmaland_nvme *ctrl, struct dmaland_nvme_namespace *info);
+int nvme_setup_zones(struct dmaland_nvme *ctrl, struct nvme_ns *ns);
+uint64_t nvme_zone_left(const struct nvme_ns *ns, uint64_t block);
+int nvme_check_zoned_write(const struct dmaland_nvme_request *request, const struct nvme_ns *ns,
+			   uint64_t most);
 
 /* log.c */
 bool nvme_parse_error(const uint8_t *entry, struct dmaland_nvme_error *error);

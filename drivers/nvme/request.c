@@ -49,17 +49,33 @@ static int check_segments(const struct dmaland_nvme_request *request, uint64_t b
 	return 0;
 }
 
-/* A read, write or compare. */
-static int check_transfer(const struct dmaland_nvme_request *request, const struct nvme_ns *ns)
+/* Transfers with a namespace that has blocks with metadata, or too large ones, or zones. */
+static int check_special(const struct dmaland_nvme_request *request, const struct nvme_ns *ns)
 {
-	int code;
-
 	if (ns->info.metadata > 0)
 		return dmaland_set_error(EOPNOTSUPP,
 					 "namespace %u has %u bytes of metadata beside each block, "
 					 "which this driver can't transfer; format it without",
 					 ns->info.nsid, ns->info.metadata);
-	code = nvme_check_range(request, ns);
+	if (ns->most == 0)
+		return dmaland_set_error(
+			EOPNOTSUPP,
+			"a block of namespace %u has %u bytes, more than a command may carry "
+			"(info.max_transfer: MDTS, or options.max_transfer); format it with "
+			"smaller blocks",
+			ns->info.nsid, ns->info.block_size);
+	if (request->opcode == DMALAND_NVME_WRITE)
+		return nvme_check_zoned_write(request, ns, ns->most);
+	return 0;
+}
+
+/* A read, write or compare. */
+static int check_transfer(const struct dmaland_nvme_request *request, const struct nvme_ns *ns)
+{
+	int code = nvme_check_range(request, ns);
+
+	if (code == 0 && ns->special)
+		code = check_special(request, ns);
 	return code != 0 ? code : check_segments(request, request->blocks << ns->block_shift);
 }
 
@@ -127,17 +143,28 @@ static void push_waiting(struct dmaland_nvme_queue *queue, struct dmaland_nvme_r
 	queue->waiting_end = &request->driver.next;
 }
 
+/* How many of the next blocks one command takes, where they are many or zones are in the way. */
+static uint64_t blocks_of_command(const struct nvme_ns *ns, uint64_t block, uint64_t blocks)
+{
+	if (blocks > ns->most)
+		blocks = ns->most;
+	if (ns->zones_apart && blocks > nvme_zone_left(ns, block))
+		blocks = nvme_zone_left(ns, block);
+	return blocks;
+}
+
 /* Fill in a read, write or compare of the request's next blocks (NVM 1.0, 3.2.1, 3.2.4, 3.2.6). */
 static int nvme_setup_rw(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 			 struct dmaland_nvme_request *request, struct nvme_command *command)
 {
 	const struct nvme_ns *ns = request->driver.ns;
 	uint64_t block = request->block + (request->blocks - request->driver.left);
-	uint64_t blocks =
-		request->driver.left < ns->max_blocks ? request->driver.left : ns->max_blocks;
+	uint64_t blocks = request->driver.left;
 	struct nvme_position at = {request->driver.segment, request->driver.offset};
 	int code;
 
+	if (blocks > ns->max_blocks)
+		blocks = blocks_of_command(ns, block, blocks);
 	iod->write = request->opcode != DMALAND_NVME_READ;
 	iod->block = block;
 	iod->bytes = blocks << ns->block_shift;

@@ -157,15 +157,27 @@ struct dmaland_nvme_lba_format {
 	uint8_t performance;
 };
 
+/* What commands a namespace has (NVMe 2.0, figure 274). Others than these can be used by raw commands alone. */
+enum dmaland_nvme_command_set {
+	DMALAND_NVME_SET_NVM = 0,
+	DMALAND_NVME_SET_ZONED = 2,
+};
+
 /**
  * struct dmaland_nvme_namespace - an active namespace
  * @nsid:         its id, from 1
- * @blocks:       how many there are (NSZE)
+ * @blocks:       how many there are (NSZE); 0 happens
  * @block_size:   bytes of a block
  * @metadata:     bytes of metadata beside each block; only 0 can be read and written
  * @format:       index of the format in use
  * @format_count: how many formats there are
  * @formats:      the formats, for dmaland_nvme_format()
+ * @command_set:  enum dmaland_nvme_command_set
+ * @zone_blocks:  of a zoned namespace, from a zone's first block to the next one's
+ *
+ * In a zoned namespace, requests that read are split where zones meet, if the drive wants that. A write or
+ * write zeroes lies within a zone, and is as small as a command (info.max_transfer): else it is
+ * refused with -EOPNOTSUPP. It begins at the zone's write pointer: else the drive fails it.
  */
 struct dmaland_nvme_namespace {
 	uint32_t nsid;
@@ -173,6 +185,8 @@ struct dmaland_nvme_namespace {
 	uint32_t block_size, metadata;
 	unsigned int format, format_count;
 	struct dmaland_nvme_lba_format formats[64];
+	unsigned int command_set;
+	uint64_t zone_blocks;
 };
 
 /** dmaland_nvme_get_namespace() - 0, or -ENODEV when there is no such active namespace, or -errno. */
@@ -376,8 +390,8 @@ struct dmaland_nvme_request {
  *
  * Context: the queue's thread; done() too.
  * Return: 0, or -errno when the request is refused (it is not done() then): -EINVAL, -ERANGE (past
- * the end), -ENODEV (no such namespace, or the drive is gone), -EOPNOTSUPP (metadata, or a command
- * that the drive does not have), -ENOMEM,
+ * the end), -ENODEV (no such namespace, or the drive is gone), -EOPNOTSUPP (metadata, blocks larger
+ * than a command may carry, what zones forbid, or a command that the drive does not have), -ENOMEM,
  * -EBUSY (the namespace is being formatted),
  * -EIO (the controller is out of service), -ECANCELED (the queue is being destroyed); or what
  * dma_map_sg() has against the memory: -EFAULT (it is not there, or read-only and to be read into,

@@ -98,7 +98,7 @@ static int carry_out(struct soft_nvme *drive, const struct nvme_command *command
 	size_t blocks = (le32toh(command->cdw12) & 0xffff) + 1;
 	unsigned char *media = drive->media + block * SOFT_NVME_BLOCK;
 
-	if (command->opcode == DMALAND_NVME_FLUSH)
+	if (command->opcode == DMALAND_NVME_FLUSH || command->opcode == DMALAND_NVME_DISCARD)
 		return 0;
 	if (block + blocks > SOFT_NVME_BLOCKS)
 		return 0x080 | SOFT_NVME_DNR;

@@ -268,7 +268,10 @@ static int bench_run(const struct arguments *arguments)
 		free(bench);
 		return status;
 	}
-	status = drive_namespace(&bench->drive, (uint32_t)arguments->nsid, &bench->ns);
+	status = drive_namespace(&bench->drive, (uint32_t)arguments->nsid,
+				 arguments_have(arguments, 'W') ? DRIVE_TRANSFERS | DRIVE_WRITES
+								: DRIVE_TRANSFERS,
+				 &bench->ns);
 	if (!status)
 		status = bench_choose(bench, arguments);
 	if (!status) {

@@ -89,7 +89,9 @@ static int erase_run(struct erasure *erasure, const struct arguments *arguments,
 	status = drive_open(&drive, arguments);
 	if (status)
 		return status;
-	status = drive_namespace(&drive, arguments->nsid, &ns);
+	status = drive_namespace(&drive, arguments->nsid,
+				 erasure->opcode == DMALAND_NVME_WRITE_ZEROES ? DRIVE_WRITES : 0,
+				 &ns);
 	if (!status)
 		status = drive_range(&ns, arguments, &erasure->first, &erasure->blocks);
 	erasure->next = erasure->first;

@@ -205,7 +205,7 @@ static int verify_run(const struct arguments *arguments)
 
 	if (status)
 		return status;
-	status = drive_namespace(&drive, arguments->nsid, &ns);
+	status = drive_namespace(&drive, arguments->nsid, DRIVE_TRANSFERS | DRIVE_WRITES, &ns);
 	if (!status)
 		status = verify_namespace(&drive, &ns, arguments);
 	drive_close(&drive);

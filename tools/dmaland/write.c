@@ -334,7 +334,7 @@ static int write_run(const struct arguments *arguments)
 		input_close(&job.input);
 		return status;
 	}
-	status = drive_namespace(&drive, arguments->nsid, &ns);
+	status = drive_namespace(&drive, arguments->nsid, DRIVE_TRANSFERS | DRIVE_WRITES, &ns);
 	if (!status)
 		status = drive_range(&ns, arguments, &job.first, &job.most);
 	job.next = job.first;
