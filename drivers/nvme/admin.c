@@ -10,12 +10,15 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { ALIVE_MS = 100 }; /* how often to ask a drive that is silent whether it is there */
 
 static const char *command_name(uint8_t opcode)
 {
+	static _Thread_local char other[24];
+
 	switch (opcode) {
 	case NVME_ADMIN_DELETE_SQ:
 		return "Delete I/O Submission Queue";
@@ -33,8 +36,11 @@ static const char *command_name(uint8_t opcode)
 		return "Abort";
 	case NVME_ADMIN_FORMAT:
 		return "Format NVM";
-	default:
+	case NVME_ADMIN_SET_FEATURES:
 		return "Set Features";
+	default:
+		snprintf(other, sizeof(other), "of opcode 0x%02x", opcode);
+		return other;
 	}
 }
 
@@ -76,8 +82,10 @@ static int finish(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
 	const struct nvme_completion *completion = &ctrl->admin_done[iod - ctrl->admin->iods];
 	int status = nvme_completion_status(completion);
 
-	if (result)
-		*result = le32toh(completion->dw0);
+	if (result) {
+		result[0] = le32toh(completion->dw0);
+		result[1] = le32toh(completion->dw1);
+	}
 	nvme_give_slot(ctrl->admin, iod);
 	if (status > 0)
 		dmaland_set_error(EIO, "%s: %s: %s", dmaland_name(ctrl->dev),
@@ -376,8 +384,8 @@ int nvme_set_queue_count(struct dmaland_nvme *ctrl)
 	struct nvme_command command = ask_queues();
 	uint64_t bar = pci_resource_len(ctrl->dev, 0);
 	uint64_t pair = 2 * nvme_cap_stride(ctrl->cap), room;
-	uint32_t result, sqs, cqs;
-	int status = nvme_submit_sync_cmd(ctrl, &command, ctrl->timeout_ms, &result);
+	uint32_t result[2], sqs, cqs;
+	int status = nvme_submit_sync_cmd(ctrl, &command, ctrl->timeout_ms, result);
 
 	if (status > 0) {
 		ctrl->queues_refused = status;
@@ -387,8 +395,8 @@ int nvme_set_queue_count(struct dmaland_nvme *ctrl)
 	}
 	if (status != 0)
 		return status;
-	sqs = (result & 0xffff) + 1;
-	cqs = (result >> 16) + 1;
+	sqs = (result[0] & 0xffff) + 1;
+	cqs = (result[0] >> 16) + 1;
 	ctrl->info.max_queues = sqs < cqs ? sqs : cqs;
 	if (ctrl->info.max_queues > 0xffff)
 		ctrl->info.max_queues = 0xffff;

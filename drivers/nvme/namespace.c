@@ -282,13 +282,17 @@ int dmaland_nvme_get_namespace(struct dmaland_nvme *ctrl, uint32_t nsid,
 
 /* ---- formatting ---- */
 
-/* Formats take turns. While one is under way no other command is late. */
-static void begin_format(struct dmaland_nvme *ctrl, uint32_t nsid)
+/*
+ * One namespace (0xffffffff: all) is about to change. Changes take turns. While one is formatted, no other
+ * command is late.
+ */
+void nvme_begin_change(struct dmaland_nvme *ctrl, uint32_t nsid, bool format)
 {
 	struct nvme_ns *ns;
 
 	pthread_mutex_lock(&ctrl->format_lock);
-	atomic_store_explicit(&ctrl->held_until, UINT64_MAX, memory_order_relaxed);
+	if (format)
+		atomic_store_explicit(&ctrl->held_until, UINT64_MAX, memory_order_relaxed);
 	pthread_mutex_lock(&ctrl->lock);
 	ctrl->formats += (UINT64_C(1) << 32) + nsid;
 	ns = atomic_load_explicit(&ctrl->namespaces, memory_order_relaxed);
@@ -298,12 +302,13 @@ static void begin_format(struct dmaland_nvme *ctrl, uint32_t nsid)
 	pthread_mutex_unlock(&ctrl->lock);
 }
 
-static void end_format(struct dmaland_nvme *ctrl, uint32_t nsid)
+void nvme_end_change(struct dmaland_nvme *ctrl, uint32_t nsid, bool format)
 {
 	pthread_mutex_lock(&ctrl->lock);
 	ctrl->formats -= nsid;
 	pthread_mutex_unlock(&ctrl->lock);
-	atomic_store_explicit(&ctrl->held_until, nvme_now_ms(), memory_order_relaxed);
+	if (format)
+		atomic_store_explicit(&ctrl->held_until, nvme_now_ms(), memory_order_relaxed);
 	pthread_mutex_unlock(&ctrl->format_lock);
 }
 
@@ -393,8 +398,8 @@ int dmaland_nvme_format(struct dmaland_nvme *ctrl, uint32_t nsid, unsigned int f
 		status = check_format_request(ctrl, nsid, format, flags);
 	if (status != 0)
 		return status;
-	begin_format(ctrl, nsid);
+	nvme_begin_change(ctrl, nsid, true);
 	status = nvme_submit_sync_cmd(ctrl, &command, ctrl->format_ms, NULL);
-	end_format(ctrl, nsid);
+	nvme_end_change(ctrl, nsid, true);
 	return status;
 }

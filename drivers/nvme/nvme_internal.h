@@ -5,6 +5,7 @@
  *   request.c   requests: checked, split into commands, answered
  *   recover.c   commands that fail or are late; queues that are made again
  *   command.c   the commands beside read and write
+ *   raw.c       commands as the caller has them
  *   sync.c      requests that are waited for
  *   queue.c     queue pairs: rings, slots, doorbells
  *   irq.c       interrupts: queues that are waited for
@@ -204,6 +205,8 @@ struct nvme_bounce {
 
 enum { NVME_INLINE_BOUNCES = 4, NVME_INLINE_SG = 4 };
 
+enum { NVME_SMALL_LIST = 256 }; /* bytes of a block of the pool "prp list 256" */
+
 /*
  * A command in flight. Its data are one piece (single), or elements of sg and bounced pages. The
  * fields up to the list are what every command touches; a command whose data are one piece of at
@@ -284,7 +287,8 @@ struct dmaland_nvme_queue {
 	uint32_t free_count;
 	uint16_t *free_slots; /* a stack */
 	struct nvme_iod *iods;
-	const struct nvme_ns *ns; /* the one asked for last */
+	const struct nvme_ns *ns;	   /* the one asked for last */
+	struct nvme_completion completion; /* that is looked at, or was last */
 	struct dmaland_nvme_request *waiting,
 		**waiting_end; /* not wholly submitted, oldest first */
 	unsigned int finished; /* requests, in this poll */
@@ -398,10 +402,17 @@ const char *nvme_opcode_name(uint8_t opcode);
 int nvme_check_range(const struct dmaland_nvme_request *request, const struct nvme_ns *ns);
 int nvme_check_command(struct dmaland_nvme *ctrl, const struct dmaland_nvme_request *request,
 		       const struct nvme_ns *ns);
-int nvme_setup_no_data(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
+int nvme_setup_no_data(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 		       struct dmaland_nvme_request *request);
 void nvme_fill_command(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
 		       struct nvme_command *command);
+
+/* raw.c: 0 or -errno with the error set */
+int nvme_check_raw(struct dmaland_nvme *ctrl, const struct dmaland_nvme_request *request);
+int nvme_setup_raw(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
+		   struct dmaland_nvme_request *request);
+void nvme_fill_raw(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		   struct nvme_command *command);
 
 /* Of an opcode that is known. */
 static inline bool nvme_opcode_has_data(uint8_t opcode)
@@ -478,7 +489,7 @@ int nvme_take_queue_back(struct dmaland_nvme_queue *queue);
 void nvme_drain_queue(struct dmaland_nvme_queue *queue, uint64_t begin);
 void nvme_cancel_queue(struct dmaland_nvme_queue *queue, int error);
 
-/* admin.c: 0, a status above 0 with the error set, or -errno */
+/* admin.c: 0, a status above 0 with the error set, or -errno; result: NULL, or two dwords of the completion */
 int nvme_admin(struct dmaland_nvme *ctrl, uint32_t state, struct nvme_command *command,
 	       unsigned int timeout_ms, uint32_t *result);
 int nvme_submit_sync_cmd(struct dmaland_nvme *ctrl, struct nvme_command *command,
@@ -499,6 +510,8 @@ int nvme_set_queue_count_again(struct dmaland_nvme *ctrl);
 /* namespace.c */
 const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
 void nvme_free_namespaces(struct dmaland_nvme *ctrl);
+void nvme_begin_change(struct dmaland_nvme *ctrl, uint32_t nsid, bool format);
+void nvme_end_change(struct dmaland_nvme *ctrl, uint32_t nsid, bool format);
 
 /* zoned.c */
 int nvme_identify_command_set(struct dmaland_nvme *ctrl, struct dmaland_nvme_namespace *info);

@@ -98,6 +98,19 @@ static bool is_read_or_write(const struct dmaland_nvme_request *request)
 	return request->opcode == DMALAND_NVME_READ || request->opcode == DMALAND_NVME_WRITE;
 }
 
+/* What is neither read nor write. A raw command's namespace is nothing that the driver has to know. */
+static int check_other(struct dmaland_nvme_queue *queue, const struct dmaland_nvme_request *request,
+		       const struct nvme_ns **ns)
+{
+	*ns = NULL;
+	if (request->opcode == DMALAND_NVME_RAW)
+		return nvme_check_raw(queue->ctrl, request);
+	*ns = request_ns(queue, request);
+	if (!*ns)
+		return -errno;
+	return nvme_check_command(queue->ctrl, request, *ns);
+}
+
 /* Refuse what can't be right, and prepare the rest. 0 or -errno with the error set. */
 static int begin_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
 {
@@ -106,11 +119,13 @@ static int begin_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_r
 
 	if (!request->done)
 		return dmaland_set_error(EINVAL, "the request has no done()");
-	ns = request_ns(queue, request);
-	if (!ns)
-		return -errno;
-	if (!is_read_or_write(request))
-		code = nvme_check_command(queue->ctrl, request, ns);
+	if (!is_read_or_write(request)) {
+		code = check_other(queue, request, &ns);
+	} else {
+		ns = request_ns(queue, request);
+		if (!ns)
+			return -errno;
+	}
 	if (code == 0 && nvme_has_data(request))
 		code = check_transfer(request, ns);
 	if (code != 0)
@@ -118,7 +133,7 @@ static int begin_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_r
 
 	request->driver.next = NULL;
 	request->driver.ns = ns;
-	request->driver.left = request->opcode != DMALAND_NVME_FLUSH ? request->blocks : 1;
+	request->driver.left = request->blocks ? request->blocks : 1;
 	request->driver.segment = 0;
 	request->driver.offset = 0;
 	request->driver.commands = 0;
@@ -176,7 +191,7 @@ static int nvme_setup_rw(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 	request->driver.left -= blocks;
 	command->cdw10 = htole32(block);
 	command->cdw11 = htole32(block >> 32);
-	command->cdw12 = htole32(blocks - 1);
+	command->cdw12 = htole32((uint32_t)request->control << 16 | (blocks - 1));
 	return 0;
 }
 
@@ -196,7 +211,7 @@ static int submit_command(struct dmaland_nvme_queue *queue, struct dmaland_nvme_
 	if (has_data)
 		code = nvme_setup_rw(queue, iod, request, &command);
 	else
-		code = nvme_setup_no_data(queue->ctrl, iod, request);
+		code = nvme_setup_no_data(queue, iod, request);
 	if (code != 0) {
 		nvme_give_slot(queue, iod);
 		return code;
@@ -278,7 +293,7 @@ void nvme_submit_waiting(struct dmaland_nvme_queue *queue)
 		struct dmaland_nvme_request *request = queue->waiting;
 		int code = -ESTALE;
 
-		if (nvme_ns_id(request->driver.ns) == request->nsid)
+		if (!request->driver.ns || nvme_ns_id(request->driver.ns) == request->nsid)
 			code = submit_commands(queue, request);
 		if (code == -EAGAIN)
 			return;
@@ -314,18 +329,18 @@ void nvme_end_command(struct dmaland_nvme_queue *queue, struct nvme_iod *iod, in
  */
 unsigned int nvme_reap(struct dmaland_nvme_queue *queue)
 {
-	struct nvme_completion completion;
+	struct nvme_completion *completion = &queue->completion;
 	struct nvme_iod *iod;
 	unsigned int n = 0;
 
-	while (n < queue->depth && nvme_next_completion(queue, &completion, &iod)) {
-		int status = nvme_completion_status(&completion);
+	while (n < queue->depth && nvme_next_completion(queue, completion, &iod)) {
+		int status = nvme_completion_status(completion);
 
 		n++;
 		if (!iod)
 			continue;
 		if (status != 0) {
-			status = nvme_judge(queue, iod, &completion);
+			status = nvme_judge(queue, iod, completion);
 			if (status == 0)
 				continue;
 		}

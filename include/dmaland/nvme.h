@@ -253,6 +253,61 @@ int dmaland_nvme_get_log(struct dmaland_nvme *ctrl, unsigned int page, uint32_t 
 			 uint64_t offset, void *data, size_t size);
 
 /**
+ * struct dmaland_nvme_log_page - which log page, and what of it
+ * @id:           identifier: 1 errors, 2 SMART / health, ...
+ * @lsp:          log specific parameter, 7 bits
+ * @lsi:          log specific identifier
+ * @retain_event: the event that pointed here is not to come again (RAE)
+ * @nsid:         namespace where the page wants one; 0xffffffff: the controller
+ * @offset:       as of dmaland_nvme_get_log()
+ */
+struct dmaland_nvme_log_page {
+	uint8_t id, lsp;
+	uint16_t lsi;
+	bool retain_event;
+	uint32_t nsid;
+	uint64_t offset;
+};
+
+/** dmaland_nvme_get_log_page() - dmaland_nvme_get_log(), of a page that is told more exactly */
+int dmaland_nvme_get_log_page(struct dmaland_nvme *ctrl, const struct dmaland_nvme_log_page *page,
+			      void *data, size_t size);
+
+/**
+ * struct dmaland_nvme_command - a command as the drive is given it (3.3.3.1)
+ * @opcode:     of the queue's commands; its bits 1:0 say which way the data go
+ * @nsid:       namespace; 0 where the command has none
+ * @cdw2, @cdw3, @cdw10, @cdw11, @cdw12, @cdw13, @cdw14, @cdw15: its dwords, in the CPU's byte order
+ * @data:       where the data come from or go to
+ * @size:       their bytes, a multiple of 4, up to info.max_transfer: as many as the command transfers. A
+ *              drive that transfers more may reach beyond them, to the end of their last page
+ * @timeout_ms: of an admin command; 0: as others (options.timeout_ms, or format_timeout_ms)
+ * @result:     dwords 0 and 1 of what it completed with
+ */
+struct dmaland_nvme_command {
+	uint8_t opcode;
+	uint32_t nsid;
+	uint32_t cdw2, cdw3, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15;
+	void *data;
+	size_t size;
+	unsigned int timeout_ms;
+	uint32_t result[2];
+};
+
+/**
+ * dmaland_nvme_admin() - an admin command that this interface has no call for
+ *
+ * It is given to the drive once, as it is. Commands about queues, Asynchronous Event Request and Doorbell
+ * Buffer Config are the driver's own and refused. After one that changes namespaces the driver asks
+ * again about them. One that is late has the controller reset.
+ *
+ * Context: any thread.
+ * Return: 0, a status above 0, or -errno: -EINVAL, -EPERM (the driver's own), -ETIMEDOUT, -ECANCELED (a
+ * reset cut it off).
+ */
+int dmaland_nvme_admin(struct dmaland_nvme *ctrl, struct dmaland_nvme_command *command);
+
+/**
  * struct dmaland_nvme_error - an entry of the error log (5.16.1.2)
  * @count:     of all errors of the drive's life, this one's number
  * @queue:     submission queue; 0 is the admin queue, 0xffff: of no command
@@ -332,6 +387,14 @@ enum dmaland_nvme_opcode {
 	DMALAND_NVME_WRITE_ZEROES = 8, /* blocks read as zeroes afterwards */
 	DMALAND_NVME_DISCARD = 9, /* Dataset Management, deallocate: their content is not needed */
 	DMALAND_NVME_VERIFY = 12, /* the drive reads them, and tells whether it can */
+	DMALAND_NVME_RAW = 31,	  /* not a number of theirs: a command as request.raw has it */
+};
+
+/* Bits of request.control, which is the upper half of a command's dword 12; others are the specification's. */
+enum dmaland_nvme_control {
+	DMALAND_NVME_FUA = 1 << 14,	      /* on the medium when it is done */
+	DMALAND_NVME_LIMITED_RETRY = 1 << 15, /* the drive does not try for long */
+	DMALAND_NVME_DEALLOCATE = 1 << 9, /* write zeroes: by discarding, if that reads as zeroes */
 };
 
 /* Statuses that a program may want to tell from others. */
@@ -342,7 +405,8 @@ enum dmaland_nvme_status {
 /**
  * struct dmaland_nvme_request - a request for an I/O queue; the caller's memory until it is done
  * @opcode:    enum dmaland_nvme_opcode
- * @nsid:      namespace
+ * @control:   enum dmaland_nvme_control; of each command that it is split into; 0 for flush, discard and raw
+ * @nsid:      namespace; of a raw request the command has it
  * @block:     first block
  * @blocks:    how many; any number: what is above the drive's limits is split
  * @iov:       the data of a read, write or compare, in blocks * block_size bytes in all; segments of
@@ -350,6 +414,9 @@ enum dmaland_nvme_status {
  *             and the memory is the drive's until then: with commands in flight its content is not
  *             known
  * @iov_count: how many segments; 0 for the other opcodes
+ * @raw:       of a raw request: the command, which stays as long as the request does. Its data are @iov (its
+ *             own @data and @size are not looked at), @blocks is 0. It is one command, and never given to the
+ *             drive twice: when it is cut off, it ends with -ECANCELED
  * @done:      called once by dmaland_nvme_poll() (or when the queue ends) with the result: 0, an
  *             NVMe status above 0 (SCT << 8 | SC), or -errno. The request is the caller's again;
  *             done() may submit it or others, but neither wait for the queue nor destroy it, nor
@@ -358,6 +425,7 @@ enum dmaland_nvme_status {
  */
 struct dmaland_nvme_request {
 	uint8_t opcode;
+	uint16_t control;
 	uint32_t nsid;
 	uint64_t block;
 	uint64_t blocks;
@@ -365,19 +433,22 @@ struct dmaland_nvme_request {
 	int iov_count;
 	void (*done)(struct dmaland_nvme_request *request, int status);
 	void *context;
+	struct dmaland_nvme_command *raw;
 
 	/* the driver's, from submit to done */
 	struct {
 		struct dmaland_nvme_request *next; /* in the list of those that wait */
 		const struct nvme_ns *ns;
-		uint64_t left;		/* blocks not submitted; 1 for a flush */
+		uint64_t left;		/* blocks not submitted; 1 for a flush, or raw */
 		size_t segment, offset; /* where their data begin */
 		unsigned int commands;	/* in flight */
 		int status;		/* of the first command that failed ... */
 		uint64_t failed_block,
 			failed_blocks; /* ... and its blocks; 0: none in particular */
 		uint16_t failed_command;
-		bool logged; /* the drive's error log says more */
+		bool logged;			  /* the drive's error log says more */
+		struct dmaland_nvme_queue *queue; /* of a raw request ... */
+		void (*done)(struct dmaland_nvme_request *request, int status); /* ... and its */
 	} driver;
 };
 
@@ -481,6 +552,16 @@ int dmaland_nvme_discard(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64
 			 uint64_t blocks);
 int dmaland_nvme_verify(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64_t block,
 			uint64_t blocks);
+
+/**
+ * dmaland_nvme_io() - a command to a queue that this interface has no call for, waited for
+ *
+ * It is given to the drive once, as it is, and has the queue's time-outs; see dmaland_nvme_poll(). A request of
+ * DMALAND_NVME_RAW is the same without waiting.
+ *
+ * Return: as above; -EINVAL for data that no such command can have.
+ */
+int dmaland_nvme_io(struct dmaland_nvme_queue *queue, struct dmaland_nvme_command *command);
 
 /**
  * dmaland_nvme_status_text() - a result in words

@@ -98,7 +98,8 @@ static int carry_out(struct soft_nvme *drive, const struct nvme_command *command
 	size_t blocks = (le32toh(command->cdw12) & 0xffff) + 1;
 	unsigned char *media = drive->media + block * SOFT_NVME_BLOCK;
 
-	if (command->opcode == DMALAND_NVME_FLUSH || command->opcode == DMALAND_NVME_DISCARD)
+	if (command->opcode == DMALAND_NVME_FLUSH || command->opcode == DMALAND_NVME_DISCARD ||
+	    command->opcode >= 0xc0)
 		return 0;
 	if (block + blocks > SOFT_NVME_BLOCKS)
 		return 0x080 | SOFT_NVME_DNR;
@@ -320,7 +321,7 @@ static void io(struct soft_nvme *drive, uint16_t qid, const struct nvme_command 
 	if (verdict == SOFT_NVME_REPLAY)
 		complete_as(drive, qid, qid, drive->last_cid, 0, 0x281 | SOFT_NVME_DNR);
 	drive->last_cid = le16toh(command->cid);
-	complete(drive, qid, command, 0, carry_out(drive, command));
+	complete(drive, qid, command, drive->answer_dw0, carry_out(drive, command));
 	if (verdict == SOFT_NVME_TWICE)
 		complete(drive, qid, command, 0, 0);
 }
@@ -394,6 +395,14 @@ static void doorbell(struct soft_nvme *drive, uint32_t number, uint32_t value)
 		return;
 	queue->sq_tail = value;
 	serve(drive, qid);
+}
+
+size_t soft_nvme_look(struct soft_nvme *drive, uint64_t dma, void *data, size_t size)
+{
+	unsigned int faults = drive->faults;
+
+	access_memory(drive, dma, data, size, false);
+	return drive->faults == faults ? size : 0;
 }
 
 void soft_nvme_end_format(struct soft_nvme *drive)

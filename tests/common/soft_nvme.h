@@ -77,6 +77,7 @@ struct soft_nvme {
 	uint32_t class_code;
 	uint64_t cap;		 /* MQES 63, CQR, TO 500 ms, NVM command set */
 	uint16_t queues_claimed; /* SOFT_NVME_QUEUES */
+	uint32_t answer_dw0;	 /* of completions of I/O */
 	uint8_t entry_sizes[2];	 /* SQES, CQES */
 
 	atomic_bool formatting;
@@ -92,6 +93,9 @@ struct soft_nvme {
 /* A device that is the drive; dmaland_close() ends it, then soft_nvme_free(). */
 struct dmaland_device *soft_nvme_open(struct soft_nvme *drive);
 void soft_nvme_free(struct soft_nvme *drive);
+
+/* From a verdict: memory, as the drive reads it. Returns how much of it could be read. */
+size_t soft_nvme_look(struct soft_nvme *drive, uint64_t dma, void *data, size_t size);
 
 /* End a format that goes on, and take up what has come meanwhile. */
 void soft_nvme_end_format(struct soft_nvme *drive);
