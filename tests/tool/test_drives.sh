@@ -81,6 +81,12 @@ check "so is a part that begins in a zone and ends in another" eval '
 check "writing to it is refused in words" refused "namespace 1 is zoned: each of its zones of 2048 blocks is written in order" \
 	"$tool" nvme write "$spec" -s 0 data
 check "so is zeroing" refused "namespace 1 is zoned" "$tool" nvme zero "$spec" -c 1
+check "raw commands append to a zone" eval '
+	cp zoned-1.img before && "$tool" nvme io "$spec" -o 0x79 --cdw10 2048 --cdw13 4 2>err && head -c 1024 before >data &&
+		"$tool" nvme io "$spec" -o 0x7d --cdw10 2048 --cdw12 1 -l 1024 -i data 2>err && cat err &&
+		grep -x "result: 0x00000800 0x00000000" err && cmp -n 1024 -i 1048576:0 zoned-1.img data'
+check "what a zone forbids is said in words" eval '
+	! "$tool" nvme io "$spec" -o 1 --cdw10 2060 -l 512 -i data 2>err && cat err && grep "Zone Invalid Write (0x1bc)" err'
 check "the plain namespace beside it is read and written" eval '
 	head -c 1M /dev/urandom >data && "$tool" nvme write "$spec" -n 2 -s 10 data && cmp -n 1048576 -i 5120:0 zoned-2.img data'
 

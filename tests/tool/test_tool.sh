@@ -78,13 +78,13 @@ check "one operand too many is refused" refused 2 "also 'b'" "$tool" nvme identi
 told() {
 	local option found=0
 	# shellcheck disable=SC2086 # words
-	for option in $("$tool" $1 --help | grep -oE -- '--[a-z-]+' | sort -u); do
+	for option in $("$tool" $1 --help | grep -oE -- '--[a-z0-9-]+' | sort -u); do
 		found=1
 		grep -q -- "\*$option\*" "$root/docs/man/$2.1.scd" || { echo "not in $2: $option" && return 1; }
 	done
 	[ "$found" = 1 ]
 }
-for command in info bind unbind pools nvme\ {identify,log,read,write,verify,zero,discard,format,bench}; do
+for command in info bind unbind pools nvme\ {identify,log,read,write,verify,zero,discard,format,bench,admin,io}; do
 	page=dmaland
 	[ "$command" = "${command#nvme}" ] || page=dmaland-nvme
 	check "$command --help names its manual" eval '"$tool" $command --help | grep -x "More: man $page"'
@@ -141,6 +141,9 @@ check "zeroing a count of blocks and all is refused" refused 2 "exclude each oth
 check "a benchmark of a time and of a number of requests is refused" \
 	refused 2 "exclude each other" "$tool" nvme bench x --time 1 --requests 1
 check "metadata without a format that has some is refused" refused 2 "goes with --format" "$tool" nvme format x --metadata
+check "a raw command wants an opcode" refused 2 "say which command" "$tool" nvme admin x
+check "one that reads does not write" refused 2 "writes nothing" "$tool" nvme io x --opcode 2 --write
+check "data from a file have a length" refused 2 "wants --data-len" "$tool" nvme io x --opcode 1 -i /dev/null
 check "a table where none is printed is refused" refused 2 "prints none" "$tool" nvme format x --format 0 --json
 check "erasing without a format is refused" refused 2 "say into what" "$tool" nvme format x --erase
 check "bind to what is no name of a driver is refused" \
@@ -284,6 +287,18 @@ drive_tests() {
 	check "$b: more requests in flight than a queue holds are refused" \
 		refused 1 "more than a queue" "$tool" nvme bench "$spec" --depth 65535
 
+	check "$b: a raw admin command is told its data and its result" eval '
+		"$tool" nvme admin "$spec" --opcode 6 --cdw10 1 --data-len 4K -r >out 2>err && grep -x "result: 0x00000000 0x00000000" err &&
+			[ "$(wc -l <out)" = 256 ] && grep "^000000  .*|.*dmaland" out'
+	check "$b: raw reads are what was written, by raw writes" eval '
+		"$tool" nvme io "$spec" -o 2 --cdw10 200 --cdw12 7 -l $((8 * b)) -b 2>err | cmp -n $((8 * b)) -i 0:$((200 * b)) - "$image" &&
+			head -c $((2 * b)) odd | "$tool" nvme io "$spec" -w -o 1 --cdw10 300 --cdw12 1 -l $((2 * b)) 2>err &&
+			cmp -n $((2 * b)) -i $((300 * b)):0 "$image" odd && "$tool" nvme io "$spec" -o 1 --cdw10 300 -l $b -i five 2>err &&
+			cmp -n $b -i $((300 * b)):0 "$image" five'
+	check "$b: what a drive refuses of a raw command is said" \
+		refused 1 "LBA out of Range" "$tool" nvme io "$spec" --opcode 2 --cdw11 1 --data-len "$b"
+	check "$b: input that is too short is refused" \
+		refused 1 "were asked (--data-len)" eval 'head -c 100 odd | "$tool" nvme io "$spec" --opcode 1 --data-len $b'
 	check "$b: 1024 reads of 64 KiB hold 64 pages of PRP lists" \
 		eval '"$tool" pools "$spec" | grep -E "^prp list 256 +1024 +1024 +256 +64 +0$"'
 	check "$b: pools --json is JSON" eval '"$tool" pools "$spec" --json | json_reader'

@@ -8,7 +8,7 @@ _dmaland_commands() {
 }
 
 _dmaland_options() {
-	"$@" --help 2>/dev/null | grep -oE -- '(^ +|, )(-[a-z]|--[a-z-]+)' | tr -d ' ,'
+	"$@" --help 2>/dev/null | grep -oE -- '(^ +|, )(-[a-z]|--[a-z0-9-]+)' | tr -d ' ,'
 }
 
 # PCI addresses, with a prefix
@@ -39,7 +39,9 @@ _dmaland_words() {
 		compgen -W "$(_dmaland_options "$@")" -- "$cur"
 	elif [ "$prev" = --driver ]; then
 		compgen -W "$(cd /sys/bus/pci/drivers 2>/dev/null && echo *)" -- "$cur"
-	elif [[ $prev =~ ^(-[nsc]|--(namespace|start|count|seed|reads|size|format|block-size|depth|time|requests))$ ]]; then
+	elif [[ $prev =~ ^(-i|--input-file)$ ]]; then
+		compgen -f -- "$cur"
+	elif [[ $prev =~ ^(-[nscolt]|--(opcode|cdw[0-9]+|data-len|timeout|namespace|start|count|seed|reads|size|format|block-size|depth|time|requests))$ ]]; then
 		: # a number
 	elif [[ $2 =~ ^(info|bind|unbind)$ ]]; then
 		compgen -W "$(_dmaland_addresses '')" -- "$cur"

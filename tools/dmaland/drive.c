@@ -16,6 +16,10 @@ static void log_all(void *context, enum dmaland_log_level level, const char *lin
 
 int drive_open(struct drive *drive, const struct arguments *arguments)
 {
+	const struct dmaland_nvme_options options = {
+		.size = sizeof(options),
+		.timeout_ms = (unsigned int)arguments->timeout,
+	};
 	const char *spec = arguments->operands[0];
 
 	memset(drive, 0, sizeof(*drive));
@@ -24,7 +28,7 @@ int drive_open(struct drive *drive, const struct arguments *arguments)
 	drive->dev = dmaland_open(spec, NULL);
 	if (!drive->dev)
 		return signals_status() ? signals_status() : fail_library(NULL);
-	drive->ctrl = dmaland_nvme_open(drive->dev, NULL);
+	drive->ctrl = dmaland_nvme_open(drive->dev, &options);
 	if (!drive->ctrl) {
 		int status = signals_status() ? signals_status() : fail_library(NULL);
 
