@@ -63,6 +63,25 @@ check "one is written, and no other" eval '
 	cp several-1.img before && head -c 1M /dev/urandom >data && "$tool" nvme write "$spec" -n 7 -s 10 data &&
 		cmp -n 1048576 -i 40960:0 several-2.img data && cmp several-1.img before'
 
+# ---- raw commands
+
+check "a raw admin command is told its data and its result" eval '
+	"$tool" nvme admin "$spec" --opcode 6 --cdw10 1 --data-len 4K -r >out 2>err && grep -x "result: 0x00000000 0x00000000" err &&
+		[ "$(wc -l <out)" = 256 ] && grep "^000000  .*|.*shared" out'
+# raw NSID BLOCK-SIZE IMAGE
+raw() {
+	local io=("$tool" nvme io "$spec" -n "$1") b=$2 image=$3
+	"${io[@]}" -o 2 --cdw10 200 --cdw12 7 -l $((8 * b)) -b 2>err | cmp -n $((8 * b)) -i 0:$((200 * b)) - "$image" &&
+		head -c $((2 * b)) data | "${io[@]}" -w -o 1 --cdw10 300 --cdw12 1 -l $((2 * b)) 2>err &&
+		cmp -n $((2 * b)) -i $((300 * b)):0 "$image" data && "${io[@]}" -o 1 --cdw10 400 -l "$b" -i data 2>err &&
+		cmp -n "$b" -i $((400 * b)):0 "$image" data && refused "LBA out of Range" "${io[@]}" -o 2 --cdw11 1 -l "$b" &&
+		head -c 100 data | refused "were asked (--data-len)" "${io[@]}" -o 1 -l "$b"
+}
+check "raw reads and writes move their data, in blocks of 512 bytes" raw 3 512 several-1.img
+check "and of 4096" raw 7 4096 several-2.img
+
+# ---- formats
+
 check "all are formatted at once, where that is said" eval '
 	"$tool" nvme format "$spec" -n all --format 0 >out && cat out && [ "$(grep -c " has format 0 now: " out)" = 3 ] &&
 		cmp -n 1048576 several-3.img /dev/zero'

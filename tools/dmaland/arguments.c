@@ -38,6 +38,8 @@ static const struct option all_options[] = {
 	{"depth", required_argument, NULL, 'Q'},
 	{"time", required_argument, NULL, 'T'},
 	{"requests", required_argument, NULL, 'U'},
+	{"yes", no_argument, NULL, 'y'},
+	{"destroy-data", no_argument, NULL, 'X'},
 	{"opcode", required_argument, NULL, 'o'},
 	{"cdw2", required_argument, NULL, '2'},
 	{"cdw3", required_argument, NULL, '3'},

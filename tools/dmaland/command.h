@@ -12,6 +12,8 @@
  *   read.c       `nvme read`
  *   write.c      `nvme write`
  *   verify.c     `nvme verify`
+ *   pattern.c    `nvme test`
+ *   confirm.c    a yes before much is lost
  *   erase.c      `nvme zero`, `nvme discard`
  *   format.c     `nvme format`
  *   log.c        `nvme log`
@@ -70,7 +72,7 @@ struct command {
 
 extern const struct command info_command, bind_command, unbind_command;
 extern const struct command nvme_identify_command, nvme_read_command;
-extern const struct command nvme_write_command, nvme_verify_command;
+extern const struct command nvme_write_command, nvme_verify_command, nvme_test_command;
 extern const struct command nvme_zero_command, nvme_discard_command, nvme_format_command;
 extern const struct command nvme_log_command, nvme_bench_command;
 extern const struct command nvme_admin_command, nvme_io_command;

@@ -30,6 +30,13 @@ enum drive_use { DRIVE_TRANSFERS = 1, DRIVE_WRITES = 2 };
 int drive_namespace(struct drive *drive, uint32_t nsid, unsigned int use,
 		    struct dmaland_nvme_namespace *ns);
 
+/*
+ * Much is about to be lost, which the format names: 0 when a person agrees, said --yes, or is not there; or a
+ * status with the user told.
+ */
+int confirm_loss(const struct drive *drive, const struct arguments *arguments, const char *format,
+		 ...) __attribute__((format(printf, 3, 4)));
+
 /* Which blocks are meant by --start and --count: 0, or a status with the user told. */
 int drive_range(const struct dmaland_nvme_namespace *ns, const struct arguments *arguments,
 		uint64_t *first, uint64_t *blocks);

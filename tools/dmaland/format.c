@@ -140,6 +140,13 @@ static int namespace_format(struct drive *drive, struct dmaland_nvme_namespace *
 		flags |= DMALAND_NVME_FORMAT_CRYPTO_ERASE;
 	if (arguments_have(arguments, 'M'))
 		flags |= DMALAND_NVME_FORMAT_METADATA;
+	if (is_all(arguments))
+		status = confirm_loss(drive, arguments, "all that its namespaces hold");
+	else
+		status = confirm_loss(drive, arguments, "all that namespace %u holds (%s)",
+				      ns->nsid, size_text(ns->blocks * ns->block_size).text);
+	if (status)
+		return status;
 	if (dmaland_nvme_format(drive->ctrl, (uint32_t)arguments->nsid, format, flags))
 		return fail_library(NULL);
 	if (is_all(arguments))
@@ -183,13 +190,13 @@ static int format_run(const struct arguments *arguments)
 const struct command nvme_format_command = {
 	.name = "nvme format",
 	.summary = "list formats; format a namespace (destroys data)",
-	.options = "nFKECMJv",
+	.options = "nFKECMyJv",
 	.operands = "SPEC",
 	.least = 1,
 	.most = 1,
 	.help = "Without --format and --block-size: a table of the formats that a namespace\n"
 		"can have. With one of them the namespace is formatted. All that it holds is\n"
-		"lost; nothing is asked.\n\n"
+		"lost: a person at a terminal is asked before that.\n\n"
 		"  -n, --namespace=NSID    the namespace; 1 when left out; all: all of the drive\n"
 		"      --format=NUMBER     a format of the table\n"
 		"      --block-size=BYTES  the first format that has such blocks and no metadata\n"
@@ -197,6 +204,7 @@ const struct command nvme_format_command = {
 		"                          cannot read\n"
 		"      --erase             erase what was written\n"
 		"      --crypto-erase      erase it by throwing away the key\n"
+		"  -y, --yes               do not ask\n"
 		"      --json              the table as one JSON object\n"
 		"  -v, --verbose           more messages on stderr\n\n"
 		"More: man dmaland-nvme\n",
