@@ -118,4 +118,13 @@ check "but they are zeroed" eval '
 	"$tool" nvme zero "$spec" -c 8 && cmp -n 4096 metadata-1.img /dev/zero && ! cmp -s -n 4608 metadata-1.img /dev/zero'
 check "and discarded" "$tool" nvme discard "$spec" -c 8
 
+# ---- virtual functions
+
+subsystem functions nsid=1
+spec+=,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2,max_ioqpairs=6,msix_qsize=4
+check "a physical function is a drive as any" eval '"$tool" nvme identify "$spec" && same functions-1.img "$spec"'
+check "which lists its secondary controllers, and gives them queues, by raw commands" eval '
+	"$tool" nvme admin "$spec" -o 6 --cdw10 0x15 -l 4K >out && head -n 3 out && grep "^000000  02 00" out &&
+		grep "^000020  02 00 01 00 00 " out && "$tool" nvme admin "$spec" -o 0x1c --cdw10 $((2 << 16 | 8)) --cdw11 2'
+
 tap_end
