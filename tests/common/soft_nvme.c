@@ -457,7 +457,9 @@ static void soft_nvme_write(struct pci_function *f, unsigned int bar, uint64_t o
 	else if (offset == NVME_REG_ACQ)
 		drive->acq = value;
 	else if (offset >= NVME_REG_DOORBELLS)
-		doorbell(drive, (uint32_t)(offset - NVME_REG_DOORBELLS) / 4, (uint32_t)value);
+		doorbell(drive,
+			 (uint32_t)(offset - NVME_REG_DOORBELLS) / nvme_cap_stride(drive->cap),
+			 (uint32_t)value);
 	pthread_mutex_unlock(&drive->lock);
 }
 
