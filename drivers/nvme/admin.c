@@ -10,12 +10,15 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { ALIVE_MS = 100 }; /* how often to ask a drive that is silent whether it is there */
 
 static const char *command_name(uint8_t opcode)
 {
+	static _Thread_local char other[24];
+
 	switch (opcode) {
 	case NVME_ADMIN_DELETE_SQ:
 		return "Delete I/O Submission Queue";
@@ -33,8 +36,11 @@ static const char *command_name(uint8_t opcode)
 		return "Abort";
 	case NVME_ADMIN_FORMAT:
 		return "Format NVM";
-	default:
+	case NVME_ADMIN_SET_FEATURES:
 		return "Set Features";
+	default:
+		snprintf(other, sizeof(other), "of opcode 0x%02x", opcode);
+		return other;
 	}
 }
 
@@ -76,8 +82,10 @@ static int finish(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
 	const struct nvme_completion *completion = &ctrl->admin_done[iod - ctrl->admin->iods];
 	int status = nvme_completion_status(completion);
 
-	if (result)
-		*result = le32toh(completion->dw0);
+	if (result) {
+		result[0] = le32toh(completion->dw0);
+		result[1] = le32toh(completion->dw1);
+	}
 	nvme_give_slot(ctrl->admin, iod);
 	if (status > 0)
 		dmaland_set_error(EIO, "%s: %s: %s", dmaland_name(ctrl->dev),
@@ -228,16 +236,23 @@ int nvme_fetch(struct dmaland_nvme *ctrl, struct nvme_command *command, void *da
 	return status;
 }
 
-int nvme_identify(struct dmaland_nvme *ctrl, unsigned int cns, uint32_t nsid, void *data)
+/* What a command set has of a namespace or of the controller: CSI, in dword 11, says which. */
+int nvme_identify_set(struct dmaland_nvme *ctrl, unsigned int cns, unsigned int command_set,
+		      uint32_t nsid, void *data)
 {
-	/* CSI, in dword 11, is 0: the NVM command set */
 	struct nvme_command command = {
 		.opcode = NVME_ADMIN_IDENTIFY,
 		.nsid = htole32(nsid),
 		.cdw10 = htole32(cns & 0xff),
+		.cdw11 = htole32((uint32_t)command_set << 24),
 	};
 
 	return nvme_fetch(ctrl, &command, data, NVME_ADMIN_DATA);
+}
+
+int nvme_identify(struct dmaland_nvme *ctrl, unsigned int cns, uint32_t nsid, void *data)
+{
+	return nvme_identify_set(ctrl, cns, DMALAND_NVME_SET_NVM, nsid, data);
 }
 
 /* NVMe 2.0, 5.17 */
@@ -294,8 +309,8 @@ static void learn_commands(struct dmaland_nvme *ctrl, const uint8_t *data)
 
 /*
  * Limits of commands that carry no data (NVM 1.0, 4.1.5.2). A drive that does not tell is not asked
- * for more zeroes at once than it takes data, as the kernel's driver has it; what a drive
- * below 1.4 does with the question is not known.
+ * for more zeroes at once than it takes data, as the kernel's driver has it. Only a drive that says that
+ * it knows the question is asked (CAP.CSS): others put an error into their log.
  */
 static int identify_limits(struct dmaland_nvme *ctrl, size_t mdts)
 {
@@ -303,8 +318,8 @@ static int identify_limits(struct dmaland_nvme *ctrl, size_t mdts)
 	uint8_t data[NVME_ADMIN_DATA] = {0};
 	int status = 0;
 
-	if (ctrl->info.version >= 0x10400)
-		status = nvme_identify(ctrl, NVME_IDENTIFY_COMMAND_SET, 0, data);
+	if (nvme_cap_command_sets(ctrl->cap))
+		status = nvme_identify(ctrl, NVME_IDENTIFY_CONTROLLER_SET, 0, data);
 	if (status < 0)
 		return status;
 	ctrl->max_verify = power_limit(data[0], shift);
@@ -363,19 +378,28 @@ static struct nvme_command ask_queues(void)
 	};
 }
 
-/* The drive says how many it has. */
+/*
+ * The drive says how many it has. One that refuses is opened without, so that it can be asked what is wrong
+ * with it.
+ */
 int nvme_set_queue_count(struct dmaland_nvme *ctrl)
 {
 	struct nvme_command command = ask_queues();
 	uint64_t bar = pci_resource_len(ctrl->dev, 0);
 	uint64_t pair = 2 * nvme_cap_stride(ctrl->cap), room;
-	uint32_t result, sqs, cqs;
-	int status = nvme_submit_sync_cmd(ctrl, &command, ctrl->timeout_ms, &result);
+	uint32_t result[2], sqs, cqs;
+	int status = nvme_submit_sync_cmd(ctrl, &command, ctrl->timeout_ms, result);
 
+	if (status > 0) {
+		ctrl->queues_refused = status;
+		dmaland_log(DMALAND_LOG_WARN, "%s; it is opened without I/O queues",
+			    dmaland_last_error());
+		return 0;
+	}
 	if (status != 0)
 		return status;
-	sqs = (result & 0xffff) + 1;
-	cqs = (result >> 16) + 1;
+	sqs = (result[0] & 0xffff) + 1;
+	cqs = (result[0] >> 16) + 1;
 	ctrl->info.max_queues = sqs < cqs ? sqs : cqs;
 	if (ctrl->info.max_queues > 0xffff)
 		ctrl->info.max_queues = 0xffff;
@@ -391,6 +415,8 @@ int nvme_set_queue_count_again(struct dmaland_nvme *ctrl)
 {
 	struct nvme_command command = ask_queues();
 
+	if (ctrl->info.max_queues == 0)
+		return 0;
 	return admin_alone(ctrl, &command, ctrl->queue_ms);
 }
 

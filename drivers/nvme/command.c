@@ -54,6 +54,15 @@ int nvme_check_range(const struct dmaland_nvme_request *request, const struct nv
 	return 0;
 }
 
+static int check_blocks(const struct dmaland_nvme_request *request, const struct nvme_ns *ns)
+{
+	int code = nvme_check_range(request, ns);
+
+	if (code == 0 && request->opcode == DMALAND_NVME_WRITE_ZEROES)
+		code = nvme_check_zoned_write(request, ns, ns->max_zeroes);
+	return code;
+}
+
 /* What is neither read nor write: does the drive have it, and is the request of its form? */
 int nvme_check_command(struct dmaland_nvme *ctrl, const struct dmaland_nvme_request *request,
 		       const struct nvme_ns *ns)
@@ -66,12 +75,16 @@ int nvme_check_command(struct dmaland_nvme *ctrl, const struct dmaland_nvme_requ
 	if (!(ctrl->info.commands >> request->opcode & 1))
 		return dmaland_set_error(EOPNOTSUPP, "%s has no %s command (ONCS is 0x%04x)",
 					 dmaland_name(ctrl->dev), name, ctrl->oncs);
+	if (request->control != 0 &&
+	    (request->opcode == DMALAND_NVME_FLUSH || request->opcode == DMALAND_NVME_DISCARD))
+		return dmaland_set_error(EINVAL, "a %s has no control bits, and 0x%04x were given",
+					 name, request->control);
 	if (nvme_has_data(request))
 		return 0;
 	if (request->iov_count != 0)
 		return dmaland_set_error(EINVAL, "a %s has no segments", name);
 	if (request->opcode != DMALAND_NVME_FLUSH)
-		return nvme_check_range(request, ns);
+		return check_blocks(request, ns);
 	if (request->blocks != 0)
 		return dmaland_set_error(EINVAL, "a flush has no blocks");
 	return 0;
@@ -84,7 +97,7 @@ static void fill_blocks(const struct nvme_iod *iod, struct nvme_command *command
 
 	command->cdw10 = htole32(iod->block);
 	command->cdw11 = htole32(iod->block >> 32);
-	command->cdw12 = htole32(blocks - 1);
+	command->cdw12 = htole32((uint32_t)iod->request->control << 16 | (blocks - 1));
 }
 
 /* A range of Dataset Management (NVM 1.0, 3.2.3). */
@@ -122,14 +135,17 @@ static void fill_discard(const struct dmaland_nvme *ctrl, const struct nvme_iod 
 
 /* How many blocks one command of this kind takes. */
 static uint64_t most_blocks(const struct dmaland_nvme *ctrl, uint8_t opcode,
-			    const struct nvme_ns *ns)
+			    const struct nvme_ns *ns, uint64_t block)
 {
 	uint64_t ranges = (uint64_t)ctrl->discard_ranges * ctrl->discard_range_blocks;
+	uint64_t left;
 
 	if (opcode == DMALAND_NVME_WRITE_ZEROES)
 		return ns->max_zeroes;
-	if (opcode == DMALAND_NVME_VERIFY)
-		return ns->max_verify;
+	if (opcode == DMALAND_NVME_VERIFY) {
+		left = nvme_zone_left(ns, block);
+		return ns->max_verify < left ? ns->max_verify : left;
+	}
 	return ranges < ctrl->discard_blocks ? ranges : ctrl->discard_blocks;
 }
 
@@ -137,12 +153,17 @@ static uint64_t most_blocks(const struct dmaland_nvme *ctrl, uint8_t opcode,
  * Take the next blocks of a request that carries no data: as many as a command may have. The
  * ranges of a discard lie in a block of the pools for PRP lists. 0 or -ENOMEM.
  */
-int nvme_setup_no_data(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
+int nvme_setup_no_data(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 		       struct dmaland_nvme_request *request)
 {
+	struct dmaland_nvme *ctrl = queue->ctrl;
 	const struct nvme_ns *ns = request->driver.ns;
-	uint64_t blocks = most_blocks(ctrl, request->opcode, ns);
+	uint64_t block, blocks;
 
+	if (request->opcode == DMALAND_NVME_RAW)
+		return nvme_setup_raw(queue, iod, request);
+	block = request->block + (request->blocks - request->driver.left);
+	blocks = most_blocks(ctrl, request->opcode, ns, block);
 	if (blocks > request->driver.left)
 		blocks = request->driver.left;
 	if (request->opcode == DMALAND_NVME_DISCARD) {
@@ -152,7 +173,7 @@ int nvme_setup_no_data(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
 		if (code != 0)
 			return code;
 	}
-	iod->block = request->block + (request->blocks - request->driver.left);
+	iod->block = block;
 	iod->bytes = blocks << ns->block_shift;
 	request->driver.left -= blocks;
 	return 0;
@@ -168,6 +189,10 @@ void nvme_fill_command(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
 		.opcode = request->opcode,
 		.nsid = htole32(request->nsid),
 	};
+	if (request->opcode == DMALAND_NVME_RAW) {
+		nvme_fill_raw(&ctrl->pools, iod, command);
+		return;
+	}
 	if (request->opcode == DMALAND_NVME_FLUSH)
 		return;
 	if (request->opcode == DMALAND_NVME_DISCARD) {
@@ -184,6 +209,7 @@ void nvme_fill_command(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
 const char *dmaland_nvme_request_text(const struct dmaland_nvme_request *request, char *text,
 				      size_t size)
 {
+	bool raw = request->opcode == DMALAND_NVME_RAW;
 	const char *name = nvme_opcode_name(request->opcode);
 	const char *result = dmaland_nvme_status_text(request->driver.status);
 	uint64_t first = request->block, blocks = request->blocks;
@@ -197,7 +223,10 @@ const char *dmaland_nvme_request_text(const struct dmaland_nvme_request *request
 	else if (request->driver.status == -ECANCELED)
 		result =
 			"cut off, by a reset or the end of its queue; it may have been carried out";
-	if (blocks == 0)
+	if (raw)
+		snprintf(text, size, "command of opcode 0x%02x to namespace %u: %s",
+			 request->raw->opcode, request->raw->nsid, result);
+	else if (blocks == 0)
 		snprintf(text, size, "%s of namespace %u: %s", name ? name : "request",
 			 request->nsid, result);
 	else

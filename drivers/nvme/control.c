@@ -125,6 +125,8 @@ int nvme_enable_ctrl(struct dmaland_nvme *ctrl)
 	writeq(admin->cq_dma, ctrl->bar + NVME_REG_ACQ);
 	ctrl->cc = NVME_CC_EN | NVME_CC_IOSQES | NVME_CC_IOCQES |
 		   (ctrl->pools.page_shift - 12) << NVME_CC_MPS_SHIFT;
+	if (nvme_cap_command_sets(ctrl->cap))
+		ctrl->cc |= NVME_CC_CSS_ALL;
 	writel(ctrl->cc, ctrl->bar + NVME_REG_CC);
 	return nvme_wait_ready(ctrl, true, nvme_cap_timeout_ms(ctrl->cap));
 }

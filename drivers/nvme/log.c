@@ -11,14 +11,17 @@
 enum { LOG_ERRORS = 1, ERROR_ENTRY = 64 };
 
 /* One command's worth of a page. */
-static int get_piece(struct dmaland_nvme *ctrl, unsigned int page, uint32_t nsid, uint64_t offset,
-		     void *data, size_t size)
+static int get_piece(struct dmaland_nvme *ctrl, const struct dmaland_nvme_log_page *page,
+		     uint64_t offset, void *data, size_t size)
 {
 	struct nvme_command command = {
 		.opcode = NVME_ADMIN_GET_LOG_PAGE,
-		.nsid = htole32(nsid),
-		/* NUMDL: dwords, counted from 0; a piece needs no upper half */
-		.cdw10 = htole32((uint32_t)(size / 4 - 1) << 16 | page),
+		.nsid = htole32(page->nsid),
+		/* NUMDL: dwords, counted from 0; a piece needs no upper half. RAE, LSP, LID */
+		.cdw10 = htole32((uint32_t)(size / 4 - 1) << 16 |
+				 (uint32_t)page->retain_event << 15 | (uint32_t)page->lsp << 8 |
+				 page->id),
+		.cdw11 = htole32((uint32_t)page->lsi << 16),
 		.cdw12 = htole32(offset),
 		.cdw13 = htole32(offset >> 32),
 	};
@@ -26,20 +29,21 @@ static int get_piece(struct dmaland_nvme *ctrl, unsigned int page, uint32_t nsid
 	return nvme_fetch(ctrl, &command, data, size);
 }
 
-int dmaland_nvme_get_log(struct dmaland_nvme *ctrl, unsigned int page, uint32_t nsid,
-			 uint64_t offset, void *data, size_t size)
+int dmaland_nvme_get_log_page(struct dmaland_nvme *ctrl, const struct dmaland_nvme_log_page *page,
+			      void *data, size_t size)
 {
 	size_t done = 0;
 	int status = dmaland_check(ctrl->dev);
 
 	if (status != 0)
 		return status;
-	if (page > 0xff || size == 0 || size % 4 != 0 || offset % 4 != 0)
-		return dmaland_set_error(EINVAL,
-					 "%zu bytes from %llu of log page %u asked; pages are 0 to "
-					 "255, sizes and offsets multiples of 4",
-					 size, (unsigned long long)offset, page);
-	if ((offset > 0 || size > NVME_ADMIN_DATA) && !ctrl->log_offsets)
+	if (size == 0 || size % 4 != 0 || page->offset % 4 != 0 || page->lsp > 0x7f)
+		return dmaland_set_error(
+			EINVAL,
+			"%zu bytes from %llu of log page %u asked, LSP %u; sizes and "
+			"offsets are multiples of 4, LSP has 7 bits",
+			size, (unsigned long long)page->offset, page->id, page->lsp);
+	if ((page->offset > 0 || size > NVME_ADMIN_DATA) && !ctrl->log_offsets)
 		return dmaland_set_error(EOPNOTSUPP,
 					 "%s knows no offsets into log pages (LPA), so the first "
 					 "%u bytes are all that can be read",
@@ -47,10 +51,24 @@ int dmaland_nvme_get_log(struct dmaland_nvme *ctrl, unsigned int page, uint32_t 
 	while (status == 0 && done < size) {
 		size_t piece = size - done < NVME_ADMIN_DATA ? size - done : NVME_ADMIN_DATA;
 
-		status = get_piece(ctrl, page, nsid, offset + done, (char *)data + done, piece);
+		status = get_piece(ctrl, page, page->offset + done, (char *)data + done, piece);
 		done += piece;
 	}
 	return status;
+}
+
+int dmaland_nvme_get_log(struct dmaland_nvme *ctrl, unsigned int page, uint32_t nsid,
+			 uint64_t offset, void *data, size_t size)
+{
+	const struct dmaland_nvme_log_page asked = {
+		.id = (uint8_t)page,
+		.nsid = nsid,
+		.offset = offset,
+	};
+
+	if (page > 0xff)
+		return dmaland_set_error(EINVAL, "log page %u asked; pages are 0 to 255", page);
+	return dmaland_nvme_get_log_page(ctrl, &asked, data, size);
 }
 
 /* NVMe 2.0, 5.16.1.2. False for an entry that is not in use. */

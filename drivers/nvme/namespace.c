@@ -16,17 +16,57 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
+
+enum { LIST_IDS = NVME_ADMIN_DATA / sizeof(uint32_t) };
+
+/*
+ * The drive's list of active namespaces above an id (NVMe 2.0, 5.17.2.2), which came with NVMe 1.1.
+ * How many ids there are, ascending; a status when the drive has no list, as status 0x002 has it; or -errno.
+ */
+static int fetch_list(struct dmaland_nvme *ctrl, uint32_t above, uint32_t ids[LIST_IDS],
+		      unsigned int *count)
+{
+	int status = NVME_STATUS_INVALID_FIELD;
+
+	*count = 0;
+	if (ctrl->info.version >= 0x10100)
+		status = nvme_identify(ctrl, NVME_IDENTIFY_ACTIVE_LIST, above, ids);
+	while (status == 0 && *count < LIST_IDS && le32toh(ids[*count]) > above) {
+		above = ids[*count] = le32toh(ids[*count]);
+		++*count;
+	}
+	return status;
+}
+
+int dmaland_nvme_list_namespaces(struct dmaland_nvme *ctrl, uint32_t above, uint32_t *ids,
+				 unsigned int max)
+{
+	uint32_t list[LIST_IDS];
+	unsigned int n;
+	int status = dmaland_check(ctrl->dev);
+
+	if (status == 0)
+		status = fetch_list(ctrl, above, list, &n);
+	if (status < 0)
+		return status;
+	if (n > max)
+		n = max;
+	memcpy(ids, list, n * sizeof(ids[0]));
+	if (status == 0)
+		return (int)n;
+	for (n = 0; n < max && n < LIST_IDS && above < ctrl->info.namespaces; n++)
+		ids[n] = ++above;
+	return (int)n;
+}
 
 /* How many namespaces are active; 0 when the drive does not say, at most 1,024. */
 static size_t count_namespaces(struct dmaland_nvme *ctrl)
 {
-	uint32_t ids[NVME_ADMIN_DATA / sizeof(uint32_t)];
-	size_t n = 0;
+	uint32_t ids[LIST_IDS];
+	unsigned int n;
 
-	if (nvme_identify(ctrl, NVME_IDENTIFY_ACTIVE_LIST, 0, ids) != 0)
-		return 0;
-	while (n < sizeof(ids) / sizeof(ids[0]) && ids[n] != 0)
-		n++;
+	fetch_list(ctrl, 0, ids, &n);
 	return n;
 }
 
@@ -39,7 +79,7 @@ static int no_such_namespace(struct dmaland_nvme *ctrl, uint32_t nsid)
 		return dmaland_set_error(ENODEV, "namespace %" PRIu32 " does not exist", nsid);
 	return dmaland_set_error(ENODEV,
 				 "namespace %" PRIu32 " does not exist (the drive has %zu%s)", nsid,
-				 n, n == NVME_ADMIN_DATA / sizeof(uint32_t) ? " or more" : "");
+				 n, n == LIST_IDS ? " or more" : "");
 }
 
 /* The formats, and which is in use, from Identify Namespace (NVM 1.0, 4.1.5.1). */
@@ -65,14 +105,26 @@ static void parse_formats(const uint8_t *data, struct dmaland_nvme_namespace *in
 	}
 }
 
+/* An inactive namespace is all zeroes (NVMe 2.0, 5.17.2.1); one without blocks has formats. */
+static bool is_inactive(const uint8_t *data)
+{
+	for (size_t i = 0; i < NVME_ADMIN_DATA; i++)
+		if (data[i] != 0)
+			return false;
+	return true;
+}
+
 /* So many blocks are a limit in bytes; NLB has 16 bits and counts from 0 (NVM 1.0, 3.2.4). */
 static uint32_t blocks_limit(const struct nvme_ns *ns, size_t bytes)
 {
 	size_t blocks = bytes >> ns->block_shift;
 
-	if (blocks == 0)
-		return 1;
 	return blocks < 65536 ? blocks : 65536;
+}
+
+static uint32_t at_least_1(uint32_t blocks)
+{
+	return blocks > 0 ? blocks : 1;
 }
 
 /* From Identify Namespace to what we keep. 0 or -errno. */
@@ -80,10 +132,11 @@ static int parse_namespace(struct dmaland_nvme *ctrl, const uint8_t *data, struc
 {
 	struct dmaland_nvme_namespace *info = &ns->info;
 	const struct dmaland_nvme_lba_format *format;
+	int code;
 
-	info->blocks = nvme_get64(data, 0);
-	if (info->blocks == 0)
+	if (is_inactive(data))
 		return no_such_namespace(ctrl, info->nsid);
+	info->blocks = nvme_get64(data, 0);
 	parse_formats(data, info);
 	format = &info->formats[info->format];
 	if (info->format >= info->format_count || format->block_size == 0 ||
@@ -98,9 +151,14 @@ static int parse_namespace(struct dmaland_nvme *ctrl, const uint8_t *data, struc
 	info->block_size = format->block_size;
 	info->metadata = format->metadata;
 	ns->block_shift = __builtin_ctz(format->block_size);
-	ns->max_blocks = blocks_limit(ns, ctrl->info.max_transfer);
-	ns->max_zeroes = blocks_limit(ns, ctrl->max_zeroes);
-	ns->max_verify = blocks_limit(ns, ctrl->max_verify);
+	ns->most = blocks_limit(ns, ctrl->info.max_transfer);
+	ns->max_zeroes = at_least_1(blocks_limit(ns, ctrl->max_zeroes));
+	ns->max_verify = at_least_1(blocks_limit(ns, ctrl->max_verify));
+	ns->special = info->metadata > 0 || ns->most == 0;
+	code = nvme_setup_zones(ctrl, ns);
+	if (code != 0)
+		return code;
+	ns->max_blocks = ns->zones_apart ? 0 : ns->most;
 	atomic_init(&ns->current, info->nsid);
 	return 0;
 }
@@ -108,10 +166,14 @@ static int parse_namespace(struct dmaland_nvme *ctrl, const uint8_t *data, struc
 /* Ask the drive. The namespace, or NULL with the error set. */
 static struct nvme_ns *identify_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
 {
+	struct dmaland_nvme_namespace info = {.nsid = nsid};
 	uint8_t data[NVME_ADMIN_DATA];
 	struct nvme_ns *ns;
-	int status = nvme_identify(ctrl, NVME_IDENTIFY_NAMESPACE, nsid, data);
+	int status;
 
+	if (nvme_identify_command_set(ctrl, &info) != 0)
+		return NULL;
+	status = nvme_identify(ctrl, NVME_IDENTIFY_NAMESPACE, nsid, data);
 	if (status == NVME_STATUS_INVALID_NAMESPACE)
 		no_such_namespace(ctrl, nsid);
 	if (status != 0)
@@ -121,7 +183,7 @@ static struct nvme_ns *identify_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
 		dmaland_set_error(ENOMEM, "no memory for a namespace");
 		return NULL;
 	}
-	ns->info.nsid = nsid;
+	ns->info = info;
 	if (parse_namespace(ctrl, data, ns) != 0) {
 		int code = errno;
 
@@ -185,10 +247,6 @@ const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
 		dmaland_set_error(EINVAL, "0x%" PRIx32 " is no namespace; they count from 1", nsid);
 		return NULL;
 	}
-	if (nsid > ctrl->info.namespaces) {
-		no_such_namespace(ctrl, nsid);
-		return NULL;
-	}
 	do {
 		if (formats_before(ctrl, nsid, &formats) != 0)
 			return NULL;
@@ -224,13 +282,17 @@ int dmaland_nvme_get_namespace(struct dmaland_nvme *ctrl, uint32_t nsid,
 
 /* ---- formatting ---- */
 
-/* Formats take turns. While one is under way no other command is late. */
-static void begin_format(struct dmaland_nvme *ctrl, uint32_t nsid)
+/*
+ * One namespace (0xffffffff: all) is about to change. Changes take turns. While one is formatted, no other
+ * command is late.
+ */
+void nvme_begin_change(struct dmaland_nvme *ctrl, uint32_t nsid, bool format)
 {
 	struct nvme_ns *ns;
 
 	pthread_mutex_lock(&ctrl->format_lock);
-	atomic_store_explicit(&ctrl->held_until, UINT64_MAX, memory_order_relaxed);
+	if (format)
+		atomic_store_explicit(&ctrl->held_until, UINT64_MAX, memory_order_relaxed);
 	pthread_mutex_lock(&ctrl->lock);
 	ctrl->formats += (UINT64_C(1) << 32) + nsid;
 	ns = atomic_load_explicit(&ctrl->namespaces, memory_order_relaxed);
@@ -240,12 +302,13 @@ static void begin_format(struct dmaland_nvme *ctrl, uint32_t nsid)
 	pthread_mutex_unlock(&ctrl->lock);
 }
 
-static void end_format(struct dmaland_nvme *ctrl, uint32_t nsid)
+void nvme_end_change(struct dmaland_nvme *ctrl, uint32_t nsid, bool format)
 {
 	pthread_mutex_lock(&ctrl->lock);
 	ctrl->formats -= nsid;
 	pthread_mutex_unlock(&ctrl->lock);
-	atomic_store_explicit(&ctrl->held_until, nvme_now_ms(), memory_order_relaxed);
+	if (format)
+		atomic_store_explicit(&ctrl->held_until, nvme_now_ms(), memory_order_relaxed);
 	pthread_mutex_unlock(&ctrl->format_lock);
 }
 
@@ -257,7 +320,7 @@ static int check_format(struct dmaland_nvme *ctrl, uint32_t nsid, unsigned int f
 	uint8_t data[NVME_ADMIN_DATA];
 	int status = nvme_identify(ctrl, NVME_IDENTIFY_NAMESPACE, nsid, data);
 
-	if (status == NVME_STATUS_INVALID_NAMESPACE || (status == 0 && nvme_get64(data, 0) == 0))
+	if (status == NVME_STATUS_INVALID_NAMESPACE || (status == 0 && is_inactive(data)))
 		return no_such_namespace(ctrl, nsid);
 	if (status != 0)
 		return status;
@@ -275,12 +338,28 @@ static int check_format(struct dmaland_nvme *ctrl, uint32_t nsid, unsigned int f
 	return 0;
 }
 
+/* Without a list of the active ones, those that do not exist are left out. */
+static int check_all_formats(struct dmaland_nvme *ctrl, unsigned int format, unsigned int flags)
+{
+	uint32_t ids[LIST_IDS], last = 0;
+	int n, status = 0;
+
+	do {
+		n = dmaland_nvme_list_namespaces(ctrl, last, ids, LIST_IDS);
+		for (int i = 0; i < n && (status == 0 || status == -ENODEV); i++) {
+			last = ids[i];
+			status = check_format(ctrl, last, format, flags);
+		}
+	} while (n == LIST_IDS && (status == 0 || status == -ENODEV));
+	if (n < 0)
+		return n;
+	return status == -ENODEV && nvme_service(ctrl) == NVME_LIVE ? 0 : status;
+}
+
 static int check_format_request(struct dmaland_nvme *ctrl, uint32_t nsid, unsigned int format,
 				unsigned int flags)
 {
 	enum { ERASES = DMALAND_NVME_FORMAT_ERASE | DMALAND_NVME_FORMAT_CRYPTO_ERASE };
-	uint32_t ids[NVME_ADMIN_DATA / sizeof(uint32_t)];
-	int status;
 
 	if ((flags & ~(ERASES | DMALAND_NVME_FORMAT_METADATA)) || (flags & ERASES) == ERASES)
 		return dmaland_set_error(EINVAL,
@@ -293,16 +372,13 @@ static int check_format_request(struct dmaland_nvme *ctrl, uint32_t nsid, unsign
 	if (nsid == 0)
 		return dmaland_set_error(EINVAL, "0 is no namespace; they count from 1");
 	if (nsid != UINT32_MAX && ctrl->formats_all && count_namespaces(ctrl) > 1)
-		return dmaland_set_error(EINVAL,
-					 "%s can only format all its %zu namespaces at once (FNA); "
-					 "if that is meant, give 0xffffffff",
-					 dmaland_name(ctrl->dev), count_namespaces(ctrl));
-	if (nsid != UINT32_MAX)
-		return check_format(ctrl, nsid, format, flags);
-	status = nvme_identify(ctrl, NVME_IDENTIFY_ACTIVE_LIST, 0, ids);
-	for (size_t i = 0; status == 0 && i < sizeof(ids) / sizeof(ids[0]) && ids[i] != 0; i++)
-		status = check_format(ctrl, le32toh(ids[i]), format, flags);
-	return status;
+		return dmaland_set_error(
+			EINVAL,
+			"%s can only format all its %zu namespaces at once (FNA); "
+			"if that is meant, give 0xffffffff (dmaland nvme format -n all)",
+			dmaland_name(ctrl->dev), count_namespaces(ctrl));
+	return nsid != UINT32_MAX ? check_format(ctrl, nsid, format, flags)
+				  : check_all_formats(ctrl, format, flags);
 }
 
 /* NVMe 2.0, 5.14 */
@@ -322,8 +398,8 @@ int dmaland_nvme_format(struct dmaland_nvme *ctrl, uint32_t nsid, unsigned int f
 		status = check_format_request(ctrl, nsid, format, flags);
 	if (status != 0)
 		return status;
-	begin_format(ctrl, nsid);
+	nvme_begin_change(ctrl, nsid, true);
 	status = nvme_submit_sync_cmd(ctrl, &command, ctrl->format_ms, NULL);
-	end_format(ctrl, nsid);
+	nvme_end_change(ctrl, nsid, true);
 	return status;
 }

@@ -25,6 +25,45 @@ enum {
 	DEFAULT_MAX_TRANSFER = 2 << 20, /* its PRPs fit in one list page of 4 KiB */
 };
 
+/* What CAP and the size of BAR 0 say: can this driver use the controller? */
+static int check_capabilities(struct dmaland_nvme *ctrl, uint64_t length)
+{
+	const char *name = dmaland_name(ctrl->dev);
+	size_t least = (size_t)1 << nvme_cap_mpsmin_shift(ctrl->cap);
+
+	if (ctrl->cap == UINT64_MAX)
+		return dmaland_set_error(ENODEV, "%s does not answer: its registers read all ones",
+					 name);
+	if (ctrl->cap == 0)
+		return dmaland_set_error(
+			ENODEV,
+			"the capabilities of %s read 0 (CAP), as those of a virtual function "
+			"do that is offline: its physical function gives it queues and puts it "
+			"online "
+			"(nvme virt-mgmt); or the drive is broken",
+			name);
+	if (!nvme_cap_nvm_command_set(ctrl->cap) && !nvme_cap_command_sets(ctrl->cap))
+		return dmaland_set_error(EOPNOTSUPP,
+					 "%s does not offer the NVM command set (CAP is 0x%llx)",
+					 name, (unsigned long long)ctrl->cap);
+	if (nvme_cap_mqes(ctrl->cap) == 0)
+		return dmaland_set_error(EIO, "%s offers no queue (CAP.MQES is 0)", name);
+	if (NVME_REG_DOORBELLS + 2 * nvme_cap_stride(ctrl->cap) > length)
+		return dmaland_set_error(
+			EIO,
+			"BAR 0 of %s has %llu bytes, which have no room for doorbells "
+			"of %u bytes each (CAP.DSTRD) from byte %u on",
+			name, (unsigned long long)length, nvme_cap_stride(ctrl->cap),
+			NVME_REG_DOORBELLS);
+	if (least > NVME_MOST_PAGE)
+		return dmaland_set_error(
+			EOPNOTSUPP,
+			"%s wants memory in pages of %zu KiB at least (CAP.MPSMIN), and this "
+			"driver can give %u KiB at most",
+			name, least >> 10, NVME_MOST_PAGE >> 10);
+	return 0;
+}
+
 /* The registers, and what they say of the controller. It can't do DMA yet. */
 static int nvme_pci_enable(struct dmaland_nvme *ctrl)
 {
@@ -50,19 +89,9 @@ static int nvme_pci_enable(struct dmaland_nvme *ctrl)
 		return -errno;
 	ctrl->cap = readq(ctrl->bar + NVME_REG_CAP);
 	ctrl->info.version = readl(ctrl->bar + NVME_REG_VS);
-	if (ctrl->cap == UINT64_MAX)
-		return dmaland_set_error(ENODEV, "%s does not answer: its registers read all ones",
-					 dmaland_name(ctrl->dev));
-	if (!nvme_cap_nvm_command_set(ctrl->cap))
-		return dmaland_set_error(EOPNOTSUPP,
-					 "%s does not offer the NVM command set (CAP is 0x%llx)",
-					 dmaland_name(ctrl->dev), (unsigned long long)ctrl->cap);
-	if (nvme_cap_mqes(ctrl->cap) == 0 ||
-	    NVME_REG_DOORBELLS + 2 * nvme_cap_stride(ctrl->cap) > length)
-		return dmaland_set_error(EIO,
-					 "%s offers no queue (CAP is 0x%llx, BAR 0 has %llu bytes)",
-					 dmaland_name(ctrl->dev), (unsigned long long)ctrl->cap,
-					 (unsigned long long)length);
+	code = check_capabilities(ctrl, length);
+	if (code != 0)
+		return code;
 	ctrl->info.max_queue_depth = nvme_cap_mqes(ctrl->cap);
 	if (ctrl->reset_ms == 0)
 		ctrl->reset_ms = nvme_cap_timeout_ms(ctrl->cap);

@@ -5,6 +5,7 @@
  *   request.c   requests: checked, split into commands, answered
  *   recover.c   commands that fail or are late; queues that are made again
  *   command.c   the commands beside read and write
+ *   raw.c       commands as the caller has them
  *   sync.c      requests that are waited for
  *   queue.c     queue pairs: rings, slots, doorbells
  *   irq.c       interrupts: queues that are waited for
@@ -12,6 +13,7 @@
  *   prp.c       from that to PRPs
  *   admin.c     commands of the admin queue
  *   namespace.c namespaces and their formats
+ *   zoned.c     namespaces that are zoned
  *   log.c       log pages
  *   nvme.c      the controller: open, close
  *   control.c   its registers and its state: enable, reset, stop
@@ -51,9 +53,10 @@ enum {
 	NVME_REG_DOORBELLS = 0x1000,
 };
 
-/* CC: NVMe 2.0, 3.1.3.5. Round robin (AMS 0) and the NVM command set (CSS 0) need no bits. */
+/* CC: NVMe 2.0, 3.1.3.5. Round robin (AMS 0) needs no bits, nor the NVM command set alone (CSS 0). */
 enum {
 	NVME_CC_EN = 1u << 0,
+	NVME_CC_CSS_ALL = 6u << 4, /* all command sets that the drive has */
 	NVME_CC_MPS_SHIFT = 7,
 	NVME_CC_SHN_MASK = 3u << 14,
 	NVME_CC_SHN_NORMAL = 1u << 14,
@@ -92,6 +95,12 @@ static inline bool nvme_cap_nvm_command_set(uint64_t cap)
 	return cap >> 37 & 1;
 }
 
+/* CSS bit 6: several command sets, and Identify of what concerns each */
+static inline bool nvme_cap_command_sets(uint64_t cap)
+{
+	return cap >> 43 & 1;
+}
+
 static inline unsigned int nvme_cap_mpsmin_shift(uint64_t cap)
 {
 	return 12 + (cap >> 48 & 0xf);
@@ -119,7 +128,10 @@ enum {
 	NVME_IDENTIFY_NAMESPACE = 0,
 	NVME_IDENTIFY_CONTROLLER = 1,
 	NVME_IDENTIFY_ACTIVE_LIST = 2,
-	NVME_IDENTIFY_COMMAND_SET = 6,
+	NVME_IDENTIFY_DESCRIPTORS = 3,
+	NVME_IDENTIFY_NAMESPACE_SET = 5,  /* what a command set has of a namespace ... */
+	NVME_IDENTIFY_CONTROLLER_SET = 6, /* ... and of the controller */
+	NVME_MOST_PAGE = 65536, /* bytes of a controller page that mappings can be aligned to */
 	NVME_ADMIN_DATA = 4096, /* bytes that an admin command moves at most */
 	NVME_ADMIN_DEPTH = 31,
 	NVME_MOST_VECTORS = 32, /* of MSI, and as many as INTMS has bits */
@@ -141,6 +153,7 @@ enum {
 
 /* Status, SCT << 8 | SC: NVMe 2.0, 3.3.3.2.1 */
 enum {
+	NVME_STATUS_INVALID_FIELD = 0x002,
 	NVME_STATUS_ABORT_REQUESTED = 0x007,
 	NVME_STATUS_SQ_DELETED = 0x008,
 	NVME_STATUS_INVALID_NAMESPACE = 0x00b,
@@ -192,6 +205,8 @@ struct nvme_bounce {
 
 enum { NVME_INLINE_BOUNCES = 4, NVME_INLINE_SG = 4 };
 
+enum { NVME_SMALL_LIST = 256 }; /* bytes of a block of the pool "prp list 256" */
+
 /*
  * A command in flight. Its data are one piece (single), or elements of sg and bounced pages. The
  * fields up to the list are what every command touches; a command whose data are one piece of at
@@ -236,7 +251,10 @@ struct nvme_prp_pools {
 struct nvme_ns {
 	_Atomic uint32_t current; /* its id, by which it is found; 0: what is known here is stale */
 	unsigned int block_shift;
-	uint32_t max_blocks, max_zeroes, max_verify; /* of one command */
+	uint32_t max_blocks; /* of a command that may begin anywhere; 0: see most, and zones */
+	uint32_t most, max_zeroes, max_verify; /* of one command */
+	bool special;			       /* transfers are to be looked at, see request.c */
+	bool zones_apart;		       /* a command that reads stays in a zone */
 	struct dmaland_nvme_namespace info;
 	struct nvme_ns *next;
 };
@@ -269,7 +287,8 @@ struct dmaland_nvme_queue {
 	uint32_t free_count;
 	uint16_t *free_slots; /* a stack */
 	struct nvme_iod *iods;
-	const struct nvme_ns *ns; /* the one asked for last */
+	const struct nvme_ns *ns;	   /* the one asked for last */
+	struct nvme_completion completion; /* that is looked at, or was last */
 	struct dmaland_nvme_request *waiting,
 		**waiting_end; /* not wholly submitted, oldest first */
 	unsigned int finished; /* requests, in this poll */
@@ -320,6 +339,7 @@ struct dmaland_nvme {
 	int refuse, cancel; /* errno for new requests and for those in flight; valid with why ... */
 	char why[400];	    /* ... from STOPPED or RUNAWAY on */
 	bool enabled;	    /* pci_enable_device() is to be taken back */
+	int queues_refused; /* status of Set Features, Number of Queues */
 	bool opened;	    /* from then on it can be reset */
 	uint32_t abort_limit;
 	_Atomic uint32_t aborting;   /* Abort commands under way */
@@ -383,10 +403,17 @@ const char *nvme_opcode_name(uint8_t opcode);
 int nvme_check_range(const struct dmaland_nvme_request *request, const struct nvme_ns *ns);
 int nvme_check_command(struct dmaland_nvme *ctrl, const struct dmaland_nvme_request *request,
 		       const struct nvme_ns *ns);
-int nvme_setup_no_data(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
+int nvme_setup_no_data(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 		       struct dmaland_nvme_request *request);
 void nvme_fill_command(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
 		       struct nvme_command *command);
+
+/* raw.c: 0 or -errno with the error set */
+int nvme_check_raw(struct dmaland_nvme *ctrl, const struct dmaland_nvme_request *request);
+int nvme_setup_raw(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
+		   struct dmaland_nvme_request *request);
+void nvme_fill_raw(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		   struct nvme_command *command);
 
 /* Of an opcode that is known. */
 static inline bool nvme_opcode_has_data(uint8_t opcode)
@@ -463,13 +490,15 @@ int nvme_take_queue_back(struct dmaland_nvme_queue *queue);
 void nvme_drain_queue(struct dmaland_nvme_queue *queue, uint64_t begin);
 void nvme_cancel_queue(struct dmaland_nvme_queue *queue, int error);
 
-/* admin.c: 0, a status above 0 with the error set, or -errno */
+/* admin.c: 0, a status above 0 with the error set, or -errno; result: NULL, or two dwords of the completion */
 int nvme_admin(struct dmaland_nvme *ctrl, uint32_t state, struct nvme_command *command,
 	       unsigned int timeout_ms, uint32_t *result);
 int nvme_submit_sync_cmd(struct dmaland_nvme *ctrl, struct nvme_command *command,
 			 unsigned int timeout_ms, uint32_t *result);
 int nvme_fetch(struct dmaland_nvme *ctrl, struct nvme_command *command, void *data, size_t size);
 int nvme_identify(struct dmaland_nvme *ctrl, unsigned int cns, uint32_t nsid, void *data);
+int nvme_identify_set(struct dmaland_nvme *ctrl, unsigned int cns, unsigned int command_set,
+		      uint32_t nsid, void *data);
 bool nvme_delete_queues(struct dmaland_nvme *ctrl);
 int nvme_abort(struct dmaland_nvme_queue *queue, uint16_t cid);
 int nvme_create_queue(struct dmaland_nvme_queue *queue, uint32_t state);
@@ -482,6 +511,15 @@ int nvme_set_queue_count_again(struct dmaland_nvme *ctrl);
 /* namespace.c */
 const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
 void nvme_free_namespaces(struct dmaland_nvme *ctrl);
+void nvme_begin_change(struct dmaland_nvme *ctrl, uint32_t nsid, bool format);
+void nvme_end_change(struct dmaland_nvme *ctrl, uint32_t nsid, bool format);
+
+/* zoned.c */
+int nvme_identify_command_set(struct dmaland_nvme *ctrl, struct dmaland_nvme_namespace *info);
+int nvme_setup_zones(struct dmaland_nvme *ctrl, struct nvme_ns *ns);
+uint64_t nvme_zone_left(const struct nvme_ns *ns, uint64_t block);
+int nvme_check_zoned_write(const struct dmaland_nvme_request *request, const struct nvme_ns *ns,
+			   uint64_t most);
 
 /* log.c */
 bool nvme_parse_error(const uint8_t *entry, struct dmaland_nvme_error *error);

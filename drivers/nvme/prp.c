@@ -14,7 +14,7 @@
 #include <limits.h>
 #include <stdlib.h>
 
-enum { SMALL_LIST = 256, PRP_ENTRY = sizeof(uint64_t) };
+enum { SMALL_LIST = NVME_SMALL_LIST, PRP_ENTRY = sizeof(uint64_t) };
 
 /*
  * What mappings have to be like for PRPs: at the offset in a page that the memory has, as the

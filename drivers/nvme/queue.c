@@ -243,6 +243,23 @@ bool nvme_next_completion(struct dmaland_nvme_queue *queue, struct nvme_completi
 	return true;
 }
 
+static void refuse_all_queues(struct dmaland_nvme *ctrl)
+{
+	const char *name = dmaland_name(ctrl->dev);
+
+	if (ctrl->queues_refused)
+		dmaland_set_error(EOPNOTSUPP,
+				  "%s has no I/O queues: it refuses to say how many (Set Features, "
+				  "Number of Queues: %s); its log may tell what is wrong",
+				  name, dmaland_nvme_status_text(ctrl->queues_refused));
+	else
+		dmaland_set_error(EOPNOTSUPP,
+				  "%s has no I/O queues: its BAR 0 of %llu bytes has room for the "
+				  "doorbells of the admin queue alone, %u bytes each (CAP.DSTRD)",
+				  name, (unsigned long long)pci_resource_len(ctrl->dev, 0),
+				  nvme_cap_stride(ctrl->cap));
+}
+
 /* The lowest queue identifier that is not taken, or 0. */
 static uint32_t free_qid(struct dmaland_nvme *ctrl)
 {
@@ -254,6 +271,10 @@ static uint32_t free_qid(struct dmaland_nvme *ctrl)
 			;
 		if (!queue)
 			return qid;
+	}
+	if (ctrl->info.max_queues == 0) {
+		refuse_all_queues(ctrl);
+		return 0;
 	}
 	dmaland_set_error(EBUSY, "all %u I/O queues of %s are in use; destroy one",
 			  ctrl->info.max_queues, dmaland_name(ctrl->dev));

@@ -46,7 +46,8 @@ static void note_failure(struct nvme_iod *iod)
 
 static bool may_repeat(const struct nvme_iod *iod)
 {
-	return iod->repeats < MOST_REPEATS && iod->request->driver.status == 0;
+	return iod->repeats < MOST_REPEATS && iod->request->driver.status == 0 &&
+	       iod->request->opcode != DMALAND_NVME_RAW;
 }
 
 /* Give a command to the drive again: the same slot and memory, another identifier. */

@@ -49,17 +49,33 @@ static int check_segments(const struct dmaland_nvme_request *request, uint64_t b
 	return 0;
 }
 
-/* A read, write or compare. */
-static int check_transfer(const struct dmaland_nvme_request *request, const struct nvme_ns *ns)
+/* Transfers with a namespace that has blocks with metadata, or too large ones, or zones. */
+static int check_special(const struct dmaland_nvme_request *request, const struct nvme_ns *ns)
 {
-	int code;
-
 	if (ns->info.metadata > 0)
 		return dmaland_set_error(EOPNOTSUPP,
 					 "namespace %u has %u bytes of metadata beside each block, "
 					 "which this driver can't transfer; format it without",
 					 ns->info.nsid, ns->info.metadata);
-	code = nvme_check_range(request, ns);
+	if (ns->most == 0)
+		return dmaland_set_error(
+			EOPNOTSUPP,
+			"a block of namespace %u has %u bytes, more than a command may carry "
+			"(info.max_transfer: MDTS, or options.max_transfer); format it with "
+			"smaller blocks",
+			ns->info.nsid, ns->info.block_size);
+	if (request->opcode == DMALAND_NVME_WRITE)
+		return nvme_check_zoned_write(request, ns, ns->most);
+	return 0;
+}
+
+/* A read, write or compare. */
+static int check_transfer(const struct dmaland_nvme_request *request, const struct nvme_ns *ns)
+{
+	int code = nvme_check_range(request, ns);
+
+	if (code == 0 && ns->special)
+		code = check_special(request, ns);
 	return code != 0 ? code : check_segments(request, request->blocks << ns->block_shift);
 }
 
@@ -82,6 +98,19 @@ static bool is_read_or_write(const struct dmaland_nvme_request *request)
 	return request->opcode == DMALAND_NVME_READ || request->opcode == DMALAND_NVME_WRITE;
 }
 
+/* What is neither read nor write. A raw command's namespace is nothing that the driver has to know. */
+static int check_other(struct dmaland_nvme_queue *queue, const struct dmaland_nvme_request *request,
+		       const struct nvme_ns **ns)
+{
+	*ns = NULL;
+	if (request->opcode == DMALAND_NVME_RAW)
+		return nvme_check_raw(queue->ctrl, request);
+	*ns = request_ns(queue, request);
+	if (!*ns)
+		return -errno;
+	return nvme_check_command(queue->ctrl, request, *ns);
+}
+
 /* Refuse what can't be right, and prepare the rest. 0 or -errno with the error set. */
 static int begin_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
 {
@@ -90,11 +119,13 @@ static int begin_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_r
 
 	if (!request->done)
 		return dmaland_set_error(EINVAL, "the request has no done()");
-	ns = request_ns(queue, request);
-	if (!ns)
-		return -errno;
-	if (!is_read_or_write(request))
-		code = nvme_check_command(queue->ctrl, request, ns);
+	if (!is_read_or_write(request)) {
+		code = check_other(queue, request, &ns);
+	} else {
+		ns = request_ns(queue, request);
+		if (!ns)
+			return -errno;
+	}
 	if (code == 0 && nvme_has_data(request))
 		code = check_transfer(request, ns);
 	if (code != 0)
@@ -102,7 +133,7 @@ static int begin_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_r
 
 	request->driver.next = NULL;
 	request->driver.ns = ns;
-	request->driver.left = request->opcode != DMALAND_NVME_FLUSH ? request->blocks : 1;
+	request->driver.left = request->blocks ? request->blocks : 1;
 	request->driver.segment = 0;
 	request->driver.offset = 0;
 	request->driver.commands = 0;
@@ -127,17 +158,28 @@ static void push_waiting(struct dmaland_nvme_queue *queue, struct dmaland_nvme_r
 	queue->waiting_end = &request->driver.next;
 }
 
+/* How many of the next blocks one command takes, where they are many or zones are in the way. */
+static uint64_t blocks_of_command(const struct nvme_ns *ns, uint64_t block, uint64_t blocks)
+{
+	if (blocks > ns->most)
+		blocks = ns->most;
+	if (ns->zones_apart && blocks > nvme_zone_left(ns, block))
+		blocks = nvme_zone_left(ns, block);
+	return blocks;
+}
+
 /* Fill in a read, write or compare of the request's next blocks (NVM 1.0, 3.2.1, 3.2.4, 3.2.6). */
 static int nvme_setup_rw(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 			 struct dmaland_nvme_request *request, struct nvme_command *command)
 {
 	const struct nvme_ns *ns = request->driver.ns;
 	uint64_t block = request->block + (request->blocks - request->driver.left);
-	uint64_t blocks =
-		request->driver.left < ns->max_blocks ? request->driver.left : ns->max_blocks;
+	uint64_t blocks = request->driver.left;
 	struct nvme_position at = {request->driver.segment, request->driver.offset};
 	int code;
 
+	if (blocks > ns->max_blocks)
+		blocks = blocks_of_command(ns, block, blocks);
 	iod->write = request->opcode != DMALAND_NVME_READ;
 	iod->block = block;
 	iod->bytes = blocks << ns->block_shift;
@@ -149,7 +191,7 @@ static int nvme_setup_rw(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 	request->driver.left -= blocks;
 	command->cdw10 = htole32(block);
 	command->cdw11 = htole32(block >> 32);
-	command->cdw12 = htole32(blocks - 1);
+	command->cdw12 = htole32((uint32_t)request->control << 16 | (blocks - 1));
 	return 0;
 }
 
@@ -169,7 +211,7 @@ static int submit_command(struct dmaland_nvme_queue *queue, struct dmaland_nvme_
 	if (has_data)
 		code = nvme_setup_rw(queue, iod, request, &command);
 	else
-		code = nvme_setup_no_data(queue->ctrl, iod, request);
+		code = nvme_setup_no_data(queue, iod, request);
 	if (code != 0) {
 		nvme_give_slot(queue, iod);
 		return code;
@@ -251,7 +293,7 @@ void nvme_submit_waiting(struct dmaland_nvme_queue *queue)
 		struct dmaland_nvme_request *request = queue->waiting;
 		int code = -ESTALE;
 
-		if (nvme_ns_id(request->driver.ns) == request->nsid)
+		if (!request->driver.ns || nvme_ns_id(request->driver.ns) == request->nsid)
 			code = submit_commands(queue, request);
 		if (code == -EAGAIN)
 			return;
@@ -287,18 +329,18 @@ void nvme_end_command(struct dmaland_nvme_queue *queue, struct nvme_iod *iod, in
  */
 unsigned int nvme_reap(struct dmaland_nvme_queue *queue)
 {
-	struct nvme_completion completion;
+	struct nvme_completion *completion = &queue->completion;
 	struct nvme_iod *iod;
 	unsigned int n = 0;
 
-	while (n < queue->depth && nvme_next_completion(queue, &completion, &iod)) {
-		int status = nvme_completion_status(&completion);
+	while (n < queue->depth && nvme_next_completion(queue, completion, &iod)) {
+		int status = nvme_completion_status(completion);
 
 		n++;
 		if (!iod)
 			continue;
 		if (status != 0) {
-			status = nvme_judge(queue, iod, &completion);
+			status = nvme_judge(queue, iod, completion);
 			if (status == 0)
 				continue;
 		}

@@ -3,7 +3,7 @@
  * status.c - results in words
  *
  * Status codes of NVMe 2.0, 3.3.3.2.1 (generic, command specific, media and data integrity, path
- * related) and of NVM 1.0, 3.1.2, as SCT << 8 | SC, ascending.
+ * related), of NVM 1.0, 3.1.2, and of ZNS 1.1, 3.1.2, as SCT << 8 | SC, ascending.
  */
 #include "nvme_internal.h"
 
@@ -110,6 +110,14 @@ static const struct status_text {
 	STATUS(181, "Invalid Protection Information"),
 	STATUS(182, "Attempted Write to Read Only Range"),
 	STATUS(183, "Command Size Limit Exceeded"),
+	STATUS(1b8, "Zone Boundary Error"),
+	STATUS(1b9, "Zone Is Full"),
+	STATUS(1ba, "Zone Is Read Only"),
+	STATUS(1bb, "Zone Is Offline"),
+	STATUS(1bc, "Zone Invalid Write"),
+	STATUS(1bd, "Too Many Active Zones"),
+	STATUS(1be, "Too Many Open Zones"),
+	STATUS(1bf, "Invalid Zone State Transition"),
 	STATUS(280, "Write Fault"),
 	STATUS(281, "Unrecovered Read Error"),
 	STATUS(282, "End-to-end Guard Check Error"),

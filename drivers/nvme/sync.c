@@ -156,3 +156,16 @@ int dmaland_nvme_verify(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64_
 {
 	return transfer(queue, DMALAND_NVME_VERIFY, nsid, block, blocks, NULL);
 }
+
+int dmaland_nvme_io(struct dmaland_nvme_queue *queue, struct dmaland_nvme_command *raw)
+{
+	struct iovec iov = {raw->data, raw->size};
+	struct dmaland_nvme_request request = {
+		.opcode = DMALAND_NVME_RAW,
+		.raw = raw,
+		.iov = &iov,
+		.iov_count = raw->size > 0,
+	};
+
+	return submit_and_wait(queue, &request);
+}

@@ -89,7 +89,8 @@ void dmaland_nvme_close(struct dmaland_nvme *ctrl);
  * @page_size:       bytes of a controller page (CC.MPS)
  * @max_transfer:    bytes one command may carry: MDTS and the option
  * @max_queue_depth: commands that an I/O queue can hold
- * @max_queues:      I/O queue pairs that the drive gives us
+ * @max_queues:      I/O queue pairs that the drive gives us; 0 where it refuses to, and only
+ *                   identify, logs and the like are to be had
  * @commands:        which commands the drive has: bit 1 << opcode (enum dmaland_nvme_opcode)
  * @can_format:      it has Format NVM
  * @error_entries:   how many entries its error log has
@@ -156,15 +157,27 @@ struct dmaland_nvme_lba_format {
 	uint8_t performance;
 };
 
+/* What commands a namespace has (NVMe 2.0, figure 274). Others than these can be used by raw commands alone. */
+enum dmaland_nvme_command_set {
+	DMALAND_NVME_SET_NVM = 0,
+	DMALAND_NVME_SET_ZONED = 2,
+};
+
 /**
  * struct dmaland_nvme_namespace - an active namespace
  * @nsid:         its id, from 1
- * @blocks:       how many there are (NSZE)
+ * @blocks:       how many there are (NSZE); 0 happens
  * @block_size:   bytes of a block
  * @metadata:     bytes of metadata beside each block; only 0 can be read and written
  * @format:       index of the format in use
  * @format_count: how many formats there are
  * @formats:      the formats, for dmaland_nvme_format()
+ * @command_set:  enum dmaland_nvme_command_set
+ * @zone_blocks:  of a zoned namespace, from a zone's first block to the next one's
+ *
+ * In a zoned namespace, requests that read are split where zones meet, if the drive wants that. A write or
+ * write zeroes lies within a zone, and is as small as a command (info.max_transfer): else it is
+ * refused with -EOPNOTSUPP. It begins at the zone's write pointer: else the drive fails it.
  */
 struct dmaland_nvme_namespace {
 	uint32_t nsid;
@@ -172,11 +185,28 @@ struct dmaland_nvme_namespace {
 	uint32_t block_size, metadata;
 	unsigned int format, format_count;
 	struct dmaland_nvme_lba_format formats[64];
+	unsigned int command_set;
+	uint64_t zone_blocks;
 };
 
 /** dmaland_nvme_get_namespace() - 0, or -ENODEV when there is no such active namespace, or -errno. */
 int dmaland_nvme_get_namespace(struct dmaland_nvme *ctrl, uint32_t nsid,
 			       struct dmaland_nvme_namespace *ns);
+
+/**
+ * dmaland_nvme_list_namespaces() - the ids of namespaces, ascending
+ * @above: only ids above this one; 0: from the first
+ * @ids:   where they go
+ * @max:   how many fit; 1,024 come at most, so that the next are those above the last
+ *
+ * These are the active ones, whatever the highest id that the drive claims (info.namespaces). Of a drive
+ * that has no such list (before NVMe 1.1, and some later ones) they are all ids up to that, of which
+ * dmaland_nvme_get_namespace() finds the active.
+ *
+ * Return: how many; 0 when there are no more; or -errno.
+ */
+int dmaland_nvme_list_namespaces(struct dmaland_nvme *ctrl, uint32_t above, uint32_t *ids,
+				 unsigned int max);
 
 enum dmaland_nvme_format_flags {
 	DMALAND_NVME_FORMAT_ERASE = 1,	      /* erase what the user wrote */
@@ -221,6 +251,61 @@ int dmaland_nvme_format(struct dmaland_nvme *ctrl, uint32_t nsid, unsigned int f
  */
 int dmaland_nvme_get_log(struct dmaland_nvme *ctrl, unsigned int page, uint32_t nsid,
 			 uint64_t offset, void *data, size_t size);
+
+/**
+ * struct dmaland_nvme_log_page - which log page, and what of it
+ * @id:           identifier: 1 errors, 2 SMART / health, ...
+ * @lsp:          log specific parameter, 7 bits
+ * @lsi:          log specific identifier
+ * @retain_event: the event that pointed here is not to come again (RAE)
+ * @nsid:         namespace where the page wants one; 0xffffffff: the controller
+ * @offset:       as of dmaland_nvme_get_log()
+ */
+struct dmaland_nvme_log_page {
+	uint8_t id, lsp;
+	uint16_t lsi;
+	bool retain_event;
+	uint32_t nsid;
+	uint64_t offset;
+};
+
+/** dmaland_nvme_get_log_page() - dmaland_nvme_get_log(), of a page that is told more exactly */
+int dmaland_nvme_get_log_page(struct dmaland_nvme *ctrl, const struct dmaland_nvme_log_page *page,
+			      void *data, size_t size);
+
+/**
+ * struct dmaland_nvme_command - a command as the drive is given it (3.3.3.1)
+ * @opcode:     of the queue's commands; its bits 1:0 say which way the data go
+ * @nsid:       namespace; 0 where the command has none
+ * @cdw2, @cdw3, @cdw10, @cdw11, @cdw12, @cdw13, @cdw14, @cdw15: its dwords, in the CPU's byte order
+ * @data:       where the data come from or go to
+ * @size:       their bytes, a multiple of 4, up to info.max_transfer: as many as the command transfers. A
+ *              drive that transfers more may reach beyond them, to the end of their last page
+ * @timeout_ms: of an admin command; 0: as others (options.timeout_ms, or format_timeout_ms)
+ * @result:     dwords 0 and 1 of what it completed with
+ */
+struct dmaland_nvme_command {
+	uint8_t opcode;
+	uint32_t nsid;
+	uint32_t cdw2, cdw3, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15;
+	void *data;
+	size_t size;
+	unsigned int timeout_ms;
+	uint32_t result[2];
+};
+
+/**
+ * dmaland_nvme_admin() - an admin command that this interface has no call for
+ *
+ * It is given to the drive once, as it is. Commands about queues, Asynchronous Event Request and Doorbell
+ * Buffer Config are the driver's own and refused. After one that changes namespaces the driver asks
+ * again about them. One that is late has the controller reset.
+ *
+ * Context: any thread.
+ * Return: 0, a status above 0, or -errno: -EINVAL, -EPERM (the driver's own), -ETIMEDOUT, -ECANCELED (a
+ * reset cut it off).
+ */
+int dmaland_nvme_admin(struct dmaland_nvme *ctrl, struct dmaland_nvme_command *command);
 
 /**
  * struct dmaland_nvme_error - an entry of the error log (5.16.1.2)
@@ -273,7 +358,7 @@ enum dmaland_nvme_queue_flags {
  * takes an interrupt vector, of which there are as many as CPUs and one more, or as the drive has.
  * Further queues share them: an interrupt then wakes the threads of all queues of its vector; INTx does so
  * again and again until each of them has polled what is complete. Where there are no interrupts it is
- * refused with -EOPNOTSUPP.
+ * refused with -EOPNOTSUPP; so is every queue of a drive that gives none.
  *
  * Return: the queue, or NULL with errno set.
  */
@@ -302,6 +387,14 @@ enum dmaland_nvme_opcode {
 	DMALAND_NVME_WRITE_ZEROES = 8, /* blocks read as zeroes afterwards */
 	DMALAND_NVME_DISCARD = 9, /* Dataset Management, deallocate: their content is not needed */
 	DMALAND_NVME_VERIFY = 12, /* the drive reads them, and tells whether it can */
+	DMALAND_NVME_RAW = 31,	  /* not a number of theirs: a command as request.raw has it */
+};
+
+/* Bits of request.control, which is the upper half of a command's dword 12; others are the specification's. */
+enum dmaland_nvme_control {
+	DMALAND_NVME_FUA = 1 << 14,	      /* on the medium when it is done */
+	DMALAND_NVME_LIMITED_RETRY = 1 << 15, /* the drive does not try for long */
+	DMALAND_NVME_DEALLOCATE = 1 << 9, /* write zeroes: by discarding, if that reads as zeroes */
 };
 
 /* Statuses that a program may want to tell from others. */
@@ -312,7 +405,8 @@ enum dmaland_nvme_status {
 /**
  * struct dmaland_nvme_request - a request for an I/O queue; the caller's memory until it is done
  * @opcode:    enum dmaland_nvme_opcode
- * @nsid:      namespace
+ * @control:   enum dmaland_nvme_control; of each command that it is split into; 0 for flush, discard and raw
+ * @nsid:      namespace; of a raw request the command has it
  * @block:     first block
  * @blocks:    how many; any number: what is above the drive's limits is split
  * @iov:       the data of a read, write or compare, in blocks * block_size bytes in all; segments of
@@ -320,6 +414,9 @@ enum dmaland_nvme_status {
  *             and the memory is the drive's until then: with commands in flight its content is not
  *             known
  * @iov_count: how many segments; 0 for the other opcodes
+ * @raw:       of a raw request: the command, which stays as long as the request does. Its data are @iov (its
+ *             own @data and @size are not looked at), @blocks is 0. It is one command, and never given to the
+ *             drive twice: when it is cut off, it ends with -ECANCELED
  * @done:      called once by dmaland_nvme_poll() (or when the queue ends) with the result: 0, an
  *             NVMe status above 0 (SCT << 8 | SC), or -errno. The request is the caller's again;
  *             done() may submit it or others, but neither wait for the queue nor destroy it, nor
@@ -328,6 +425,7 @@ enum dmaland_nvme_status {
  */
 struct dmaland_nvme_request {
 	uint8_t opcode;
+	uint16_t control;
 	uint32_t nsid;
 	uint64_t block;
 	uint64_t blocks;
@@ -335,19 +433,22 @@ struct dmaland_nvme_request {
 	int iov_count;
 	void (*done)(struct dmaland_nvme_request *request, int status);
 	void *context;
+	struct dmaland_nvme_command *raw;
 
 	/* the driver's, from submit to done */
 	struct {
 		struct dmaland_nvme_request *next; /* in the list of those that wait */
 		const struct nvme_ns *ns;
-		uint64_t left;		/* blocks not submitted; 1 for a flush */
+		uint64_t left;		/* blocks not submitted; 1 for a flush, or raw */
 		size_t segment, offset; /* where their data begin */
 		unsigned int commands;	/* in flight */
 		int status;		/* of the first command that failed ... */
 		uint64_t failed_block,
 			failed_blocks; /* ... and its blocks; 0: none in particular */
 		uint16_t failed_command;
-		bool logged; /* the drive's error log says more */
+		bool logged;			  /* the drive's error log says more */
+		struct dmaland_nvme_queue *queue; /* of a raw request ... */
+		void (*done)(struct dmaland_nvme_request *request, int status); /* ... and its */
 	} driver;
 };
 
@@ -360,8 +461,8 @@ struct dmaland_nvme_request {
  *
  * Context: the queue's thread; done() too.
  * Return: 0, or -errno when the request is refused (it is not done() then): -EINVAL, -ERANGE (past
- * the end), -ENODEV (no such namespace, or the drive is gone), -EOPNOTSUPP (metadata, or a command
- * that the drive does not have), -ENOMEM,
+ * the end), -ENODEV (no such namespace, or the drive is gone), -EOPNOTSUPP (metadata, blocks larger
+ * than a command may carry, what zones forbid, or a command that the drive does not have), -ENOMEM,
  * -EBUSY (the namespace is being formatted),
  * -EIO (the controller is out of service), -ECANCELED (the queue is being destroyed); or what
  * dma_map_sg() has against the memory: -EFAULT (it is not there, or read-only and to be read into,
@@ -451,6 +552,16 @@ int dmaland_nvme_discard(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64
 			 uint64_t blocks);
 int dmaland_nvme_verify(struct dmaland_nvme_queue *queue, uint32_t nsid, uint64_t block,
 			uint64_t blocks);
+
+/**
+ * dmaland_nvme_io() - a command to a queue that this interface has no call for, waited for
+ *
+ * It is given to the drive once, as it is, and has the queue's time-outs; see dmaland_nvme_poll(). A request of
+ * DMALAND_NVME_RAW is the same without waiting.
+ *
+ * Return: as above; -EINVAL for data that no such command can have.
+ */
+int dmaland_nvme_io(struct dmaland_nvme_queue *queue, struct dmaland_nvme_command *command);
 
 /**
  * dmaland_nvme_status_text() - a result in words

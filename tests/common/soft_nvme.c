@@ -98,7 +98,8 @@ static int carry_out(struct soft_nvme *drive, const struct nvme_command *command
 	size_t blocks = (le32toh(command->cdw12) & 0xffff) + 1;
 	unsigned char *media = drive->media + block * SOFT_NVME_BLOCK;
 
-	if (command->opcode == DMALAND_NVME_FLUSH)
+	if (command->opcode == DMALAND_NVME_FLUSH || command->opcode == DMALAND_NVME_DISCARD ||
+	    command->opcode >= 0xc0)
 		return 0;
 	if (block + blocks > SOFT_NVME_BLOCKS)
 		return 0x080 | SOFT_NVME_DNR;
@@ -120,6 +121,7 @@ static void put(unsigned char *data, size_t at, uint64_t value, size_t bytes)
 static int identify(struct soft_nvme *drive, const struct nvme_command *command)
 {
 	unsigned char data[4096] = {0};
+	int status = 0, answer;
 
 	switch (le32toh(command->cdw10) & 0xff) {
 	case 0:
@@ -143,10 +145,14 @@ static int identify(struct soft_nvme *drive, const struct nvme_command *command)
 		put(data, 0, 1, 4);
 		break;
 	default:
-		return 0x002 | SOFT_NVME_DNR;
+		status = 0x002 | SOFT_NVME_DNR;
 	}
-	access_memory(drive, le64toh(command->prp[0]), data, sizeof(data), true);
-	return 0;
+	answer = drive->answer ? drive->answer(drive, command, data) : SOFT_NVME_CARRY_OUT;
+	if (answer != SOFT_NVME_CARRY_OUT)
+		status = answer > 0 ? answer : 0;
+	if (status == 0)
+		access_memory(drive, le64toh(command->prp[0]), data, sizeof(data), true);
+	return status;
 }
 
 /* The error log's only entry. */
@@ -238,6 +244,12 @@ static void admin(struct soft_nvme *drive, const struct nvme_command *command)
 		atomic_store(&drive->formatting, true);
 		return;
 	}
+	if (drive->answer && command->opcode != NVME_ADMIN_IDENTIFY)
+		status = drive->answer(drive, command, NULL);
+	if (status != SOFT_NVME_CARRY_OUT) {
+		complete(drive, 0, command, 0, status);
+		return;
+	}
 	switch (command->opcode) {
 	case NVME_ADMIN_IDENTIFY:
 		status = identify(drive, command);
@@ -309,7 +321,7 @@ static void io(struct soft_nvme *drive, uint16_t qid, const struct nvme_command 
 	if (verdict == SOFT_NVME_REPLAY)
 		complete_as(drive, qid, qid, drive->last_cid, 0, 0x281 | SOFT_NVME_DNR);
 	drive->last_cid = le16toh(command->cid);
-	complete(drive, qid, command, 0, carry_out(drive, command));
+	complete(drive, qid, command, drive->answer_dw0, carry_out(drive, command));
 	if (verdict == SOFT_NVME_TWICE)
 		complete(drive, qid, command, 0, 0);
 }
@@ -388,6 +400,14 @@ static void doorbell(struct soft_nvme *drive, uint32_t number, uint32_t value)
 	serve(drive, qid);
 }
 
+size_t soft_nvme_look(struct soft_nvme *drive, uint64_t dma, void *data, size_t size)
+{
+	unsigned int faults = drive->faults;
+
+	access_memory(drive, dma, data, size, false);
+	return drive->faults == faults ? size : 0;
+}
+
 void soft_nvme_end_format(struct soft_nvme *drive)
 {
 	pthread_mutex_lock(&drive->lock);
@@ -440,7 +460,9 @@ static void soft_nvme_write(struct pci_function *f, unsigned int bar, uint64_t o
 	else if (offset == NVME_REG_ACQ)
 		drive->acq = value;
 	else if (offset >= NVME_REG_DOORBELLS)
-		doorbell(drive, (uint32_t)(offset - NVME_REG_DOORBELLS) / 4, (uint32_t)value);
+		doorbell(drive,
+			 (uint32_t)(offset - NVME_REG_DOORBELLS) / nvme_cap_stride(drive->cap),
+			 (uint32_t)value);
 	pthread_mutex_unlock(&drive->lock);
 }
 

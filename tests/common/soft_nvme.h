@@ -24,6 +24,7 @@ enum {
 	SOFT_NVME_BLOCKS = 4096,
 	SOFT_NVME_BLOCK = 512,
 	SOFT_NVME_HELD = 256,
+	SOFT_NVME_ANSWERED = -5, /* an Identify, with what answer() has made */
 	/* verdicts beside a status word, whose bits are those of a completion's status above the phase */
 	SOFT_NVME_CARRY_OUT = 0,
 	SOFT_NVME_HOLD = -1,
@@ -58,6 +59,9 @@ struct soft_nvme {
 
 	/* how it behaves; set while nobody else uses it */
 	int (*verdict)(struct soft_nvme *drive, const struct nvme_command *command);
+	/* A status of an admin command, or 0; @data: 4 KiB that an Identify answers, to be changed, else NULL. */
+	int (*answer)(struct soft_nvme *drive, const struct nvme_command *command,
+		      unsigned char *data);
 	void *context;
 	bool aborts;	       /* Abort ends held commands ... */
 	int abort_status;      /* ... with this; 0x007 */
@@ -73,6 +77,7 @@ struct soft_nvme {
 	uint32_t class_code;
 	uint64_t cap;		 /* MQES 63, CQR, TO 500 ms, NVM command set */
 	uint16_t queues_claimed; /* SOFT_NVME_QUEUES */
+	uint32_t answer_dw0;	 /* of completions of I/O */
 	uint8_t entry_sizes[2];	 /* SQES, CQES */
 
 	atomic_bool formatting;
@@ -90,6 +95,9 @@ struct soft_nvme {
 /* A device that is the drive; dmaland_close() ends it, then soft_nvme_free(). */
 struct dmaland_device *soft_nvme_open(struct soft_nvme *drive);
 void soft_nvme_free(struct soft_nvme *drive);
+
+/* From a verdict: memory, as the drive reads it. Returns how much of it could be read. */
+size_t soft_nvme_look(struct soft_nvme *drive, uint64_t dma, void *data, size_t size);
 
 /* End a format that goes on, and take up what has come meanwhile. */
 void soft_nvme_end_format(struct soft_nvme *drive);

@@ -29,10 +29,10 @@ offers() { check "$1" offered "${@:2}"; }
 
 offers "commands" "dmaland " info bind unbind nvme pools --help --version
 offers "a command that is begun" "dmaland un" unbind
-offers "commands of nvme" "dmaland nvme " identify log read write verify zero discard format bench --help
+offers "commands of nvme" "dmaland nvme " identify log read write verify test zero discard format bench admin io --help
 offers "one of them" "dmaland nvme ver" verify
 offers "options of a command" "dmaland bind --d" --driver --dry-run
-offers "options of a command of nvme" "dmaland nvme zero --" --namespace --start --count --all --verbose
+offers "options of a command of nvme" "dmaland nvme zero --" --namespace --start --count --all --yes --verbose
 offers "short ones too" "dmaland nvme read -" -n -s -c -v --namespace --start --count --verbose
 offers "backends" "dmaland nvme read q" qemu:nvme,drive=
 offers "images after a =, from there on" "dmaland nvme read qemu:nvme,drive=di" disk.img

@@ -84,13 +84,13 @@ check "one operand too many is refused" refused 2 "also 'b'" "$tool" nvme identi
 told() {
 	local option found=0
 	# shellcheck disable=SC2086 # words
-	for option in $("$tool" $1 --help | grep -oE -- '--[a-z-]+' | sort -u); do
+	for option in $("$tool" $1 --help | grep -oE -- '--[a-z0-9-]+' | sort -u); do
 		found=1
 		grep -q -- "\*$option\*" "$root/docs/man/$2.1.scd" || { echo "not in $2: $option" && return 1; }
 	done
 	[ "$found" = 1 ]
 }
-for command in info bind unbind pools nvme\ {identify,log,read,write,verify,zero,discard,format,bench}; do
+for command in info bind unbind pools nvme\ {identify,log,read,write,verify,test,zero,discard,format,bench,admin,io}; do
 	page=dmaland
 	[ "$command" = "${command#nvme}" ] || page=dmaland-nvme
 	check "$command --help names its manual" eval '"$tool" $command --help | grep -x "More: man $page"'
@@ -153,6 +153,9 @@ check "zeroing a count of blocks and all is refused" refused 2 "exclude each oth
 check "a benchmark of a time and of a number of requests is refused" \
 	refused 2 "exclude each other" "$tool" nvme bench x --time 1 --requests 1
 check "metadata without a format that has some is refused" refused 2 "goes with --format" "$tool" nvme format x --metadata
+check "a raw command wants an opcode" refused 2 "say which command" "$tool" nvme admin x
+check "one that reads does not write" refused 2 "writes nothing" "$tool" nvme io x --opcode 2 --write
+check "data from a file have a length" refused 2 "wants --data-len" "$tool" nvme io x --opcode 1 -i /dev/null
 check "a table where none is printed is refused" refused 2 "prints none" "$tool" nvme format x --format 0 --json
 check "a time for formatting without a format is refused" refused 2 "goes with --format" "$tool" nvme format x --timeout 1
 check "erasing without a format is refused" refused 2 "say into what" "$tool" nvme format x --erase
@@ -200,12 +203,20 @@ drive_tests() {
 	check "$b: so much is in the image" image_has "$image" $((2000 * b)) three
 	check "$b: and no more" cmp -n $((5 * MiB)) -i $((2003 * b)):0 "$image" \
 		<(tail -c +$((1996 * b + 1)) data; cat /dev/zero)
-	check "$b: verify finds the drive good" \
-		eval '"$tool" nvme verify "$spec" | grep "all blocks are as they were written"'
+	cp "$image" before
+	check "$b: verify finds the drive good, and leaves it as it was" eval '
+		"$tool" nvme verify "$spec" >out && cat out && cmp before "$image" &&
+			grep -x "namespace 1: the drive can read $blocks blocks of $b bytes from block 0 on" out'
+	check "$b: of a part, too" eval '
+		"$tool" nvme verify "$spec" -s 10 -c 20 | grep -x "namespace 1: the drive can read 20 blocks of $b bytes from block 10 on"'
+	check "$b: a test is refused where that data are lost was not said" eval '
+		refused 2 "destroy-data if that is meant" "$tool" nvme test "$spec" && cmp before "$image"'
+	check "$b: a test finds the drive good" \
+		eval '"$tool" nvme test --destroy-data "$spec" | grep "all blocks are as they were written"'
 	check "$b: the same seed makes the same data, and another makes other" eval '
-		status 0 "$tool" nvme verify "$spec" --seed 5 && cp "$image" five &&
-		status 0 "$tool" nvme verify "$spec" --seed 6 && ! cmp -s "$image" five &&
-		status 0 "$tool" nvme verify "$spec" --seed 5 && cmp "$image" five'
+		status 0 "$tool" nvme test --destroy-data "$spec" --seed 5 && cp "$image" five &&
+		status 0 "$tool" nvme test --destroy-data "$spec" --seed 6 && ! cmp -s "$image" five &&
+		status 0 "$tool" nvme test --destroy-data "$spec" --seed 5 && cmp "$image" five'
 
 	# what is refused leaves the drive as it was
 	check "$b: a file that is no multiple of the block is refused" \
@@ -326,6 +337,7 @@ check "memory that is too small for what is asked is told with what makes it lar
 	"64 MiB of the device's memory were asked in one piece, and it can have 16 MiB in all: .* ram=" \
 	"$tool" nvme bench "$big,ram=16M" --size 1M --depth 64
 check "a drive smaller than a request is verified" status 0 "$tool" nvme verify "$small"
+check "and tested" status 0 "$tool" nvme test --destroy-data "$small"
 check "pools scales its reads down to a small drive" \
 	eval '"$tool" pools "$small" | grep "reads of 32 KiB in flight"'
 check "a comma in a name is written twice" \
@@ -421,21 +433,21 @@ interrupted_bench() {
 head -c 512 drive-512.img >before
 check "SIGINT ends a benchmark, which says what it has measured" interrupted_bench
 
-interrupted_verify() {
+interrupted_test() {
 	local pid status=0
-	env --default-signal=INT "$tool" nvme verify "qemu:nvme,drive=$here/sparse.img" --seed 1 >out 2>err &
+	env --default-signal=INT "$tool" nvme test --destroy-data "qemu:nvme,drive=$here/sparse.img" --seed 1 >out 2>err &
 	pid=$!
 	until ! cmp -s -n 512 sparse.img part; do kill -0 "$pid" && sleep 0.01 || return; done
 	kill -INT "$pid"
 	wait "$pid" || status=$?
 	[ "$status" = 130 ] && grep -q "^dmaland: interrupted, writing: [0-9]* of 8388608 blocks" err
 }
-check "SIGINT ends verify, which says how far it was" interrupted_verify
+check "SIGINT ends a test, which says how far it was" interrupted_test
 # On a terminal, of a drive that is not done in a day; the bar has moved.
 interrupted_zero() {
 	local pid status=0 endless='{"driver":"raw",,"file":{"driver":"null-co",,"size":1125899906842624}}'
 	rm -f typescript
-	script -qefc "exec env --default-signal=INT '$tool' nvme zero 'qemu:nvme,drive=json:$endless' --all" typescript >/dev/null &
+	script -qefc "exec env --default-signal=INT '$tool' nvme zero 'qemu:nvme,drive=json:$endless' --all --yes" typescript >/dev/null &
 	pid=$!
 	until grep -aq "zeroing .* [1-9][0-9.]* [MGT]iB of 1 PiB" typescript; do kill -0 "$pid" && sleep 0.01 || return; done
 	kill -INT "$(tr -d ' ' <"/proc/$pid/task/$pid/children")"
@@ -485,19 +497,28 @@ check "on a terminal there is a bar, and a summary at the end" \
 	eval 'bar "" && cmp back drive-512.img && grep -q "^.*read 16 MiB: 32768 blocks of 512 bytes" typescript &&
 		grep -q "^latency of 128 requests" typescript'
 
-# Somebody else copies block 3 over block 30000 all the time; so verify must find it there, sooner or later.
+# Somebody else copies block 3 over block 30000 all the time; so a test must find it there, sooner or later.
 misplaced() {
 	local pid i found=1
 	while :; do dd if=drive-512.img of=drive-512.img bs=512 skip=3 seek=30000 count=1 conv=notrunc; done 2>/dev/null &
 	pid=$!
 	for ((i = 0; i < 100 && found; i++)); do
-		"$tool" nvme verify "$big" --seed 3 >out 2>err && continue
+		"$tool" nvme test --destroy-data "$big" --seed 3 >out 2>err && continue
 		grep -q "^block 30000 differs.*written to block 3$" out && found=0 && break
 	done
 	kill "$pid"
 	wait "$pid" 2>/dev/null
 	grep -q "1 of 32768 blocks are not as they were written" err && return "$found"
 }
-check "verify names a block that holds another's data" misplaced
+check "a test names a block that holds another's data" misplaced
+
+# Blocks that can't be read: QEMU's blkdebug fails reads of two sectors.
+unreadable() {
+	local image='{"driver":"raw",,"file":{"driver":"blkdebug",,"inject-error":[{"event":"read_aio",,"errno":5,,"sector":300,,"once":false}],,"image":{"driver":"file",,"filename":"'$here'/small.img"}}}'
+	truncate -s 1M small.img
+	refused 1 "reading blocks 256 to 511 of namespace 1 failed: " "$tool" nvme verify "qemu:nvme,drive=json:$image" &&
+		grep "^dmaland: 2048 of 2048 blocks, from block 0 on, were verified; 1 requests failed" err
+}
+check "verify names what the drive can't read, and looks at the rest" unreadable
 
 tap_end

@@ -185,7 +185,7 @@ static void a_controller_that_cannot_be_used_is_refused_in_words(void **state)
 		{.class_code = 0x010601, .says = "no NVMe controller: its class is 0x010601"},
 		{.cap = 63 | 1 << 24, .says = "does not offer the NVM command set"},
 		{.cap = 1 << 24 | 1ull << 37, .says = "offers no queue"},
-		{.cap = 63 | 1 << 24 | 15ull << 32 | 1ull << 37, .says = "offers no queue"},
+		{.cap = 63 | 1 << 24 | 15ull << 32 | 1ull << 37, .says = "no room for doorbells"},
 		{.cap = UINT64_MAX, .says = "does not answer"},
 		{.entry_sizes = {0x77, 0x44},
 		 .says = "other sizes than 64 and 16 bytes (SQES 0x77"},

@@ -9,9 +9,9 @@ _dmaland_commands() {
 }
 
 # Names of options in a help text; with "=" behind them in the help, those that take a value: -n too, in "-n, --namespace=NSID"
-_dmaland_options() { grep -oE -- '(^ +|, )(-[a-z]|--[a-z-]+)' <<<"$1" | tr -d ' ,'; }
+_dmaland_options() { grep -oE -- '(^ +|, )(-[a-z]|--[a-z0-9-]+)' <<<"$1" | tr -d ' ,'; }
 
-_dmaland_valued() { grep -oE -- '^ +(-[a-z], )?--[a-z-]+=' <<<"$1" | tr -d ' =' | tr ',' '\n'; }
+_dmaland_valued() { grep -oE -- '^ +(-[a-z], )?--[a-z0-9-]+=' <<<"$1" | tr -d ' =' | tr ',' '\n'; }
 
 # PCI addresses, with a prefix
 _dmaland_addresses() {
@@ -44,7 +44,10 @@ _dmaland_specs() {
 
 # _dmaland_value OPTION BEGINNING
 _dmaland_value() {
-	[ "$1" != --driver ] || compgen -W "$(cd /sys/bus/pci/drivers 2>/dev/null && echo *)" -- "$2"
+	case $1 in
+	--driver) compgen -W "$(cd /sys/bus/pci/drivers 2>/dev/null && echo *)" -- "$2" ;;
+	-i | --input-file) compgen -f -- "$2" ;;
+	esac
 }
 
 # _dmaland_operand HELP NUMBER BEGINNING: as the line "Usage:" has it; the last one may be repeated

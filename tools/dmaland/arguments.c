@@ -3,7 +3,7 @@
  * arguments.c - options and operands of all commands
  *
  * There is one table of options; a command says by their letters which it takes. Letters in upper
- * case are options that have only a long form.
+ * case, and digits, are options that have only a long form.
  */
 #include "command.h"
 
@@ -39,6 +39,23 @@ static const struct option all_options[] = {
 	{"time", required_argument, NULL, 'T'},
 	{"requests", required_argument, NULL, 'U'},
 	{"timeout", required_argument, NULL, 'O'},
+	{"yes", no_argument, NULL, 'y'},
+	{"destroy-data", no_argument, NULL, 'X'},
+	{"opcode", required_argument, NULL, 'o'},
+	{"cdw2", required_argument, NULL, '2'},
+	{"cdw3", required_argument, NULL, '3'},
+	{"cdw10", required_argument, NULL, '4'},
+	{"cdw11", required_argument, NULL, '5'},
+	{"cdw12", required_argument, NULL, '6'},
+	{"cdw13", required_argument, NULL, '7'},
+	{"cdw14", required_argument, NULL, '8'},
+	{"cdw15", required_argument, NULL, '9'},
+	{"data-len", required_argument, NULL, 'l'},
+	{"input-file", required_argument, NULL, 'i'},
+	{"raw-binary", no_argument, NULL, 'b'},
+	{"read", no_argument, NULL, 'r'},
+	{"write", no_argument, NULL, 'w'},
+	{"timeout", required_argument, NULL, 't'},
 };
 
 /* getopt_long() answers with the letter; in its long form with this too, so that a wrong -J is not taken for --json. */
@@ -88,7 +105,18 @@ static const struct number {
 	{'Q', false, offsetof(struct arguments, depth), 1, UINT16_MAX},
 	{'T', false, offsetof(struct arguments, seconds), 1, UINT32_MAX},
 	{'U', false, offsetof(struct arguments, requests), 1, UINT32_MAX},
-	{'O', false, offsetof(struct arguments, timeout), 1, UINT32_MAX / 1000},
+	{'O', false, offsetof(struct arguments, format_timeout), 1, UINT32_MAX / 1000},
+	{'o', false, offsetof(struct arguments, opcode), 0, UINT8_MAX},
+	{'2', false, offsetof(struct arguments, cdw[0]), 0, UINT32_MAX},
+	{'3', false, offsetof(struct arguments, cdw[1]), 0, UINT32_MAX},
+	{'4', false, offsetof(struct arguments, cdw[2]), 0, UINT32_MAX},
+	{'5', false, offsetof(struct arguments, cdw[3]), 0, UINT32_MAX},
+	{'6', false, offsetof(struct arguments, cdw[4]), 0, UINT32_MAX},
+	{'7', false, offsetof(struct arguments, cdw[5]), 0, UINT32_MAX},
+	{'8', false, offsetof(struct arguments, cdw[6]), 0, UINT32_MAX},
+	{'9', false, offsetof(struct arguments, cdw[7]), 0, UINT32_MAX},
+	{'l', true, offsetof(struct arguments, data_len), 0, UINT32_MAX},
+	{'t', false, offsetof(struct arguments, timeout), 1, UINT32_MAX},
 };
 
 static const struct number *number_find(int letter)
@@ -108,6 +136,14 @@ static int value_set(struct arguments *arguments, const struct command *command,
 
 	if (option->val == 'B') {
 		arguments->driver = text;
+		return STATUS_OK;
+	}
+	if (option->val == 'i') {
+		arguments->input = text;
+		return STATUS_OK;
+	}
+	if (option->val == 'n' && strcmp(text, "all") == 0 && strpbrk(command->options, "Fo")) {
+		arguments->nsid = UINT32_MAX; /* as NVMe has it */
 		return STATUS_OK;
 	}
 	number = number_find(option->val);

@@ -270,9 +270,17 @@ static int bench_run(const struct arguments *arguments)
 		free(bench);
 		return status;
 	}
-	status = drive_namespace(&bench->drive, (uint32_t)arguments->nsid, &bench->ns);
+	status = drive_namespace(&bench->drive, (uint32_t)arguments->nsid,
+				 arguments_have(arguments, 'W') ? DRIVE_TRANSFERS | DRIVE_WRITES
+								: DRIVE_TRANSFERS,
+				 &bench->ns);
 	if (!status)
 		status = bench_choose(bench, arguments);
+	if (!status && bench->write && !arguments_have(arguments, 's') &&
+	    !arguments_have(arguments, 'c'))
+		status = confirm_loss(&bench->drive, arguments, "what namespace %u holds (%s)",
+				      bench->ns.nsid,
+				      size_text(bench->ns.blocks * bench->ns.block_size).text);
 	if (!status) {
 		status = bench_measure(bench, arguments);
 		bench_end(bench);
@@ -285,14 +293,16 @@ static int bench_run(const struct arguments *arguments)
 const struct command nvme_bench_command = {
 	.name = "nvme bench",
 	.summary = "how many requests a drive does (--write destroys data)",
-	.options = "nscNWIZQTUJv",
+	.options = "nscyNWIZQTUJv",
 	.operands = "SPEC",
 	.least = 1,
 	.most = 1,
 	.help = "Keep a drive busy with requests of one kind, and say how many it does and how\n"
-		"long they take. With --write what the blocks held is lost; nothing is asked.\n\n"
+		"long they take. With --write what the blocks held is lost: without --start\n"
+		"and --count a person at a terminal is asked before that.\n\n"
 		"      --random          in random order; in sequence when left out\n"
 		"      --write           write random bytes; read when left out\n"
+		"  -y, --yes             do not ask\n"
 		"      --irq             sleep until the drive interrupts; poll when left out\n"
 		"      --size=BYTES      of each request; 4K when left out\n"
 		"      --depth=NUMBER    requests in flight; 32 when left out\n"

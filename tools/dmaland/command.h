@@ -13,10 +13,13 @@
  *   read.c       `nvme read`
  *   write.c      `nvme write`
  *   verify.c     `nvme verify`
+ *   pattern.c    `nvme test`
+ *   confirm.c    a yes before much is lost
  *   erase.c      `nvme zero`, `nvme discard`
  *   format.c     `nvme format`
  *   log.c        `nvme log`
  *   bench.c      `nvme bench`
+ *   passthru.c   `nvme admin`, `nvme io`
  *   pools.c      `pools`
  *   drive.c      a drive opened and closed
  *   transfer.c   blocks of a namespace, many requests in flight
@@ -48,8 +51,9 @@ enum {
 struct arguments {
 	char given[32];
 	uint64_t nsid, first, blocks, seed, reads, size;
-	uint64_t format, block_size, depth, seconds, requests, timeout;
-	const char *driver;
+	uint64_t format, block_size, depth, seconds, requests, format_timeout;
+	uint64_t opcode, cdw[8], data_len, timeout; /* of a raw command; cdw: 2, 3, 10 to 15; ms */
+	const char *driver, *input;
 	char **operands;
 	int operand_count;
 };
@@ -69,9 +73,10 @@ struct command {
 
 extern const struct command info_command, bind_command, unbind_command;
 extern const struct command nvme_identify_command, nvme_read_command;
-extern const struct command nvme_write_command, nvme_verify_command;
+extern const struct command nvme_write_command, nvme_verify_command, nvme_test_command;
 extern const struct command nvme_zero_command, nvme_discard_command, nvme_format_command;
 extern const struct command nvme_log_command, nvme_bench_command;
+extern const struct command nvme_admin_command, nvme_io_command;
 extern const struct command pools_command;
 
 /* arguments.c: 0; or a status, with the user told */

@@ -18,7 +18,8 @@ int drive_open(struct drive *drive, const struct arguments *arguments)
 {
 	const struct dmaland_nvme_options options = {
 		.size = sizeof(options),
-		.format_timeout_ms = (unsigned int)arguments->timeout * 1000,
+		.format_timeout_ms = (unsigned int)arguments->format_timeout * 1000,
+		.timeout_ms = (unsigned int)arguments->timeout,
 	};
 	const char *spec = arguments->operands[0];
 
@@ -45,14 +46,20 @@ void drive_close(struct drive *drive)
 	dmaland_close(drive->dev);
 }
 
-int drive_namespace(struct drive *drive, uint32_t nsid, struct dmaland_nvme_namespace *ns)
+int drive_namespace(struct drive *drive, uint32_t nsid, unsigned int use,
+		    struct dmaland_nvme_namespace *ns)
 {
 	if (dmaland_nvme_get_namespace(drive->ctrl, nsid, ns))
 		return fail_library(NULL);
-	if (ns->metadata)
+	if (ns->metadata && (use & DRIVE_TRANSFERS))
 		return fail("namespace %u has %u bytes of metadata beside each block, which cannot "
 			    "be transferred; format it without",
 			    nsid, ns->metadata);
+	if (ns->zone_blocks && (use & DRIVE_WRITES))
+		return fail(
+			"namespace %u is zoned: each of its zones of %llu blocks is written in "
+			"order, by commands of its own, such as 'dmaland nvme io --opcode=0x7d'",
+			nsid, (unsigned long long)ns->zone_blocks);
 	if (ns->blocks == 0 || ns->block_size == 0)
 		return fail("namespace %u has no blocks", nsid);
 	return STATUS_OK;

@@ -21,8 +21,21 @@ struct drive {
 int drive_open(struct drive *drive, const struct arguments *arguments);
 void drive_close(struct drive *drive);
 
-/* A namespace whose blocks can be read and written: 0, or a status with the user told. */
-int drive_namespace(struct drive *drive, uint32_t nsid, struct dmaland_nvme_namespace *ns);
+/*
+ * A namespace that has blocks for what is to be done: with DRIVE_TRANSFERS they are read or written, so
+ * that they have no metadata; with DRIVE_WRITES they are written in any order, so that there are no
+ * zones. 0, or a status with the user told.
+ */
+enum drive_use { DRIVE_TRANSFERS = 1, DRIVE_WRITES = 2 };
+int drive_namespace(struct drive *drive, uint32_t nsid, unsigned int use,
+		    struct dmaland_nvme_namespace *ns);
+
+/*
+ * Much is about to be lost, which the format names: 0 when a person agrees, said --yes, or is not there; or a
+ * status with the user told.
+ */
+int confirm_loss(const struct drive *drive, const struct arguments *arguments, const char *format,
+		 ...) __attribute__((format(printf, 3, 4)));
 
 /* Which blocks are meant by --start and --count: 0, or a status with the user told. */
 int drive_range(const struct dmaland_nvme_namespace *ns, const struct arguments *arguments,

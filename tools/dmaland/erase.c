@@ -89,10 +89,17 @@ static int erase_run(struct erasure *erasure, const struct arguments *arguments,
 	status = drive_open(&drive, arguments);
 	if (status)
 		return status;
-	status = drive_namespace(&drive, arguments->nsid, &ns);
+	status = drive_namespace(&drive, arguments->nsid,
+				 erasure->opcode == DMALAND_NVME_WRITE_ZEROES ? DRIVE_WRITES : 0,
+				 &ns);
 	if (!status)
 		status = drive_range(&ns, arguments, &erasure->first, &erasure->blocks);
 	erasure->next = erasure->first;
+	if (!status && arguments_have(arguments, 'A'))
+		status = confirm_loss(&drive, arguments,
+				      "%s from block %llu to the end of namespace %u",
+				      size_text(erasure->blocks * ns.block_size).text,
+				      (unsigned long long)erasure->first, ns.nsid);
 	if (!status)
 		status = transfer_begin(&erasure->transfer, &drive, &ns);
 	if (!status) {
@@ -126,7 +133,9 @@ static int discard_run(const struct arguments *arguments)
 	"  -n, --namespace=NSID  the namespace; 1 when left out\n"                                 \
 	"  -s, --start=BLOCK     the first block; 0 when left out\n"                               \
 	"  -c, --count=BLOCKS    how many\n"                                                       \
-	"      --all             all, from the first block to the namespace's end\n"               \
+	"      --all             all, from the first block to the namespace's end; a\n"            \
+	"                        person at a terminal is asked before that\n"                      \
+	"  -y, --yes             do not ask\n"                                                     \
 	"  -v, --verbose         say what was done, on stderr\n\n"                                 \
 	"Blocks are of the namespace's size, which 'dmaland nvme identify' shows.\n"               \
 	"More: man dmaland-nvme\n"
@@ -134,11 +143,11 @@ static int discard_run(const struct arguments *arguments)
 const struct command nvme_zero_command = {
 	.name = "nvme zero",
 	.summary = "blocks become zeroes (destroys data)",
-	.options = "nscAv",
+	.options = "nscAyv",
 	.operands = "SPEC",
 	.least = 1,
 	.most = 1,
-	.help = "The drive writes zeroes to blocks. What they held is lost; nothing is asked.\n"
+	.help = "The drive writes zeroes to blocks. What they held is lost.\n"
 		"\n" ERASE_HELP,
 	.run = zero_run,
 };
@@ -146,12 +155,12 @@ const struct command nvme_zero_command = {
 const struct command nvme_discard_command = {
 	.name = "nvme discard",
 	.summary = "blocks are needed no more (destroys data)",
-	.options = "nscAv",
+	.options = "nscAyv",
 	.operands = "SPEC",
 	.least = 1,
 	.most = 1,
-	.help = "The drive is told that nobody needs the content of blocks (TRIM). It is lost;\n"
-		"nothing is asked. What they read as afterwards is the drive's choice.\n"
+	.help = "The drive is told that nobody needs the content of blocks (TRIM). It is lost.\n"
+		"What they read as afterwards is the drive's choice.\n"
 		"\n" ERASE_HELP,
 	.run = discard_run,
 };

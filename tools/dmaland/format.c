@@ -2,6 +2,9 @@
 /*
  * format.c - `dmaland nvme format`: the formats that a namespace can have, and formatting
  */
+#include <errno.h>
+#include <stdio.h>
+
 #include "drive.h"
 #include "report.h"
 
@@ -76,6 +79,53 @@ static int format_choose(const struct dmaland_nvme_namespace *ns, const struct a
 		ns->nsid, (unsigned long long)arguments->block_size);
 }
 
+static bool is_all(const struct arguments *arguments)
+{
+	return arguments->nsid == UINT32_MAX;
+}
+
+static void one_print(const struct dmaland_nvme_namespace *ns)
+{
+	printf("namespace %u has format %u now: %llu blocks of %u bytes\n", ns->nsid, ns->format,
+	       (unsigned long long)ns->blocks, ns->block_size);
+}
+
+/* The first active namespace above one. 0; -ENODEV when there is none; or -errno. */
+static int namespace_next(struct drive *drive, uint32_t above, struct dmaland_nvme_namespace *ns)
+{
+	int n, code = -ENODEV;
+
+	do {
+		n = dmaland_nvme_list_namespaces(drive->ctrl, above, &above, 1);
+		if (n > 0)
+			code = dmaland_nvme_get_namespace(drive->ctrl, above, ns);
+	} while (n > 0 && code == -ENODEV && pci_device_is_present(drive->dev));
+	return n < 0 ? n : code;
+}
+
+static int all_print(struct drive *drive)
+{
+	struct dmaland_nvme_namespace ns = {0};
+	int code;
+
+	while ((code = namespace_next(drive, ns.nsid, &ns)) == 0)
+		one_print(&ns);
+	return code == -ENODEV ? STATUS_OK : fail_library(NULL);
+}
+
+/* The one that is named; of all, the first, which stands for the others. */
+static int namespace_find(struct drive *drive, const struct arguments *arguments,
+			  struct dmaland_nvme_namespace *ns)
+{
+	uint32_t nsid = (uint32_t)arguments->nsid;
+	int code = is_all(arguments) ? namespace_next(drive, 0, ns)
+				     : dmaland_nvme_get_namespace(drive->ctrl, nsid, ns);
+
+	if (code == -ENODEV && is_all(arguments) && pci_device_is_present(drive->dev))
+		return fail("the drive has no namespace");
+	return code ? fail_library(NULL) : STATUS_OK;
+}
+
 static int namespace_format(struct drive *drive, struct dmaland_nvme_namespace *ns,
 			    const struct arguments *arguments)
 {
@@ -90,11 +140,20 @@ static int namespace_format(struct drive *drive, struct dmaland_nvme_namespace *
 		flags |= DMALAND_NVME_FORMAT_CRYPTO_ERASE;
 	if (arguments_have(arguments, 'M'))
 		flags |= DMALAND_NVME_FORMAT_METADATA;
-	if (dmaland_nvme_format(drive->ctrl, ns->nsid, format, flags) ||
-	    dmaland_nvme_get_namespace(drive->ctrl, ns->nsid, ns))
+	if (is_all(arguments))
+		status = confirm_loss(drive, arguments, "all that its namespaces hold");
+	else
+		status = confirm_loss(drive, arguments, "all that namespace %u holds (%s)",
+				      ns->nsid, size_text(ns->blocks * ns->block_size).text);
+	if (status)
+		return status;
+	if (dmaland_nvme_format(drive->ctrl, (uint32_t)arguments->nsid, format, flags))
 		return fail_library(NULL);
-	printf("namespace %u has format %u now: %llu blocks of %u bytes\n", ns->nsid, ns->format,
-	       (unsigned long long)ns->blocks, ns->block_size);
+	if (is_all(arguments))
+		return all_print(drive);
+	if (dmaland_nvme_get_namespace(drive->ctrl, ns->nsid, ns))
+		return fail_library(NULL);
+	one_print(ns);
 	return STATUS_OK;
 }
 
@@ -121,11 +180,10 @@ static int format_run(const struct arguments *arguments)
 	status = drive_open(&drive, arguments);
 	if (status)
 		return status;
-	if (dmaland_nvme_get_namespace(drive.ctrl, (uint32_t)arguments->nsid, &ns))
-		status = fail_library(NULL);
-	else if (formats)
+	status = namespace_find(&drive, arguments, &ns);
+	if (!status && formats)
 		status = namespace_format(&drive, &ns, arguments);
-	else
+	else if (!status)
 		status = formats_print(&ns, arguments_have(arguments, 'J'));
 	drive_close(&drive);
 	return status;
@@ -134,14 +192,14 @@ static int format_run(const struct arguments *arguments)
 const struct command nvme_format_command = {
 	.name = "nvme format",
 	.summary = "list formats; format a namespace (destroys data)",
-	.options = "nFKECMOJv",
+	.options = "nFKECMOyJv",
 	.operands = "SPEC",
 	.least = 1,
 	.most = 1,
 	.help = "Without --format and --block-size: a table of the formats that a namespace\n"
 		"can have. With one of them the namespace is formatted. All that it holds is\n"
-		"lost; nothing is asked.\n\n"
-		"  -n, --namespace=NSID    the namespace; 1 when left out\n"
+		"lost: a person at a terminal is asked before that.\n\n"
+		"  -n, --namespace=NSID    the namespace; 1 when left out; all: all of the drive\n"
 		"      --format=NUMBER     a format of the table\n"
 		"      --block-size=BYTES  the first format that has such blocks and no metadata\n"
 		"      --metadata          --format may name one with metadata, which dmaland\n"
@@ -149,6 +207,7 @@ const struct command nvme_format_command = {
 		"      --erase             erase what was written\n"
 		"      --crypto-erase      erase it by throwing away the key\n"
 		"      --timeout=SECONDS   how long formatting may take; 600 when left out\n"
+		"  -y, --yes               do not ask\n"
 		"      --json              the table as one JSON object\n"
 		"  -v, --verbose           more messages on stderr\n\n"
 		"More: man dmaland-nvme\n",

@@ -2,9 +2,9 @@
 /*
  * identify.c - `dmaland nvme identify`
  */
-#include <endian.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "drive.h"
 #include "report.h"
@@ -34,7 +34,16 @@ static void report_controller(struct report *report, const struct dmaland_nvme_i
 	report_member_number(report, "max_queue_depth", info->max_queue_depth);
 }
 
-enum { NS_ID, NS_BLOCKS, NS_BLOCK_SIZE, NS_METADATA, NS_CAPACITY, NS_COLUMNS };
+enum {
+	NS_ID,
+	NS_BLOCKS,
+	NS_BLOCK_SIZE,
+	NS_METADATA,
+	NS_CAPACITY,
+	NS_COMMAND_SET,
+	NS_ZONE_BLOCKS,
+	NS_COLUMNS
+};
 
 static const struct column namespace_columns[NS_COLUMNS] = {
 	[NS_ID] = {"NSID", "nsid", COLUMN_NUMBER, FIT_NO},
@@ -42,58 +51,97 @@ static const struct column namespace_columns[NS_COLUMNS] = {
 	[NS_BLOCK_SIZE] = {"BLOCK SIZE", "block_size", COLUMN_NUMBER, FIT_NO},
 	[NS_METADATA] = {"METADATA", "metadata", COLUMN_NUMBER, FIT_NO},
 	[NS_CAPACITY] = {"CAPACITY", "capacity", COLUMN_NUMBER, FIT_NO},
+	[NS_COMMAND_SET] = {NULL, "command_set", COLUMN_TEXT, FIT_NO},
+	[NS_ZONE_BLOCKS] = {NULL, "zone_blocks", COLUMN_NUMBER, FIT_NO},
 };
 
-static int report_namespace(struct report *report, struct drive *drive, uint32_t nsid)
+/* @failed: a namespace could not be told of; @zoned: ids of those that are, for the notes */
+struct found {
+	bool failed;
+	uint32_t *zoned;
+	size_t zoned_count;
+};
+
+static int note_zoned(struct found *found, uint32_t nsid)
+{
+	size_t n = found->zoned_count;
+	uint32_t *zoned = realloc(found->zoned, (n + 1) * sizeof(*zoned));
+
+	if (!zoned)
+		return fail("no memory for the report");
+	zoned[n] = nsid;
+	found->zoned = zoned;
+	found->zoned_count++;
+	return STATUS_OK;
+}
+
+/* One that the drive does not tell of is named, and the others are shown. */
+static int report_namespace(struct report *report, struct drive *drive, uint32_t nsid,
+			    struct found *found)
 {
 	struct dmaland_nvme_namespace ns;
 	int code = dmaland_nvme_get_namespace(drive->ctrl, nsid, &ns);
+	char context[32], data[4096];
 
 	if (code == -ENODEV && pci_device_is_present(drive->dev))
 		return STATUS_OK; /* not active, or gone since it was listed */
-	if (code)
-		return fail_library(NULL);
+	if (code) {
+		snprintf(context, sizeof(context), "namespace %u", nsid);
+		fail_library(context);
+		found->failed = true;
+		/* does the controller still answer? */
+		return dmaland_nvme_identify(drive->ctrl, 1, 0, data) < 0 ? STATUS_FAILED
+									  : STATUS_OK;
+	}
 	report_row(report);
 	report_number(report, NS_ID, ns.nsid);
 	report_number(report, NS_BLOCKS, ns.blocks);
 	report_number(report, NS_BLOCK_SIZE, ns.block_size);
 	report_number(report, NS_METADATA, ns.metadata);
 	report_size(report, NS_CAPACITY, ns.blocks * ns.block_size);
-	return STATUS_OK;
+	report_text(report, NS_COMMAND_SET, ns.zone_blocks ? "zoned" : "nvm");
+	report_number(report, NS_ZONE_BLOCKS, ns.zone_blocks);
+	return ns.zone_blocks ? note_zoned(found, nsid) : STATUS_OK;
 }
 
-/* The list of active namespaces (NVMe 2.0, 5.17.2.2): 1,024 ids above the one given, 0 at its end. */
-static int report_listed(struct report *report, struct drive *drive)
+static void report_zones(struct report *report, struct drive *drive, const struct found *found)
+{
+	struct dmaland_nvme_namespace ns;
+
+	if (found->zoned_count)
+		report_space(report);
+	for (size_t i = 0; i < found->zoned_count; i++) {
+		if (dmaland_nvme_get_namespace(drive->ctrl, found->zoned[i], &ns) ||
+		    !ns.zone_blocks)
+			continue; /* formatted meanwhile */
+		report_note(report, "namespace %u is zoned: %llu zones of %llu blocks (%s)",
+			    ns.nsid, (unsigned long long)(ns.blocks / ns.zone_blocks),
+			    (unsigned long long)ns.zone_blocks,
+			    size_text(ns.zone_blocks * ns.block_size).text);
+	}
+}
+
+static int report_namespaces(struct report *report, struct drive *drive, struct found *found)
 {
 	enum { IDS = 1024 };
 	uint32_t ids[IDS], last = 0;
-	int i, status;
-
-	do {
-		if (dmaland_nvme_identify(drive->ctrl, 2, last, ids))
-			return fail_library(NULL);
-		for (i = 0; i < IDS && le32toh(ids[i]) > last; i++) {
-			last = le32toh(ids[i]);
-			status = report_namespace(report, drive, last);
-			if (!status)
-				status = signals_status();
-			if (status)
-				return status;
-		}
-	} while (i == IDS && last < UINT32_MAX - 1);
-	return STATUS_OK;
-}
-
-static int report_namespaces(struct report *report, struct drive *drive)
-{
-	int status = STATUS_OK;
+	int i, n, status = STATUS_OK;
 
 	report_space(report);
 	report_table(report, "namespaces", namespace_columns, NS_COLUMNS);
-	if (drive->info.version >= 0x10100) /* the list came with NVMe 1.1 */
-		return report_listed(report, drive);
-	for (uint32_t nsid = 1; nsid <= drive->info.namespaces && !status; nsid++)
-		status = report_namespace(report, drive, nsid);
+	do {
+		n = dmaland_nvme_list_namespaces(drive->ctrl, last, ids, IDS);
+		if (n < 0)
+			return fail_library(NULL);
+		for (i = 0; i < n && !status; i++) {
+			last = ids[i];
+			status = report_namespace(report, drive, last, found);
+			if (!status)
+				status = signals_status();
+		}
+	} while (n == IDS && !status);
+	if (!status)
+		report_zones(report, drive, found);
 	return status;
 }
 
@@ -101,15 +149,18 @@ static int identify_run(const struct arguments *arguments)
 {
 	struct report report;
 	struct drive drive;
+	struct found found = {0};
 	int status = drive_open(&drive, arguments);
 
 	if (status)
 		return status;
 	report_begin(&report, arguments_have(arguments, 'J'));
 	report_controller(&report, &drive.info);
-	status = report_namespaces(&report, &drive);
+	status = report_namespaces(&report, &drive, &found);
 	drive_close(&drive);
-	return report_end(&report, status);
+	free(found.zoned);
+	status = report_end(&report, status);
+	return status || !found.failed ? status : STATUS_FAILED;
 }
 
 const struct command nvme_identify_command = {

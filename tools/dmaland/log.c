@@ -142,20 +142,22 @@ static int log_run(const struct arguments *arguments)
 	unsigned char page[SMART_BYTES];
 	struct report report;
 	struct drive drive;
-	int status = drive_open(&drive, arguments);
+	int health, status = drive_open(&drive, arguments);
 
 	if (status)
 		return status;
 	report_begin(&report, arguments_have(arguments, 'J'));
-	if (dmaland_nvme_get_log(drive.ctrl, SMART_PAGE, (uint32_t)ALL_NAMESPACES, 0, page,
-				 sizeof(page)))
-		status = fail_library(NULL);
-	if (!status) {
+	health = dmaland_nvme_get_log(drive.ctrl, SMART_PAGE, (uint32_t)ALL_NAMESPACES, 0, page,
+				      sizeof(page));
+	if (health)
+		status = fail_library("health");
+	else
 		report_health(&report, page);
+	if (health >= 0) /* a drive that refuses this page has errors to tell of all the same */
 		status = report_errors(&report, &drive);
-	}
 	drive_close(&drive);
-	return report_end(&report, status);
+	status = report_end(&report, status);
+	return health && !status ? STATUS_FAILED : status;
 }
 
 const struct command nvme_log_command = {

@@ -107,7 +107,7 @@ static int load_submit(struct load *load)
 
 static int load_begin(struct load *load, struct drive *drive, const struct arguments *arguments)
 {
-	int status = drive_namespace(drive, arguments->nsid, &load->ns);
+	int status = drive_namespace(drive, arguments->nsid, DRIVE_TRANSFERS, &load->ns);
 
 	if (!status)
 		status = size_choose(load, arguments);

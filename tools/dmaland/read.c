@@ -258,7 +258,7 @@ static int read_run(const struct arguments *arguments)
 	status = drive_open(&drive, arguments);
 	if (status)
 		return status;
-	status = drive_namespace(&drive, arguments->nsid, &ns);
+	status = drive_namespace(&drive, arguments->nsid, DRIVE_TRANSFERS, &ns);
 	if (!status)
 		status = drive_range(&ns, arguments, &job.first, &job.blocks);
 	job.next = job.first;

@@ -159,6 +159,8 @@ static const char *opcode_text(uint8_t opcode)
 		return "writing";
 	case DMALAND_NVME_WRITE_ZEROES:
 		return "zeroing";
+	case DMALAND_NVME_VERIFY:
+		return "verifying";
 	default:
 		return "discarding";
 	}

@@ -1,231 +1,130 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * verify.c - `dmaland nvme verify`: a pattern to blocks, and read back
+ * verify.c - `dmaland nvme verify`: can the drive read its blocks?
  *
- * The pattern of a block, in 64-bit words, little-endian: its number, the seed, and a sequence that
- * follows from both. So each block differs from all others and from those of another seed, and a
- * block that lies in a wrong place tells where it belongs.
- *
- * Before a read the buffer is filled with what no pattern holds there, so that data that never
- * arrive are not taken for good.
+ * By the Verify command, for which nothing is transferred; a drive that lacks it reads the blocks to
+ * buffers that nobody looks at. The drive is not changed.
  */
-#include <endian.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/random.h>
 
 #include "drive.h"
 #include "progress.h"
 
-enum { MISMATCHES_NAMED = 16 };
+enum { PIECE = 32 << 20, MOST_FAILURES = 16 };
 
-struct verify {
+/* @done: blocks from @first on that were looked at */
+struct verification {
 	struct transfer transfer;
-	uint64_t first, blocks, seed, mismatches;
-	uint64_t done; /* blocks of this pass */
-	char expected[];
+	enum dmaland_nvme_opcode opcode;
+	uint64_t first, blocks, next, done;
+	unsigned int failures; /* requests */
 };
 
-/* splitmix64, by Sebastiano Vigna: one step of a sequence of well mixed numbers */
-static uint64_t mix(uint64_t *state)
+static int verification_submit(struct verification *v)
 {
-	uint64_t z = *state += 0x9e3779b97f4a7c15;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	return z ^ z >> 31;
-}
-
-static void pattern_fill(char *data, uint32_t block_size, uint64_t block, uint64_t seed)
-{
-	uint64_t state = seed, word;
-
-	state = mix(&state) ^ block;
-	for (uint32_t at = 0; at < block_size; at += sizeof(word)) {
-		word = at == 0 ? block : at == sizeof(word) ? seed : mix(&state);
-		word = htole64(word);
-		memcpy(data + at, &word, sizeof(word));
-	}
-}
-
-static void slot_fill(const struct verify *verify, char *data, uint64_t block, uint64_t blocks)
-{
-	uint32_t size = verify->transfer.ns.block_size;
-
-	for (uint64_t i = 0; i < blocks; i++)
-		pattern_fill(data + i * size, size, block + i, verify->seed);
-}
-
-/* Name a block that is not as it was written, and what it is. */
-static void mismatch_print(struct verify *verify, const char *data, uint64_t block)
-{
-	uint32_t size = verify->transfer.ns.block_size, at = 0;
-	uint64_t other;
-
-	if (verify->mismatches++ >= MISMATCHES_NAMED)
-		return;
-	progress_hide();
-	while (data[at] == verify->expected[at])
-		at++;
-	memcpy(&other, data, sizeof(other));
-	other = le64toh(other);
-	printf("block %llu differs from byte %u on: %02x instead of %02x",
-	       (unsigned long long)block, at, (unsigned char)data[at],
-	       (unsigned char)verify->expected[at]);
-	pattern_fill(verify->expected, size, other, verify->seed);
-	if (memcmp(data, verify->expected, size) == 0)
-		printf("; it holds what was written to block %llu", (unsigned long long)other);
-	putchar('\n');
-}
-
-static void slot_compare(struct verify *verify, const struct transfer_slot *slot)
-{
-	uint32_t size = verify->transfer.ns.block_size;
-
-	for (uint64_t i = 0; i < slot->blocks; i++) {
-		const char *data = (const char *)slot->data + i * size;
-
-		pattern_fill(verify->expected, size, slot->block + i, verify->seed);
-		if (memcmp(data, verify->expected, size) != 0)
-			mismatch_print(verify, data, slot->block + i);
-	}
-}
-
-/* Write all blocks, or read and compare them. A signal ends it when what is under way is done. */
-static int pass(struct verify *verify, enum dmaland_nvme_opcode opcode)
-{
-	struct transfer *transfer = &verify->transfer;
-	uint64_t next = verify->first, end = verify->first + verify->blocks, n;
-	const char *verb = opcode == DMALAND_NVME_WRITE ? "writing" : "reading back";
-	struct transfer_slot *slot;
+	struct transfer *transfer = &v->transfer;
+	uint64_t piece = v->opcode == DMALAND_NVME_READ ? transfer->slot_blocks
+							: PIECE / transfer->ns.block_size;
+	uint64_t end = v->first + v->blocks, n;
 	int status = STATUS_OK;
-	void *data;
 
-	memset(&transfer->latency, 0, sizeof(transfer->latency));
-	progress_begin(verb, verify->blocks * transfer->ns.block_size);
-	for (verify->done = 0; !status && verify->done < verify->blocks;) {
-		while (!status && next < end && !signals_status() &&
-		       (data = transfer_buffer(transfer))) {
-			n = end - next < transfer->slot_blocks ? end - next : transfer->slot_blocks;
-			if (opcode == DMALAND_NVME_WRITE)
-				slot_fill(verify, data, next, n);
-			else
-				memset(data, 0x5a, transfer->slot_bytes);
-			status = transfer_submit(transfer, opcode, next, n);
-			next += n;
-		}
-		if (!status && !transfer->used)
-			status = signals_status();
-		else if (!status)
-			status = transfer_wait(transfer, &slot);
-		if (status)
-			break;
-		if (opcode == DMALAND_NVME_READ)
-			slot_compare(verify, slot);
-		verify->done += slot->blocks;
-		transfer_release(transfer);
-		progress_update(verify->done * transfer->ns.block_size);
+	while (!status && v->next < end && transfer_buffer(transfer)) {
+		n = end - v->next < piece ? end - v->next : piece;
+		status = transfer_submit(transfer, v->opcode, v->next, n);
+		if (!status)
+			v->next += n;
 	}
-	progress_end();
-	if (status > STATUS_SIGNAL)
-		fail("interrupted, %s: %llu of %llu blocks from block %llu on done", verb,
-		     (unsigned long long)verify->done, (unsigned long long)verify->blocks,
-		     (unsigned long long)verify->first);
 	return status;
 }
 
-static void pass_print(const struct verify *verify, const char *what, double seconds)
+/* What a drive fails is named, and the rest is looked at too; a drive that is gone is not asked on. */
+static int verification_reap(struct verification *v)
 {
-	uint64_t bytes = verify->blocks * verify->transfer.ns.block_size;
+	struct transfer_slot *slot;
+	int status = transfer_wait(&v->transfer, &slot);
 
-	printf("%s %s in %.2f s, %s; latency %s\n", what, size_text(bytes).text, seconds,
-	       rate_text(bytes, seconds).text, latency_words(&verify->transfer.latency).text);
-}
-
-static int verify_blocks(struct verify *verify)
-{
-	const struct dmaland_nvme_namespace *ns = &verify->transfer.ns;
-	double begin = seconds_now();
-	int status;
-
-	printf("namespace %u, %llu blocks of %u bytes from block %llu, seed %llu\n", ns->nsid,
-	       (unsigned long long)verify->blocks, ns->block_size,
-	       (unsigned long long)verify->first, (unsigned long long)verify->seed);
-	status = pass(verify, DMALAND_NVME_WRITE);
-	if (!status && dmaland_nvme_flush(verify->transfer.queue, ns->nsid))
-		status = fail_library(NULL);
-	if (status)
+	if (status && (slot->status < 0 || ++v->failures == MOST_FAILURES))
 		return status;
-	pass_print(verify, "wrote    ", seconds_now() - begin);
-	begin = seconds_now();
-	status = pass(verify, DMALAND_NVME_READ);
-	if (status)
-		return status;
-	pass_print(verify, "read back", seconds_now() - begin);
-	if (verify->mismatches > MISMATCHES_NAMED)
-		printf("and %llu blocks more\n",
-		       (unsigned long long)(verify->mismatches - MISMATCHES_NAMED));
-	if (verify->mismatches)
-		return fail("%llu of %llu blocks are not as they were written",
-			    (unsigned long long)verify->mismatches,
-			    (unsigned long long)verify->blocks);
-	puts("all blocks are as they were written");
+	v->done += slot->blocks;
+	transfer_release(&v->transfer);
+	progress_update(v->done * v->transfer.ns.block_size);
 	return STATUS_OK;
 }
 
-static int verify_namespace(struct drive *drive, const struct dmaland_nvme_namespace *ns,
-			    const struct arguments *arguments)
+static int verification_work(struct verification *v)
 {
-	struct verify *verify = calloc(1, sizeof(*verify) + ns->block_size);
-	int status;
+	int status = STATUS_OK;
 
-	if (!verify)
-		return fail("no memory for a block of %u bytes", ns->block_size);
-	verify->seed = arguments->seed;
-	if (!arguments_have(arguments, 'S') &&
-	    getrandom(&verify->seed, sizeof(uint32_t), 0) != sizeof(uint32_t))
-		verify->seed = (uint64_t)seconds_now();
-	status = drive_range(ns, arguments, &verify->first, &verify->blocks);
-	if (!status)
-		status = transfer_begin(&verify->transfer, drive, ns);
-	if (!status) {
-		status = verify_blocks(verify);
-		transfer_end(&verify->transfer);
+	progress_begin("verifying", v->blocks * v->transfer.ns.block_size);
+	while (!status && v->done < v->blocks) {
+		if (!signals_status())
+			status = verification_submit(v);
+		if (!status && !v->transfer.used)
+			status = signals_status();
+		else if (!status)
+			status = verification_reap(v);
 	}
-	free(verify);
+	progress_end();
 	return status;
+}
+
+static int verification_say(const struct verification *v, int status)
+{
+	if (!status && !v->failures) {
+		printf("namespace %u: the drive can read %llu blocks of %u bytes from block %llu "
+		       "on\n",
+		       v->transfer.ns.nsid, (unsigned long long)v->blocks,
+		       v->transfer.ns.block_size, (unsigned long long)v->first);
+		return STATUS_OK;
+	}
+	fail("%s%llu of %llu blocks, from block %llu on, were verified; %u requests failed",
+	     status > STATUS_SIGNAL ? "interrupted: " : "", (unsigned long long)v->done,
+	     (unsigned long long)v->blocks, (unsigned long long)v->first, v->failures);
+	return status ? status : STATUS_FAILED;
 }
 
 static int verify_run(const struct arguments *arguments)
 {
+	struct verification v = {.opcode = DMALAND_NVME_READ};
 	struct dmaland_nvme_namespace ns;
 	struct drive drive;
 	int status = drive_open(&drive, arguments);
 
 	if (status)
 		return status;
-	status = drive_namespace(&drive, arguments->nsid, &ns);
+	if (drive.info.commands >> DMALAND_NVME_VERIFY & 1)
+		v.opcode = DMALAND_NVME_VERIFY;
+	status = drive_namespace(&drive, (uint32_t)arguments->nsid,
+				 v.opcode == DMALAND_NVME_READ ? DRIVE_TRANSFERS : 0, &ns);
 	if (!status)
-		status = verify_namespace(&drive, &ns, arguments);
+		status = drive_range(&ns, arguments, &v.first, &v.blocks);
+	v.next = v.first;
+	if (!status)
+		status = transfer_begin(&v.transfer, &drive, &ns);
+	if (!status) {
+		status = verification_say(&v, verification_work(&v));
+		transfer_end(&v.transfer);
+	}
+	if (!status)
+		transfer_say(&v.transfer, arguments, "verified", v.first, v.done);
 	drive_close(&drive);
 	return status;
 }
 
 const struct command nvme_verify_command = {
 	.name = "nvme verify",
-	.summary = "write a pattern and read it back (destroys data)",
-	.options = "nscSv",
+	.summary = "can the drive read its blocks? (changes nothing)",
+	.options = "nscv",
 	.operands = "SPEC",
 	.least = 1,
 	.most = 1,
-	.help = "Write a pattern to blocks of a namespace, read it back and compare.\n"
-		"What the blocks held is lost; nothing is asked. Blocks that differ are named.\n\n"
+	.help = "The drive reads blocks of a namespace, by its Verify command, or to nowhere\n"
+		"if it has none. What it can't read is named. Nothing is written; a pattern is\n"
+		"written and read back by 'dmaland nvme test'.\n\n"
 		"  -n, --namespace=NSID  the namespace; 1 when left out\n"
 		"  -s, --start=BLOCK     the first block; 0 when left out\n"
 		"  -c, --count=BLOCKS    how many; to the namespace's end when left out\n"
-		"      --seed=NUMBER     what the pattern follows from; random when left out\n"
-		"  -v, --verbose         more messages on stderr\n\n"
+		"  -v, --verbose         say how fast it was, on stderr\n\n"
 		"More: man dmaland-nvme\n",
 	.run = verify_run,
 };

@@ -302,13 +302,32 @@ static uint64_t job_bytes(const struct job *job)
 	return job->input.bytes < most ? job->input.bytes : most;
 }
 
-static int write_from(struct drive *drive, const struct dmaland_nvme_namespace *ns, struct job *job)
+/* Without a range it is the drive's beginning that is lost: its partitions, its filesystem. */
+static int job_confirm(const struct job *job, const struct drive *drive,
+		       const struct arguments *arguments)
+{
+	const struct dmaland_nvme_namespace *ns = &job->transfer.ns;
+	uint64_t bytes = job_bytes(job);
+
+	if (arguments_have(arguments, 's') || arguments_have(arguments, 'c'))
+		return STATUS_OK;
+	if (bytes == 0 || bytes > ns->blocks * ns->block_size)
+		bytes = ns->blocks * ns->block_size;
+	return confirm_loss(drive, arguments, "%s from the beginning of namespace %u%s",
+			    size_text(bytes).text, ns->nsid,
+			    job->input.sized ? "" : ", or as much as comes,");
+}
+
+static int write_from(struct drive *drive, const struct dmaland_nvme_namespace *ns, struct job *job,
+		      const struct arguments *arguments)
 {
 	int status = transfer_begin(&job->transfer, drive, ns);
 
 	if (status)
 		return status;
 	status = job_check(job);
+	if (!status)
+		status = job_confirm(job, drive, arguments);
 	if (!status) {
 		input_map(&job->input, &job->transfer);
 		progress_begin("writing", job_bytes(job));
@@ -334,12 +353,12 @@ static int write_run(const struct arguments *arguments)
 		input_close(&job.input);
 		return status;
 	}
-	status = drive_namespace(&drive, arguments->nsid, &ns);
+	status = drive_namespace(&drive, arguments->nsid, DRIVE_TRANSFERS | DRIVE_WRITES, &ns);
 	if (!status)
 		status = drive_range(&ns, arguments, &job.first, &job.most);
 	job.next = job.first;
 	if (!status)
-		status = write_from(&drive, &ns, &job);
+		status = write_from(&drive, &ns, &job, arguments);
 	if (!status)
 		transfer_say(&job.transfer, arguments, "wrote", job.first, job.written);
 	drive_close(&drive);
@@ -350,15 +369,17 @@ static int write_run(const struct arguments *arguments)
 const struct command nvme_write_command = {
 	.name = "nvme write",
 	.summary = "a file or pipe to blocks",
-	.options = "nscPv",
+	.options = "nscyPv",
 	.operands = "SPEC [FILE]",
 	.least = 1,
 	.most = 2,
 	.help = "FILE, or stdin (no FILE, or -), to blocks of a namespace, and a flush at the\n"
-		"end. What the blocks held is lost; nothing is asked.\n\n"
+		"end. What the blocks held is lost. Without --start and --count a person at a\n"
+		"terminal is asked before that.\n\n"
 		"  -n, --namespace=NSID  the namespace; 1 when left out\n"
 		"  -s, --start=BLOCK     the first block; 0 when left out\n"
 		"  -c, --count=BLOCKS    how many; all of the input when left out\n"
+		"  -y, --yes             do not ask\n"
 		"      --pad             fill the last block with zeros\n"
 		"  -v, --verbose         say what was done, on stderr\n\n"
 		"More: man dmaland-nvme\n",
