@@ -2,76 +2,221 @@
 /*
  * error.c - a failure in words, kept per thread
  *
- * One buffer a thread, of fixed size: reporting that memory ran out must not need memory.
+ *   thread --> block: errno, sentence        taken at the thread's first failure, back at its end
+ *
+ * Reporting that memory ran out must not need memory, and a thread may have little of its own: all of a
+ * program's libraries that are loaded by dlopen() share what glibc keeps for that in each thread. So the
+ * first BLOCKS threads that fail have their sentence in an array; more have it from malloc().
+ *
+ * Destructors of thread-specific data may fail, too. The block is kept until their last round but one: in the last
+ * one ThreadSanitizer has forgotten the thread.
  */
 #include "base/error.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-static _Thread_local struct error_state last;
+enum { BLOCKS = 256 };
+
+struct block {
+	struct error_state state;
+	unsigned int rounds; /* of destructors, since the thread ends */
+};
+
+static struct {
+	pthread_key_t key;
+	bool has_key; /* if not, the array's are never given back, and there are no others */
+	uint64_t taken[BLOCKS / 64]; /* a bit a block */
+	struct block blocks[BLOCKS];
+} shared;
+
+/* What threads without a block have. Nothing is written there. */
+static struct error_state no_block = {
+	.text = "a call failed, as errno says, and no memory was left to keep the reason in words"};
+static struct error_state ended = {.text = "a call failed, as errno says, in one of the last "
+					   "destructors of a thread that ends"};
+
+/* NULL: nothing failed. */
+static _Thread_local struct error_state *last;
+
+static struct block *block_from_array(void)
+{
+	for (unsigned int i = 0; i < BLOCKS / 64; i++) {
+		uint64_t taken = __atomic_load_n(&shared.taken[i], __ATOMIC_RELAXED);
+
+		while (taken != UINT64_MAX) {
+			unsigned int bit = (unsigned int)__builtin_ctzll(~taken);
+
+			if (__atomic_compare_exchange_n(&shared.taken[i], &taken,
+							taken | UINT64_C(1) << bit, false,
+							__ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+				return &shared.blocks[i * 64 + bit];
+		}
+	}
+	return NULL;
+}
+
+static void block_give(struct block *block)
+{
+	size_t i = (size_t)(block - shared.blocks);
+
+	if (block >= shared.blocks && block < shared.blocks + BLOCKS)
+		__atomic_fetch_and(&shared.taken[i / 64], ~(UINT64_C(1) << i % 64),
+				   __ATOMIC_RELEASE);
+	else
+		free(block);
+}
+
+static void thread_end(void *context)
+{
+	struct block *block = context;
+
+	if (++block->rounds < PTHREAD_DESTRUCTOR_ITERATIONS - 1 &&
+	    pthread_setspecific(shared.key, block) == 0)
+		return;
+	last = &ended;
+	block_give(block);
+}
+
+/*
+ * When the library is loaded, so that the key is one of the first: glibc allocates memory for what a thread has
+ * by those above 32.
+ */
+__attribute__((constructor(101))) static void key_make(void)
+{
+	shared.has_key = pthread_key_create(&shared.key, thread_end) == 0;
+}
+
+/* A block of its own for a thread that fails for the first time. */
+static struct error_state *block_take(void)
+{
+	struct block *block = block_from_array();
+	bool from_array = block;
+
+	if (!block && shared.has_key)
+		block = malloc(sizeof(*block));
+	if (!block)
+		return &no_block;
+	memset(block, 0, sizeof(*block));
+	if (shared.has_key && pthread_setspecific(shared.key, block) && !from_array) {
+		free(block);
+		return &no_block;
+	}
+	return &block->state;
+}
+
+/* Where this thread's failure is written; NULL where it has no place for it. */
+static struct error_state *state_of_thread(void)
+{
+	if (!last || last == &no_block)
+		last = block_take();
+	return last == &no_block || last == &ended ? NULL : last;
+}
+
+/* Put the sentence together, or leave it at errno. */
+__attribute__((format(printf, 2, 0))) static int failed(int code, const char *format, va_list args)
+{
+	struct error_state *state = state_of_thread();
+
+	if (state) {
+		vsnprintf(state->text, sizeof(state->text), format, args);
+		state->code = code;
+	}
+	errno = code;
+	return -code;
+}
+
+__attribute__((format(printf, 1, 2))) static void append(const char *format, ...)
+{
+	struct error_state *state = state_of_thread();
+	size_t used = state ? strlen(state->text) : 0;
+	va_list args;
+
+	if (!state)
+		return;
+	va_start(args, format);
+	vsnprintf(state->text + used, sizeof(state->text) - used, format, args);
+	va_end(args);
+}
 
 int dmaland_set_error(int code, const char *format, ...)
 {
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(last.text, sizeof(last.text), format, args);
+	failed(code, format, args);
 	va_end(args);
-	last.code = code;
-	errno = code;
 	return -code;
 }
 
 int error_prefix(const char *format, ...)
 {
-	char rest[sizeof(last.text)];
+	int code = errno;
+	struct error_state *state = state_of_thread();
+	char rest[sizeof(last->text)];
 	va_list args;
-	size_t used;
 
-	memcpy(rest, last.text, sizeof(rest));
+	if (state)
+		code = state->code;
+	snprintf(rest, sizeof(rest), "%s", error_last());
 	va_start(args, format);
-	vsnprintf(last.text, sizeof(last.text), format, args);
+	failed(code, format, args);
 	va_end(args);
-	used = strlen(last.text);
-	snprintf(last.text + used, sizeof(last.text) - used, ": %s", rest);
-	errno = last.code;
-	return -last.code;
+	append(": %s", rest);
+	errno = code;
+	return -code;
 }
 
 int error_system(const char *format, ...)
 {
 	int code = errno;
 	va_list args;
-	size_t used;
 
 	va_start(args, format);
-	vsnprintf(last.text, sizeof(last.text), format, args);
+	failed(code, format, args);
 	va_end(args);
-	used = strlen(last.text);
-	snprintf(last.text + used, sizeof(last.text) - used, ": %s", strerror(code));
-	last.code = code;
+	append(": %s", strerror(code));
 	errno = code;
 	return -code;
 }
 
 const char *error_last(void)
 {
-	return last.text;
+	return last ? last->text : "";
 }
 
 void error_keep(struct error_state *state)
 {
-	*state = last;
+	if (last)
+		*state = *last;
+	else
+		*state = (struct error_state){0};
 	state->number = errno;
 }
 
-void error_put_back(const struct error_state *state)
+void error_put_back(const struct error_state *kept)
 {
-	last = *state;
-	errno = state->number;
+	struct error_state *state = last ? state_of_thread() : NULL;
+
+	if (state)
+		*state = *kept;
+	errno = kept->number;
+}
+
+void error_in_child(void)
+{
+	struct block *own = (struct block *)(void *)last;
+	size_t i = (size_t)(own - shared.blocks);
+
+	for (unsigned int word = 0; word < BLOCKS / 64; word++)
+		shared.taken[word] = 0;
+	if (own >= shared.blocks && own < shared.blocks + BLOCKS)
+		shared.taken[i / 64] = UINT64_C(1) << i % 64;
 }
 
 const char *dmaland_last_error(void)

@@ -29,4 +29,7 @@ struct error_state {
 void error_keep(struct error_state *state);
 void error_put_back(const struct error_state *state);
 
+/* In the child of a fork: what other threads had is to be had again. */
+void error_in_child(void);
+
 #endif

@@ -4,15 +4,21 @@
  */
 #include "base/mutex.h"
 
+#include <stdint.h>
+
 static _Thread_local struct {
-	unsigned int holds;
-	int before; /* what the application had, before the first of them */
+	uint16_t holds;
+	uint8_t before; /* what the application had, before the first of them */
 } cancel;
 
 void cancel_hold(void)
 {
-	if (cancel.holds++ == 0)
-		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel.before);
+	int before;
+
+	if (cancel.holds++ > 0)
+		return;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+	cancel.before = (uint8_t)before;
 }
 
 void cancel_release(void)

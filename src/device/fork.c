@@ -33,6 +33,7 @@ static void child_begins(void)
 {
 	cancel_hold();
 	fork_in_child();
+	error_in_child();
 	magazines_disown();
 	streaming_disown_threads();
 	for (struct dmaland_device *dev = devices.first; dev; dev = dev->next) {

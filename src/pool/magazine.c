@@ -47,7 +47,11 @@ static block_code closed[] = {CODE_NONE, CODE_END};
 _Thread_local struct thread_magazines *thread_magazines __attribute__((tls_model("initial-exec"))) =
 	&none;
 
-/* By the pool's id; the first stands for all that are not here. */
+/*
+ * By the pool's id; the first stands for all that are not here. So few, since with all else that the library
+ * has of a thread they are to be 128 bytes at most: what is found at a fixed offset from the thread's segment
+ * lies in a place of 1664 bytes (glibc) for all libraries that a running program loads.
+ */
 static _Thread_local block_code *thread_tops[POOL_TOPS]
 	__attribute__((tls_model("initial-exec"))) = {[0 ... POOL_TOPS - 1] = closed + 1};
 
@@ -306,7 +310,7 @@ static uintptr_t tops_slot(uint32_t id)
 
 int magazines_begin(struct dma_pool *pool)
 {
-	uint32_t id = 1;
+	uint32_t id = pool->place.seldom ? POOL_TOPS : 1;
 
 	pthread_once(&registry.once, registry_begin);
 	if (registry.error)

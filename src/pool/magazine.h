@@ -12,7 +12,7 @@ enum {
 	HALF_MIN = 4,		 /* what a new one may hold; it doubles with use */
 	MAGAZINE_BYTES = 524288, /* of blocks that a magazine may hold */
 	POOL_IDS = 256,		 /* pools with magazines; the others work without */
-	POOL_TOPS = 32,		 /* of them, those whose magazines the fast paths reach */
+	POOL_TOPS = 10, /* of them, those whose magazines the fast paths reach: see thread_tops */
 };
 
 /* Half a magazine: what threads and the depot exchange. */
@@ -208,6 +208,12 @@ static inline top_slot thread_top_slot(const struct dma_pool *pool)
 #else
 	return &magazine_of(pool)->own_top;
 #endif
+}
+
+/* Does the fast path miss a magazine that the pool may well have? */
+static inline bool tops_in_table(const struct dma_pool *pool)
+{
+	return TOPS_BY_SEGMENT && pool->id >= POOL_TOPS;
 }
 
 static inline void top_set(top_slot slot, block_code *top)

@@ -160,6 +160,26 @@ static __attribute__((noinline)) void *alloc_slowly(struct dma_pool *pool, gfp_t
 	return block.vaddr;
 }
 
+/*
+ * As dma_pool_alloc(), which found no block: of a pool whose magazines have their tops in the thread's
+ * table.
+ */
+static __attribute__((noinline)) void *alloc_by_table(struct dma_pool *pool, gfp_t gfp,
+						      dma_addr_t *handle, const void *site)
+{
+	block_code **slot = &magazine_of(pool)->own_top;
+	block_code *top = *slot;
+	struct block block;
+
+	if (!block_find(pool, top[-1], &block) ||
+	    (((uint8_t)gfp | state_read(block.state)) & (BLOCK_OUT | __GFP_ZERO)))
+		return alloc_slowly(pool, gfp, handle, site);
+	state_write(block.state, BLOCK_OUT);
+	__atomic_store_n(slot, top - 1, __ATOMIC_RELAXED);
+	*handle = block.handle;
+	return block.vaddr;
+}
+
 /* One branch leads to all that is not the usual: no block in the magazine, a copy, __GFP_ZERO. */
 void *dma_pool_alloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle)
 {
@@ -172,8 +192,11 @@ void *dma_pool_alloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle)
 		return alloc_slowly(pool, gfp, handle, CALL_SITE);
 	slot = thread_top_slot(pool);
 	top = *slot;
-	if (unlikely(!block_find(pool, top[-1], &block)))
+	if (unlikely(!block_find(pool, top[-1], &block))) {
+		if (tops_in_table(pool))
+			return alloc_by_table(pool, gfp, handle, CALL_SITE);
 		return alloc_slowly(pool, gfp, handle, CALL_SITE);
+	}
 	unusual = (uint8_t)gfp | state_read(block.state);
 	if (unlikely(unusual & (BLOCK_OUT | __GFP_ZERO)))
 		return alloc_slowly(pool, unusual, handle, CALL_SITE);
@@ -249,6 +272,31 @@ void pool_free_slowly(struct dma_pool *pool, void *vaddr, uint64_t dma_offset, c
 }
 
 /*
+ * As dma_pool_free(), which found no room: for a pool whose magazines have their tops in the thread's table.
+ * What is said there holds here.
+ */
+static __attribute__((noinline)) void free_by_table(struct dma_pool *pool, void *vaddr,
+						    uint64_t dma_offset, const void *site)
+{
+	size_t at = entry_at(pool, vaddr);
+	struct page *page = page_at(pool, at);
+	uint64_t number = block_number(pool, vaddr);
+	uint8_t *states = racy_load(&page->unit.state);
+	block_code **slot = &magazine_of(pool)->own_top;
+	block_code *top = *slot;
+
+	if (page_tenant_after(page, states) != &pool->tenant || number >= pool->blocks ||
+	    dma_offset != page->dma_offset || state_read(&states[number]) != BLOCK_OUT ||
+	    *top == CODE_END) {
+		pool_free_slowly(pool, vaddr, dma_offset, site);
+		return;
+	}
+	state_write(&states[number], BLOCK_FREE);
+	*top = code_at(at, number);
+	__atomic_store_n(slot, top + 1, __ATOMIC_RELAXED);
+}
+
+/*
  * No lock holds the page while it is looked at. Another free of the block may win: then the block goes
  * to its unit, the page to the arena, and to another pool. What is read and written here all the same
  * does no harm:
@@ -286,7 +334,10 @@ void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
 	slot = thread_top_slot(pool);
 	top = *slot;
 	if (unlikely(state_read(&states[number]) != BLOCK_OUT) || unlikely(*top == CODE_END)) {
-		pool_free_slowly(pool, vaddr, dma_offset, CALL_SITE);
+		if (tops_in_table(pool))
+			free_by_table(pool, vaddr, dma_offset, CALL_SITE);
+		else
+			pool_free_slowly(pool, vaddr, dma_offset, CALL_SITE);
 		return;
 	}
 	state_write(&states[number], BLOCK_FREE);

@@ -23,8 +23,9 @@ struct pool_place {
 	struct pool_list *list;
 	struct arena_tenant *orphans; /* takes over pages of pools that are destroyed busy */
 	const char *name;	      /* the device's, for messages */
-	bool debug;		      /* poison, red zones, call sites */
-	bool annotate;		      /* AddressSanitizer or Valgrind is to know what is free */
+	bool seldom;   /* few calls: it leaves the fast paths' few places to others */
+	bool debug;    /* poison, red zones, call sites */
+	bool annotate; /* AddressSanitizer or Valgrind is to know what is free */
 };
 
 struct dma_pool *pool_create(const char *name, const struct pool_place *place, size_t size,
