@@ -219,8 +219,8 @@ void *mmio_open(struct pci_function *f, unsigned int bar, uint64_t size)
 		cookie = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 			      -1, 0);
 		if (cookie == MAP_FAILED) {
-			error_system("cannot reserve %llu bytes of addresses for BAR %u of %s",
-				     (unsigned long long)size, bar, f->name);
+			error_mmap("cannot reserve %llu bytes of addresses for BAR %u of %s",
+				   (unsigned long long)size, bar, f->name);
 			return NULL;
 		}
 	}

@@ -148,12 +148,12 @@ static int window_map(struct qemu_ram *ram)
 
 	all = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (all == MAP_FAILED)
-		return error_system("cannot reserve %zu MiB of addresses (ulimit -v?)", room >> 20);
+		return error_mmap("cannot reserve %zu MiB of addresses", room >> 20);
 	before = -(uintptr_t)all & (WINDOW_ALIGN - 1);
 	window = mmap(all + before, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, ram->fd,
 		      0);
 	if (window == MAP_FAILED || madvise(window, size, MADV_DONTFORK)) {
-		err = error_system("cannot map QEMU's RAM of %zu MiB", size >> 20);
+		err = error_mmap("cannot map QEMU's RAM of %zu MiB", size >> 20);
 		munmap(all, room);
 		return err;
 	}

@@ -96,7 +96,7 @@ static int region_map(struct vfio_function *vf, unsigned int bar, bool is_io)
 	direct = mmap(NULL, region->size, PROT_READ | PROT_WRITE, MAP_SHARED, vf->fd,
 		      (off_t)region->offset);
 	if (direct == MAP_FAILED)
-		return error_system("%s: cannot map BAR %u", vf->f.name, bar);
+		return error_mmap("%s: cannot map BAR %u", vf->f.name, bar);
 	madvise(direct, region->size, MADV_DONTFORK);
 	region->direct = direct;
 	return 0;

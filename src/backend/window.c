@@ -65,8 +65,7 @@ int window_open(struct memory_window *window)
 		base = mmap(NULL, size, PROT_NONE, reserve_flags, -1, 0);
 	} while (base == MAP_FAILED && (size /= 2) >= WINDOW_ALIGN);
 	if (base == MAP_FAILED)
-		return error_system("cannot reserve %zu MiB of addresses (ulimit -v?)",
-				    2 * size >> 20);
+		return error_mmap("cannot reserve %zu MiB of addresses", 2 * size >> 20);
 
 	window->base = base;
 	window->size = size;

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 enum { BLOCKS = 256 };
 
@@ -181,6 +182,38 @@ int error_system(const char *format, ...)
 	failed(code, format, args);
 	va_end(args);
 	append(": %s", strerror(code));
+	errno = code;
+	return -code;
+}
+
+/* Locked memory that is no more allowed is EAGAIN, addresses that are not, ENOMEM: mmap(2). */
+int error_mmap(const char *format, ...)
+{
+	int code = errno, resource = code == EAGAIN ? RLIMIT_MEMLOCK : RLIMIT_AS;
+	struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+	struct error_state *state;
+	va_list args;
+
+	if (code == EAGAIN || code == ENOMEM)
+		getrlimit((__rlimit_resource_t)resource, &limit);
+	va_start(args, format);
+	failed(code, format, args);
+	va_end(args);
+	if (limit.rlim_cur == RLIM_INFINITY) {
+		append(": %s", strerror(code));
+	} else if (code == EAGAIN) {
+		code = ENOMEM;
+		append(": the program locks all that it maps (mlockall) and RLIMIT_MEMLOCK is %llu "
+		       "KiB; raise it: ulimit -l, or LimitMEMLOCK= in the unit; or open devices "
+		       "before mlockall()",
+		       (unsigned long long)(limit.rlim_cur >> 10));
+	} else {
+		append(": RLIMIT_AS is %llu KiB; raise it: ulimit -v, or LimitAS= in the unit",
+		       (unsigned long long)(limit.rlim_cur >> 10));
+	}
+	state = state_of_thread();
+	if (state)
+		state->code = code;
 	errno = code;
 	return -code;
 }

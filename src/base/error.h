@@ -18,6 +18,9 @@ int error_prefix(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* error_set() for a system call that failed with errno: "... : No such file". Returns -errno. */
 int error_system(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* error_system() for mmap(): names the limit that was hit and its cure. Locked memory is -ENOMEM, too. */
+int error_mmap(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 const char *error_last(void);
 
 /* What is known of this thread's last failure, to be put back after something that may fail, too. */

@@ -49,8 +49,8 @@ int pagemap_open(struct pagemap *map, const char *window, size_t window_size)
 	base = mmap(NULL, map->reserved, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
 		    0);
 	if (base == MAP_FAILED)
-		return error_system("cannot reserve %zu MiB of addresses for the page map",
-				    map->reserved >> 20);
+		return error_mmap("cannot reserve %zu MiB of addresses for the page map",
+				  map->reserved >> 20);
 	map->base = base;
 	map->pages = (struct page *)(void *)(map->base + page_size);
 	err = nobodys_begin(map, page_size);

@@ -50,7 +50,7 @@ static int table_make(struct frames *frames, uint64_t number)
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (place == MAP_FAILED)
-		return error_set(ENOMEM, "no memory for the bookkeeping of mappings");
+		return error_mmap("no memory for the bookkeeping of mappings");
 	table = place;
 	table->number = number;
 	table->next = *bucket;

@@ -5,6 +5,8 @@
 #include <limits.h>
 
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "backend/numa.h"
@@ -152,6 +154,43 @@ static void no_node_is_no_line(void **state)
 	window_close(&window);
 }
 
+/* A child, which may not lock more than a limit, and says so. */
+static void limits_of_the_process_are_named(void **state)
+{
+	static const struct {
+		int resource;
+		const char *says;
+	} cases[] = {{RLIMIT_MEMLOCK, "ulimit -l"}, {RLIMIT_AS, "ulimit -v"}};
+
+	(void)state;
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+	print_message("# cannot be had here: sanitizers map memory of their own\n");
+	skip();
+#endif
+	for (size_t i = 0; i < 2; i++) {
+		pid_t child = fork();
+		int status;
+
+		if (child == 0) {
+			const struct rlimit limit = {1 << 20, 1 << 20};
+			struct memory_window window;
+			int err;
+
+			/* Who may lock memory without a limit has none. */
+			if (setrlimit(cases[i].resource, &limit) ||
+			    (geteuid() == 0 && setresuid(65534, 65534, 65534)) ||
+			    (cases[i].resource == RLIMIT_MEMLOCK && mlockall(MCL_FUTURE)))
+				_exit(2);
+			err = window_open(&window);
+			_exit(err != -ENOMEM || errno != ENOMEM ||
+			      !strstr(dmaland_last_error(), cases[i].says) ||
+			      !strstr(dmaland_last_error(), "1024 KiB"));
+		}
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_int_equal(status, 0);
+	}
+}
+
 /* 0000:00:00.0 may be there, this one is not. */
 static void a_device_that_is_not_there_has_no_node(void **state)
 {
@@ -166,6 +205,7 @@ int main(void)
 		cmocka_unit_test(memory_is_had_whatever_node_is_preferred),
 		cmocka_unit_test(a_node_that_is_not_there_is_a_line_of_the_log),
 		cmocka_unit_test(no_node_is_no_line),
+		cmocka_unit_test(limits_of_the_process_are_named),
 		cmocka_unit_test(a_device_that_is_not_there_has_no_node),
 	};
 
