@@ -8,7 +8,8 @@
  * program's libraries that are loaded by dlopen() share what glibc keeps for that in each thread. So the
  * first BLOCKS threads that fail have their sentence in an array; more have it from malloc().
  *
- * Destructors of thread-specific data may fail, too. The block is kept until their last round.
+ * Destructors of thread-specific data may fail, too. The block is kept until their last round but one: in the last
+ * one ThreadSanitizer has forgotten the thread.
  *
  * Programs print the sentence, and names in it are anybody's: so it has no control characters.
  */
@@ -42,8 +43,8 @@ static struct {
 /* What threads without a block have. Nothing is written there. */
 static struct error_state no_block = {
 	.text = "a call failed, as errno says, and no memory was left to keep the reason in words"};
-static struct error_state ended = {.text = "a call failed, as errno says, in the last destructor "
-					   "of a thread that ended before"};
+static struct error_state ended = {.text = "a call failed, as errno says, in one of the last "
+					   "destructors of a thread that ends"};
 
 /* NULL: nothing failed. */
 static _Thread_local struct error_state *last;
@@ -80,7 +81,7 @@ static void thread_end(void *context)
 {
 	struct block *block = context;
 
-	if (++block->rounds < PTHREAD_DESTRUCTOR_ITERATIONS &&
+	if (++block->rounds < PTHREAD_DESTRUCTOR_ITERATIONS - 1 &&
 	    pthread_setspecific(shared.key, block) == 0)
 		return;
 	last = &ended;
