@@ -23,7 +23,7 @@ struct pool_place {
 	struct pool_list *list;
 	struct arena_tenant *orphans; /* takes over pages of pools that are destroyed busy */
 	const char *name;	      /* the device's, for messages */
-	gfp_t gfp;     /* what any allocation may do, beside its own flags */
+	gfp_t gfp;		      /* what any allocation may do, beside its own flags */
 	bool seldom;   /* few calls: it leaves the fast paths' few places to others */
 	bool debug;    /* poison, red zones, call sites */
 	bool annotate; /* AddressSanitizer or Valgrind is to know what is free */
