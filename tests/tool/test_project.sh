@@ -135,8 +135,9 @@ threats_have_tests() {
 
 # The library's objects are optimized together with the program's: nothing of it is inlined that asks who called.
 call_sites_are_right() {
-	optimized tests/unit/test_pool_debug &&
-		CMOCKA_MESSAGE_OUTPUT=TAP "$work/optimized/tests/unit/test_pool_debug" >"$work/sites" 2>&1 || { cat "$work/sites" && return 1; }
+	optimized tests/unit/test_pool_debug || return
+	CMOCKA_MESSAGE_OUTPUT=TAP "$work/optimized/tests/unit/test_pool_debug" >"$work/sites" 2>&1
+	cat "$work/sites"
 	grep "^ok .* a_call_site_is_inside_the_function_that_called" "$work/sites"
 }
 
@@ -144,10 +145,15 @@ call_sites_are_right() {
 narrow_programs_are_refused() {
 	local option
 	for option in -m32 -mx32; do
-		printf '#!/bin/sh\nfor word; do case $word in -c|-E) exec cc %s "$@" ;; esac; done\nexec cc "$@"\n' $option >"$work/cc$option"
+		cat >"$work/cc$option" <<-END
+			#!/bin/sh
+			for word; do case \$word in -c|-E) exec cc $option "\$@" ;; esac; done
+			exec cc "\$@"
+		END
 		chmod +x "$work/cc$option"
-		! CC=$work/cc$option meson setup "$work/narrow$option" "$root" -Dtests=false >"$work/narrow" &&
-			grep "ERROR: .*dmaland is for 64-bit programs" "$work/narrow" || { tail "$work/narrow" && return 1; }
+		! CC=$work/cc$option meson setup "$work/narrow$option" "$root" -Dtests=false >"$work/narrow" || return
+		tail "$work/narrow"
+		grep "ERROR: .*dmaland is for 64-bit programs" "$work/narrow" || return
 	done
 }
 

@@ -10,6 +10,7 @@
 # Before each test the machine is put in order, whatever the test before it left: drives are nvme's, the others have no
 # driver, nothing is mounted on a drive or made of it.
 
+# shellcheck disable=SC2016 # commands for eval and other shells
 set -uo pipefail
 
 part=$1 build=$2
@@ -149,7 +150,7 @@ a_device_in_use_is_usable_as_before() {
 		info_of "$edu" "vfio-pci .* vfio$"
 	local status=$?
 	exec {held}>&-
-	return $status
+	return "$status"
 }
 
 without_sys_info_says_so() {
@@ -172,28 +173,28 @@ unsafe() {
 	refused "no interrupt remapping" dmaland nvme identify "vfio:$1" || return
 	echo Y >"$allowed" && info_of "$1" "vfio-pci .* vfio$" && "$build/tests/device/ranges" "vfio:$1" || status=1
 	echo N >"$allowed"
-	return $status
+	return "$status"
 }
 
 what_vfio_refuses_is_not_usable() { dmaland bind "$edu" && unsafe "$edu"; }
 
 # Without a driver it has no group, and no driver of the IOMMU is there at first.
 a_device_behind_a_virtio_iommu_is_behind_an_iommu() {
-	[ "$(driver_of $far)" = none ] && modprobe -d "$DMALAND_MODULES" virtio-iommu || return
-	info_of $far "^IOMMU  *virtio-iommu; which addresses" "after: dmaland bind $far" || return
+	[ "$(driver_of "$far")" = none ] && modprobe -d "$DMALAND_MODULES" virtio-iommu || return
+	info_of "$far" "^IOMMU  *virtio-iommu; which addresses" "after: dmaland bind $far" || return
 	refused "bound to no driver; give it to VFIO" "$build/tools/dmaland" nvme identify "$far" || return
 	info_of "$drive" "no: not behind the IOMMU" && refused "not behind this machine's IOMMU" dmaland nvme identify "$drive"
 }
 
-and_vfio_refuses_it() { dmaland bind $far && unsafe $far && addresses_of_an_unsafe_device; }
+and_vfio_refuses_it() { dmaland bind "$far" && unsafe "$far" && addresses_of_an_unsafe_device; }
 
 addresses_of_an_unsafe_device() {
 	local allowed=/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts status
 	echo Y >"$allowed"
-	addresses_of $far virtio-iommu
+	addresses_of "$far" virtio-iommu
 	status=$?
 	echo N >"$allowed"
-	return $status
+	return "$status"
 }
 
 # one device, whatever it is called
