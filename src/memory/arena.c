@@ -11,28 +11,23 @@
  * large one makes few system calls; where a large one can't be had, smaller ones are tried down
  * to what was asked.
  *
- * What is free is counted for each device's mask: reserve.c.
+ * Here is who gets what, and what is given up for it. chunk.c adds and removes chunks, run.c takes pages from them and gives
+ * them back. What is free is counted for each device's mask: reserve.c.
  *
  * Two locks: `growing` serialises those who add and remove chunks and is held across system calls;
  * `lock` guards lists and bitmaps and is held for some loads and stores only, so that
  * GFP_ATOMIC never waits for the kernel.
  */
-#include "memory/arena.h"
+#include "memory/arena_internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "base/bits.h"
 #include "base/error.h"
 #include "base/fork.h"
 #include "base/log.h"
 #include "base/mutex.h"
-
-#define CHUNK_SIZE_MIN	((size_t)256 << 10)
-#define CHUNK_SIZE_MAX	((size_t)32 << 20)
-#define CHUNK_ALIGN_MAX ((size_t)2 << 20) /* a hugepage; more only when it is asked for */
 
 /* So many pages are taken from narrower devices' addresses until growing is tried again. */
 #define LOW_PAGES 64
@@ -64,367 +59,6 @@ close_pagemap:
 free_arena:
 	free(arena);
 	return err;
-}
-
-/* ---- runs ---- */
-
-/*
- * The first page of the chunk where n free ones begin, aligned, from a dma address on and under a
- * mask; chunk->pages when there is none.
- */
-static size_t chunk_find(const struct arena_chunk *chunk, size_t n, size_t align, uint64_t lowest,
-			 uint64_t mask)
-{
-	const struct chunk *m = &chunk->memory;
-	size_t step = align > ARENA_PAGE ? align / ARENA_PAGE : 1;
-	size_t phase = (step - (m->dma / ARENA_PAGE) % step) % step;
-	size_t end = pages_below(m->dma, chunk->pages, mask), at = phase;
-
-	if (((uintptr_t)m->cpu ^ m->dma) & (align - 1))
-		return chunk->pages;
-	if (lowest > m->dma + phase * ARENA_PAGE)
-		at = align_up((size_t)((lowest - m->dma + ARENA_PAGE - 1) / ARENA_PAGE) - phase,
-			      step) +
-		     phase;
-
-	while (at + n <= end) {
-		size_t begin = bitmap_next(chunk->free, at, end, true);
-		size_t used;
-
-		begin = align_up(begin - phase, step) + phase;
-		if (begin + n > end)
-			break;
-		used = bitmap_next(chunk->free, begin, begin + n, false);
-		if (used == begin + n)
-			return begin;
-		at = align_up(used + 1 - phase, step) + phase;
-	}
-	return chunk->pages;
-}
-
-/* How n pages are taken: as one run, or each a run of its own. */
-enum take { TAKE_RUN, TAKE_PAGES };
-
-/* Mark pages as taken; the lock is held. */
-static struct page *chunk_take(struct arena *arena, struct arena_chunk *chunk, size_t at, size_t n,
-			       struct arena_tenant *tenant, enum take take)
-{
-	struct page *first = pagemap_find(&arena->pagemap, chunk->memory.cpu + at * ARENA_PAGE);
-
-	for (size_t i = 0; i < n; i++) {
-		bitmap_clear(chunk->free, at + i);
-		first[i].run_offset = take == TAKE_RUN ? (uint32_t)i : 0;
-		first[i].run_pages = take == TAKE_RUN ? 0 : 1;
-		page_set_tenant(&first[i], tenant);
-	}
-	if (take == TAKE_RUN)
-		first->run_pages = (uint32_t)n;
-	chunk->free_pages -= n;
-	arena->free_pages -= n;
-	reserves_count(arena->reserves, chunk->memory.dma + at * ARENA_PAGE, n, -1);
-	return first;
-}
-
-/* The dma addresses that the tenant can send; the lock is held. */
-static uint64_t mask_of(const struct arena *arena, const struct arena_tenant *tenant)
-{
-	uint64_t mask = tenant->limits->coherent_mask;
-
-	return mask < arena->last ? mask : arena->last;
-}
-
-/* Where n pages may be taken, from this dma address on; the lock is held. */
-static uint64_t lowest_for(struct arena *arena, uint64_t mask, size_t n, enum reserve_leave leave)
-{
-	if (leave == LEAVE_LOW && arena->low_pages >= n) {
-		leave = LEAVE_ALL;
-		arena->low_pages -= n;
-	}
-	return reserves_lowest(arena->reserves, mask, n, leave);
-}
-
-/* Pages from what is mapped, leaving others their reserves; NULL when there are none. */
-static struct page *arena_find(struct arena *arena, struct arena_tenant *tenant, size_t n,
-			       size_t align, enum reserve_leave leave, enum take take)
-{
-	struct page *first = NULL;
-	uint64_t lowest, mask;
-
-	pthread_spin_lock(&arena->lock);
-	mask = mask_of(arena, tenant);
-	lowest = lowest_for(arena, mask, n, leave);
-	if (lowest > mask)
-		goto unlock;
-	for (struct arena_chunk *chunk = arena->chunks; chunk && !first; chunk = chunk->next) {
-		size_t at;
-
-		if (chunk->memory.dma + (chunk->memory.size - 1) < lowest)
-			break;
-		if (chunk->free_pages < n)
-			continue;
-		at = chunk_find(chunk, n, align, lowest, mask);
-		if (at < chunk->pages)
-			first = chunk_take(arena, chunk, at, n, tenant, take);
-	}
-unlock:
-	pthread_spin_unlock(&arena->lock);
-	return first;
-}
-
-/* Mark a run as free; the lock is held. */
-static void run_release(struct arena *arena, struct page *first)
-{
-	struct arena_chunk *chunk = first->chunk;
-	size_t n = first->run_pages;
-	size_t at = (size_t)(pagemap_address(&arena->pagemap, first) - chunk->memory.cpu) >>
-		    ARENA_PAGE_SHIFT;
-
-	for (size_t i = 0; i < n; i++) {
-		page_set_tenant(&first[i], NULL);
-		bitmap_set(chunk->free, at + i);
-	}
-	first->run_pages = 0;
-	chunk->free_pages += n;
-	arena->free_pages += n;
-	reserves_count(arena->reserves, chunk->memory.dma + at * ARENA_PAGE, n, 1);
-}
-
-void arena_give(struct arena *arena, struct page *first)
-{
-	pthread_spin_lock(&arena->lock);
-	run_release(arena, first);
-	pthread_spin_unlock(&arena->lock);
-}
-
-void arena_hand_over(struct arena *arena, struct page *first, struct arena_tenant *tenant)
-{
-	pthread_spin_lock(&arena->lock);
-	for (size_t i = 0; i < first->run_pages; i++)
-		page_set_tenant(&first[i], tenant);
-	pthread_spin_unlock(&arena->lock);
-}
-
-bool arena_give_if(struct arena *arena, struct arena_tenant *tenant, const void *address,
-		   bool (*accept)(struct page *first, void *context), void *context)
-{
-	struct page *page = pagemap_find(&arena->pagemap, address);
-	bool accepted;
-
-	if (!page || ((uintptr_t)address & (ARENA_PAGE - 1)))
-		return false;
-	pthread_spin_lock(&arena->lock);
-	accepted = page->chunk && page_tenant(page) == tenant && page->run_offset == 0 &&
-		   accept(page, context);
-	if (accepted)
-		run_release(arena, page);
-	pthread_spin_unlock(&arena->lock);
-	return accepted;
-}
-
-/* ---- chunks ---- */
-
-/* All pages of the chunk are free, here and in chunk_unlink(). */
-static void chunk_link(struct arena *arena, struct arena_chunk *chunk)
-{
-	struct arena_chunk **link = &arena->chunks;
-
-	while (*link && (*link)->memory.dma > chunk->memory.dma)
-		link = &(*link)->next;
-	chunk->next = *link;
-	*link = chunk;
-	arena->pages += chunk->pages;
-	arena->free_pages += chunk->pages;
-	arena->low_pages = 0;
-	reserves_count(arena->reserves, chunk->memory.dma, chunk->pages, 1);
-}
-
-static void chunk_unlink(struct arena *arena, struct arena_chunk *chunk)
-{
-	struct arena_chunk **link = &arena->chunks;
-
-	while (*link != chunk)
-		link = &(*link)->next;
-	*link = chunk->next;
-	arena->pages -= chunk->pages;
-	arena->free_pages -= chunk->pages;
-	reserves_count(arena->reserves, chunk->memory.dma, chunk->pages, -1);
-}
-
-/* Who the pages belong to, in the page map: a chunk, or nobody. */
-static void chunk_announce(struct arena *arena, const struct arena_chunk *chunk,
-			   struct arena_chunk *owner)
-{
-	struct page *first = pagemap_find(&arena->pagemap, chunk->memory.cpu);
-
-	for (size_t i = 0; i < chunk->pages; i++) {
-		first[i].dma_offset = chunk->memory.dma - (uintptr_t)chunk->memory.cpu;
-		__atomic_store_n(&first[i].chunk, owner, __ATOMIC_RELEASE);
-	}
-}
-
-/* Are there addresses for it, from this one on? */
-static int addresses_check(struct domain *domain, size_t size, size_t align, uint64_t lowest,
-			   uint64_t mask)
-{
-	bool fits;
-
-	mutex_lock(&domain->lock);
-	fits = iova_space_fits(&domain->iova, size, align, lowest, mask);
-	mutex_unlock(&domain->lock);
-	if (fits)
-		return 0;
-	return error_set(ENOMEM, "no %zu KiB of dma addresses are free from 0x%llx to 0x%llx",
-			 size >> 10, (unsigned long long)lowest, (unsigned long long)mask);
-}
-
-struct arena_side {
-	struct arena_side *next;
-	char *base;
-	size_t bytes; /* a page */
-	unsigned int kind;
-};
-
-/* The entries of a chunk's pages, and what is beside them. `growing` is held. */
-static int chunk_commit(struct arena *arena, const struct chunk *memory)
-{
-	const struct pagemap *map = &arena->pagemap;
-	int err = pagemap_commit(&arena->pagemap, memory->cpu, memory->size);
-
-	for (struct arena_side *side = arena->sides; side && !err; side = side->next)
-		err = pagemap_side_commit(map, side->bytes, side->base, memory->cpu, memory->size);
-	return err;
-}
-
-/* Add a chunk of size bytes; `growing` is held. lowest: the first dma address for it; 0: any. */
-static int chunk_add(struct arena *arena, size_t size, size_t align, uint64_t lowest, uint64_t mask)
-{
-	size_t pages = size >> ARENA_PAGE_SHIFT;
-	struct arena_chunk *chunk;
-	int err;
-
-	if (lowest && addresses_check(arena->domain, size, align, lowest, mask))
-		return -ENOMEM;
-	chunk = calloc(1, sizeof(*chunk) + bitmap_words(pages) * sizeof(chunk->free[0]));
-	if (!chunk)
-		return error_set(ENOMEM, "no memory for the bookkeeping of %zu KiB", size >> 10);
-	err = arena->domain->ops->provide(arena->domain, size, align, mask, &chunk->memory);
-	if (err)
-		goto free_chunk;
-	err = chunk_commit(arena, &chunk->memory);
-	if (err)
-		goto withdraw;
-	chunk->pages = chunk->free_pages = pages;
-	for (size_t i = 0; i < pages; i++)
-		bitmap_set(chunk->free, i);
-
-	pthread_spin_lock(&arena->lock);
-	chunk_announce(arena, chunk, chunk);
-	chunk_link(arena, chunk);
-	pthread_spin_unlock(&arena->lock);
-	return 0;
-
-withdraw:
-	arena->domain->ops->withdraw(arena->domain, &chunk->memory);
-free_chunk:
-	free(chunk);
-	return err;
-}
-
-/* Bytes that are mapped there. `growing` is held: nobody else changes the list. */
-static size_t mapped_between(const struct arena *arena, uint64_t lowest, uint64_t mask)
-{
-	size_t size = 0;
-
-	for (const struct arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next)
-		if (chunk->memory.dma >= lowest && chunk->memory.dma <= mask)
-			size += chunk->memory.size;
-	return size;
-}
-
-/*
- * Add a chunk in which size bytes with this alignment fit, under the mask: as much again as there
- * is, or less where that can't be had. `growing` is held. lowest: as for chunk_add().
- */
-static int arena_grow(struct arena *arena, size_t size, size_t align, uint64_t lowest,
-		      uint64_t mask)
-{
-	size_t want = power_of_two_covering(mapped_between(arena, lowest, mask));
-	size_t granule = arena->domain->granule;
-	int err;
-
-	size = align_up(size, granule);
-	if (want < CHUNK_SIZE_MIN)
-		want = CHUNK_SIZE_MIN;
-	if (want > CHUNK_SIZE_MAX)
-		want = CHUNK_SIZE_MAX;
-	for (;; want /= 2) {
-		size_t chunk_size = want > size ? align_up(want, granule) : size;
-		size_t chunk_align = power_of_two_covering(chunk_size);
-
-		if (chunk_align > CHUNK_ALIGN_MAX)
-			chunk_align = CHUNK_ALIGN_MAX;
-		if (chunk_align < align)
-			chunk_align = align;
-		err = chunk_add(arena, chunk_size, chunk_align, lowest, mask);
-		if (err != -ENOMEM || chunk_size == size)
-			return err;
-	}
-}
-
-/* Give a chunk back that nobody uses; `growing` is held. False when the domain can't take it. */
-static bool chunk_remove(struct arena *arena, struct arena_chunk *chunk)
-{
-	pthread_spin_lock(&arena->lock);
-	if (chunk->free_pages != chunk->pages) {
-		pthread_spin_unlock(&arena->lock);
-		return true;
-	}
-	chunk_unlink(arena, chunk);
-	chunk_announce(arena, chunk, NULL);
-	pthread_spin_unlock(&arena->lock);
-
-	if (arena->domain->ops->withdraw(arena->domain, &chunk->memory)) {
-		log_line(DMALAND_LOG_ERR, "%zu KiB at dma address 0x%llx stay mapped: %s",
-			 chunk->memory.size >> 10, (unsigned long long)chunk->memory.dma,
-			 error_last());
-		pthread_spin_lock(&arena->lock);
-		chunk_announce(arena, chunk, chunk);
-		chunk_link(arena, chunk);
-		pthread_spin_unlock(&arena->lock);
-		return false;
-	}
-	free(chunk);
-	return true;
-}
-
-/* Leaves masks below a limit `keep` pages each. `growing` is held. */
-static void trim_locked(struct arena *arena, size_t keep, uint64_t limit)
-{
-	struct arena_chunk *chunk, *next;
-
-	/* Only those who hold `growing` change the list, so it may be read without the lock. */
-	for (chunk = arena->chunks; chunk; chunk = next) {
-		bool idle;
-
-		next = chunk->next;
-		pthread_spin_lock(&arena->lock);
-		idle = chunk->free_pages == chunk->pages &&
-		       (chunk->memory.size > CHUNK_SIZE_MAX ||
-			reserves_hold(arena->reserves, keep, chunk->memory.dma, chunk->pages,
-				      limit));
-		pthread_spin_unlock(&arena->lock);
-		if (idle && !chunk_remove(arena, chunk))
-			return;
-	}
-}
-
-void arena_trim(struct arena *arena, size_t keep)
-{
-	log_hold();
-	mutex_lock(&arena->growing);
-	trim_locked(arena, keep, UINT64_MAX);
-	mutex_unlock(&arena->growing);
-	log_release();
 }
 
 /* ---- what is idle; `growing` is held ---- */
@@ -462,7 +96,7 @@ void arena_reclaim(struct arena *arena, size_t keep)
 	log_hold();
 	mutex_lock(&arena->growing);
 	shrink_all(arena);
-	trim_locked(arena, keep, UINT64_MAX);
+	arena_trim_locked(arena, keep, UINT64_MAX);
 	mutex_unlock(&arena->growing);
 	log_release();
 }
@@ -479,20 +113,8 @@ int arena_explain(struct arena *arena)
 
 void arena_destroy(struct arena *arena)
 {
-	struct arena_chunk *chunk;
-
 	arena_trim(arena, 0);
-	while ((chunk = arena->chunks)) {
-		arena->chunks = chunk->next;
-		free(chunk);
-	}
-	while (arena->sides) {
-		struct arena_side *side = arena->sides;
-
-		arena->sides = side->next;
-		pagemap_side_close(&arena->pagemap, side->bytes, side->base);
-		free(side);
-	}
+	chunks_free(arena);
 	while (arena->reserves) {
 		struct arena_reserve *reserve = arena->reserves;
 
@@ -662,7 +284,7 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 		*first = arena_find(arena, tenant, n, align, LEAVE_NARROWER, TAKE_RUN);
 		if (*first)
 			break;
-		trim_locked(arena, ARENA_RESERVE_PAGES, lowest);
+		arena_trim_locked(arena, ARENA_RESERVE_PAGES, lowest);
 		err = arena_grow(arena, size, align, 0, mask);
 		*first = arena_find(arena, tenant, n, align, LEAVE_NARROWER, TAKE_RUN);
 		if (err && !*first)
@@ -731,51 +353,6 @@ size_t arena_take_pages(struct arena *arena, struct arena_tenant *tenant, size_t
 			break;
 	}
 	return n;
-}
-
-/* For all pages that are mapped, and for those to come. `growing` is held. */
-static struct arena_side *side_make(struct arena *arena, size_t bytes, unsigned int kind)
-{
-	struct arena_side *side = calloc(1, sizeof(*side));
-	int err;
-
-	if (!side) {
-		error_set(ENOMEM, "no memory for bookkeeping");
-		return NULL;
-	}
-	side->bytes = bytes;
-	side->kind = kind;
-	err = pagemap_side_open(&arena->pagemap, bytes, &side->base);
-	if (err)
-		goto free_side;
-	for (struct arena_chunk *chunk = arena->chunks; chunk && !err; chunk = chunk->next)
-		err = pagemap_side_commit(&arena->pagemap, bytes, side->base, chunk->memory.cpu,
-					  chunk->memory.size);
-	if (err)
-		goto close;
-	side->next = arena->sides;
-	arena->sides = side;
-	return side;
-
-close:
-	pagemap_side_close(&arena->pagemap, bytes, side->base);
-free_side:
-	free(side);
-	return NULL;
-}
-
-char *arena_side(struct arena *arena, size_t bytes, unsigned int kind)
-{
-	struct arena_side *side;
-
-	mutex_lock(&arena->growing);
-	side = arena->sides;
-	while (side && (side->bytes != bytes || side->kind != kind))
-		side = side->next;
-	if (!side)
-		side = side_make(arena, bytes, kind);
-	mutex_unlock(&arena->growing);
-	return side ? side->base : NULL;
 }
 
 void arena_add_shrinker(struct arena *arena, struct arena_shrinker *shrinker)

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* arena_internal.h - between arena.c, chunk.c and run.c */
+#ifndef MEMORY_ARENA_INTERNAL_H
+#define MEMORY_ARENA_INTERNAL_H
+
+#include "memory/arena.h"
+#include "memory/reserve.h"
+
+/* How n pages are taken: as one run, or each a run of its own. */
+enum take { TAKE_RUN, TAKE_PAGES };
+
+/*
+ * run.c: pages from what is mapped, leaving others their reserves; NULL when there are none. Takes
+ * the lock.
+ */
+struct page *arena_find(struct arena *arena, struct arena_tenant *tenant, size_t n, size_t align,
+			enum reserve_leave leave, enum take take);
+
+/* ---- chunk.c; `growing` is held ---- */
+
+/*
+ * Add a chunk in which size bytes with this alignment fit, under the mask: as much again as there
+ * is, or less where that can't be had. lowest: the first dma address for it; 0: any.
+ */
+int arena_grow(struct arena *arena, size_t size, size_t align, uint64_t lowest, uint64_t mask);
+
+/* Give back chunks that nobody uses, leaving masks below a limit `keep` pages each. */
+void arena_trim_locked(struct arena *arena, size_t keep, uint64_t limit);
+
+/* At the arena's end: what is left of chunks that the domain did not take back, and what is beside them. */
+void chunks_free(struct arena *arena);
+
+#endif
