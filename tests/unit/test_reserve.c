@@ -79,8 +79,8 @@ static void trimming_leaves_the_reserve_under_each_mask(void **state)
 {
 	struct fake_place *p = *state;
 
+	take_wide(p, 1, GFP_KERNEL); /* high pages are left, and no reserve of a narrow device */
 	narrow_open(p, NARROW);
-	take_wide(p, 1, GFP_KERNEL);
 	arena_trim(p->arena, ARENA_RESERVE_PAGES);
 	assert_int_equal(atomic_pages(narrow.pool), ARENA_RESERVE_PAGES);
 	free_all(p);

@@ -10,7 +10,7 @@
 # Before each test the machine is put in order, whatever the test before it left: drives are nvme's, the others have no
 # driver, nothing is mounted on a drive or made of it.
 
-# shellcheck disable=SC2016 # commands for eval and other shells
+# shellcheck disable=SC2016 # what eval and inner shells expand
 set -uo pipefail
 
 part=$1 build=$2
