@@ -36,8 +36,9 @@ void dmaland_trim(struct dmaland_device *dev)
 		return;
 	error_keep(&before);
 	arena_reclaim(dev->arena, 0);
-	if (pool_list_stats(&dev->pools, NULL, 0))
-		arena_prepare(dev->arena, &dev->coherent);
+	if (!pool_list_stats(&dev->pools, NULL, 0)) /* until it allocates again */
+		arena_forget(dev->arena, dev->coherent.limits);
+	arena_refill(dev->arena);
 	error_put_back(&before);
 }
 

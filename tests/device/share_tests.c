@@ -51,14 +51,29 @@ engines_that_share_a_domain_see_the_same_memory_and_have_faults_of_their_own(voi
 	log_clear();
 }
 
+enum { RESERVE = 32 };
+
+/* GFP_ATOMIC has it, under the mask. */
+static void expect_reserve(struct dmaland_device *dev, uint64_t mask)
+{
+	dma_addr_t handle[RESERVE];
+	void *page[RESERVE];
+
+	for (int i = 0; i < RESERVE; i++) {
+		page[i] = dma_alloc_coherent(dev, PAGE, &handle[i], GFP_ATOMIC);
+		assert_non_null(page[i]);
+		assert_true(handle[i] <= mask);
+	}
+	for (int i = 0; i < RESERVE; i++)
+		dma_free_coherent(dev, PAGE, page[i], handle[i]);
+}
+
 static void a_device_that_joins_finds_a_reserve_under_each_mask_that_it_sets(void **state)
 {
-	enum { RESERVE = 32 };
 	struct dmaland_options options = {.size = sizeof(options)};
-	dma_addr_t handle[RESERVE], high;
 	struct dmaland_device *dev;
-	void *page[RESERVE];
 	struct engine e;
+	dma_addr_t high;
 
 	(void)state;
 	engine_open(&e, device_spec, NULL);
@@ -68,14 +83,10 @@ static void a_device_that_joins_finds_a_reserve_under_each_mask_that_it_sets(voi
 	assert_non_null(dev);
 	for (unsigned int bits = 32; bits >= 24; bits -= 8) {
 		assert_int_equal(dma_set_mask_and_coherent(dev, DMA_BIT_MASK(bits)), 0);
-		for (int i = 0; i < RESERVE; i++) {
-			page[i] = dma_alloc_coherent(dev, PAGE, &handle[i], GFP_ATOMIC);
-			assert_non_null(page[i]);
-			assert_true(handle[i] <= DMA_BIT_MASK(bits));
-		}
-		for (int i = 0; i < RESERVE; i++)
-			dma_free_coherent(dev, PAGE, page[i], handle[i]);
+		expect_reserve(dev, DMA_BIT_MASK(bits));
 	}
+	dmaland_trim(e.dev); /* what another device has idle, and no more */
+	expect_reserve(dev, DMA_BIT_MASK(24));
 	dmaland_close(dev);
 	engine_close(&e); /* its page is reported */
 	log_clear();
