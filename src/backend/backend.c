@@ -187,13 +187,13 @@ int domain_check_limit(struct domain *domain, size_t size)
 			 (unsigned long long)(memory >> 10), size >> 10);
 }
 
-int domain_count_memory(struct domain *domain, size_t size)
+int domain_count_limited(struct domain *domain, size_t size)
 {
 	uint64_t limit = domain->memory_limit;
 	uint64_t memory = __atomic_load_n(&domain->memory, __ATOMIC_RELAXED);
 
 	for (;;) {
-		if (!limit || size <= limit - memory) {
+		if (size <= limit - memory) {
 			if (__atomic_compare_exchange_n(&domain->memory, &memory, memory + size,
 							true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 				return 0;
@@ -203,9 +203,4 @@ int domain_count_memory(struct domain *domain, size_t size)
 			return -ENOMEM;
 		memory = __atomic_load_n(&domain->memory, __ATOMIC_RELAXED);
 	}
-}
-
-void domain_discount_memory(struct domain *domain, size_t size)
-{
-	__atomic_fetch_sub(&domain->memory, size, __ATOMIC_RELAXED);
 }

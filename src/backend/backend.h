@@ -240,8 +240,20 @@ void domain_fini(struct domain *domain);
 /* Would size bytes more pass the domain's memory limit? 0, or -ENOMEM with the error set. */
 int domain_check_limit(struct domain *domain, size_t size);
 
+int domain_count_limited(struct domain *domain, size_t size);
+
 /* Count size bytes more against the limit, without a lock: 0, or -ENOMEM with the error set; or fewer. */
-int domain_count_memory(struct domain *domain, size_t size);
-void domain_discount_memory(struct domain *domain, size_t size);
+static inline int domain_count_memory(struct domain *domain, size_t size)
+{
+	if (domain->memory_limit)
+		return domain_count_limited(domain, size);
+	__atomic_fetch_add(&domain->memory, size, __ATOMIC_RELAXED);
+	return 0;
+}
+
+static inline void domain_discount_memory(struct domain *domain, size_t size)
+{
+	__atomic_fetch_sub(&domain->memory, size, __ATOMIC_RELAXED);
+}
 
 #endif
