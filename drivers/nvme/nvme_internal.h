@@ -184,16 +184,11 @@ struct nvme_block {
 	dma_addr_t dma;
 };
 
-/* A page that PRPs can't express as it lies; page 0 holds its data from iod->first_offset on. */
-struct nvme_bounce {
-	struct nvme_block block;
-	size_t page;
-};
-
-enum { NVME_INLINE_BOUNCES = 4, NVME_INLINE_SG = 4 };
+enum { NVME_INLINE_SG = 4 };
 
 /*
- * A command in flight. Its data are one piece (single), or elements of sg and bounced pages. The
+ * A command in flight. Its data are one piece (single), or elements of sg, some of which may be
+ * pages that PRPs can't express as they lie, and that were gathered in memory of the command's own. The
  * fields up to the list are what every command touches; a command whose data are one piece of at
  * most two pages touches nothing else.
  */
@@ -206,21 +201,20 @@ struct nvme_iod {
 	uint32_t first_offset;		      /* of the data in the first controller page */
 	uint32_t list_count;		      /* lists[0..list_count) are this command's */
 	uint32_t sg_count;		      /* sg[0..sg_count) are mapped */
-	uint32_t bounce_count; /* bounces[0..bounce_count) are taken, their pages ascending */
-	uint32_t age;	       /* in ticks, see nvme_watch() */
-	uint16_t cid;	       /* its low bits are the slot, see queue.c */
-	bool busy;	       /* between submission and completion */
-	bool late;	       /* it takes too long ... */
-	bool asked;	       /* ... and the drive was asked to abort it */
+	uint32_t age;			      /* in ticks, see nvme_watch() */
+	uint16_t cid;			      /* its low bits are the slot, see queue.c */
+	bool busy;			      /* between submission and completion */
+	bool late;			      /* it takes too long ... */
+	bool asked;			      /* ... and the drive was asked to abort it */
 	uint8_t repeats;
-	bool single;		     /* mapped in one piece, at dma */
-	bool write, small_list;	     /* small_list: lists[0] is of the small pool */
-	struct nvme_block list;	     /* the first list */
-	struct nvme_block *lists;    /* &list, or an array when there are more */
-	struct scatterlist *sg;	     /* few_sg, or an array when there are more */
-	struct nvme_bounce *bounces; /* few, or an array when there are more */
+	bool single;		  /* mapped in one piece, at dma */
+	bool write, small_list;	  /* small_list: lists[0] is of the small pool */
+	struct nvme_block list;	  /* the first list */
+	struct nvme_block *lists; /* &list, or an array when there are more */
+	struct scatterlist *sg;	  /* few_sg, or an array when there are more */
+	char *gathered;		  /* pages; or NULL */
+	size_t gathered_bytes;
 	struct scatterlist few_sg[NVME_INLINE_SG];
-	struct nvme_bounce few[NVME_INLINE_BOUNCES];
 };
 
 /* What PRPs are made of. page_size is the controller's (CC.MPS). */
@@ -229,7 +223,7 @@ struct nvme_prp_pools {
 	size_t page_size;
 	unsigned int page_shift;
 	size_t max_run; /* bytes of whole pages that one mapping may cover; a power of two */
-	struct dma_pool *page, *small, *bounce;
+	struct dma_pool *page, *small;
 };
 
 /* A namespace; written once, but for the id, then only read, until the controller is closed. */

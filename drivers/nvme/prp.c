@@ -51,8 +51,6 @@ int nvme_setup_prp_pools(struct nvme_prp_pools *pools, struct dmaland_device *de
 	if (pools->page)
 		pools->small = dma_pool_create("prp list 256", dev, SMALL_LIST, SMALL_LIST, 0);
 	if (pools->small)
-		pools->bounce = dma_pool_create("bounce page", dev, page_size, page_size, 0);
-	if (pools->bounce)
 		return 0;
 	code = errno;
 	nvme_release_prp_pools(pools);
@@ -62,10 +60,8 @@ int nvme_setup_prp_pools(struct nvme_prp_pools *pools, struct dmaland_device *de
 
 void nvme_release_prp_pools(struct nvme_prp_pools *pools)
 {
-	dma_pool_destroy(pools->bounce);
 	dma_pool_destroy(pools->small);
 	dma_pool_destroy(pools->page);
-	pools->bounce = NULL;
 	pools->small = NULL;
 	pools->page = NULL;
 }
@@ -166,25 +162,16 @@ static void write_single(const struct nvme_prp_pools *pools, const struct nvme_i
 }
 
 /*
- * Data in segments and bounced pages. A segment covers whole pages of the stream: what map.c makes
- * elements of ends with a page, or with the stream.
+ * Data in segments. A segment covers whole pages of the stream: what map.c makes elements of ends with
+ * a page, or with the stream.
  */
 static void write_scattered(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
 			    struct prp_writer *writer, size_t pages)
 {
 	const struct scatterlist *sg = iod->sg;
 	size_t page, used = 0;
-	uint32_t bounced = 0;
 
 	for (page = 0; page < pages; page++) {
-		const struct nvme_bounce *bounce = &iod->bounces[bounced];
-
-		if (bounced < iod->bounce_count && bounce->page == page) {
-			write_entry(writer,
-				    bounce->block.dma + (page == 0 ? iod->first_offset : 0));
-			bounced++;
-			continue;
-		}
 		write_entry(writer, sg_dma_address(sg) + used);
 		used += nvme_page_bytes(pools, iod, page);
 		if (used == sg_dma_len(sg)) {

@@ -7,8 +7,9 @@
  * arena and registered memory is translated, large memory of the application is mapped where it
  * lies, small memory is copied, and all of it where the backend can't map
  * (dmaland_get_streaming_stats() counts). Pages that PRPs can't express, since they lie in several
- * pieces or at an address that is no multiple of 4, are copied by the driver, they alone, through
- * its pool "bounce page".
+ * pieces or at an address that is no multiple of 4, are gathered by the driver, they alone, in ordinary
+ * memory of its own, which is handed over like the application's. With no_syscalls that asks for a
+ * copy_below above their bytes.
  *
  * Numbers in comments refer to the NVM Express Base Specification 2.0.
  */

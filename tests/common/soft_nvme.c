@@ -309,7 +309,8 @@ static void io(struct soft_nvme *drive, uint16_t qid, const struct nvme_command 
 	if (verdict == SOFT_NVME_REPLAY)
 		complete_as(drive, qid, qid, drive->last_cid, 0, 0x281 | SOFT_NVME_DNR);
 	drive->last_cid = le16toh(command->cid);
-	complete(drive, qid, command, 0, carry_out(drive, command));
+	complete(drive, qid, command, 0,
+		 verdict == SOFT_NVME_NOTHING ? 0 : carry_out(drive, command));
 	if (verdict == SOFT_NVME_TWICE)
 		complete(drive, qid, command, 0, 0);
 }
@@ -508,7 +509,12 @@ static const struct pci_function_ops soft_nvme_ops = {
 
 struct dmaland_device *soft_nvme_open(struct soft_nvme *drive)
 {
-	struct dmaland_device *dev = dmaland_open("soft:", NULL);
+	return soft_nvme_open_on(drive, "soft:");
+}
+
+struct dmaland_device *soft_nvme_open_on(struct soft_nvme *drive, const char *spec)
+{
+	struct dmaland_device *dev = dmaland_open(spec, NULL);
 
 	if (!dev)
 		fail_msg("%s", dmaland_last_error());

@@ -30,6 +30,7 @@ enum {
 	SOFT_NVME_TWICE = -2,	   /* carry out, complete twice */
 	SOFT_NVME_FORGED = -3,	   /* carry out, after completions that nobody asked for */
 	SOFT_NVME_REPLAY = -4,	   /* carry out, after a failure of the command before */
+	SOFT_NVME_NOTHING = -5,	   /* success, and not a byte is moved */
 	SOFT_NVME_AGAIN = 1 << 15, /* complete with that status twice */
 	SOFT_NVME_DNR = 1 << 14,
 	SOFT_NVME_MORE = 1 << 13,
@@ -85,8 +86,9 @@ struct soft_nvme {
 	uint16_t error_cid, error_qid, last_cid;
 };
 
-/* A device that is the drive; dmaland_close() ends it, then soft_nvme_free(). */
+/* A device that is the drive, of `soft:` with options of its own or without; dmaland_close() ends it, then soft_nvme_free(). */
 struct dmaland_device *soft_nvme_open(struct soft_nvme *drive);
+struct dmaland_device *soft_nvme_open_on(struct soft_nvme *drive, const char *spec);
 void soft_nvme_free(struct soft_nvme *drive);
 
 /* End a format that goes on, and take up what has come meanwhile. */

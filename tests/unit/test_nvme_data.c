@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_nvme_data.c - the NVMe driver and other memory than a request's: what the drive can read, and what
+ * a request can get to see
+ *
+ * The drive is one that may be asked what it reaches, and that does less than it says.
+ */
+#include "nvme_stand.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+enum { BLOCK = SOFT_NVME_BLOCK, ROOM = 256 << 10 };
+
+/* As memory lies, from which on what the drive is given can't be told by PRPs; or can. */
+static const size_t offsets[] = {0, 1, 4, 511, 4093};
+
+enum { OFFSETS = sizeof(offsets) / sizeof(offsets[0]) };
+
+static const char secret[] = "written by a request that is over";
+
+/* Does the drive reach memory that has the secret in it? */
+static bool drive_finds_secret(void)
+{
+	struct soft_ranges *ranges = &((struct soft_domain *)drive.engine->domain)->ranges;
+	const struct soft_range *range = soft_ranges_before(ranges, UINT64_MAX);
+	bool found = false;
+
+	while (range && !found) {
+		found = memmem(range->device, range->size, secret, sizeof(secret) - 1) != NULL;
+		range = range->dma ? soft_ranges_before(ranges, range->dma - 1) : NULL;
+	}
+	return found;
+}
+
+static void fill_with_secret(char *buffer, size_t bytes)
+{
+	for (size_t at = 0; at + sizeof(secret) <= bytes; at += sizeof(secret))
+		memcpy(buffer + at, secret, sizeof(secret));
+}
+
+static void on_pieces(struct dmaland_nvme_request *request, int result)
+{
+	*(int *)request->context = result;
+}
+
+/* Two pieces that share a page of the stream, so that the driver has to gather. */
+static int transfer_pieces(uint8_t opcode, char *buffer, size_t bytes)
+{
+	struct iovec pieces[] = {{buffer, bytes / 2}, {buffer + bytes / 2 + 64, bytes / 2}};
+	int result = UNTOUCHED;
+	struct dmaland_nvme_request request = {
+		.opcode = opcode,
+		.nsid = 1,
+		.block = 8,
+		.blocks = bytes / BLOCK,
+		.iov = pieces,
+		.iov_count = 2,
+		.done = on_pieces,
+		.context = &result,
+	};
+
+	assert_int_equal(dmaland_nvme_submit(queue, &request), 0);
+	while (result == UNTOUCHED)
+		dmaland_nvme_poll(queue);
+	return result;
+}
+
+static void a_drive_that_is_not_trusted_reaches_nothing_of_a_request_that_is_over(void **state)
+{
+	static const size_t sizes[] = {BLOCK, 4096, 3 * BLOCK, 64 << 10};
+	char *buffer = aligned_alloc(4096, ROOM);
+
+	(void)state;
+	dev = soft_nvme_open_on(&drive, "soft:,trusted=no");
+	begin_on_device(command_ms(), command_ms() / 2);
+	for (size_t i = 0; i < OFFSETS; i++) {
+		for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
+			fill_with_secret(buffer, ROOM);
+			assert_int_equal(dmaland_nvme_write(queue, 1, 0, sizes[k] / BLOCK,
+							    buffer + offsets[i]),
+					 0);
+			assert_memory_equal(drive.media, buffer + offsets[i], sizes[k]);
+			assert_false(drive_finds_secret());
+			assert_int_equal(
+				transfer_pieces(DMALAND_NVME_WRITE, buffer + offsets[i], sizes[k]),
+				0);
+			assert_false(drive_finds_secret());
+		}
+	}
+	free(buffer);
+	end();
+}
+
+/* While it is in flight, the drive reaches the granules of that request, and no byte of another. */
+static int look(struct soft_nvme *d, const struct nvme_command *command)
+{
+	(void)d;
+	(void)command;
+	assert_false(drive_finds_secret());
+	return SOFT_NVME_CARRY_OUT;
+}
+
+static void a_request_in_flight_lends_the_drive_no_memory_of_one_before(void **state)
+{
+	char *buffer = aligned_alloc(4096, ROOM);
+
+	(void)state;
+	dev = soft_nvme_open_on(&drive, "soft:,trusted=no");
+	begin_on_device(command_ms(), command_ms() / 2);
+	for (size_t i = 0; i < OFFSETS; i++) {
+		drive.verdict = NULL;
+		fill_with_secret(buffer, ROOM);
+		assert_int_equal(dmaland_nvme_write(queue, 1, 0, 8, buffer + offsets[i]), 0);
+		memset(buffer, 0, ROOM);
+		drive.verdict = look;
+		assert_int_equal(dmaland_nvme_write(queue, 1, 0, 1, buffer + offsets[i]), 0);
+		assert_int_equal(transfer_pieces(DMALAND_NVME_READ, buffer + offsets[i], BLOCK), 0);
+	}
+	free(buffer);
+	end();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			a_drive_that_is_not_trusted_reaches_nothing_of_a_request_that_is_over),
+		cmocka_unit_test(a_request_in_flight_lends_the_drive_no_memory_of_one_before),
+	};
+
+	log_capture();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
