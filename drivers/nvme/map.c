@@ -69,13 +69,13 @@ static void skip(const struct iovec *iov, struct nvme_position *at, size_t bytes
 	}
 }
 
-static void copy_in(const struct iovec *iov, struct nvme_position *at, char *to, size_t bytes)
+static void copy_in(const struct iovec *iov, struct nvme_position at, char *to, size_t bytes)
 {
 	while (bytes > 0) {
-		size_t piece = smaller(bytes, piece_at(iov, at));
+		size_t piece = smaller(bytes, piece_at(iov, &at));
 
-		memcpy(to, address_at(iov, at), piece);
-		at->offset += piece;
+		memcpy(to, address_at(iov, &at), piece);
+		at.offset += piece;
 		to += piece;
 		bytes -= piece;
 	}
@@ -172,17 +172,10 @@ static size_t page_behind(const struct nvme_prp_pools *pools, const struct nvme_
 	return (end + pools->page_size - 1) >> pools->page_shift;
 }
 
-/* What the drive is to read. */
-static void gather(const struct nvme_iod *iod, const struct iovec *iov, struct nvme_position at,
-		   char *to, size_t bytes)
-{
-	if (iod->write)
-		copy_in(iov, &at, to, bytes);
-}
-
 /*
  * Go through the stream, and count the elements and the pages that are gathered. With elements to be
- * noted (sg), these pages are filled too. Those that follow one another are one element.
+ * noted (sg), these pages are filled too: for a read as well, so that what the drive leaves alone is there
+ * again afterwards, and nobody else's. Those that follow one another are one element.
  */
 static size_t collect(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
 		      const struct iovec *iov, struct scatterlist *sg, size_t *pages_gathered)
@@ -199,7 +192,7 @@ static size_t collect(const struct nvme_prp_pools *pools, const struct nvme_iod 
 		if (sg && !run.address) {
 			run.address = iod->gathered + (gathered << pools->page_shift) +
 				      (page == 0 ? iod->first_offset : 0);
-			gather(iod, iov, at, run.address, run.bytes);
+			copy_in(iov, at, run.address, run.bytes);
 		}
 		if (sg && goes_on)
 			sg[elements - 1].length = (unsigned int)length;

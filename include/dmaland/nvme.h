@@ -319,7 +319,8 @@ enum dmaland_nvme_status {
  * @iov:       the data of a read, write or compare, in blocks * block_size bytes in all; segments of
  *             any length at any address. They and their memory must stay until the request is done,
  *             and the memory is the drive's until then: with commands in flight its content is not
- *             known
+ *             known. What a drive that answers a read with success leaves alone of it is what was
+ *             there before
  * @iov_count: how many segments; 0 for the other opcodes
  * @done:      called once by dmaland_nvme_poll() (or when the queue ends) with the result: 0, an
  *             NVMe status above 0 (SCT << 8 | SC), or -errno. The request is the caller's again;

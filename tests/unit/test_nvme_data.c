@@ -121,12 +121,64 @@ static void a_request_in_flight_lends_the_drive_no_memory_of_one_before(void **s
 	end();
 }
 
+/* ---- reads that are not carried out ---- */
+
+static void reads_that_move_nothing_change_nothing(const char *spec)
+{
+	static const size_t sizes[] = {BLOCK, 4096, 3 * BLOCK, 64 << 10, 160 << 10};
+	char *secrets = aligned_alloc(4096, ROOM), *buffer = aligned_alloc(4096, ROOM);
+	char *before = malloc(ROOM), *coherent;
+	dma_addr_t dma;
+
+	dev = soft_nvme_open_on(&drive, spec);
+	begin_on_device(command_ms(), command_ms() / 2);
+	coherent = dma_alloc_coherent(dev, ROOM, &dma, GFP_KERNEL);
+	assert_non_null(coherent);
+	fill_with_secret(secrets, ROOM);
+	for (size_t i = 0; i < 2 * OFFSETS; i++) {
+		char *to = i < OFFSETS ? buffer : coherent;
+		size_t offset = offsets[i % OFFSETS];
+
+		for (size_t at = 0; at < ROOM; at++)
+			to[at] = before[at] = (char)(at * 7 + i);
+		for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
+			drive.verdict = NULL;
+			assert_int_equal(
+				dmaland_nvme_write(queue, 1, 0, sizes[k] / BLOCK, secrets + offset),
+				0);
+			transfer_pieces(DMALAND_NVME_WRITE, secrets + offset, sizes[k]);
+			judge(SOFT_NVME_NOTHING, UINT32_MAX);
+			assert_int_equal(
+				dmaland_nvme_read(queue, 1, 0, sizes[k] / BLOCK, to + offset), 0);
+			assert_int_equal(transfer_pieces(DMALAND_NVME_READ, to + offset, sizes[k]),
+					 0);
+			assert_memory_equal(to, before, ROOM);
+		}
+	}
+	dma_free_coherent(dev, ROOM, coherent, dma);
+	end();
+	free(before);
+	free(buffer);
+	free(secrets);
+}
+
+static void a_read_that_is_not_carried_out_leaves_memory_as_it_was(void **state)
+{
+	static const char *const specs[] = {"soft:", "soft:,trusted=no", "soft:,unmap=lazy",
+					    "soft:,coherent=no", "soft:,copy_below=262144"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(specs) / sizeof(specs[0]); i++)
+		reads_that_move_nothing_change_nothing(specs[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
 			a_drive_that_is_not_trusted_reaches_nothing_of_a_request_that_is_over),
 		cmocka_unit_test(a_request_in_flight_lends_the_drive_no_memory_of_one_before),
+		cmocka_unit_test(a_read_that_is_not_carried_out_leaves_memory_as_it_was),
 	};
 
 	log_capture();
