@@ -41,7 +41,7 @@ static const char *command_name(uint8_t opcode)
 /* ---- one command: with ctrl->lock held but for the waiting ---- */
 
 /* Note what has completed; its slot stays taken until whoever waits for it has seen. */
-static void reap_admin(struct dmaland_nvme *ctrl)
+void nvme_reap_admin(struct dmaland_nvme *ctrl)
 {
 	struct nvme_completion completion;
 	struct nvme_iod *iod;
@@ -130,7 +130,7 @@ int nvme_admin(struct dmaland_nvme *ctrl, uint32_t state, struct nvme_command *c
 	while ((state & NVME_SERVICE_MASK) == NVME_LIVE && nvme_state(ctrl) == state) {
 		if (!iod)
 			iod = start(ctrl, command);
-		reap_admin(ctrl);
+		nvme_reap_admin(ctrl);
 		if (iod && !iod->busy) {
 			status = finish(ctrl, iod, command, result);
 			pthread_mutex_unlock(&ctrl->lock);
@@ -151,8 +151,8 @@ int nvme_admin(struct dmaland_nvme *ctrl, uint32_t state, struct nvme_command *c
 }
 
 /* An admin command of whoever leads a reset, and holds the lock for all of it. */
-static int admin_alone(struct dmaland_nvme *ctrl, struct nvme_command *command,
-		       unsigned int timeout_ms)
+int nvme_admin_alone(struct dmaland_nvme *ctrl, struct nvme_command *command,
+		     unsigned int timeout_ms)
 {
 	uint64_t begin = nvme_now_ms();
 	struct nvme_iod *iod = NULL;
@@ -160,7 +160,7 @@ static int admin_alone(struct dmaland_nvme *ctrl, struct nvme_command *command,
 	for (;;) {
 		if (!iod)
 			iod = start(ctrl, command);
-		reap_admin(ctrl);
+		nvme_reap_admin(ctrl);
 		if (iod && !iod->busy)
 			return finish(ctrl, iod, command, NULL);
 		if (nvme_now_ms() - begin > timeout_ms)
@@ -186,7 +186,7 @@ void nvme_delete_queues(struct dmaland_nvme *ctrl)
 			.cdw10 = htole32(queue->qid),
 		};
 
-		status = admin_alone(ctrl, &command, ctrl->queue_ms);
+		status = nvme_admin_alone(ctrl, &command, ctrl->queue_ms);
 	}
 }
 
@@ -237,6 +237,20 @@ int nvme_identify(struct dmaland_nvme *ctrl, unsigned int cns, uint32_t nsid, vo
 	return nvme_fetch(ctrl, &command, data, NVME_ADMIN_DATA);
 }
 
+/* Identify Namespace of whoever leads a reset; it goes to ctrl->own_data. */
+int nvme_identify_alone(struct dmaland_nvme *ctrl, uint32_t nsid)
+{
+	struct nvme_command command = {
+		.opcode = NVME_ADMIN_IDENTIFY,
+		.nsid = htole32(nsid),
+		.prp = {htole64(ctrl->own_data_dma)},
+		.cdw10 = htole32(NVME_IDENTIFY_NAMESPACE),
+	};
+
+	memset(ctrl->own_data, 0, NVME_ADMIN_DATA);
+	return nvme_admin_alone(ctrl, &command, ctrl->queue_ms);
+}
+
 /* NVMe 2.0, 5.17 */
 int dmaland_nvme_identify(struct dmaland_nvme *ctrl, unsigned int cns, uint32_t nsid, void *data)
 {
@@ -285,6 +299,8 @@ static void learn_commands(struct dmaland_nvme *ctrl, const uint8_t *data)
 	info->can_format = nvme_get16(data, 256) & NVME_OACS_FORMAT;
 	info->error_entries = data[262] + 1u; /* ELPE */
 	ctrl->abort_limit = data[258] + 1u;   /* ACL */
+	ctrl->report_limit = data[259] + 1u;  /* AERL */
+	ctrl->report_kinds = nvme_get32(data, 92);
 	ctrl->log_offsets = data[261] & NVME_LPA_EXTENDED;
 	ctrl->formats_all = data[524] & NVME_FNA_FORMATS_ALL;
 }
@@ -388,7 +404,7 @@ int nvme_set_queue_count_again(struct dmaland_nvme *ctrl)
 {
 	struct nvme_command command = ask_queues();
 
-	return admin_alone(ctrl, &command, ctrl->queue_ms);
+	return nvme_admin_alone(ctrl, &command, ctrl->queue_ms);
 }
 
 /* ---- queues and their commands: see recover.c for what follows from a time-out ---- */

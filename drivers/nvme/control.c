@@ -23,6 +23,7 @@
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 enum {
@@ -261,11 +262,16 @@ static int restart(struct dmaland_nvme *ctrl)
 	if (code != 0)
 		return code;
 	nvme_reset_queue(ctrl->admin);
+	memset(ctrl->reports, 0, sizeof(ctrl->reports));
 	atomic_store(&ctrl->admin_late, false);
 	code = pci_set_master(ctrl->dev);
 	if (code == 0)
 		code = nvme_enable_ctrl(ctrl);
-	return code == 0 ? nvme_set_queue_count_again(ctrl) : code;
+	if (code == 0)
+		code = nvme_set_queue_count_again(ctrl);
+	if (code == 0)
+		code = nvme_ask_for_reports_alone(ctrl);
+	return code == 0 ? nvme_check_namespaces_alone(ctrl) : code;
 }
 
 static void give_in(struct dmaland_nvme *ctrl, int code, const char *reason)

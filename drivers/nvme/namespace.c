@@ -3,13 +3,20 @@
  * namespace.c - what is known of namespaces, and formatting them
  *
  * A namespace is asked for when it is first used, and then found without a lock in a list that only
- * grows at its head, until the controller is closed. What is known of it is never changed: formatting
- * makes it stale before it begins, by clearing the id by which it is found. The next use asks the drive
- * again, which is refused until the format is over: nobody is to submit blocks of the old size to
- * a drive that takes them for blocks of the new one.
+ * grows at its head, until the controller is closed. What is known of it is never changed. It becomes
+ * stale, by clearing the id by which it is found, and the next use asks the drive again:
  *
- * ctrl->formats holds how many formats there were, above the id of the namespace that one is under way
- * of, or UINT32_MAX for all, or 0. What the drive said while that changed is not believed.
+ *   formatting   before it begins; asking is refused until the format is over
+ *   a change     that the drive reports (event.c), that a reset brings to light, or that a command's
+ *                status hints at: others may use the drive, too
+ *
+ * For nobody is to submit blocks of the old size to a drive that takes them for blocks of the new one.
+ * Where the size of blocks has changed and this process did not do it, the application does not know:
+ * its requests are refused until it asks dmaland_nvme_get_namespace(). What it goes by is `told`.
+ *
+ * ctrl->formats holds how many formats and changes there were, above the id of the namespace that a
+ * format is under way of, or UINT32_MAX for all, or 0. What the drive said while that changed is not
+ * believed.
  */
 #include "nvme_internal.h"
 
@@ -82,8 +89,6 @@ static int parse_namespace(struct dmaland_nvme *ctrl, const uint8_t *data, struc
 	const struct dmaland_nvme_lba_format *format;
 
 	info->blocks = nvme_get64(data, 0);
-	if (info->blocks == 0)
-		return no_such_namespace(ctrl, info->nsid);
 	parse_formats(data, info);
 	format = &info->formats[info->format];
 	if (info->format >= info->format_count || format->block_size == 0 ||
@@ -101,7 +106,6 @@ static int parse_namespace(struct dmaland_nvme *ctrl, const uint8_t *data, struc
 	ns->max_blocks = blocks_limit(ns, ctrl->info.max_transfer);
 	ns->max_zeroes = blocks_limit(ns, ctrl->max_zeroes);
 	ns->max_verify = blocks_limit(ns, ctrl->max_verify);
-	atomic_init(&ns->current, info->nsid);
 	return 0;
 }
 
@@ -112,8 +116,8 @@ static struct nvme_ns *identify_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
 	struct nvme_ns *ns;
 	int status = nvme_identify(ctrl, NVME_IDENTIFY_NAMESPACE, nsid, data);
 
-	if (status == NVME_STATUS_INVALID_NAMESPACE)
-		no_such_namespace(ctrl, nsid);
+	if (status == NVME_STATUS_INVALID_NAMESPACE || (status == 0 && nvme_get64(data, 0) == 0))
+		status = no_such_namespace(ctrl, nsid);
 	if (status != 0)
 		return NULL;
 	ns = calloc(1, sizeof(*ns));
@@ -152,35 +156,98 @@ static int formats_before(struct dmaland_nvme *ctrl, uint32_t nsid, uint64_t *fo
 	return dmaland_set_error(EBUSY, "namespace %" PRIu32 " is being formatted", nsid);
 }
 
-/* Believe what the drive said of a namespace, unless one was formatted meanwhile; then it is freed. */
-static bool add_ns(struct dmaland_nvme *ctrl, struct nvme_ns *ns, uint64_t formats)
+/* Do blocks look alike? */
+static bool same_blocks(const struct nvme_ns *a, const struct nvme_ns *b)
 {
-	bool valid;
+	return a->info.block_size == b->info.block_size && a->info.metadata == b->info.metadata;
+}
 
-	pthread_mutex_lock(&ctrl->lock);
-	valid = ctrl->formats == formats;
-	if (valid) {
-		ns->next = atomic_load_explicit(&ctrl->namespaces, memory_order_relaxed);
-		atomic_store_explicit(&ctrl->namespaces, ns, memory_order_release);
+static bool same_ns(const struct nvme_ns *a, const struct nvme_ns *b)
+{
+	return same_blocks(a, b) && a->info.nsid == b->info.nsid &&
+	       a->info.blocks == b->info.blocks && a->info.format == b->info.format &&
+	       a->info.format_count == b->info.format_count && a->max_blocks == b->max_blocks;
+}
+
+/* With ctrl->lock held, here and below: what is known, stale or not, and was not formatted. */
+static struct nvme_ns *first_ns(struct dmaland_nvme *ctrl)
+{
+	return atomic_load_explicit(&ctrl->namespaces, memory_order_relaxed);
+}
+
+/* What the application goes by; or NULL. */
+static struct nvme_ns *told_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
+{
+	struct nvme_ns *ns = first_ns(ctrl);
+
+	while (ns && !(ns->told && ns->info.nsid == nsid))
+		ns = ns->next;
+	return ns;
+}
+
+/* One that is no other than the new one, which is freed then; or the new one, in the list from now on. */
+static struct nvme_ns *merge_ns(struct dmaland_nvme *ctrl, struct nvme_ns *new)
+{
+	struct nvme_ns *ns = first_ns(ctrl);
+
+	while (ns && (atomic_load(&ns->formatted) || !same_ns(ns, new)))
+		ns = ns->next;
+	if (ns) {
+		free(new);
+		return ns;
 	}
-	pthread_mutex_unlock(&ctrl->lock);
-	if (!valid)
-		free(ns);
-	return valid;
+	new->next = first_ns(ctrl);
+	atomic_store_explicit(&ctrl->namespaces, new, memory_order_release);
+	return new;
 }
 
 /*
- * A namespace, or NULL with the error set. Two threads that ask at once may both add it,
- * harmlessly.
+ * Believe what the drive said of a namespace, unless one was formatted or changed meanwhile: then NULL.
+ * It is found by its id from then on, if the application knows what blocks look like, or is being told.
  */
-const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
+static struct nvme_ns *add_ns(struct dmaland_nvme *ctrl, struct nvme_ns *new, uint64_t formats,
+			      bool telling, const struct nvme_ns **told)
 {
-	const struct nvme_ns *known = cached_ns(ctrl, nsid);
+	struct nvme_ns *ns = NULL;
+
+	pthread_mutex_lock(&ctrl->lock);
+	if (ctrl->formats == formats) {
+		struct nvme_ns *before = told_ns(ctrl, new->info.nsid);
+
+		ns = merge_ns(ctrl, new);
+		if (!before || telling || same_blocks(before, ns)) {
+			if (before)
+				before->told = false;
+			ns->told = true;
+			before = ns;
+			atomic_store_explicit(&ns->current, ns->info.nsid, memory_order_release);
+		}
+		*told = before;
+	}
+	pthread_mutex_unlock(&ctrl->lock);
+	if (!ns)
+		free(new);
+	return ns;
+}
+
+static int has_changed(const struct nvme_ns *ns, const struct nvme_ns *told)
+{
+	return dmaland_set_error(
+		ESTALE,
+		"namespace %" PRIu32 " has blocks of %u bytes and %u of metadata "
+		"now, and had %u and %u: somebody else has formatted it; "
+		"dmaland_nvme_get_namespace() says what it is, and makes it usable",
+		ns->info.nsid, ns->info.block_size, ns->info.metadata, told->info.block_size,
+		told->info.metadata);
+}
+
+/* telling: the caller tells the application. NULL with the error set. */
+static const struct nvme_ns *ask_ns(struct dmaland_nvme *ctrl, uint32_t nsid, bool telling)
+{
+	const struct nvme_ns *told = NULL;
 	uint64_t formats;
 	struct nvme_ns *ns;
 
-	if (known)
-		return known;
 	if (nsid == 0 || nsid == UINT32_MAX) {
 		dmaland_set_error(EINVAL, "0x%" PRIx32 " is no namespace; they count from 1", nsid);
 		return NULL;
@@ -195,8 +262,143 @@ const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
 		ns = identify_ns(ctrl, nsid);
 		if (!ns)
 			return NULL;
-	} while (!add_ns(ctrl, ns, formats));
-	return ns;
+		ns = add_ns(ctrl, ns, formats, telling, &told);
+	} while (!ns);
+	if (ns == told)
+		return ns;
+	has_changed(ns, told);
+	return NULL;
+}
+
+/*
+ * A namespace, or NULL with the error set. Two threads that ask at once may both ask the drive,
+ * harmlessly.
+ */
+const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
+{
+	const struct nvme_ns *known = cached_ns(ctrl, nsid);
+
+	return known ? known : ask_ns(ctrl, nsid, false);
+}
+
+/*
+ * What a request was begun with is stale: may it go on? Then it goes by what is known now. Asks the
+ * drive. Not after a format of our own, whose data are not what the request was about.
+ */
+bool nvme_may_go_on(struct dmaland_nvme *ctrl, struct dmaland_nvme_request *request)
+{
+	const struct nvme_ns *before = request->driver.ns, *ns;
+
+	if (atomic_load(&before->formatted))
+		return false;
+	ns = nvme_find_ns(ctrl, request->nsid);
+	if (!ns || !same_blocks(ns, before))
+		return false;
+	request->driver.ns = ns;
+	return true;
+}
+
+/* ---- changes that others make ---- */
+
+/* With ctrl->lock held. UINT32_MAX: all. What the drive says at this moment may be older. */
+static void forget_ns(struct dmaland_nvme *ctrl, uint32_t nsid, bool formatted)
+{
+	struct nvme_ns *ns;
+
+	ctrl->formats += UINT64_C(1) << 32;
+	for (ns = first_ns(ctrl); ns; ns = ns->next) {
+		if (nsid != UINT32_MAX && ns->info.nsid != nsid)
+			continue;
+		atomic_store_explicit(&ns->current, 0, memory_order_relaxed);
+		if (!formatted)
+			continue;
+		ns->told = false;
+		atomic_store(&ns->formatted, true);
+	}
+}
+
+/* There is a doubt about a namespace: the next use asks the drive. */
+void nvme_doubt_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
+{
+	pthread_mutex_lock(&ctrl->lock);
+	forget_ns(ctrl, nsid, false);
+	pthread_mutex_unlock(&ctrl->lock);
+}
+
+/* Is a namespace still what is known of it? From what Identify Namespace gives. */
+static bool is_still(struct dmaland_nvme *ctrl, const struct nvme_ns *known, const uint8_t *data)
+{
+	struct nvme_ns now = {.info.nsid = known->info.nsid};
+
+	return nvme_get64(data, 0) != 0 && parse_namespace(ctrl, data, &now) == 0 &&
+	       same_ns(known, &now);
+}
+
+static void log_change(struct dmaland_nvme *ctrl, uint32_t nsid)
+{
+	dmaland_log(DMALAND_LOG_WARN,
+		    "%s: namespace %" PRIu32 " is not what it was: it is asked for again",
+		    dmaland_name(ctrl->dev), nsid);
+}
+
+/* Whoever leads a reset, with ctrl->lock held: what is not as it was is stale. 0, or -errno. */
+int nvme_check_namespaces_alone(struct dmaland_nvme *ctrl)
+{
+	struct nvme_ns *ns;
+
+	for (ns = first_ns(ctrl); ns; ns = ns->next) {
+		uint32_t nsid = nvme_ns_id(ns);
+		int status;
+
+		if (nsid == 0)
+			continue;
+		status = nvme_identify_alone(ctrl, nsid);
+		if (status < 0)
+			return status;
+		if (status == 0 && is_still(ctrl, ns, ctrl->own_data))
+			continue;
+		forget_ns(ctrl, nsid, false);
+		log_change(ctrl, nsid);
+	}
+	return 0;
+}
+
+/* Ask about a namespace that is known. 1 when it has changed, 0 or -errno. */
+int nvme_check_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
+{
+	const struct nvme_ns *known = cached_ns(ctrl, nsid);
+	uint8_t data[NVME_ADMIN_DATA];
+	int status;
+
+	if (!known)
+		return 0;
+	status = nvme_identify(ctrl, NVME_IDENTIFY_NAMESPACE, nsid, data);
+	if (status < 0)
+		return status;
+	if (status == 0 && is_still(ctrl, known, data))
+		return 0;
+	if (nvme_ns_id(known) == nsid) { /* no format of our own came between */
+		nvme_doubt_ns(ctrl, nsid);
+		log_change(ctrl, nsid);
+	}
+	return 1;
+}
+
+/* All that are known: how many have changed, or -errno. */
+int nvme_check_namespaces(struct dmaland_nvme *ctrl)
+{
+	const struct nvme_ns *ns = atomic_load_explicit(&ctrl->namespaces, memory_order_acquire);
+	int changed = 0;
+
+	for (; ns; ns = ns->next) {
+		uint32_t nsid = nvme_ns_id(ns);
+		int code = nsid != 0 ? nvme_check_ns(ctrl, nsid) : 0;
+
+		if (code < 0)
+			return code;
+		changed += code;
+	}
+	return changed;
 }
 
 void nvme_free_namespaces(struct dmaland_nvme *ctrl)
@@ -214,8 +416,13 @@ void nvme_free_namespaces(struct dmaland_nvme *ctrl)
 int dmaland_nvme_get_namespace(struct dmaland_nvme *ctrl, uint32_t nsid,
 			       struct dmaland_nvme_namespace *info)
 {
-	const struct nvme_ns *ns = dmaland_check(ctrl->dev) == 0 ? nvme_find_ns(ctrl, nsid) : NULL;
+	const struct nvme_ns *ns;
 
+	if (dmaland_check(ctrl->dev) != 0)
+		return -errno;
+	ns = cached_ns(ctrl, nsid);
+	if (!ns)
+		ns = ask_ns(ctrl, nsid, true);
 	if (!ns)
 		return -errno;
 	*info = ns->info;
@@ -227,16 +434,11 @@ int dmaland_nvme_get_namespace(struct dmaland_nvme *ctrl, uint32_t nsid,
 /* Formats take turns. While one is under way no other command is late. */
 static void begin_format(struct dmaland_nvme *ctrl, uint32_t nsid)
 {
-	struct nvme_ns *ns;
-
 	pthread_mutex_lock(&ctrl->format_lock);
 	atomic_store_explicit(&ctrl->held_until, UINT64_MAX, memory_order_relaxed);
 	pthread_mutex_lock(&ctrl->lock);
-	ctrl->formats += (UINT64_C(1) << 32) + nsid;
-	ns = atomic_load_explicit(&ctrl->namespaces, memory_order_relaxed);
-	for (; ns; ns = ns->next)
-		if (nsid == UINT32_MAX || nvme_ns_id(ns) == nsid)
-			atomic_store_explicit(&ns->current, 0, memory_order_relaxed);
+	forget_ns(ctrl, nsid, true);
+	ctrl->formats += nsid;
 	pthread_mutex_unlock(&ctrl->lock);
 }
 

@@ -13,6 +13,7 @@
  *   admin.c     commands of the admin queue
  *   namespace.c namespaces and their formats
  *   log.c       log pages
+ *   event.c     what the drive reports unasked
  *   nvme.c      the controller: open, close
  *   control.c   its registers and its state: enable, reset, stop
  *   status.c    results in words
@@ -112,6 +113,7 @@ enum {
 	NVME_ADMIN_IDENTIFY = 0x06,
 	NVME_ADMIN_ABORT = 0x08,
 	NVME_ADMIN_SET_FEATURES = 0x09,
+	NVME_ADMIN_EVENT_REQUEST = 0x0c,
 	NVME_ADMIN_FORMAT = 0x80,
 };
 
@@ -122,9 +124,12 @@ enum {
 	NVME_IDENTIFY_COMMAND_SET = 6,
 	NVME_ADMIN_DATA = 4096, /* bytes that an admin command moves at most */
 	NVME_ADMIN_DEPTH = 31,
+	NVME_REPORTS = 4, /* slots of the admin queue that they may take */
+	NVME_EVENTS = 64,
 	NVME_MOST_VECTORS = 32, /* of MSI, and as many as INTMS has bits */
 	NVME_POLLS_LOOK = 256,	/* polls until the clock is looked at, see dmaland_nvme_poll() */
 	NVME_FEATURE_QUEUES = 7,
+	NVME_FEATURE_EVENTS = 11,
 	NVME_DISCARD_RANGES = 256, /* of a command (NVM 1.0, 3.2.3) */
 };
 
@@ -144,6 +149,8 @@ enum {
 	NVME_STATUS_ABORT_REQUESTED = 0x007,
 	NVME_STATUS_SQ_DELETED = 0x008,
 	NVME_STATUS_INVALID_NAMESPACE = 0x00b,
+	NVME_STATUS_SGL_LENGTH = 0x00f,
+	NVME_STATUS_LBA_RANGE = 0x080,
 };
 
 /* Common submission queue entry: NVMe 2.0, 3.3.3.1. All fields little-endian. */
@@ -226,9 +233,11 @@ struct nvme_prp_pools {
 	struct dma_pool *page, *small;
 };
 
-/* A namespace; written once, but for the id, then only read, until the controller is closed. */
+/* A namespace; written once, but for the first three, then only read, until the controller is closed. */
 struct nvme_ns {
 	_Atomic uint32_t current; /* its id, by which it is found; 0: what is known here is stale */
+	atomic_bool formatted;	  /* by us, since then */
+	bool told;		  /* the application goes by it; one for each id. With ctrl->lock */
 	unsigned int block_shift;
 	uint32_t max_blocks, max_zeroes, max_verify; /* of one command */
 	struct dmaland_nvme_namespace info;
@@ -332,6 +341,16 @@ struct dmaland_nvme {
 	void *data; /* of an admin command, one controller page or 4 KiB */
 	dma_addr_t data_dma;
 	size_t data_bytes;
+	void *own_data; /* as much; of whoever leads a reset, and can't wait for the other */
+	dma_addr_t own_data_dma;
+
+	/* event.c; all with lock */
+	struct nvme_iod *reports[NVME_REPORTS]; /* Asynchronous Event Requests that the drive has */
+	unsigned int report_limit;		/* so many; 0: none, since it refused one */
+	uint32_t report_kinds;			/* notices that it can send (OAES) */
+	struct dmaland_nvme_event events[NVME_EVENTS]; /* a ring of those to be told */
+	unsigned int first_event, event_count;
+	uint64_t events_missed;
 	_Atomic(struct nvme_ns *) namespaces;
 	uint64_t formats; /* with lock; see namespace.c */
 };
@@ -463,6 +482,10 @@ int nvme_submit_sync_cmd(struct dmaland_nvme *ctrl, struct nvme_command *command
 			 unsigned int timeout_ms, uint32_t *result);
 int nvme_fetch(struct dmaland_nvme *ctrl, struct nvme_command *command, void *data, size_t size);
 int nvme_identify(struct dmaland_nvme *ctrl, unsigned int cns, uint32_t nsid, void *data);
+int nvme_identify_alone(struct dmaland_nvme *ctrl, uint32_t nsid);
+int nvme_admin_alone(struct dmaland_nvme *ctrl, struct nvme_command *command,
+		     unsigned int timeout_ms);
+void nvme_reap_admin(struct dmaland_nvme *ctrl);
 void nvme_delete_queues(struct dmaland_nvme *ctrl);
 int nvme_abort(struct dmaland_nvme_queue *queue, uint16_t cid);
 int nvme_create_queue(struct dmaland_nvme_queue *queue, uint32_t state);
@@ -474,7 +497,24 @@ int nvme_set_queue_count_again(struct dmaland_nvme *ctrl);
 
 /* namespace.c */
 const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
+bool nvme_may_go_on(struct dmaland_nvme *ctrl, struct dmaland_nvme_request *request);
+void nvme_doubt_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
+int nvme_check_namespaces_alone(struct dmaland_nvme *ctrl);
+int nvme_check_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
+int nvme_check_namespaces(struct dmaland_nvme *ctrl);
+
+/* Is what a request goes by stale, so that no command of it may be given to the drive? */
+static inline bool nvme_is_stale(struct dmaland_nvme *ctrl, struct dmaland_nvme_request *request)
+{
+	return nvme_ns_id(request->driver.ns) != request->nsid && !nvme_may_go_on(ctrl, request);
+}
+
 void nvme_free_namespaces(struct dmaland_nvme *ctrl);
+
+/* event.c */
+int nvme_ask_for_reports(struct dmaland_nvme *ctrl);
+int nvme_ask_for_reports_alone(struct dmaland_nvme *ctrl);
+void nvme_take_reports(struct dmaland_nvme *ctrl);
 
 /* log.c */
 bool nvme_parse_error(const uint8_t *entry, struct dmaland_nvme_error *error);

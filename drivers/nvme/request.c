@@ -242,8 +242,8 @@ int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_re
 }
 
 /*
- * Completions have made room: go on with what waits, unless its namespace was formatted. What the
- * drive has of a request then is let come back first.
+ * Completions have made room: go on with what waits, unless its namespace was formatted, by us or by
+ * somebody else. What the drive has of a request then is let come back first.
  */
 void nvme_submit_waiting(struct dmaland_nvme_queue *queue)
 {
@@ -251,7 +251,7 @@ void nvme_submit_waiting(struct dmaland_nvme_queue *queue)
 		struct dmaland_nvme_request *request = queue->waiting;
 		int code = -ESTALE;
 
-		if (nvme_ns_id(request->driver.ns) == request->nsid)
+		if (!nvme_is_stale(queue->ctrl, request))
 			code = submit_commands(queue, request);
 		if (code == -EAGAIN)
 			return;

@@ -175,9 +175,67 @@ struct dmaland_nvme_namespace {
 	struct dmaland_nvme_lba_format formats[64];
 };
 
-/** dmaland_nvme_get_namespace() - 0, or -ENODEV when there is no such active namespace, or -errno. */
+/**
+ * dmaland_nvme_get_namespace() - what is known of a namespace; the drive is asked where it is not known
+ *
+ * Others may use the drive and format a namespace: another controller, another host. What is known is
+ * dropped when the drive reports a change, when a command's status hints at one (0x00b, 0x00f, 0x080), after a
+ * reset if the drive says something else then, and by dmaland_nvme_rescan(). Where blocks are of
+ * another size from then on, requests are refused with -ESTALE until this call has told the application.
+ *
+ * Between the change and the moment that this process hears of it, requests go to the drive with
+ * blocks of the old size, which it takes for blocks of the new one. A drive that takes SGLs
+ * (info.sgls) then answers 0x00f, and touches no memory but the request's. Any other may read and write
+ * memory behind the request's. Let nobody format a namespace that is in use.
+ *
+ * Return: 0, or -ENODEV when there is no such active namespace, or -errno.
+ */
 int dmaland_nvme_get_namespace(struct dmaland_nvme *ctrl, uint32_t nsid,
 			       struct dmaland_nvme_namespace *ns);
+
+/**
+ * dmaland_nvme_rescan() - ask the drive again about the namespaces that are known
+ *
+ * Context: any thread; makes admin commands, and waits for them.
+ * Return: how many have changed or are gone; or -errno.
+ */
+int dmaland_nvme_rescan(struct dmaland_nvme *ctrl);
+
+/**
+ * struct dmaland_nvme_event - what the drive reported unasked (5.2.1)
+ * @type:   of the event: 0 error, 1 health, 2 notice, 6 of a command set, 7 the vendor's
+ * @info:   what happened, in numbers of its type
+ * @page:   the log page that says more; the driver has read it, which lets the drive report again
+ * @nsid:   of a namespace that has changed; 0xffffffff: of more than the drive can list; else 0
+ * @missed: how many events before this one were dropped, since nobody took them
+ */
+struct dmaland_nvme_event {
+	uint8_t type, info, page;
+	uint32_t nsid;
+	uint64_t missed;
+};
+
+/**
+ * dmaland_nvme_event() - take the oldest event
+ * @event: where it goes
+ *
+ * The drive always has requests to report: namespaces that change, its health, errors of its own, new
+ * firmware. They are looked at about twice a second by whoever polls a queue, and here. Up to 64
+ * events are kept.
+ *
+ * Context: any thread, not from done(); makes admin commands when there is something new. It does not wait
+ * for an event.
+ * Return: 1; 0: there is none; or -errno.
+ */
+int dmaland_nvme_event(struct dmaland_nvme *ctrl, struct dmaland_nvme_event *event);
+
+/**
+ * dmaland_nvme_event_text() - an event in words
+ *
+ * Return: @text, with something like "namespace 1 has changed", cut to @size bytes.
+ */
+const char *dmaland_nvme_event_text(const struct dmaland_nvme_event *event, char *text,
+				    size_t size);
 
 enum dmaland_nvme_format_flags {
 	DMALAND_NVME_FORMAT_ERASE = 1,	      /* erase what the user wrote */
@@ -358,13 +416,14 @@ struct dmaland_nvme_request {
  *
  * When all slots are taken, or memory is short while other requests are under way, the request
  * waits in the queue; dmaland_nvme_poll() goes on with it. The first request to a namespace asks
- * the drive about it, and waits for the answer.
+ * the drive about it, and waits for the answer; so does the first after what was known became stale, see
+ * dmaland_nvme_get_namespace().
  *
  * Context: the queue's thread; done() too.
  * Return: 0, or -errno when the request is refused (it is not done() then): -EINVAL, -ERANGE (past
  * the end), -ENODEV (no such namespace, or the drive is gone), -EOPNOTSUPP (metadata, or a command
  * that the drive does not have), -ENOMEM,
- * -EBUSY (the namespace is being formatted),
+ * -EBUSY (the namespace is being formatted), -ESTALE (somebody else formatted it),
  * -EIO (the controller is out of service), -ECANCELED (the queue is being destroyed); or what
  * dma_map_sg() has against the memory: -EFAULT (it is not there, or read-only and to be read into,
  * or of a file that the kernel won't pin), -EPERM (no_syscalls). What shows when a part of the
@@ -375,7 +434,8 @@ int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_re
 /**
  * dmaland_nvme_poll() - handle what is complete
  *
- * Mostly it does not wait. A command that the drive fails and says may be tried again (DNR clear) is, up
+ * Mostly it does not wait; when the drive has reported something it asks for the log page that says
+ * more. A command that the drive fails and says may be tried again (DNR clear) is, up
  * to 5 times. A command that takes longer than options.timeout_ms is dealt with in steps, which this
  * call carries out and waits for:
  *
@@ -390,7 +450,8 @@ int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_re
  * Commands of a queue that was deleted or reset are answered once: with their result if it came; with
  * -ETIMEDOUT those that were late; the others with -ECANCELED if they write (write, write zeroes,
  * discard), since nobody knows whether they were carried out: submit them again, or read. What
- * changes nothing (read, compare, verify, flush) is repeated. Requests that waited for a slot go on.
+ * changes nothing (read, compare, verify, flush) is repeated, or answered with -ESTALE where blocks
+ * are not what they were before the reset. Requests that waited for a slot go on.
  * Memory is given back when the drive can't reach it any more.
  *
  * Context: the queue's thread; in done() it does nothing.

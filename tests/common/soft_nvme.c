@@ -96,16 +96,17 @@ static int carry_out(struct soft_nvme *drive, const struct nvme_command *command
 {
 	uint64_t block = le32toh(command->cdw10) | (uint64_t)le32toh(command->cdw11) << 32;
 	size_t blocks = (le32toh(command->cdw12) & 0xffff) + 1;
-	unsigned char *media = drive->media + block * SOFT_NVME_BLOCK;
+	uint64_t room = ((uint64_t)SOFT_NVME_BLOCKS * SOFT_NVME_BLOCK) >> drive->lba_shift;
+	unsigned char *media = drive->media + (block << drive->lba_shift);
 
 	if (command->opcode == DMALAND_NVME_FLUSH)
 		return 0;
-	if (block + blocks > SOFT_NVME_BLOCKS)
+	if (block > room || blocks > room - block)
 		return 0x080 | SOFT_NVME_DNR;
 	if (command->opcode == DMALAND_NVME_WRITE_ZEROES)
-		memset(media, 0, blocks * SOFT_NVME_BLOCK);
+		memset(media, 0, blocks << drive->lba_shift);
 	else if (command->opcode == DMALAND_NVME_READ || command->opcode == DMALAND_NVME_WRITE)
-		move(drive, command, media, blocks * SOFT_NVME_BLOCK);
+		move(drive, command, media, blocks << drive->lba_shift);
 	return 0;
 }
 
@@ -123,15 +124,18 @@ static int identify(struct soft_nvme *drive, const struct nvme_command *command)
 
 	switch (le32toh(command->cdw10) & 0xff) {
 	case 0:
+		drive->identified++;
 		put(data, 0, drive->blocks, 8);
 		data[128 + 2] = drive->lba_shift;
 		put(data, 128, drive->metadata, 2);
 		break;
 	case 1:
 		memcpy(data + 24, "soft drive", 10);
-		data[77] = 5; /* MDTS: 128 KiB */
+		data[77] = 5;		  /* MDTS: 128 KiB */
+		put(data, 92, 1 << 8, 4); /* OAES: namespace attributes */
 		put(data, 256, NVME_OACS_FORMAT, 2);
 		data[258] = 3;
+		data[259] = SOFT_NVME_REPORTS - 1;
 		data[261] = 4;
 		data[262] = 0;
 		data[512] = drive->entry_sizes[0];
@@ -149,18 +153,24 @@ static int identify(struct soft_nvme *drive, const struct nvme_command *command)
 	return 0;
 }
 
-/* The error log's only entry. */
+/* The error log's only entry; the list of namespaces that have changed; any other page is zeroes. */
 static void get_log(struct soft_nvme *drive, const struct nvme_command *command)
 {
 	size_t size = ((le32toh(command->cdw10) >> 16) + 1) * 4;
+	unsigned int page = le32toh(command->cdw10) & 0xff;
 	unsigned char data[4096] = {0};
 
-	put(data, 0, 1, 8);
-	put(data, 8, drive->error_qid, 2);
-	put(data, 10, drive->error_cid, 2);
-	put(data, 12, 0x281 << 1, 2);
-	put(data, 16, drive->error_block, 8);
-	put(data, 24, 1, 4);
+	drive->logs_read[page]++;
+	if (page == 4)
+		memcpy(data, drive->changed, sizeof(drive->changed));
+	if (page == 1) {
+		put(data, 0, 1, 8);
+		put(data, 8, drive->error_qid, 2);
+		put(data, 10, drive->error_cid, 2);
+		put(data, 12, 0x281 << 1, 2);
+		put(data, 16, drive->error_block, 8);
+		put(data, 24, 1, 4);
+	}
 	access_memory(drive, le64toh(command->prp[0]), data, size < 4096 ? size : 4096, true);
 }
 
@@ -226,6 +236,36 @@ static int delete_queue(struct soft_nvme *drive, const struct nvme_command *comm
 	return 0;
 }
 
+/* Keep a request to report. False: it is over at once. */
+static bool keep_report(struct soft_nvme *drive, const struct nvme_command *command)
+{
+	drive->reports_asked++;
+	if (drive->lacks_reports || drive->babbles || drive->report_count == SOFT_NVME_REPORTS)
+		return false;
+	drive->reports[drive->report_count++] = *command;
+	return true;
+}
+
+bool soft_nvme_report(struct soft_nvme *drive, uint32_t dw0)
+{
+	bool asked;
+
+	pthread_mutex_lock(&drive->lock);
+	asked = drive->report_count > 0;
+	if (asked)
+		complete(drive, 0, &drive->reports[--drive->report_count], dw0, 0);
+	pthread_mutex_unlock(&drive->lock);
+	return asked;
+}
+
+void soft_nvme_become(struct soft_nvme *drive, uint8_t lba_shift, uint64_t blocks)
+{
+	pthread_mutex_lock(&drive->lock);
+	drive->lba_shift = lba_shift;
+	drive->blocks = blocks;
+	pthread_mutex_unlock(&drive->lock);
+}
+
 static void admin(struct soft_nvme *drive, const struct nvme_command *command)
 {
 	uint32_t dw10 = le32toh(command->cdw10), dw0 = 0;
@@ -239,6 +279,13 @@ static void admin(struct soft_nvme *drive, const struct nvme_command *command)
 		return;
 	}
 	switch (command->opcode) {
+	case NVME_ADMIN_EVENT_REQUEST:
+		if (keep_report(drive, command))
+			return;
+		dw0 = drive->babbles;
+		if (!drive->babbles)
+			status = (drive->lacks_reports ? 0x001 : 0x105) | SOFT_NVME_DNR;
+		break;
 	case NVME_ADMIN_IDENTIFY:
 		status = identify(drive, command);
 		break;
@@ -339,6 +386,7 @@ static void enable(struct soft_nvme *drive)
 static void disable(struct soft_nvme *drive)
 {
 	end_held(drive, 0, -1, -1);
+	drive->report_count = 0;
 	memset(drive->queues, 0, sizeof(drive->queues));
 	atomic_store(&drive->formatting, false);
 	drive->csts = 0;

@@ -24,6 +24,7 @@ enum {
 	SOFT_NVME_BLOCKS = 4096,
 	SOFT_NVME_BLOCK = 512,
 	SOFT_NVME_HELD = 256,
+	SOFT_NVME_REPORTS = 4, /* Asynchronous Event Requests that it takes */
 	/* verdicts beside a status word, whose bits are those of a completion's status above the phase */
 	SOFT_NVME_CARRY_OUT = 0,
 	SOFT_NVME_HOLD = -1,
@@ -55,7 +56,10 @@ struct soft_nvme {
 		struct nvme_command command;
 	} held[SOFT_NVME_HELD];
 	unsigned int held_count;
-	unsigned char *media;
+	struct nvme_command reports[SOFT_NVME_REPORTS];
+	unsigned int report_count;
+	unsigned char
+		*media; /* SOFT_NVME_BLOCKS of SOFT_NVME_BLOCK bytes, whatever blocks it claims */
 
 	/* how it behaves; set while nobody else uses it */
 	int (*verdict)(struct soft_nvme *drive, const struct nvme_command *command);
@@ -71,6 +75,9 @@ struct soft_nvme {
 	uint64_t blocks;   /* it claims; SOFT_NVME_BLOCKS ... */
 	uint8_t lba_shift; /* ... of this size; 9 */
 	uint16_t metadata;
+	uint32_t changed[8]; /* namespaces, for the log page */
+	bool lacks_reports;  /* refuses Asynchronous Event Request */
+	uint32_t babbles;    /* completes each of them at once, as this event; 0: it does not */
 	uint32_t class_code;
 	uint64_t cap;		 /* MQES 63, CQR, TO 500 ms, NVM command set */
 	uint16_t queues_claimed; /* SOFT_NVME_QUEUES */
@@ -82,7 +89,9 @@ struct soft_nvme {
 	/* what it saw; read with the lock, or when nobody uses it */
 	unsigned int faults; /* accesses that the domain did not allow */
 	unsigned int commands, aborted, enables;
-	uint64_t error_block; /* in the error log */
+	unsigned int reports_asked, identified; /* requests to report; Identify Namespace */
+	unsigned int logs_read[256];		/* by page */
+	uint64_t error_block;			/* in the error log */
 	uint16_t error_cid, error_qid, last_cid;
 };
 
@@ -90,6 +99,12 @@ struct soft_nvme {
 struct dmaland_device *soft_nvme_open(struct soft_nvme *drive);
 struct dmaland_device *soft_nvme_open_on(struct soft_nvme *drive, const char *spec);
 void soft_nvme_free(struct soft_nvme *drive);
+
+/* Report an event, whose type, information and log page are in dword 0 of the completion. False: nobody asked. */
+bool soft_nvme_report(struct soft_nvme *drive, uint32_t dw0);
+
+/* Somebody else formats the namespace. */
+void soft_nvme_become(struct soft_nvme *drive, uint8_t lba_shift, uint64_t blocks);
 
 /* End a format that goes on, and take up what has come meanwhile. */
 void soft_nvme_end_format(struct soft_nvme *drive);

@@ -26,7 +26,7 @@ offers() { check "$1" offered "${@:2}"; }
 
 offers "commands" "dmaland " info bind unbind nvme pools --help --version
 offers "a command that is begun" "dmaland un" unbind
-offers "commands of nvme" "dmaland nvme " identify log read write verify zero discard format bench --help
+offers "commands of nvme" "dmaland nvme " identify log watch read write verify zero discard format bench --help
 offers "one of them" "dmaland nvme ver" verify
 offers "options of a command" "dmaland bind --d" --driver --dry-run
 offers "options of a command of nvme" "dmaland nvme zero --" --namespace --start --count --all --verbose
