@@ -361,6 +361,9 @@ int nvme_identify_controller(struct dmaland_nvme *ctrl)
 	rtd3e = nvme_get32(data, 88);
 	if (rtd3e > 0)
 		ctrl->shutdown_ms = rtd3e / 1000 + 1000;
+	if (!ctrl->no_sgls)
+		nvme_use_sgls(&ctrl->pools, nvme_get32(data, 536));
+	info->sgls = ctrl->pools.sgls;
 	return identify_limits(ctrl, mdts);
 }
 

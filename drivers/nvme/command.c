@@ -176,7 +176,7 @@ void nvme_fill_command(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
 	}
 	fill_blocks(iod, command);
 	if (nvme_has_data(request))
-		nvme_write_prps(&ctrl->pools, iod, command->prp);
+		nvme_write_data(&ctrl->pools, iod, command);
 }
 
 /* ---- words ---- */

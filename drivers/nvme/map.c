@@ -18,6 +18,10 @@
  * of the command's own, iod->gathered, stands in for it, and is an element like the others, so that the
  * library decides how the device reaches it, and for how long. The offset is chosen such that the
  * longest segment can be mapped as it lies.
+ *
+ * SGLs, where the drive takes them, have no such rules: a run is what lies side by side, wherever it
+ * begins and ends. What they can't express goes by PRPs all the same: more runs than descriptors fit in
+ * a page, and, for some drives, what is no multiple of 4.
  */
 #include "nvme_internal.h"
 
@@ -144,21 +148,22 @@ static uint32_t choose_first_offset(const struct nvme_prp_pools *pools, const st
 	return offset;
 }
 
-/* What the stream goes on with at a page, whose first byte is at a position. */
+/* What the stream goes on with, so many bytes being left from a position on: it is where a page begins. */
 static struct run next_run(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
-			   const struct iovec *iov, struct nvme_position at, size_t page)
+			   const struct iovec *iov, struct nvme_position at, size_t page,
+			   size_t left)
 {
-	size_t left = iod->bytes - nvme_page_start(pools, iod, page), offset, bytes;
-	struct run gathered = {NULL, nvme_page_bytes(pools, iod, page)};
+	size_t offset, bytes;
+	struct run gathered = {NULL, iod->sgl ? 0 : nvme_page_bytes(pools, iod, page)};
 	char *address;
 
 	piece_at(iov, &at);
 	address = address_at(iov, &at);
 	offset = offset_in_page(pools, (uintptr_t)address);
-	if (offset != (page == 0 ? iod->first_offset : 0))
+	if (!iod->sgl && offset != (page == 0 ? iod->first_offset : 0))
 		return gathered;
 	bytes = contiguous(iov, at, smaller(left, pools->max_run - offset));
-	if (bytes < left)
+	if (bytes < left && !iod->sgl)
 		bytes -= smaller(bytes, offset_in_page(pools, (uintptr_t)address + bytes));
 	return bytes > 0 ? (struct run){address, bytes} : gathered;
 }
@@ -184,7 +189,7 @@ static size_t collect(const struct nvme_prp_pools *pools, const struct nvme_iod 
 	size_t done = 0, page = 0, elements = 0, gathered = 0, length = 0;
 
 	while (done < iod->bytes) {
-		struct run run = next_run(pools, iod, iov, at, page);
+		struct run run = next_run(pools, iod, iov, at, page, iod->bytes - done);
 		bool goes_on = !run.address && length > 0 &&
 			       length + run.bytes <= pools->max_run - iod->first_offset;
 
@@ -200,7 +205,7 @@ static size_t collect(const struct nvme_prp_pools *pools, const struct nvme_iod 
 			sg_set_buf(&sg[elements], run.address, (unsigned int)run.bytes);
 		gathered += length > 0;
 		elements += !goes_on;
-		page = page_behind(pools, iod, page, &run);
+		page = iod->sgl ? 0 : page_behind(pools, iod, page, &run);
 		skip(iov, &at, run.bytes);
 		done += run.bytes;
 	}
@@ -249,13 +254,36 @@ static enum dma_data_direction direction_of(const struct nvme_iod *iod)
 	return iod->write ? DMA_TO_DEVICE : DMA_FROM_DEVICE;
 }
 
+/* Can descriptors say where the data are? */
+static bool sgl_can_say(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
+			const struct iovec *iov)
+{
+	size_t most = pools->page_size / NVME_SGL_DESCRIPTOR, done = 0, n;
+	struct nvme_position at = iod->start;
+
+	for (n = 0; done < iod->bytes && n <= most; n++) {
+		struct run run = next_run(pools, iod, iov, at, 0, iod->bytes - done);
+
+		if (((uintptr_t)run.address | run.bytes) & pools->misaligned)
+			return false;
+		skip(iov, &at, run.bytes);
+		done += run.bytes;
+	}
+	return n <= most;
+}
+
 static int map_scattered(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 			 const struct iovec *iov)
 {
 	size_t elements;
 	int code;
 
-	iod->first_offset = choose_first_offset(pools, iod, iov);
+	iod->sgl = pools->sgls;
+	iod->first_offset = 0;
+	if (!iod->sgl || !sgl_can_say(pools, iod, iov)) {
+		iod->sgl = false;
+		iod->first_offset = choose_first_offset(pools, iod, iov);
+	}
 	elements = note_elements(pools, iod, iov);
 	if (elements == 0)
 		return -ENOMEM;
@@ -275,15 +303,13 @@ static int map_single(const struct nvme_prp_pools *pools, struct nvme_iod *iod, 
 	if (dma_mapping_error(pools->dev, iod->dma))
 		return -errno;
 	iod->single = true;
+	iod->sgl = pools->sgls;
 	return 0;
 }
 
-/*
- * Hand iod->bytes (at least 1) of the segments from *at on to the drive; iod->write says who reads
- * them. *at moves behind them; on failure it stays, and nothing is held.
- */
-int nvme_map_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod, const struct iovec *iov,
-		  struct nvme_position *at)
+/* *at moves behind the data; on failure it stays, and nothing is held. */
+static int map_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		    const struct iovec *iov, struct nvme_position *at)
 {
 	struct nvme_position start = *at;
 	size_t piece = piece_at(iov, &start);
@@ -291,7 +317,8 @@ int nvme_map_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod, cons
 	int code;
 
 	iod->start = start;
-	if ((address & 3) == 0 && iod->bytes <= pools->max_run - offset_in_page(pools, address) &&
+	if ((address & pools->misaligned) == 0 &&
+	    iod->bytes <= pools->max_run - offset_in_page(pools, address) &&
 	    (iod->bytes <= piece || contiguous(iov, start, iod->bytes) == iod->bytes))
 		code = map_single(pools, iod, address_at(iov, &start));
 	else
@@ -299,6 +326,30 @@ int nvme_map_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod, cons
 	if (code == 0)
 		skip(iov, at, iod->bytes);
 	return code;
+}
+
+/*
+ * Map the data of a command and say in it where they are: iod->bytes (at least 1) of the segments from
+ * *at on, which moves behind them; iod->write says where they go. On failure *at stays and nothing is
+ * held: -ENOMEM (later it may work), or what dma_map_sg() has against the memory.
+ */
+int nvme_setup_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		    const struct iovec *iov, struct nvme_position *at, struct nvme_command *command)
+{
+	struct nvme_position begin = *at;
+	int code = map_data(pools, iod, iov, at);
+
+	if (code != 0)
+		return code;
+	code = iod->sgl ? nvme_take_sgl(pools, iod) : nvme_take_prp_lists(pools, iod);
+	if (code != 0) {
+		nvme_free_iod(pools, iod);
+		nvme_unmap_data(pools, iod, iov, false);
+		*at = begin;
+		return code;
+	}
+	nvme_write_data(pools, iod, command);
+	return 0;
 }
 
 static bool is_gathered(const struct nvme_iod *iod, const char *address)

@@ -140,6 +140,7 @@ static void take_options(struct dmaland_nvme *ctrl, const struct dmaland_nvme_op
 	ctrl->format_ms = options.format_timeout_ms ? options.format_timeout_ms : DEFAULT_FORMAT_MS;
 	ctrl->irq_types = options.irq_types ? options.irq_types : PCI_IRQ_ALL_TYPES;
 	ctrl->max_transfer = options.max_transfer ? options.max_transfer : DEFAULT_MAX_TRANSFER;
+	ctrl->no_sgls = options.no_sgls;
 	ctrl->shutdown_ms = DEFAULT_SHUTDOWN_MS;
 	set_ticks(ctrl);
 }

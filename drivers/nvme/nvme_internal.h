@@ -10,6 +10,7 @@
  *   irq.c       interrupts: queues that are waited for
  *   map.c       from segments of memory to what the drive reaches: mapped, or copied
  *   prp.c       from that to PRPs
+ *   sgl.c       from that to SGLs
  *   admin.c     commands of the admin queue
  *   namespace.c namespaces and their formats
  *   log.c       log pages
@@ -161,9 +162,11 @@ struct nvme_command {
 	uint32_t nsid;
 	uint32_t cdw2, cdw3;
 	uint64_t metadata;
-	uint64_t prp[2];
+	uint64_t prp[2]; /* or an SGL descriptor, where flags have NVME_PSDT_SGL */
 	uint32_t cdw10, cdw11, cdw12, cdw13, cdw14, cdw15;
 };
+
+enum { NVME_PSDT_SGL = 1u << 6, NVME_SGL_DESCRIPTOR = 16 /* bytes */ };
 
 static_assert(sizeof(struct nvme_command) == 64, "submission queue entry");
 static_assert(offsetof(struct nvme_command, prp) == 24, "data pointer");
@@ -215,6 +218,7 @@ struct nvme_iod {
 	bool asked;			      /* ... and the drive was asked to abort it */
 	uint8_t repeats;
 	bool single;		  /* mapped in one piece, at dma */
+	bool sgl;		  /* described by an SGL, not by PRPs */
 	bool write, small_list;	  /* small_list: lists[0] is of the small pool */
 	struct nvme_block list;	  /* the first list */
 	struct nvme_block *lists; /* &list, or an array when there are more */
@@ -229,7 +233,9 @@ struct nvme_prp_pools {
 	struct dmaland_device *dev;
 	size_t page_size;
 	unsigned int page_shift;
-	size_t max_run; /* bytes of whole pages that one mapping may cover; a power of two */
+	bool sgls;	      /* data are described by SGLs where these can; else by PRPs */
+	uintptr_t misaligned; /* bits that are 0 in an address that can be described */
+	size_t max_run;	      /* bytes of whole pages that one mapping may cover; a power of two */
 	struct dma_pool *page, *small;
 };
 
@@ -310,6 +316,7 @@ struct dmaland_nvme {
 	unsigned int tick_ms, patience; /* a command may be that many ticks old ... */
 	unsigned int abort_patience;	/* ... and these, when it was to be aborted */
 	size_t max_transfer;		/* what the options allow */
+	bool no_sgls;			/* an option */
 	struct nvme_prp_pools pools;
 	struct dmaland_nvme_info info;
 	uint16_t oncs;
@@ -357,8 +364,9 @@ struct dmaland_nvme {
 
 /* map.c: 0 or -errno with the error set */
 void nvme_init_iod(struct nvme_iod *iod);
-int nvme_map_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod, const struct iovec *iov,
-		  struct nvme_position *at);
+int nvme_setup_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		    const struct iovec *iov, struct nvme_position *at,
+		    struct nvme_command *command);
 void nvme_unmap_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 		     const struct iovec *iov, bool arrived);
 void nvme_leak_iod(struct nvme_iod *iod);
@@ -384,11 +392,25 @@ static inline size_t nvme_page_bytes(const struct nvme_prp_pools *pools, const s
 int nvme_setup_prp_pools(struct nvme_prp_pools *pools, struct dmaland_device *dev,
 			 size_t page_size);
 void nvme_release_prp_pools(struct nvme_prp_pools *pools);
-int nvme_setup_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
-		    const struct iovec *iov, struct nvme_position *at, uint64_t prp[2]);
+int nvme_take_prp_lists(const struct nvme_prp_pools *pools, struct nvme_iod *iod);
 int nvme_take_list(const struct nvme_prp_pools *pools, struct nvme_iod *iod, size_t bytes);
 void nvme_write_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod, uint64_t prp[2]);
 void nvme_free_iod(const struct nvme_prp_pools *pools, struct nvme_iod *iod);
+
+/* sgl.c */
+void nvme_use_sgls(struct nvme_prp_pools *pools, uint32_t sgls);
+int nvme_take_sgl(const struct nvme_prp_pools *pools, struct nvme_iod *iod);
+void nvme_write_sgl(struct nvme_iod *iod, struct nvme_command *command);
+
+/* Say in a command where its data are, which are mapped. */
+static inline void nvme_write_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+				   struct nvme_command *command)
+{
+	if (iod->sgl)
+		nvme_write_sgl(iod, command);
+	else
+		nvme_write_prps(pools, iod, command->prp);
+}
 
 /* command.c: 0 or -errno with the error set */
 const char *nvme_opcode_name(uint8_t opcode);

@@ -44,6 +44,7 @@ int nvme_setup_prp_pools(struct nvme_prp_pools *pools, struct dmaland_device *de
 	pools->dev = dev;
 	pools->page_size = page_size;
 	pools->page_shift = __builtin_ctzl(page_size);
+	pools->misaligned = 3; /* a PRP entry is dword aligned (NVMe 2.0, 4.1.1) */
 	code = set_limits(pools);
 	if (code != 0)
 		return code;
@@ -199,27 +200,10 @@ void nvme_write_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod, u
 		write_scattered(pools, iod, &writer, pages);
 }
 
-/*
- * Map the data of a command and make its PRPs: iod->bytes (at least 1) of the segments from *at on,
- * which moves behind them; iod->write says where they go. On failure *at stays and nothing is held:
- * -ENOMEM (later it may work), or what dma_map_sg() has against the memory.
- */
-int nvme_setup_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
-		    const struct iovec *iov, struct nvme_position *at, uint64_t prp[2])
+/* Take the lists for data that are mapped, if they need some. 0 or -ENOMEM; nvme_free_iod() undoes it. */
+int nvme_take_prp_lists(const struct nvme_prp_pools *pools, struct nvme_iod *iod)
 {
-	struct nvme_position begin = *at;
-	int code = nvme_map_data(pools, iod, iov, at);
-	size_t pages;
+	size_t pages = page_count(pools, iod);
 
-	if (code != 0)
-		return code;
-	pages = page_count(pools, iod);
-	if (pages > 2 && take_lists(pools, iod, pages - 1) != 0) {
-		nvme_free_iod(pools, iod);
-		nvme_unmap_data(pools, iod, iov, false);
-		*at = begin;
-		return -ENOMEM;
-	}
-	nvme_write_prps(pools, iod, prp);
-	return 0;
+	return pages > 2 ? take_lists(pools, iod, pages - 1) : 0;
 }

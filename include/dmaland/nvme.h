@@ -6,10 +6,12 @@
  * lists blocks of pools, and the data of requests are handed over by dma_map_sg(): memory of the
  * arena and registered memory is translated, large memory of the application is mapped where it
  * lies, small memory is copied, and all of it where the backend can't map
- * (dmaland_get_streaming_stats() counts). Pages that PRPs can't express, since they lie in several
+ * (dmaland_get_streaming_stats() counts). The drive is told where data are by SGLs of their exact length,
+ * where it takes them; else by PRPs. Pages that PRPs can't express, since they lie in several
  * pieces or at an address that is no multiple of 4, are gathered by the driver, they alone, in ordinary
  * memory of its own, which is handed over like the application's. With no_syscalls that asks for a
- * copy_below above their bytes.
+ * copy_below above their bytes. A command of more than 256 pieces goes by PRPs, and, with a drive that wants multiples
+ * of 4 in SGLs, one that has others.
  *
  * Numbers in comments refer to the NVM Express Base Specification 2.0.
  */
@@ -43,6 +45,8 @@ struct nvme_ns;
  * @reset_timeout_ms:  how long a controller may take to become disabled, and to become ready, in a
  *                     reset; 0: as long as it says (CAP.TO)
  * @irq_types:         kinds of interrupts that may be used, PCI_IRQ_* of <dmaland/irq.h>; 0: all
+ * @no_sgls:           describe data by PRPs alone, also where the drive takes SGLs: see
+ *                     dmaland_nvme_get_namespace() for what that may cost
  *
  * See dmaland_nvme_poll() for how the time-outs follow on one another.
  */
@@ -53,6 +57,7 @@ struct dmaland_nvme_options {
 	unsigned int format_timeout_ms;
 	unsigned int abort_timeout_ms, queue_timeout_ms, reset_timeout_ms;
 	unsigned int irq_types;
+	bool no_sgls;
 };
 
 /**
@@ -94,6 +99,7 @@ void dmaland_nvme_close(struct dmaland_nvme *ctrl);
  * @commands:        which commands the drive has: bit 1 << opcode (enum dmaland_nvme_opcode)
  * @can_format:      it has Format NVM
  * @error_entries:   how many entries its error log has
+ * @sgls:            it takes SGLs, and they are used
  */
 struct dmaland_nvme_info {
 	char serial[21], model[41], firmware[9];
@@ -103,6 +109,7 @@ struct dmaland_nvme_info {
 	uint32_t commands;
 	bool can_format;
 	uint32_t error_entries;
+	bool sgls;
 };
 
 /** dmaland_nvme_get_info() - fill @info; known since dmaland_nvme_open(). */

@@ -92,6 +92,40 @@ static void move(struct soft_nvme *drive, const struct nvme_command *command, un
 	}
 }
 
+/* By an SGL: one data block, or one segment of them, of the exact length (NVMe 2.0, 4.1.2). 0 or a status. */
+static int move_sgl(struct soft_nvme *drive, const struct nvme_command *command,
+		    unsigned char *media, size_t bytes)
+{
+	enum { MOST = 256, LAST_SEGMENT = 0x30, LENGTH = 0x00f, TYPE = 0x011, COUNT = 0x00d };
+	uint64_t list[2 * MOST] = {command->prp[0], command->prp[1]};
+	size_t n = 1, sum = 0;
+
+	drive->sgls_used++;
+	if (le64toh(list[1]) >> 56 == LAST_SEGMENT) {
+		size_t size = (uint32_t)le64toh(list[1]);
+
+		if (size == 0 || size % 16 != 0 || size > sizeof(list))
+			return COUNT | SOFT_NVME_DNR;
+		access_memory(drive, le64toh(list[0]), list, size, false);
+		n = size / 16;
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (le64toh(list[2 * i + 1]) >> 32 != 0)
+			return TYPE | SOFT_NVME_DNR;
+		sum += (uint32_t)le64toh(list[2 * i + 1]);
+	}
+	if (sum != bytes)
+		return LENGTH | SOFT_NVME_DNR;
+	for (size_t i = 0; i < n; i++) {
+		size_t piece = (uint32_t)le64toh(list[2 * i + 1]);
+
+		access_memory(drive, le64toh(list[2 * i]), media, piece,
+			      command->opcode == DMALAND_NVME_READ);
+		media += piece;
+	}
+	return 0;
+}
+
 static int carry_out(struct soft_nvme *drive, const struct nvme_command *command)
 {
 	uint64_t block = le32toh(command->cdw10) | (uint64_t)le32toh(command->cdw11) << 32;
@@ -105,7 +139,11 @@ static int carry_out(struct soft_nvme *drive, const struct nvme_command *command
 		return 0x080 | SOFT_NVME_DNR;
 	if (command->opcode == DMALAND_NVME_WRITE_ZEROES)
 		memset(media, 0, blocks << drive->lba_shift);
-	else if (command->opcode == DMALAND_NVME_READ || command->opcode == DMALAND_NVME_WRITE)
+	else if (command->opcode != DMALAND_NVME_READ && command->opcode != DMALAND_NVME_WRITE)
+		return 0;
+	else if (command->flags >> 6 == 1)
+		return move_sgl(drive, command, media, blocks << drive->lba_shift);
+	else
 		move(drive, command, media, blocks << drive->lba_shift);
 	return 0;
 }
@@ -141,6 +179,7 @@ static int identify(struct soft_nvme *drive, const struct nvme_command *command)
 		data[512] = drive->entry_sizes[0];
 		data[513] = drive->entry_sizes[1];
 		put(data, 516, 1, 4);
+		put(data, 536, drive->sgls, 4);
 		put(data, 520, 0x8d, 2);
 		break;
 	case 2:

@@ -78,6 +78,7 @@ struct soft_nvme {
 	uint32_t changed[8]; /* namespaces, for the log page */
 	bool lacks_reports;  /* refuses Asynchronous Event Request */
 	uint32_t babbles;    /* completes each of them at once, as this event; 0: it does not */
+	uint32_t sgls;	     /* SGLS */
 	uint32_t class_code;
 	uint64_t cap;		 /* MQES 63, CQR, TO 500 ms, NVM command set */
 	uint16_t queues_claimed; /* SOFT_NVME_QUEUES */
@@ -89,6 +90,7 @@ struct soft_nvme {
 	/* what it saw; read with the lock, or when nobody uses it */
 	unsigned int faults; /* accesses that the domain did not allow */
 	unsigned int commands, aborted, enables;
+	unsigned int sgls_used;			/* commands with an SGL */
 	unsigned int reports_asked, identified; /* requests to report; Identify Namespace */
 	unsigned int logs_read[256];		/* by page */
 	uint64_t error_block;			/* in the error log */

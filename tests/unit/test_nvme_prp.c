@@ -43,6 +43,17 @@ static struct nvme_iod *new_iod(struct nvme_iod *iod, bool write, size_t bytes)
 	return iod;
 }
 
+static int setup_prps(struct nvme_iod *iod, const struct iovec *iov, struct nvme_position *at,
+		      uint64_t prp[2])
+{
+	struct nvme_command command = {0};
+	int code = nvme_setup_data(&pools, iod, iov, at, &command);
+
+	assert_int_equal(command.flags, 0);
+	memcpy(prp, command.prp, sizeof(command.prp));
+	return code;
+}
+
 /* What one command of a write takes; mapped where it lies, or in pages that are gathered. */
 struct shape {
 	size_t lists, small, pages, gathered, mapped;
@@ -72,7 +83,7 @@ static struct shape shape_of(const struct iovec *iov, size_t bytes)
 	struct shape shape;
 
 	new_iod(&iod, true, bytes);
-	assert_int_equal(nvme_setup_prps(&pools, &iod, iov, &at, prp), 0);
+	assert_int_equal(setup_prps(&iod, iov, &at, prp), 0);
 	shape.small = pools.small->in_use;
 	shape.pages = pools.page->in_use;
 	shape.gathered = pages_gathered(&iod);
@@ -163,7 +174,7 @@ static void transfer(const struct iovec *iov, char *stream, size_t bytes, size_t
 		uint64_t prp[2] = {~0ull, ~0ull};
 
 		new_iod(&iods[n], write, part);
-		assert_int_equal(nvme_setup_prps(&pools, &iods[n], iov, &at, prp), 0);
+		assert_int_equal(setup_prps(&iods[n], iov, &at, prp), 0);
 		drive.stream = stream + done;
 		drive_transfer(&drive, prp, part);
 		done += part;
@@ -414,12 +425,12 @@ static void memory_that_cannot_be_mapped_is_told_and_nothing_is_held(void **stat
 
 		new_iod(&iod, true, bytes[i]);
 		fake.map_errno = EFAULT;
-		assert_int_equal(nvme_setup_prps(&pools, &iod, iov, &at, prp), -EFAULT);
+		assert_int_equal(setup_prps(&iod, iov, &at, prp), -EFAULT);
 		fake.map_errno = 0;
 		assert_int_equal(at.segment + at.offset, 0);
 		assert_idle();
 		/* and the command's place can be used again */
-		assert_int_equal(nvme_setup_prps(&pools, &iod, iov, &at, prp), 0);
+		assert_int_equal(setup_prps(&iod, iov, &at, prp), 0);
 		nvme_unmap_data(&pools, &iod, iov, true);
 		assert_idle();
 	}
@@ -443,7 +454,7 @@ static void a_read_that_failed_leaves_copied_memory_as_it_was(void **state)
 
 		memcpy(before, iov.iov_base, sizeof(before));
 		new_iod(&iod, false, sizeof(before));
-		assert_int_equal(nvme_setup_prps(&pools, &iod, &iov, &at, prp), 0);
+		assert_int_equal(setup_prps(&iod, &iov, &at, prp), 0);
 		assert_int_equal(pages_gathered(&iod), offset ? 2 : 0);
 		drive_transfer(&drive, prp, 8192);
 		nvme_unmap_data(&pools, &iod, &iov, false);
@@ -465,7 +476,7 @@ static void memory_of_a_drive_that_runs_away_stays_its_own(void **state)
 	(void)state;
 	begin(4096);
 	new_iod(&iod, false, 128 << 10);
-	assert_int_equal(nvme_setup_prps(&pools, &iod, iov, &at, prp), 0);
+	assert_int_equal(setup_prps(&iod, iov, &at, prp), 0);
 	copy = iod;
 	nvme_leak_iod(&iod);
 	nvme_unmap_data(&pools, &iod, iov, true);
@@ -495,7 +506,7 @@ static void any_allocation_that_fails_is_unwound(void **state)
 
 		new_iod(&iod, true, 3 << 20);
 		fake.fail_after = n;
-		code = nvme_setup_prps(&pools, &iod, iov, &at, prp);
+		code = setup_prps(&iod, iov, &at, prp);
 		fake.fail_after = -1;
 		if (code == 0) {
 			nvme_unmap_data(&pools, &iod, iov, true);

@@ -16,6 +16,12 @@ static void log_all(void *context, enum dmaland_log_level level, const char *lin
 
 int drive_open(struct drive *drive, const struct arguments *arguments)
 {
+	return drive_open_with(drive, arguments, NULL);
+}
+
+int drive_open_with(struct drive *drive, const struct arguments *arguments,
+		    const struct dmaland_nvme_options *options)
+{
 	const char *spec = arguments->operands[0];
 
 	memset(drive, 0, sizeof(*drive));
@@ -24,7 +30,7 @@ int drive_open(struct drive *drive, const struct arguments *arguments)
 	drive->dev = dmaland_open(spec, NULL);
 	if (!drive->dev)
 		return signals_status() ? signals_status() : fail_library(NULL);
-	drive->ctrl = dmaland_nvme_open(drive->dev, NULL);
+	drive->ctrl = dmaland_nvme_open(drive->dev, options);
 	if (!drive->ctrl) {
 		int status = signals_status() ? signals_status() : fail_library(NULL);
 
