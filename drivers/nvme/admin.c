@@ -237,8 +237,8 @@ int nvme_identify(struct dmaland_nvme *ctrl, unsigned int cns, uint32_t nsid, vo
 	return nvme_fetch(ctrl, &command, data, NVME_ADMIN_DATA);
 }
 
-/* Identify Namespace of whoever leads a reset; it goes to ctrl->own_data. */
-int nvme_identify_alone(struct dmaland_nvme *ctrl, uint32_t nsid)
+/* Identify Namespace of whoever leads a reset. */
+int nvme_identify_alone(struct dmaland_nvme *ctrl, uint32_t nsid, void *data)
 {
 	struct nvme_command command = {
 		.opcode = NVME_ADMIN_IDENTIFY,
@@ -247,8 +247,12 @@ int nvme_identify_alone(struct dmaland_nvme *ctrl, uint32_t nsid)
 		.cdw10 = htole32(NVME_IDENTIFY_NAMESPACE),
 	};
 
+	int status;
+
 	memset(ctrl->own_data, 0, NVME_ADMIN_DATA);
-	return nvme_admin_alone(ctrl, &command, ctrl->queue_ms);
+	status = nvme_admin_alone(ctrl, &command, ctrl->queue_ms);
+	memcpy(data, ctrl->own_data, NVME_ADMIN_DATA);
+	return status;
 }
 
 /* NVMe 2.0, 5.17 */

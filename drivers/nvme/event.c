@@ -213,16 +213,6 @@ int dmaland_nvme_event(struct dmaland_nvme *ctrl, struct dmaland_nvme_event *eve
 	return found;
 }
 
-int dmaland_nvme_rescan(struct dmaland_nvme *ctrl)
-{
-	int code = dmaland_check(ctrl->dev);
-
-	if (code != 0)
-		return code;
-	nvme_take_reports(ctrl);
-	return nvme_check_namespaces(ctrl);
-}
-
 /* ---- words ---- */
 
 static const char *const errors[] = {

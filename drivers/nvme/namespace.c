@@ -7,7 +7,7 @@
  * stale, by clearing the id by which it is found, and the next use asks the drive again:
  *
  *   formatting   before it begins; asking is refused until the format is over
- *   a change     that the drive reports (event.c), that a reset brings to light, or that a command's
+ *   a change     that the drive reports (change.c), that a reset brings to light, or that a command's
  *                status hints at: others may use the drive, too
  *
  * For nobody is to submit blocks of the old size to a drive that takes them for blocks of the new one.
@@ -82,6 +82,22 @@ static uint32_t blocks_limit(const struct nvme_ns *ns, size_t bytes)
 	return blocks < 65536 ? blocks : 65536;
 }
 
+/*
+ * In how many blocks, and from multiples of how many on, the drive discards (NVM 1.0, 4.1.5.1: NPDG and
+ * NPDA, counted from 0, where NSFEAT has OPTPERF); 4 KiB where it does not say.
+ */
+static uint64_t discard_unit(const uint8_t *data, unsigned int block_shift)
+{
+	enum { OPTPERF = 1 << 4 };
+	uint64_t size = nvme_get16(data, 68) + 1u, start = nvme_get16(data, 70) + 1u, unit = size;
+
+	if (!(data[24] & OPTPERF))
+		return block_shift < 12 ? 1u << (12 - block_shift) : 1;
+	while (unit % start != 0)
+		unit += size;
+	return unit;
+}
+
 /* From Identify Namespace to what we keep. 0 or -errno. */
 static int parse_namespace(struct dmaland_nvme *ctrl, const uint8_t *data, struct nvme_ns *ns)
 {
@@ -106,6 +122,7 @@ static int parse_namespace(struct dmaland_nvme *ctrl, const uint8_t *data, struc
 	ns->max_blocks = blocks_limit(ns, ctrl->info.max_transfer);
 	ns->max_zeroes = blocks_limit(ns, ctrl->max_zeroes);
 	ns->max_verify = blocks_limit(ns, ctrl->max_verify);
+	ns->discard_unit = discard_unit(data, ns->block_shift);
 	return 0;
 }
 
@@ -136,7 +153,7 @@ static struct nvme_ns *identify_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
 	return ns;
 }
 
-static const struct nvme_ns *cached_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
+const struct nvme_ns *nvme_cached_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
 {
 	const struct nvme_ns *ns = atomic_load_explicit(&ctrl->namespaces, memory_order_acquire);
 
@@ -157,16 +174,17 @@ static int formats_before(struct dmaland_nvme *ctrl, uint32_t nsid, uint64_t *fo
 }
 
 /* Do blocks look alike? */
-static bool same_blocks(const struct nvme_ns *a, const struct nvme_ns *b)
+bool nvme_same_blocks(const struct nvme_ns *a, const struct nvme_ns *b)
 {
 	return a->info.block_size == b->info.block_size && a->info.metadata == b->info.metadata;
 }
 
 static bool same_ns(const struct nvme_ns *a, const struct nvme_ns *b)
 {
-	return same_blocks(a, b) && a->info.nsid == b->info.nsid &&
+	return nvme_same_blocks(a, b) && a->info.nsid == b->info.nsid &&
 	       a->info.blocks == b->info.blocks && a->info.format == b->info.format &&
-	       a->info.format_count == b->info.format_count && a->max_blocks == b->max_blocks;
+	       a->info.format_count == b->info.format_count && a->max_blocks == b->max_blocks &&
+	       a->discard_unit == b->discard_unit;
 }
 
 /* With ctrl->lock held, here and below: what is known, stale or not, and was not formatted. */
@@ -215,9 +233,11 @@ static struct nvme_ns *add_ns(struct dmaland_nvme *ctrl, struct nvme_ns *new, ui
 		struct nvme_ns *before = told_ns(ctrl, new->info.nsid);
 
 		ns = merge_ns(ctrl, new);
-		if (!before || telling || same_blocks(before, ns)) {
-			if (before)
+		if (!before || telling || nvme_same_blocks(before, ns)) {
+			if (before && before != ns) {
 				before->told = false;
+				atomic_store_explicit(&before->current, 0, memory_order_relaxed);
+			}
 			ns->told = true;
 			before = ns;
 			atomic_store_explicit(&ns->current, ns->info.nsid, memory_order_release);
@@ -276,32 +296,13 @@ static const struct nvme_ns *ask_ns(struct dmaland_nvme *ctrl, uint32_t nsid, bo
  */
 const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
 {
-	const struct nvme_ns *known = cached_ns(ctrl, nsid);
+	const struct nvme_ns *known = nvme_cached_ns(ctrl, nsid);
 
 	return known ? known : ask_ns(ctrl, nsid, false);
 }
 
-/*
- * What a request was begun with is stale: may it go on? Then it goes by what is known now. Asks the
- * drive. Not after a format of our own, whose data are not what the request was about.
- */
-bool nvme_may_go_on(struct dmaland_nvme *ctrl, struct dmaland_nvme_request *request)
-{
-	const struct nvme_ns *before = request->driver.ns, *ns;
-
-	if (atomic_load(&before->formatted))
-		return false;
-	ns = nvme_find_ns(ctrl, request->nsid);
-	if (!ns || !same_blocks(ns, before))
-		return false;
-	request->driver.ns = ns;
-	return true;
-}
-
-/* ---- changes that others make ---- */
-
 /* With ctrl->lock held. UINT32_MAX: all. What the drive says at this moment may be older. */
-static void forget_ns(struct dmaland_nvme *ctrl, uint32_t nsid, bool formatted)
+void nvme_forget_ns(struct dmaland_nvme *ctrl, uint32_t nsid, bool formatted)
 {
 	struct nvme_ns *ns;
 
@@ -317,88 +318,13 @@ static void forget_ns(struct dmaland_nvme *ctrl, uint32_t nsid, bool formatted)
 	}
 }
 
-/* There is a doubt about a namespace: the next use asks the drive. */
-void nvme_doubt_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
-{
-	pthread_mutex_lock(&ctrl->lock);
-	forget_ns(ctrl, nsid, false);
-	pthread_mutex_unlock(&ctrl->lock);
-}
-
 /* Is a namespace still what is known of it? From what Identify Namespace gives. */
-static bool is_still(struct dmaland_nvme *ctrl, const struct nvme_ns *known, const uint8_t *data)
+bool nvme_ns_is_still(struct dmaland_nvme *ctrl, const struct nvme_ns *known, const uint8_t *data)
 {
 	struct nvme_ns now = {.info.nsid = known->info.nsid};
 
 	return nvme_get64(data, 0) != 0 && parse_namespace(ctrl, data, &now) == 0 &&
 	       same_ns(known, &now);
-}
-
-static void log_change(struct dmaland_nvme *ctrl, uint32_t nsid)
-{
-	dmaland_log(DMALAND_LOG_WARN,
-		    "%s: namespace %" PRIu32 " is not what it was: it is asked for again",
-		    dmaland_name(ctrl->dev), nsid);
-}
-
-/* Whoever leads a reset, with ctrl->lock held: what is not as it was is stale. 0, or -errno. */
-int nvme_check_namespaces_alone(struct dmaland_nvme *ctrl)
-{
-	struct nvme_ns *ns;
-
-	for (ns = first_ns(ctrl); ns; ns = ns->next) {
-		uint32_t nsid = nvme_ns_id(ns);
-		int status;
-
-		if (nsid == 0)
-			continue;
-		status = nvme_identify_alone(ctrl, nsid);
-		if (status < 0)
-			return status;
-		if (status == 0 && is_still(ctrl, ns, ctrl->own_data))
-			continue;
-		forget_ns(ctrl, nsid, false);
-		log_change(ctrl, nsid);
-	}
-	return 0;
-}
-
-/* Ask about a namespace that is known. 1 when it has changed, 0 or -errno. */
-int nvme_check_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
-{
-	const struct nvme_ns *known = cached_ns(ctrl, nsid);
-	uint8_t data[NVME_ADMIN_DATA];
-	int status;
-
-	if (!known)
-		return 0;
-	status = nvme_identify(ctrl, NVME_IDENTIFY_NAMESPACE, nsid, data);
-	if (status < 0)
-		return status;
-	if (status == 0 && is_still(ctrl, known, data))
-		return 0;
-	if (nvme_ns_id(known) == nsid) { /* no format of our own came between */
-		nvme_doubt_ns(ctrl, nsid);
-		log_change(ctrl, nsid);
-	}
-	return 1;
-}
-
-/* All that are known: how many have changed, or -errno. */
-int nvme_check_namespaces(struct dmaland_nvme *ctrl)
-{
-	const struct nvme_ns *ns = atomic_load_explicit(&ctrl->namespaces, memory_order_acquire);
-	int changed = 0;
-
-	for (; ns; ns = ns->next) {
-		uint32_t nsid = nvme_ns_id(ns);
-		int code = nsid != 0 ? nvme_check_ns(ctrl, nsid) : 0;
-
-		if (code < 0)
-			return code;
-		changed += code;
-	}
-	return changed;
 }
 
 void nvme_free_namespaces(struct dmaland_nvme *ctrl)
@@ -420,7 +346,7 @@ int dmaland_nvme_get_namespace(struct dmaland_nvme *ctrl, uint32_t nsid,
 
 	if (dmaland_check(ctrl->dev) != 0)
 		return -errno;
-	ns = cached_ns(ctrl, nsid);
+	ns = nvme_cached_ns(ctrl, nsid);
 	if (!ns)
 		ns = ask_ns(ctrl, nsid, true);
 	if (!ns)
@@ -437,7 +363,7 @@ static void begin_format(struct dmaland_nvme *ctrl, uint32_t nsid)
 	pthread_mutex_lock(&ctrl->format_lock);
 	atomic_store_explicit(&ctrl->held_until, UINT64_MAX, memory_order_relaxed);
 	pthread_mutex_lock(&ctrl->lock);
-	forget_ns(ctrl, nsid, true);
+	nvme_forget_ns(ctrl, nsid, true);
 	ctrl->formats += nsid;
 	pthread_mutex_unlock(&ctrl->lock);
 }

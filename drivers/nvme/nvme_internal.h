@@ -13,6 +13,7 @@
  *   sgl.c       from that to SGLs
  *   admin.c     commands of the admin queue
  *   namespace.c namespaces and their formats
+ *   change.c    namespaces that others change
  *   log.c       log pages
  *   event.c     what the drive reports unasked
  *   nvme.c      the controller: open, close
@@ -246,6 +247,7 @@ struct nvme_ns {
 	bool told;		  /* the application goes by it; one for each id. With ctrl->lock */
 	unsigned int block_shift;
 	uint32_t max_blocks, max_zeroes, max_verify; /* of one command */
+	uint64_t discard_unit; /* blocks; a discard is cut between two of them */
 	struct dmaland_nvme_namespace info;
 	struct nvme_ns *next;
 };
@@ -504,7 +506,7 @@ int nvme_submit_sync_cmd(struct dmaland_nvme *ctrl, struct nvme_command *command
 			 unsigned int timeout_ms, uint32_t *result);
 int nvme_fetch(struct dmaland_nvme *ctrl, struct nvme_command *command, void *data, size_t size);
 int nvme_identify(struct dmaland_nvme *ctrl, unsigned int cns, uint32_t nsid, void *data);
-int nvme_identify_alone(struct dmaland_nvme *ctrl, uint32_t nsid);
+int nvme_identify_alone(struct dmaland_nvme *ctrl, uint32_t nsid, void *data);
 int nvme_admin_alone(struct dmaland_nvme *ctrl, struct nvme_command *command,
 		     unsigned int timeout_ms);
 void nvme_reap_admin(struct dmaland_nvme *ctrl);
@@ -519,6 +521,13 @@ int nvme_set_queue_count_again(struct dmaland_nvme *ctrl);
 
 /* namespace.c */
 const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
+const struct nvme_ns *nvme_cached_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
+bool nvme_same_blocks(const struct nvme_ns *a, const struct nvme_ns *b);
+bool nvme_ns_is_still(struct dmaland_nvme *ctrl, const struct nvme_ns *known, const uint8_t *data);
+void nvme_forget_ns(struct dmaland_nvme *ctrl, uint32_t nsid, bool formatted);
+void nvme_free_namespaces(struct dmaland_nvme *ctrl);
+
+/* change.c */
 bool nvme_may_go_on(struct dmaland_nvme *ctrl, struct dmaland_nvme_request *request);
 void nvme_doubt_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
 int nvme_check_namespaces_alone(struct dmaland_nvme *ctrl);
@@ -530,8 +539,6 @@ static inline bool nvme_is_stale(struct dmaland_nvme *ctrl, struct dmaland_nvme_
 {
 	return nvme_ns_id(request->driver.ns) != request->nsid && !nvme_may_go_on(ctrl, request);
 }
-
-void nvme_free_namespaces(struct dmaland_nvme *ctrl);
 
 /* event.c */
 int nvme_ask_for_reports(struct dmaland_nvme *ctrl);

@@ -366,7 +366,11 @@ enum dmaland_nvme_opcode {
 	DMALAND_NVME_READ = 2,
 	DMALAND_NVME_COMPARE = 5,      /* with the data given; they differ: 0x285 */
 	DMALAND_NVME_WRITE_ZEROES = 8, /* blocks read as zeroes afterwards */
-	DMALAND_NVME_DISCARD = 9, /* Dataset Management, deallocate: their content is not needed */
+	/*
+	 * Dataset Management, deallocate: their content is not needed. Cut where the drive discards
+	 * (NPDG and NPDA, else 4 KiB), since many ignore parts of that.
+	 */
+	DMALAND_NVME_DISCARD = 9,
 	DMALAND_NVME_VERIFY = 12, /* the drive reads them, and tells whether it can */
 };
 

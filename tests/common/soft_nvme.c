@@ -164,6 +164,9 @@ static int identify(struct soft_nvme *drive, const struct nvme_command *command)
 	case 0:
 		drive->identified++;
 		put(data, 0, drive->blocks, 8);
+		data[24] = drive->tells_discards ? 1 << 4 : 0;
+		put(data, 68, drive->npdg, 2);
+		put(data, 70, drive->npda, 2);
 		data[128 + 2] = drive->lba_shift;
 		put(data, 128, drive->metadata, 2);
 		break;

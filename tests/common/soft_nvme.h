@@ -78,7 +78,9 @@ struct soft_nvme {
 	uint32_t changed[8]; /* namespaces, for the log page */
 	bool lacks_reports;  /* refuses Asynchronous Event Request */
 	uint32_t babbles;    /* completes each of them at once, as this event; 0: it does not */
-	uint32_t sgls;	     /* SGLS */
+	bool tells_discards; /* NPDG and NPDA, which count from 0 */
+	uint16_t npdg, npda;
+	uint32_t sgls; /* SGLS */
 	uint32_t class_code;
 	uint64_t cap;		 /* MQES 63, CQR, TO 500 ms, NVM command set */
 	uint16_t queues_claimed; /* SOFT_NVME_QUEUES */
