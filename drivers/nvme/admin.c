@@ -9,10 +9,12 @@
 #include "nvme_internal.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <string.h>
 
-enum { ALIVE_MS = 100 }; /* how often to ask a drive that is silent whether it is there */
+enum {
+	ALIVE_MS = 100, /* how often to ask a drive that is silent whether it is there */
+	MOST_SHUTDOWN_MS = 60000,
+};
 
 static const char *command_name(uint8_t opcode)
 {
@@ -124,6 +126,7 @@ int nvme_admin(struct dmaland_nvme *ctrl, uint32_t state, struct nvme_command *c
 {
 	uint64_t begin = nvme_now_ms(), asked = begin, now;
 	struct nvme_iod *iod = NULL;
+	unsigned int looks = 0;
 	int status;
 
 	pthread_mutex_lock(&ctrl->lock);
@@ -143,7 +146,7 @@ int nvme_admin(struct dmaland_nvme *ctrl, uint32_t state, struct nvme_command *c
 			return too_late(command, timeout_ms);
 		}
 		ask_alive(ctrl, state, now, &asked);
-		sched_yield();
+		nvme_pause(&looks);
 		pthread_mutex_lock(&ctrl->lock);
 	}
 	pthread_mutex_unlock(&ctrl->lock);
@@ -156,6 +159,7 @@ int nvme_admin_alone(struct dmaland_nvme *ctrl, struct nvme_command *command,
 {
 	uint64_t begin = nvme_now_ms();
 	struct nvme_iod *iod = NULL;
+	unsigned int looks = 0;
 
 	for (;;) {
 		if (!iod)
@@ -165,7 +169,7 @@ int nvme_admin_alone(struct dmaland_nvme *ctrl, struct nvme_command *command,
 			return finish(ctrl, iod, command, NULL);
 		if (nvme_now_ms() - begin > timeout_ms)
 			return too_late(command, timeout_ms);
-		sched_yield();
+		nvme_pause(&looks);
 	}
 }
 
@@ -361,10 +365,11 @@ int nvme_identify_controller(struct dmaland_nvme *ctrl)
 					 "%s wants queue entries of other sizes than 64 and 16 "
 					 "bytes (SQES 0x%02x, CQES 0x%02x)",
 					 dmaland_name(ctrl->dev), data[512], data[513]);
-	/* RTD3E: how long a shutdown takes, in us; 0: the drive does not say */
+	/* RTD3E: how long a shutdown takes, in us; 0: the drive does not say. It may say 71 minutes. */
 	rtd3e = nvme_get32(data, 88);
-	if (rtd3e > 0)
-		ctrl->shutdown_ms = rtd3e / 1000 + 1000;
+	if (rtd3e > 0 && !ctrl->shutdown_given)
+		ctrl->shutdown_ms = rtd3e / 1000 + 1000 < MOST_SHUTDOWN_MS ? rtd3e / 1000 + 1000
+									   : MOST_SHUTDOWN_MS;
 	if (!ctrl->no_sgls)
 		nvme_use_sgls(&ctrl->pools, nvme_get32(data, 536));
 	info->sgls = ctrl->pools.sgls;

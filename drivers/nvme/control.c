@@ -40,6 +40,26 @@ uint64_t nvme_now_ms(void)
 }
 
 /*
+ * Before the next look at a drive that has not answered: many looks follow at once, for most answers come
+ * soon, and the others are a millisecond apart. No cancellation point.
+ */
+void nvme_pause(unsigned int *looks)
+{
+	enum { AT_ONCE = 1000 };
+	const struct timespec moment = {.tv_nsec = 1000000};
+	int before;
+
+	if (*looks < AT_ONCE) {
+		*looks += 1;
+		sched_yield();
+		return;
+	}
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+	nanosleep(&moment, NULL);
+	pthread_setcancelstate(before, &before);
+}
+
+/*
  * How long a command has been waited for, in ms. While a format is under way (held_until is
  * UINT64_MAX) the drive may carry out nothing else, so that time counts for no other command:
  * each has its time-out once more when the format is over.
@@ -59,6 +79,7 @@ static int wait_status(struct dmaland_nvme *ctrl, uint32_t bits, uint32_t value,
 {
 	bool is_cap_to = ms == nvme_cap_timeout_ms(ctrl->cap);
 	uint64_t begin = nvme_now_ms();
+	unsigned int looks = 0;
 
 	for (;;) {
 		uint64_t now = nvme_now_ms();
@@ -83,7 +104,7 @@ static int wait_status(struct dmaland_nvme *ctrl, uint32_t bits, uint32_t value,
 				"reset the device or power it off and on",
 				dmaland_name(ctrl->dev), wanted, ms, is_cap_to ? " (CAP.TO)" : "",
 				csts);
-		sched_yield();
+		nvme_pause(&looks);
 	}
 }
 
@@ -220,8 +241,10 @@ void nvme_stop(struct dmaland_nvme *ctrl, int refuse, int cancel, const char *fo
 /* The state when nobody leads; who does has time-outs. */
 uint32_t nvme_settled(struct dmaland_nvme *ctrl)
 {
+	unsigned int looks = 0;
+
 	while (nvme_service(ctrl) == NVME_BUSY)
-		sched_yield();
+		nvme_pause(&looks);
 	return nvme_state(ctrl);
 }
 

@@ -141,7 +141,9 @@ static void take_options(struct dmaland_nvme *ctrl, const struct dmaland_nvme_op
 	ctrl->irq_types = options.irq_types ? options.irq_types : PCI_IRQ_ALL_TYPES;
 	ctrl->max_transfer = options.max_transfer ? options.max_transfer : DEFAULT_MAX_TRANSFER;
 	ctrl->no_sgls = options.no_sgls;
-	ctrl->shutdown_ms = DEFAULT_SHUTDOWN_MS;
+	ctrl->shutdown_given = options.shutdown_timeout_ms > 0;
+	ctrl->shutdown_ms =
+		ctrl->shutdown_given ? options.shutdown_timeout_ms : DEFAULT_SHUTDOWN_MS;
 	set_ticks(ctrl);
 }
 

@@ -318,7 +318,7 @@ struct dmaland_nvme {
 	unsigned int tick_ms, patience; /* a command may be that many ticks old ... */
 	unsigned int abort_patience;	/* ... and these, when it was to be aborted */
 	size_t max_transfer;		/* what the options allow */
-	bool no_sgls;			/* an option */
+	bool no_sgls, shutdown_given;	/* options */
 	struct nvme_prp_pools pools;
 	struct dmaland_nvme_info info;
 	uint16_t oncs;
@@ -566,6 +566,7 @@ static inline uint64_t nvme_get64(const uint8_t *data, size_t offset)
 
 /* control.c */
 uint64_t nvme_now_ms(void);
+void nvme_pause(unsigned int *looks);
 uint64_t nvme_waited(struct dmaland_nvme *ctrl, uint64_t begin, uint64_t now);
 int nvme_disable_ctrl(struct dmaland_nvme *ctrl, unsigned int ms);
 int nvme_disable_as_found(struct dmaland_nvme *ctrl);

@@ -21,7 +21,6 @@
 #include "nvme_internal.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 
 enum {
@@ -376,6 +375,7 @@ void nvme_cancel_queue(struct dmaland_nvme_queue *queue, int error)
 void nvme_drain_queue(struct dmaland_nvme_queue *queue, uint64_t begin)
 {
 	enum { DRAIN_MS = 1000 };
+	unsigned int looks = 0;
 
 	queue->closing = true;
 	queue->polling = true;
@@ -386,6 +386,6 @@ void nvme_drain_queue(struct dmaland_nvme_queue *queue, uint64_t begin)
 		if (nvme_reap(queue) > 0)
 			nvme_ring_cq(queue);
 		else
-			sched_yield();
+			nvme_pause(&looks);
 	}
 }

@@ -47,6 +47,8 @@ struct nvme_ns;
  * @irq_types:         kinds of interrupts that may be used, PCI_IRQ_* of <dmaland/irq.h>; 0: all
  * @no_sgls:           describe data by PRPs alone, also where the drive takes SGLs: see
  *                     dmaland_nvme_get_namespace() for what that may cost
+ * @shutdown_timeout_ms: how long dmaland_nvme_close() lets the drive write back what it holds; 0: as long as it
+ *                     says (RTD3E), but 60,000 at most, and 5,000 where it does not say
  *
  * See dmaland_nvme_poll() for how the time-outs follow on one another.
  */
@@ -58,6 +60,7 @@ struct dmaland_nvme_options {
 	unsigned int abort_timeout_ms, queue_timeout_ms, reset_timeout_ms;
 	unsigned int irq_types;
 	bool no_sgls;
+	unsigned int shutdown_timeout_ms;
 };
 
 /**
@@ -81,7 +84,8 @@ struct dmaland_nvme *dmaland_nvme_open(struct dmaland_device *dev,
  * the drive can't reach their memory any more. Those that wait for a slot are not begun. Queues that
  * were not destroyed are destroyed. Bus mastering and memory decoding are turned off; the device can
  * be opened again. Of a drive that can't be stopped, what it was given stays allocated, and what is
- * mapped for it stays mapped, until the device is closed or longer.
+ * mapped for it stays mapped, until the device is closed or longer. The drive is waited for asleep, for
+ * shutdown_timeout_ms at most.
  *
  * Context: no other thread may use the controller or its queues any more; not from done().
  */

@@ -172,7 +172,8 @@ static int identify(struct soft_nvme *drive, const struct nvme_command *command)
 		break;
 	case 1:
 		memcpy(data + 24, "soft drive", 10);
-		data[77] = 5;		  /* MDTS: 128 KiB */
+		data[77] = 5; /* MDTS: 128 KiB */
+		put(data, 88, drive->rtd3e, 4);
 		put(data, 92, 1 << 8, 4); /* OAES: namespace attributes */
 		put(data, 256, NVME_OACS_FORMAT, 2);
 		data[258] = 3;
@@ -443,7 +444,7 @@ static void control(struct soft_nvme *drive, uint32_t cc)
 		enable(drive);
 	else if (before & ~cc & NVME_CC_EN)
 		disable(drive);
-	if (cc & NVME_CC_SHN_MASK)
+	if ((cc & NVME_CC_SHN_MASK) && !drive->never_shuts_down)
 		drive->csts |= NVME_CSTS_SHST_COMPLETE;
 }
 
@@ -501,9 +502,10 @@ static uint64_t soft_nvme_read(struct pci_function *f, unsigned int bar, uint64_
 		value = 0x10400;
 	else if (offset == NVME_REG_CC)
 		value = drive->cc;
-	else if (offset == NVME_REG_CSTS)
+	else if (offset == NVME_REG_CSTS) {
 		value = drive->csts;
-	else if (offset != 0)
+		drive->status_reads++;
+	} else if (offset != 0)
 		value = 0;
 	pthread_mutex_unlock(&drive->lock);
 	return value;

@@ -78,6 +78,8 @@ struct soft_nvme {
 	uint32_t changed[8]; /* namespaces, for the log page */
 	bool lacks_reports;  /* refuses Asynchronous Event Request */
 	uint32_t babbles;    /* completes each of them at once, as this event; 0: it does not */
+	uint32_t rtd3e;	     /* how long it says a shutdown takes, in us */
+	bool never_shuts_down;
 	bool tells_discards; /* NPDG and NPDA, which count from 0 */
 	uint16_t npdg, npda;
 	uint32_t sgls; /* SGLS */
@@ -93,6 +95,7 @@ struct soft_nvme {
 	unsigned int faults; /* accesses that the domain did not allow */
 	unsigned int commands, aborted, enables;
 	unsigned int sgls_used;			/* commands with an SGL */
+	unsigned int status_reads;		/* of CSTS */
 	unsigned int reports_asked, identified; /* requests to report; Identify Namespace */
 	unsigned int logs_read[256];		/* by page */
 	uint64_t error_block;			/* in the error log */
