@@ -27,7 +27,13 @@ static bool drive_finds_secret(void)
 	bool found = false;
 
 	while (range && !found) {
-		found = memmem(range->device, range->size, secret, sizeof(secret) - 1) != NULL;
+		char *copy = malloc(range->size); /* as a device reads: sanitizers forbid us to */
+
+		assert_non_null(copy);
+		assert_int_equal(soft_memory_copy(range->device, copy, range->size, false),
+				 range->size);
+		found = memmem(copy, range->size, secret, sizeof(secret) - 1) != NULL;
+		free(copy);
 		range = range->dma ? soft_ranges_before(ranges, range->dma - 1) : NULL;
 	}
 	return found;

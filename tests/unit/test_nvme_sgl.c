@@ -117,7 +117,7 @@ static void every_byte_of_random_pieces_lands_where_it_belongs(void **state)
 	(void)state;
 	for (uint32_t sgls = 0; sgls <= DWORDS; sgls++) {
 		open_drive(sgls);
-		for (unsigned int round = 0; round < 200; round++) {
+		for (unsigned int round = 0; round < 40; round++) {
 			int most = 1 + (int)random_below(&seed, round % 4 ? 20 : MOST);
 			size_t multiple = round % 3 ? 4 : 1;
 
