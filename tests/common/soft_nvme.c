@@ -92,21 +92,60 @@ static void move(struct soft_nvme *drive, const struct nvme_command *command, un
 	}
 }
 
+/* By an SGL: one data block, or one segment of them, of the exact length (NVMe 2.0, 4.1.2). 0 or a status. */
+static int move_sgl(struct soft_nvme *drive, const struct nvme_command *command,
+		    unsigned char *media, size_t bytes)
+{
+	enum { MOST = 256, LAST_SEGMENT = 0x30, LENGTH = 0x00f, TYPE = 0x011, COUNT = 0x00d };
+	uint64_t list[2 * MOST] = {command->prp[0], command->prp[1]};
+	size_t n = 1, sum = 0;
+
+	drive->sgls_used++;
+	if (le64toh(list[1]) >> 56 == LAST_SEGMENT) {
+		size_t size = (uint32_t)le64toh(list[1]);
+
+		if (size == 0 || size % 16 != 0 || size > sizeof(list))
+			return COUNT | SOFT_NVME_DNR;
+		access_memory(drive, le64toh(list[0]), list, size, false);
+		n = size / 16;
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (le64toh(list[2 * i + 1]) >> 32 != 0)
+			return TYPE | SOFT_NVME_DNR;
+		sum += (uint32_t)le64toh(list[2 * i + 1]);
+	}
+	if (sum != bytes)
+		return LENGTH | SOFT_NVME_DNR;
+	for (size_t i = 0; i < n; i++) {
+		size_t piece = (uint32_t)le64toh(list[2 * i + 1]);
+
+		access_memory(drive, le64toh(list[2 * i]), media, piece,
+			      command->opcode == DMALAND_NVME_READ);
+		media += piece;
+	}
+	return 0;
+}
+
 static int carry_out(struct soft_nvme *drive, const struct nvme_command *command)
 {
 	uint64_t block = le32toh(command->cdw10) | (uint64_t)le32toh(command->cdw11) << 32;
 	size_t blocks = (le32toh(command->cdw12) & 0xffff) + 1;
-	unsigned char *media = drive->media + block * SOFT_NVME_BLOCK;
+	uint64_t room = ((uint64_t)SOFT_NVME_BLOCKS * SOFT_NVME_BLOCK) >> drive->lba_shift;
+	unsigned char *media = drive->media + (block << drive->lba_shift);
 
 	if (command->opcode == DMALAND_NVME_FLUSH || command->opcode == DMALAND_NVME_DISCARD ||
 	    command->opcode >= 0xc0)
 		return 0;
-	if (block + blocks > SOFT_NVME_BLOCKS)
+	if (block > room || blocks > room - block)
 		return 0x080 | SOFT_NVME_DNR;
 	if (command->opcode == DMALAND_NVME_WRITE_ZEROES)
-		memset(media, 0, blocks * SOFT_NVME_BLOCK);
-	else if (command->opcode == DMALAND_NVME_READ || command->opcode == DMALAND_NVME_WRITE)
-		move(drive, command, media, blocks * SOFT_NVME_BLOCK);
+		memset(media, 0, blocks << drive->lba_shift);
+	else if (command->opcode != DMALAND_NVME_READ && command->opcode != DMALAND_NVME_WRITE)
+		return 0;
+	else if (command->flags >> 6 == 1)
+		return move_sgl(drive, command, media, blocks << drive->lba_shift);
+	else
+		move(drive, command, media, blocks << drive->lba_shift);
 	return 0;
 }
 
@@ -125,20 +164,28 @@ static int identify(struct soft_nvme *drive, const struct nvme_command *command)
 
 	switch (le32toh(command->cdw10) & 0xff) {
 	case 0:
+		drive->identified++;
 		put(data, 0, drive->blocks, 8);
+		data[24] = drive->tells_discards ? 1 << 4 : 0;
+		put(data, 68, drive->npdg, 2);
+		put(data, 70, drive->npda, 2);
 		data[128 + 2] = drive->lba_shift;
 		put(data, 128, drive->metadata, 2);
 		break;
 	case 1:
 		memcpy(data + 24, "soft drive", 10);
 		data[77] = 5; /* MDTS: 128 KiB */
+		put(data, 88, drive->rtd3e, 4);
+		put(data, 92, 1 << 8, 4); /* OAES: namespace attributes */
 		put(data, 256, NVME_OACS_FORMAT, 2);
 		data[258] = 3;
+		data[259] = SOFT_NVME_REPORTS - 1;
 		data[261] = 4;
 		data[262] = 0;
 		data[512] = drive->entry_sizes[0];
 		data[513] = drive->entry_sizes[1];
 		put(data, 516, 1, 4);
+		put(data, 536, drive->sgls, 4);
 		put(data, 520, 0x8d, 2);
 		break;
 	case 2:
@@ -155,18 +202,24 @@ static int identify(struct soft_nvme *drive, const struct nvme_command *command)
 	return status;
 }
 
-/* The error log's only entry. */
+/* The error log's only entry; the list of namespaces that have changed; any other page is zeroes. */
 static void get_log(struct soft_nvme *drive, const struct nvme_command *command)
 {
 	size_t size = ((le32toh(command->cdw10) >> 16) + 1) * 4;
+	unsigned int page = le32toh(command->cdw10) & 0xff;
 	unsigned char data[4096] = {0};
 
-	put(data, 0, 1, 8);
-	put(data, 8, drive->error_qid, 2);
-	put(data, 10, drive->error_cid, 2);
-	put(data, 12, 0x281 << 1, 2);
-	put(data, 16, drive->error_block, 8);
-	put(data, 24, 1, 4);
+	drive->logs_read[page]++;
+	if (page == 4)
+		memcpy(data, drive->changed, sizeof(drive->changed));
+	if (page == 1) {
+		put(data, 0, 1, 8);
+		put(data, 8, drive->error_qid, 2);
+		put(data, 10, drive->error_cid, 2);
+		put(data, 12, 0x281 << 1, 2);
+		put(data, 16, drive->error_block, 8);
+		put(data, 24, 1, 4);
+	}
 	access_memory(drive, le64toh(command->prp[0]), data, size < 4096 ? size : 4096, true);
 }
 
@@ -232,6 +285,36 @@ static int delete_queue(struct soft_nvme *drive, const struct nvme_command *comm
 	return 0;
 }
 
+/* Keep a request to report. False: it is over at once. */
+static bool keep_report(struct soft_nvme *drive, const struct nvme_command *command)
+{
+	drive->reports_asked++;
+	if (drive->lacks_reports || drive->babbles || drive->report_count == SOFT_NVME_REPORTS)
+		return false;
+	drive->reports[drive->report_count++] = *command;
+	return true;
+}
+
+bool soft_nvme_report(struct soft_nvme *drive, uint32_t dw0)
+{
+	bool asked;
+
+	pthread_mutex_lock(&drive->lock);
+	asked = drive->report_count > 0;
+	if (asked)
+		complete(drive, 0, &drive->reports[--drive->report_count], dw0, 0);
+	pthread_mutex_unlock(&drive->lock);
+	return asked;
+}
+
+void soft_nvme_become(struct soft_nvme *drive, uint8_t lba_shift, uint64_t blocks)
+{
+	pthread_mutex_lock(&drive->lock);
+	drive->lba_shift = lba_shift;
+	drive->blocks = blocks;
+	pthread_mutex_unlock(&drive->lock);
+}
+
 static void admin(struct soft_nvme *drive, const struct nvme_command *command)
 {
 	uint32_t dw10 = le32toh(command->cdw10), dw0 = 0;
@@ -251,6 +334,13 @@ static void admin(struct soft_nvme *drive, const struct nvme_command *command)
 		return;
 	}
 	switch (command->opcode) {
+	case NVME_ADMIN_EVENT_REQUEST:
+		if (keep_report(drive, command))
+			return;
+		dw0 = drive->babbles;
+		if (!drive->babbles)
+			status = (drive->lacks_reports ? 0x001 : 0x105) | SOFT_NVME_DNR;
+		break;
 	case NVME_ADMIN_IDENTIFY:
 		status = identify(drive, command);
 		break;
@@ -321,7 +411,8 @@ static void io(struct soft_nvme *drive, uint16_t qid, const struct nvme_command 
 	if (verdict == SOFT_NVME_REPLAY)
 		complete_as(drive, qid, qid, drive->last_cid, 0, 0x281 | SOFT_NVME_DNR);
 	drive->last_cid = le16toh(command->cid);
-	complete(drive, qid, command, drive->answer_dw0, carry_out(drive, command));
+	complete(drive, qid, command, drive->answer_dw0,
+		 verdict == SOFT_NVME_NOTHING ? 0 : carry_out(drive, command));
 	if (verdict == SOFT_NVME_TWICE)
 		complete(drive, qid, command, 0, 0);
 }
@@ -350,6 +441,7 @@ static void enable(struct soft_nvme *drive)
 static void disable(struct soft_nvme *drive)
 {
 	end_held(drive, 0, -1, -1);
+	drive->report_count = 0;
 	memset(drive->queues, 0, sizeof(drive->queues));
 	atomic_store(&drive->formatting, false);
 	drive->csts = 0;
@@ -367,7 +459,7 @@ static void control(struct soft_nvme *drive, uint32_t cc)
 			drive->cut_off += drive->held[i].qid > 0;
 		disable(drive);
 	}
-	if (cc & NVME_CC_SHN_MASK)
+	if ((cc & NVME_CC_SHN_MASK) && !drive->never_shuts_down)
 		drive->csts |= NVME_CSTS_SHST_COMPLETE;
 }
 
@@ -433,9 +525,10 @@ static uint64_t soft_nvme_read(struct pci_function *f, unsigned int bar, uint64_
 		value = 0x10400;
 	else if (offset == NVME_REG_CC)
 		value = drive->cc;
-	else if (offset == NVME_REG_CSTS)
+	else if (offset == NVME_REG_CSTS) {
 		value = drive->csts;
-	else if (offset != 0)
+		drive->status_reads++;
+	} else if (offset != 0)
 		value = 0;
 	pthread_mutex_unlock(&drive->lock);
 	return value;
@@ -533,7 +626,12 @@ static const struct pci_function_ops soft_nvme_ops = {
 
 struct dmaland_device *soft_nvme_open(struct soft_nvme *drive)
 {
-	struct dmaland_device *dev = dmaland_open("soft:", NULL);
+	return soft_nvme_open_on(drive, "soft:");
+}
+
+struct dmaland_device *soft_nvme_open_on(struct soft_nvme *drive, const char *spec)
+{
+	struct dmaland_device *dev = dmaland_open(spec, NULL);
 
 	if (!dev)
 		fail_msg("%s", dmaland_last_error());
