@@ -209,6 +209,108 @@ static void a_namespace_that_is_gone_is_not_there_in_whatever_way_the_drive_says
 	}
 }
 
+/* ---- zones that come and go, on a drive of several command sets ---- */
+
+enum { ZONE = 48 };
+
+static bool zoned;
+
+static int may_be_zoned(struct soft_nvme *d, const struct nvme_command *command,
+			unsigned char *data)
+{
+	unsigned int cns = le32toh(command->cdw10) & 0xff;
+
+	(void)d;
+	if (command->opcode != NVME_ADMIN_IDENTIFY)
+		return SOFT_NVME_CARRY_OUT;
+	if (cns == NVME_IDENTIFY_DESCRIPTORS) {
+		data[0] = 4; /* the command set */
+		data[1] = 1;
+		data[4] = zoned ? DMALAND_NVME_SET_ZONED : DMALAND_NVME_SET_NVM;
+		return SOFT_NVME_ANSWERED;
+	}
+	if (cns != NVME_IDENTIFY_NAMESPACE_SET)
+		return SOFT_NVME_CARRY_OUT;
+	data[2816] = ZONE;
+	return zoned ? SOFT_NVME_ANSWERED : NVME_STATUS_INVALID_FIELD | SOFT_NVME_DNR;
+}
+
+static void open_plain(void)
+{
+	zoned = false;
+	dev = soft_nvme_open(&drive);
+	drive.answer = may_be_zoned;
+	drive.cap |= 1ull << 43;
+	drive.changed[0] = 1;
+	begin_on_device(command_ms(), command_ms() / 2);
+}
+
+static void by_rescan(void)
+{
+	assert_int_equal(dmaland_nvme_rescan(ctrl), 1);
+}
+
+static void by_reset(void)
+{
+	assert_int_equal(dmaland_nvme_reset(ctrl), 0);
+}
+
+static void by_event(void)
+{
+	struct dmaland_nvme_event event;
+
+	assert_true(soft_nvme_report(&drive, NAMESPACE_CHANGED));
+	assert_int_equal(dmaland_nvme_event(ctrl, &event), 1);
+}
+
+/* Reads of 100 blocks are so many commands, and a write past the end of a zone is one, or refused. */
+static void expect_zones(bool there)
+{
+	static char data[100 * BLOCK];
+	struct dmaland_nvme_namespace ns;
+	unsigned int before = drive.commands;
+
+	assert_int_equal(dmaland_nvme_read(queue, 1, 0, 100, data), 0);
+	assert_memory_equal(data, drive.media, sizeof(data));
+	assert_int_equal(drive.commands - before, there ? 3 : 1);
+	assert_int_equal(dmaland_nvme_write(queue, 1, ZONE - 1, 2, data), there ? -EOPNOTSUPP : 0);
+	assert_int_equal(dmaland_nvme_get_namespace(ctrl, 1, &ns), 0);
+	assert_int_equal(ns.command_set, there ? DMALAND_NVME_SET_ZONED : DMALAND_NVME_SET_NVM);
+	assert_int_equal(ns.zone_blocks, there ? ZONE : 0);
+}
+
+static void zones_that_come_and_go_are_noticed_as_blocks_are(void **state)
+{
+	static void (*const ways[])(void) = {by_rescan, by_reset, by_event};
+
+	(void)state;
+	open_plain();
+	expect_zones(false);
+	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+		zoned = true;
+		ways[i]();
+		expect_zones(true);
+		zoned = false;
+		ways[i]();
+		expect_zones(false);
+	}
+	end();
+}
+
+/* They were checked and cut for a namespace without zones. */
+static void requests_under_way_do_not_go_on_in_zones(void **state)
+{
+	(void)state;
+	open_plain();
+	judge(SOFT_NVME_HOLD, N);
+	submit(DMALAND_NVME_READ);
+	zoned = true;
+	assert_int_equal(dmaland_nvme_reset(ctrl), 0);
+	expect(-ESTALE);
+	expect_zones(true);
+	end();
+}
+
 static void a_format_of_our_own_needs_no_telling(void **state)
 {
 	(void)state;
@@ -307,6 +409,8 @@ int main(void)
 			reads_that_a_reset_cuts_off_go_on_where_nothing_or_the_size_alone_has_changed),
 		on_a_drive(a_rescan_counts_what_has_changed),
 		on_a_drive(a_namespace_that_is_gone_is_not_there_in_whatever_way_the_drive_says_so),
+		cmocka_unit_test(zones_that_come_and_go_are_noticed_as_blocks_are),
+		cmocka_unit_test(requests_under_way_do_not_go_on_in_zones),
 		on_a_drive(a_format_of_our_own_needs_no_telling),
 		on_a_drive(events_that_nobody_takes_are_counted),
 		cmocka_unit_test(a_drive_that_reports_nothing_is_not_asked_again_and_again),
