@@ -36,8 +36,11 @@ static int fail(const char *format, ...)
 
 static int drive_open(const char *spec, unsigned int depth)
 {
+	/* QEMU's drive takes SGLs, which need fewer lists; lists are what this is about */
+	const struct dmaland_nvme_options options = {.size = sizeof(options), .no_sgls = true};
+
 	dev = dmaland_open(spec, NULL);
-	ctrl = dev ? dmaland_nvme_open(dev, NULL) : NULL;
+	ctrl = dev ? dmaland_nvme_open(dev, &options) : NULL;
 	queue = ctrl ? dmaland_nvme_queue_create(ctrl, depth, 0) : NULL;
 	if (!queue || dmaland_nvme_get_namespace(ctrl, 1, &ns))
 		return fail("%s", dmaland_last_error());

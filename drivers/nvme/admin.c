@@ -9,11 +9,13 @@
 #include "nvme_internal.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { ALIVE_MS = 100 }; /* how often to ask a drive that is silent whether it is there */
+enum {
+	ALIVE_MS = 100, /* how often to ask a drive that is silent whether it is there */
+	MOST_SHUTDOWN_MS = 60000,
+};
 
 static const char *command_name(uint8_t opcode)
 {
@@ -47,7 +49,7 @@ static const char *command_name(uint8_t opcode)
 /* ---- one command: with ctrl->lock held but for the waiting ---- */
 
 /* Note what has completed; its slot stays taken until whoever waits for it has seen. */
-static void reap_admin(struct dmaland_nvme *ctrl)
+void nvme_reap_admin(struct dmaland_nvme *ctrl)
 {
 	struct nvme_completion completion;
 	struct nvme_iod *iod;
@@ -132,13 +134,14 @@ int nvme_admin(struct dmaland_nvme *ctrl, uint32_t state, struct nvme_command *c
 {
 	uint64_t begin = nvme_now_ms(), asked = begin, now;
 	struct nvme_iod *iod = NULL;
+	unsigned int looks = 0;
 	int status;
 
 	pthread_mutex_lock(&ctrl->lock);
 	while ((state & NVME_SERVICE_MASK) == NVME_LIVE && nvme_state(ctrl) == state) {
 		if (!iod)
 			iod = start(ctrl, command);
-		reap_admin(ctrl);
+		nvme_reap_admin(ctrl);
 		if (iod && !iod->busy) {
 			status = finish(ctrl, iod, command, result);
 			pthread_mutex_unlock(&ctrl->lock);
@@ -151,7 +154,7 @@ int nvme_admin(struct dmaland_nvme *ctrl, uint32_t state, struct nvme_command *c
 			return too_late(command, timeout_ms);
 		}
 		ask_alive(ctrl, state, now, &asked);
-		sched_yield();
+		nvme_pause(&looks);
 		pthread_mutex_lock(&ctrl->lock);
 	}
 	pthread_mutex_unlock(&ctrl->lock);
@@ -159,21 +162,22 @@ int nvme_admin(struct dmaland_nvme *ctrl, uint32_t state, struct nvme_command *c
 }
 
 /* An admin command of whoever leads a reset, and holds the lock for all of it. */
-static int admin_alone(struct dmaland_nvme *ctrl, struct nvme_command *command,
-		       unsigned int timeout_ms)
+int nvme_admin_alone(struct dmaland_nvme *ctrl, struct nvme_command *command,
+		     unsigned int timeout_ms)
 {
 	uint64_t begin = nvme_now_ms();
 	struct nvme_iod *iod = NULL;
+	unsigned int looks = 0;
 
 	for (;;) {
 		if (!iod)
 			iod = start(ctrl, command);
-		reap_admin(ctrl);
+		nvme_reap_admin(ctrl);
 		if (iod && !iod->busy)
 			return finish(ctrl, iod, command, NULL);
 		if (nvme_now_ms() - begin > timeout_ms)
 			return too_late(command, timeout_ms);
-		sched_yield();
+		nvme_pause(&looks);
 	}
 }
 
@@ -195,7 +199,7 @@ bool nvme_delete_queues(struct dmaland_nvme *ctrl)
 			.cdw10 = htole32(queue->qid),
 		};
 
-		status = admin_alone(ctrl, &command, ctrl->queue_ms);
+		status = nvme_admin_alone(ctrl, &command, ctrl->queue_ms);
 		all = all && status >= 0;
 	}
 	return all;
@@ -236,18 +240,37 @@ int nvme_fetch(struct dmaland_nvme *ctrl, struct nvme_command *command, void *da
 	return status;
 }
 
-/* What a command set has of a namespace or of the controller: CSI, in dword 11, says which. */
-int nvme_identify_set(struct dmaland_nvme *ctrl, unsigned int cns, unsigned int command_set,
-		      uint32_t nsid, void *data)
+static struct nvme_command identify(unsigned int cns, unsigned int command_set, uint32_t nsid)
 {
-	struct nvme_command command = {
+	return (struct nvme_command){
 		.opcode = NVME_ADMIN_IDENTIFY,
 		.nsid = htole32(nsid),
 		.cdw10 = htole32(cns & 0xff),
 		.cdw11 = htole32((uint32_t)command_set << 24),
 	};
+}
+
+/* What a command set has of a namespace or of the controller: CSI, in dword 11, says which. */
+int nvme_identify_set(struct dmaland_nvme *ctrl, unsigned int cns, unsigned int command_set,
+		      uint32_t nsid, void *data)
+{
+	struct nvme_command command = identify(cns, command_set, nsid);
 
 	return nvme_fetch(ctrl, &command, data, NVME_ADMIN_DATA);
+}
+
+/* The same for whoever leads a reset. */
+int nvme_identify_alone(struct dmaland_nvme *ctrl, unsigned int cns, unsigned int command_set,
+			uint32_t nsid, void *data)
+{
+	struct nvme_command command = identify(cns, command_set, nsid);
+	int status;
+
+	command.prp[0] = htole64(ctrl->own_data_dma);
+	memset(ctrl->own_data, 0, NVME_ADMIN_DATA);
+	status = nvme_admin_alone(ctrl, &command, ctrl->queue_ms);
+	memcpy(data, ctrl->own_data, NVME_ADMIN_DATA);
+	return status;
 }
 
 int nvme_identify(struct dmaland_nvme *ctrl, unsigned int cns, uint32_t nsid, void *data)
@@ -303,6 +326,8 @@ static void learn_commands(struct dmaland_nvme *ctrl, const uint8_t *data)
 	info->can_format = nvme_get16(data, 256) & NVME_OACS_FORMAT;
 	info->error_entries = data[262] + 1u; /* ELPE */
 	ctrl->abort_limit = data[258] + 1u;   /* ACL */
+	ctrl->report_limit = data[259] + 1u;  /* AERL */
+	ctrl->report_kinds = nvme_get32(data, 92);
 	ctrl->log_offsets = data[261] & NVME_LPA_EXTENDED;
 	ctrl->formats_all = data[524] & NVME_FNA_FORMATS_ALL;
 }
@@ -359,10 +384,14 @@ int nvme_identify_controller(struct dmaland_nvme *ctrl)
 					 "%s wants queue entries of other sizes than 64 and 16 "
 					 "bytes (SQES 0x%02x, CQES 0x%02x)",
 					 dmaland_name(ctrl->dev), data[512], data[513]);
-	/* RTD3E: how long a shutdown takes, in us; 0: the drive does not say */
+	/* RTD3E: how long a shutdown takes, in us; 0: the drive does not say. It may say 71 minutes. */
 	rtd3e = nvme_get32(data, 88);
-	if (rtd3e > 0)
-		ctrl->shutdown_ms = rtd3e / 1000 + 1000;
+	if (rtd3e > 0 && !ctrl->shutdown_given)
+		ctrl->shutdown_ms = rtd3e / 1000 + 1000 < MOST_SHUTDOWN_MS ? rtd3e / 1000 + 1000
+									   : MOST_SHUTDOWN_MS;
+	if (!ctrl->no_sgls)
+		nvme_use_sgls(&ctrl->pools, nvme_get32(data, 536));
+	info->sgls = ctrl->pools.sgls;
 	return identify_limits(ctrl, mdts);
 }
 
@@ -417,7 +446,7 @@ int nvme_set_queue_count_again(struct dmaland_nvme *ctrl)
 
 	if (ctrl->info.max_queues == 0)
 		return 0;
-	return admin_alone(ctrl, &command, ctrl->queue_ms);
+	return nvme_admin_alone(ctrl, &command, ctrl->queue_ms);
 }
 
 /* ---- queues and their commands: see recover.c for what follows from a time-out ---- */

@@ -108,45 +108,76 @@ struct dsm_range {
 
 static_assert(sizeof(struct dsm_range) == 16, "range definition");
 
-static uint32_t range_count(const struct dmaland_nvme *ctrl, uint64_t blocks)
+/*
+ * How long a range that begins with a block may be, if so many blocks are left and so many are allowed:
+ * a cut lies between two units, for drives ignore the rest of a unit. 0: no such cut is allowed.
+ */
+static uint64_t range_to_cut(const struct nvme_ns *ns, uint64_t block, uint64_t left, uint64_t most)
 {
-	return (blocks - 1) / ctrl->discard_range_blocks + 1;
+	uint64_t cut = block + most;
+
+	if (left <= most)
+		return left;
+	cut -= cut % ns->discard_unit;
+	return cut > block ? cut - block : 0;
+}
+
+/*
+ * The ranges of one discard, from a block on: how many, and the blocks in them, which may be fewer
+ * than are left. A range within a unit that is larger than the drive's limits is cut anywhere. The same
+ * blocks have the same ranges when they are asked for once more.
+ */
+static uint32_t cut_ranges(const struct dmaland_nvme *ctrl, const struct nvme_ns *ns,
+			   uint64_t block, uint64_t left, struct dsm_range *ranges,
+			   uint64_t *blocks)
+{
+	uint64_t done = 0;
+	uint32_t n = 0;
+
+	while (done < left && n < ctrl->discard_ranges) {
+		uint64_t room = ctrl->discard_blocks - done;
+		uint64_t most =
+			room < ctrl->discard_range_blocks ? room : ctrl->discard_range_blocks;
+		uint64_t piece = range_to_cut(ns, block + done, left - done, most);
+
+		if (piece == 0 && n > 0 && most == room)
+			break; /* the next command has room for a whole unit, perhaps */
+		if (piece == 0)
+			piece = most;
+		if (ranges)
+			ranges[n] = (struct dsm_range){.blocks = htole32(piece),
+						       .block = htole64(block + done)};
+		done += piece;
+		n++;
+	}
+	*blocks = done;
+	return n;
 }
 
 static void fill_discard(const struct dmaland_nvme *ctrl, const struct nvme_iod *iod,
 			 struct nvme_command *command)
 {
-	uint64_t blocks = iod->bytes >> iod->request->driver.ns->block_shift;
-	uint64_t block = iod->block;
-	struct dsm_range *range;
+	const struct nvme_ns *ns = iod->request->driver.ns;
+	uint64_t blocks = iod->bytes >> ns->block_shift;
 
 	command->prp[0] = htole64(iod->list.dma);
-	command->cdw10 = htole32(range_count(ctrl, blocks) - 1);
 	command->cdw11 = htole32(1u << 2); /* AD: deallocate */
-	for (range = iod->list.vaddr; blocks > 0; range++) {
-		uint32_t piece =
-			blocks < ctrl->discard_range_blocks ? blocks : ctrl->discard_range_blocks;
-
-		*range = (struct dsm_range){.blocks = htole32(piece), .block = htole64(block)};
-		block += piece;
-		blocks -= piece;
-	}
+	command->cdw10 =
+		htole32(cut_ranges(ctrl, ns, iod->block, blocks, iod->list.vaddr, &blocks) - 1);
 }
 
-/* How many blocks one command of this kind takes. */
-static uint64_t most_blocks(const struct dmaland_nvme *ctrl, uint8_t opcode,
-			    const struct nvme_ns *ns, uint64_t block)
+/* How many of the blocks that are left one command takes that is no discard. */
+static uint64_t most_blocks(const struct nvme_ns *ns, uint8_t opcode, uint64_t block, uint64_t left)
 {
-	uint64_t ranges = (uint64_t)ctrl->discard_ranges * ctrl->discard_range_blocks;
-	uint64_t left;
+	uint64_t most = left;
 
 	if (opcode == DMALAND_NVME_WRITE_ZEROES)
-		return ns->max_zeroes;
-	if (opcode == DMALAND_NVME_VERIFY) {
-		left = nvme_zone_left(ns, block);
-		return ns->max_verify < left ? ns->max_verify : left;
-	}
-	return ranges < ctrl->discard_blocks ? ranges : ctrl->discard_blocks;
+		most = ns->max_zeroes;
+	else if (opcode == DMALAND_NVME_VERIFY && ns->max_verify < nvme_zone_left(ns, block))
+		most = ns->max_verify;
+	else if (opcode == DMALAND_NVME_VERIFY)
+		most = nvme_zone_left(ns, block);
+	return most < left ? most : left;
 }
 
 /*
@@ -163,15 +194,14 @@ int nvme_setup_no_data(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 	if (request->opcode == DMALAND_NVME_RAW)
 		return nvme_setup_raw(queue, iod, request);
 	block = request->block + (request->blocks - request->driver.left);
-	blocks = most_blocks(ctrl, request->opcode, ns, block);
-	if (blocks > request->driver.left)
-		blocks = request->driver.left;
 	if (request->opcode == DMALAND_NVME_DISCARD) {
-		size_t bytes = range_count(ctrl, blocks) * sizeof(struct dsm_range);
-		int code = nvme_take_list(&ctrl->pools, iod, bytes);
+		uint32_t ranges = cut_ranges(ctrl, ns, block, request->driver.left, NULL, &blocks);
+		int code = nvme_take_list(&ctrl->pools, iod, ranges * sizeof(struct dsm_range));
 
 		if (code != 0)
 			return code;
+	} else {
+		blocks = most_blocks(ns, request->opcode, block, request->driver.left);
 	}
 	iod->block = block;
 	iod->bytes = blocks << ns->block_shift;
@@ -201,7 +231,7 @@ void nvme_fill_command(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
 	}
 	fill_blocks(iod, command);
 	if (nvme_has_data(request))
-		nvme_write_prps(&ctrl->pools, iod, command->prp);
+		nvme_write_data(&ctrl->pools, iod, command);
 }
 
 /* ---- words ---- */

@@ -23,6 +23,7 @@
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 enum {
@@ -36,6 +37,26 @@ uint64_t nvme_now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/*
+ * Before the next look at a drive that has not answered: many looks follow at once, for most answers come
+ * soon, and the others are a millisecond apart. No cancellation point.
+ */
+void nvme_pause(unsigned int *looks)
+{
+	enum { AT_ONCE = 1000 };
+	const struct timespec moment = {.tv_nsec = 1000000};
+	int before;
+
+	if (*looks < AT_ONCE) {
+		*looks += 1;
+		sched_yield();
+		return;
+	}
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+	nanosleep(&moment, NULL);
+	pthread_setcancelstate(before, &before);
 }
 
 /*
@@ -58,6 +79,7 @@ static int wait_status(struct dmaland_nvme *ctrl, uint32_t bits, uint32_t value,
 {
 	bool is_cap_to = ms == nvme_cap_timeout_ms(ctrl->cap);
 	uint64_t begin = nvme_now_ms();
+	unsigned int looks = 0;
 
 	for (;;) {
 		uint64_t now = nvme_now_ms();
@@ -82,7 +104,7 @@ static int wait_status(struct dmaland_nvme *ctrl, uint32_t bits, uint32_t value,
 				"reset the device or power it off and on",
 				dmaland_name(ctrl->dev), wanted, ms, is_cap_to ? " (CAP.TO)" : "",
 				csts);
-		sched_yield();
+		nvme_pause(&looks);
 	}
 }
 
@@ -222,8 +244,10 @@ void nvme_stop(struct dmaland_nvme *ctrl, int refuse, int cancel, const char *fo
 /* The state when nobody leads; who does has time-outs. */
 uint32_t nvme_settled(struct dmaland_nvme *ctrl)
 {
+	unsigned int looks = 0;
+
 	while (nvme_service(ctrl) == NVME_BUSY)
-		sched_yield();
+		nvme_pause(&looks);
 	return nvme_state(ctrl);
 }
 
@@ -271,11 +295,16 @@ static int restart(struct dmaland_nvme *ctrl)
 	if (code != 0)
 		return code;
 	nvme_reset_queue(ctrl->admin);
+	memset(ctrl->reports, 0, sizeof(ctrl->reports));
 	atomic_store(&ctrl->admin_late, false);
 	code = pci_set_master(ctrl->dev);
 	if (code == 0)
 		code = nvme_enable_ctrl(ctrl);
-	return code == 0 ? nvme_set_queue_count_again(ctrl) : code;
+	if (code == 0)
+		code = nvme_set_queue_count_again(ctrl);
+	if (code == 0)
+		code = nvme_ask_for_reports_alone(ctrl);
+	return code == 0 ? nvme_check_namespaces_alone(ctrl) : code;
 }
 
 static void give_in(struct dmaland_nvme *ctrl, int code, const char *reason)

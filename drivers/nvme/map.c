@@ -9,14 +9,19 @@
  *             ^ first_offset, all others at offset 0
  *
  *   memory    |  A A A A A |A A A A A A A A | B B A A A A A A|A A A A A A |
- *             |<-------- run of A --------->| page: bounced  |<-- run --->|
+ *             |<-------- run of A --------->| page: gathered |<-- run --->|
  *
  * A run is pages whose bytes lie side by side in memory, at the offset that the stream wants. Runs
  * are elements of a scatterlist and mapped with dma_map_sg(), or dma_map_single() when there is but
  * one. The minimum alignment mask makes dma addresses agree with memory in the offset in a page,
- * so it can be seen in memory where PRPs can't express it. Such a page is bounced: a block of the
- * pool "bounce page" stands in for it, filled before submission for a write, emptied at completion
- * of a read. The offset is chosen such that the longest segment can be mapped as it lies.
+ * so it can be seen in memory where PRPs can't express it. Such a page is gathered: ordinary memory
+ * of the command's own, iod->gathered, stands in for it, and is an element like the others, so that the
+ * library decides how the device reaches it, and for how long. The offset is chosen such that the
+ * longest segment can be mapped as it lies.
+ *
+ * SGLs, where the drive takes them, have no such rules: a run is what lies side by side, wherever it
+ * begins and ends. What they can't express goes by PRPs all the same: more runs than descriptors fit in
+ * a page, and, for some drives, what is no multiple of 4.
  */
 #include "nvme_internal.h"
 
@@ -24,7 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Pages that lie side by side, or (address NULL) a page to be bounced. */
+/* Pages that lie side by side, or (address NULL) a page to be gathered. */
 struct run {
 	char *address;
 	size_t bytes;
@@ -34,7 +39,6 @@ void nvme_init_iod(struct nvme_iod *iod)
 {
 	iod->lists = &iod->list;
 	iod->sg = iod->few_sg;
-	iod->bounces = iod->few;
 }
 
 /* ---- the segments as a stream ---- */
@@ -69,13 +73,13 @@ static void skip(const struct iovec *iov, struct nvme_position *at, size_t bytes
 	}
 }
 
-static void copy_in(const struct iovec *iov, struct nvme_position *at, char *to, size_t bytes)
+static void copy_in(const struct iovec *iov, struct nvme_position at, char *to, size_t bytes)
 {
 	while (bytes > 0) {
-		size_t piece = smaller(bytes, piece_at(iov, at));
+		size_t piece = smaller(bytes, piece_at(iov, &at));
 
-		memcpy(to, address_at(iov, at), piece);
-		at->offset += piece;
+		memcpy(to, address_at(iov, &at), piece);
+		at.offset += piece;
 		to += piece;
 		bytes -= piece;
 	}
@@ -144,23 +148,24 @@ static uint32_t choose_first_offset(const struct nvme_prp_pools *pools, const st
 	return offset;
 }
 
-/* What the stream goes on with at a page, whose first byte is at a position. */
+/* What the stream goes on with, so many bytes being left from a position on: it is where a page begins. */
 static struct run next_run(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
-			   const struct iovec *iov, struct nvme_position at, size_t page)
+			   const struct iovec *iov, struct nvme_position at, size_t page,
+			   size_t left)
 {
-	size_t left = iod->bytes - nvme_page_start(pools, iod, page), offset, bytes;
-	struct run bounced = {NULL, nvme_page_bytes(pools, iod, page)};
+	size_t offset, bytes;
+	struct run gathered = {NULL, iod->sgl ? 0 : nvme_page_bytes(pools, iod, page)};
 	char *address;
 
 	piece_at(iov, &at);
 	address = address_at(iov, &at);
 	offset = offset_in_page(pools, (uintptr_t)address);
-	if (offset != (page == 0 ? iod->first_offset : 0))
-		return bounced;
+	if (!iod->sgl && offset != (page == 0 ? iod->first_offset : 0))
+		return gathered;
 	bytes = contiguous(iov, at, smaller(left, pools->max_run - offset));
-	if (bytes < left)
+	if (bytes < left && !iod->sgl)
 		bytes -= smaller(bytes, offset_in_page(pools, (uintptr_t)address + bytes));
-	return bytes > 0 ? (struct run){address, bytes} : bounced;
+	return bytes > 0 ? (struct run){address, bytes} : gathered;
 }
 
 /* The page behind a run that begins with a page. */
@@ -172,44 +177,74 @@ static size_t page_behind(const struct nvme_prp_pools *pools, const struct nvme_
 	return (end + pools->page_size - 1) >> pools->page_shift;
 }
 
-static void free_arrays(struct nvme_iod *iod)
-{
-	if (iod->sg != iod->few_sg)
-		free(iod->sg);
-	if (iod->bounces != iod->few)
-		free(iod->bounces);
-	iod->sg = iod->few_sg;
-	iod->bounces = iod->few;
-	iod->sg_count = 0;
-	iod->bounce_count = 0;
-	iod->single = false;
-}
-
-/* Count the runs, and make the arrays large enough to note them. 0 or -ENOMEM. */
-static int make_arrays(struct nvme_iod *iod, const struct nvme_prp_pools *pools,
-		       const struct iovec *iov, size_t *elements)
+/*
+ * Go through the stream, and count the elements and the pages that are gathered. With elements to be
+ * noted (sg), these pages are filled too: for a read as well, so that what the drive leaves alone is there
+ * again afterwards, and nobody else's. Those that follow one another are one element.
+ */
+static size_t collect(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
+		      const struct iovec *iov, struct scatterlist *sg, size_t *pages_gathered)
 {
 	struct nvme_position at = iod->start;
-	size_t done = 0, page = 0, mapped = 0, bounced = 0;
+	size_t done = 0, page = 0, elements = 0, gathered = 0, length = 0;
 
 	while (done < iod->bytes) {
-		struct run run = next_run(pools, iod, iov, at, page);
+		struct run run = next_run(pools, iod, iov, at, page, iod->bytes - done);
+		bool goes_on = !run.address && length > 0 &&
+			       length + run.bytes <= pools->max_run - iod->first_offset;
 
-		*(run.address ? &mapped : &bounced) += 1;
-		page = page_behind(pools, iod, page, &run);
+		length = run.address ? 0 : goes_on ? length + run.bytes : run.bytes;
+		if (sg && !run.address) {
+			run.address = iod->gathered + (gathered << pools->page_shift) +
+				      (page == 0 ? iod->first_offset : 0);
+			copy_in(iov, at, run.address, run.bytes);
+		}
+		if (sg && goes_on)
+			sg[elements - 1].length = (unsigned int)length;
+		else if (sg)
+			sg_set_buf(&sg[elements], run.address, (unsigned int)run.bytes);
+		gathered += length > 0;
+		elements += !goes_on;
+		page = iod->sgl ? 0 : page_behind(pools, iod, page, &run);
 		skip(iov, &at, run.bytes);
 		done += run.bytes;
 	}
-	*elements = mapped;
-	if (mapped > NVME_INLINE_SG)
-		iod->sg = malloc(mapped * sizeof(*iod->sg));
-	if (iod->sg && bounced > NVME_INLINE_BOUNCES)
-		iod->bounces = malloc(bounced * sizeof(*iod->bounces));
-	if (iod->sg && iod->bounces)
+	*pages_gathered = gathered;
+	return elements;
+}
+
+static void free_elements(struct nvme_iod *iod)
+{
+	if (iod->sg != iod->few_sg)
+		free(iod->sg);
+	free(iod->gathered);
+	iod->sg = iod->few_sg;
+	iod->gathered = NULL;
+	iod->gathered_bytes = 0;
+	iod->sg_count = 0;
+}
+
+/* Note the elements, and gather the pages that have to be. How many; or 0 with ENOMEM set. */
+static size_t note_elements(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+			    const struct iovec *iov)
+{
+	size_t gathered, n = collect(pools, iod, iov, NULL, &gathered);
+
+	if (n > NVME_INLINE_SG)
+		iod->sg = malloc(n * sizeof(*iod->sg));
+	iod->gathered_bytes = gathered << pools->page_shift;
+	if (iod->sg && gathered > 0)
+		iod->gathered = aligned_alloc(pools->page_size, iod->gathered_bytes);
+	if (!iod->sg || (gathered > 0 && !iod->gathered)) {
+		free_elements(iod);
+		dmaland_set_error(ENOMEM,
+				  "no memory to note %zu pieces of a transfer, and to gather %zu "
+				  "pages that PRPs can't express",
+				  n, gathered);
 		return 0;
-	free_arrays(iod);
-	return dmaland_set_error(ENOMEM, "no memory to note %zu pieces of a transfer",
-				 mapped + bounced);
+	}
+	sg_init_table(iod->sg, n);
+	return collect(pools, iod, iov, iod->sg, &gathered);
 }
 
 /* ---- mapping ---- */
@@ -219,54 +254,22 @@ static enum dma_data_direction direction_of(const struct nvme_iod *iod)
 	return iod->write ? DMA_TO_DEVICE : DMA_FROM_DEVICE;
 }
 
-/* A block that stands in for a page. 0 or -ENOMEM. */
-static int bounce_page(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
-		       const struct iovec *iov, struct nvme_position at, size_t page)
-{
-	struct nvme_bounce *bounce = &iod->bounces[iod->bounce_count];
-	struct nvme_block *block = &bounce->block;
-
-	block->vaddr = dma_pool_alloc(pools->bounce, GFP_KERNEL, &block->dma);
-	if (!block->vaddr)
-		return -ENOMEM;
-	bounce->page = page;
-	iod->bounce_count++;
-	if (iod->write)
-		copy_in(iov, &at, (char *)block->vaddr + (page == 0 ? iod->first_offset : 0),
-			nvme_page_bytes(pools, iod, page));
-	return 0;
-}
-
-/* Note each run as an element, and bounce the other pages. 0 or -ENOMEM. */
-static int collect_runs(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+/* Can descriptors say where the data are? */
+static bool sgl_can_say(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
 			const struct iovec *iov)
 {
+	size_t most = pools->page_size / NVME_SGL_DESCRIPTOR, done = 0, n;
 	struct nvme_position at = iod->start;
-	struct scatterlist *sg = iod->sg;
-	size_t done = 0, page = 0;
 
-	while (done < iod->bytes) {
-		struct run run = next_run(pools, iod, iov, at, page);
+	for (n = 0; done < iod->bytes && n <= most; n++) {
+		struct run run = next_run(pools, iod, iov, at, 0, iod->bytes - done);
 
-		if (run.address)
-			sg_set_buf(sg++, run.address, (unsigned int)run.bytes);
-		else if (bounce_page(pools, iod, iov, at, page) != 0)
-			return -ENOMEM;
-		page = page_behind(pools, iod, page, &run);
+		if (((uintptr_t)run.address | run.bytes) & pools->misaligned)
+			return false;
 		skip(iov, &at, run.bytes);
 		done += run.bytes;
 	}
-	return 0;
-}
-
-static void free_bounces(const struct nvme_prp_pools *pools, struct nvme_iod *iod)
-{
-	uint32_t i;
-
-	for (i = 0; i < iod->bounce_count; i++)
-		dma_pool_free(pools->bounce, iod->bounces[i].block.vaddr,
-			      iod->bounces[i].block.dma);
-	free_arrays(iod);
+	return n <= most;
 }
 
 static int map_scattered(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
@@ -275,21 +278,22 @@ static int map_scattered(const struct nvme_prp_pools *pools, struct nvme_iod *io
 	size_t elements;
 	int code;
 
-	iod->first_offset = choose_first_offset(pools, iod, iov);
-	code = make_arrays(iod, pools, iov, &elements);
-	if (code != 0)
-		return code;
-	if (elements > 0)
-		sg_init_table(iod->sg, elements);
-	code = collect_runs(pools, iod, iov);
-	if (code == 0 && elements > 0 &&
-	    dma_map_sg(pools->dev, iod->sg, (int)elements, direction_of(iod)) == 0)
+	iod->sgl = pools->sgls;
+	iod->first_offset = 0;
+	if (!iod->sgl || !sgl_can_say(pools, iod, iov)) {
+		iod->sgl = false;
+		iod->first_offset = choose_first_offset(pools, iod, iov);
+	}
+	elements = note_elements(pools, iod, iov);
+	if (elements == 0)
+		return -ENOMEM;
+	if (dma_map_sg(pools->dev, iod->sg, (int)elements, direction_of(iod)) == 0) {
 		code = -errno;
-	if (code == 0)
-		iod->sg_count = elements;
-	else
-		free_bounces(pools, iod);
-	return code;
+		free_elements(iod);
+		return code;
+	}
+	iod->sg_count = elements;
+	return 0;
 }
 
 static int map_single(const struct nvme_prp_pools *pools, struct nvme_iod *iod, char *address)
@@ -299,15 +303,13 @@ static int map_single(const struct nvme_prp_pools *pools, struct nvme_iod *iod, 
 	if (dma_mapping_error(pools->dev, iod->dma))
 		return -errno;
 	iod->single = true;
+	iod->sgl = pools->sgls;
 	return 0;
 }
 
-/*
- * Hand iod->bytes (at least 1) of the segments from *at on to the drive; iod->write says who reads
- * them. *at moves behind them; on failure it stays, and nothing is held.
- */
-int nvme_map_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod, const struct iovec *iov,
-		  struct nvme_position *at)
+/* *at moves behind the data; on failure it stays, and nothing is held. */
+static int map_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		    const struct iovec *iov, struct nvme_position *at)
 {
 	struct nvme_position start = *at;
 	size_t piece = piece_at(iov, &start);
@@ -315,7 +317,8 @@ int nvme_map_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod, cons
 	int code;
 
 	iod->start = start;
-	if ((address & 3) == 0 && iod->bytes <= pools->max_run - offset_in_page(pools, address) &&
+	if ((address & pools->misaligned) == 0 &&
+	    iod->bytes <= pools->max_run - offset_in_page(pools, address) &&
 	    (iod->bytes <= piece || contiguous(iov, start, iod->bytes) == iod->bytes))
 		code = map_single(pools, iod, address_at(iov, &start));
 	else
@@ -325,29 +328,54 @@ int nvme_map_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod, cons
 	return code;
 }
 
-/* Bounced pages of a read that has arrived. */
-static void empty_bounces(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
-			  const struct iovec *iov)
+/*
+ * Map the data of a command and say in it where they are: iod->bytes (at least 1) of the segments from
+ * *at on, which moves behind them; iod->write says where they go. On failure *at stays and nothing is
+ * held: -ENOMEM (later it may work), or what dma_map_sg() has against the memory.
+ */
+int nvme_setup_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		    const struct iovec *iov, struct nvme_position *at, struct nvme_command *command)
+{
+	struct nvme_position begin = *at;
+	int code = map_data(pools, iod, iov, at);
+
+	if (code != 0)
+		return code;
+	code = iod->sgl ? nvme_take_sgl(pools, iod) : nvme_take_prp_lists(pools, iod);
+	if (code != 0) {
+		nvme_free_iod(pools, iod);
+		nvme_unmap_data(pools, iod, iov, false);
+		*at = begin;
+		return code;
+	}
+	nvme_write_data(pools, iod, command);
+	return 0;
+}
+
+static bool is_gathered(const struct nvme_iod *iod, const char *address)
+{
+	return (uintptr_t)address - (uintptr_t)iod->gathered < iod->gathered_bytes;
+}
+
+/* A read has arrived: its elements that are gathered pages go to where they belong. */
+static void scatter(const struct nvme_iod *iod, const struct iovec *iov)
 {
 	struct nvme_position at = iod->start;
-	size_t done = 0;
 	uint32_t i;
 
-	for (i = 0; i < iod->bounce_count; i++) {
-		const struct nvme_bounce *bounce = &iod->bounces[i];
-		size_t start = nvme_page_start(pools, iod, bounce->page);
-		size_t bytes = nvme_page_bytes(pools, iod, bounce->page);
-		uint32_t offset = bounce->page == 0 ? iod->first_offset : 0;
+	for (i = 0; i < iod->sg_count; i++) {
+		const struct scatterlist *sg = &iod->sg[i];
 
-		skip(iov, &at, start - done);
-		copy_out(iov, &at, (const char *)bounce->block.vaddr + offset, bytes);
-		done = start + bytes;
+		if (is_gathered(iod, sg->address))
+			copy_out(iov, &at, sg->address, sg->length);
+		else
+			skip(iov, &at, sg->length);
 	}
 }
 
 /*
  * The drive is through with a command: take its memory back, with what was read if that arrived,
- * and free its lists and bounced pages. A command that holds none of these may be given too.
+ * and free its lists and gathered pages. A command that holds none of these may be given too.
  */
 void nvme_unmap_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 		     const struct iovec *iov, bool arrived)
@@ -360,18 +388,17 @@ void nvme_unmap_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 	} else if (iod->sg_count > 0) {
 		dma_unmap_sg_attrs(pools->dev, iod->sg, (int)iod->sg_count, direction_of(iod),
 				   attrs);
+		if (arrived && !iod->write && iod->gathered)
+			scatter(iod, iov);
+		free_elements(iod);
 	}
-	if (arrived && !iod->write && iod->bounce_count > 0)
-		empty_bounces(pools, iod, iov);
-	if (iod->sg_count > 0 || iod->bounce_count > 0)
-		free_bounces(pools, iod);
 	if (iod->list_count > 0)
 		nvme_free_iod(pools, iod);
 }
 
 /*
- * Forget a command whose memory the drive may still use: its blocks are never freed, and what is
- * mapped stays so until the device is closed.
+ * Forget a command whose memory the drive may still use: its blocks and gathered pages are never
+ * freed, and what is mapped stays so until the device is closed.
  */
 void nvme_leak_iod(struct nvme_iod *iod)
 {
@@ -379,5 +406,7 @@ void nvme_leak_iod(struct nvme_iod *iod)
 		free(iod->lists);
 	iod->lists = &iod->list;
 	iod->list_count = 0;
-	free_arrays(iod);
+	iod->gathered = NULL;
+	free_elements(iod);
+	iod->single = false;
 }

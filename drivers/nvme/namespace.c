@@ -3,13 +3,20 @@
  * namespace.c - what is known of namespaces, and formatting them
  *
  * A namespace is asked for when it is first used, and then found without a lock in a list that only
- * grows at its head, until the controller is closed. What is known of it is never changed: formatting
- * makes it stale before it begins, by clearing the id by which it is found. The next use asks the drive
- * again, which is refused until the format is over: nobody is to submit blocks of the old size to
- * a drive that takes them for blocks of the new one.
+ * grows at its head, until the controller is closed. What is known of it is never changed. It becomes
+ * stale, by clearing the id by which it is found, and the next use asks the drive again:
  *
- * ctrl->formats holds how many formats there were, above the id of the namespace that one is under way
- * of, or UINT32_MAX for all, or 0. What the drive said while that changed is not believed.
+ *   formatting   before it begins; asking is refused until the format is over
+ *   a change     that the drive reports (change.c), that a reset brings to light, or that a command's
+ *                status hints at: others may use the drive, too
+ *
+ * For nobody is to submit blocks of the old size to a drive that takes them for blocks of the new one.
+ * Where the size of blocks has changed and this process did not do it, the application does not know:
+ * its requests are refused until it asks dmaland_nvme_get_namespace(). What it goes by is `told`.
+ *
+ * ctrl->formats holds how many formats and changes there were, above the id of the namespace that a
+ * format is under way of, or UINT32_MAX for all, or 0. What the drive said while that changed is not
+ * believed.
  */
 #include "nvme_internal.h"
 
@@ -127,15 +134,55 @@ static uint32_t at_least_1(uint32_t blocks)
 	return blocks > 0 ? blocks : 1;
 }
 
-/* From Identify Namespace to what we keep. 0 or -errno. */
-static int parse_namespace(struct dmaland_nvme *ctrl, const uint8_t *data, struct nvme_ns *ns)
+/*
+ * In how many blocks, and from multiples of how many on, the drive discards (NVM 1.0, 4.1.5.1: NPDG and
+ * NPDA, counted from 0, where NSFEAT has OPTPERF); 4 KiB where it does not say.
+ */
+static uint64_t discard_unit(const uint8_t *data, unsigned int block_shift)
+{
+	enum { OPTPERF = 1 << 4 };
+	uint64_t size = nvme_get16(data, 68) + 1u, start = nvme_get16(data, 70) + 1u, unit = size;
+
+	if (!(data[24] & OPTPERF))
+		return block_shift < 12 ? 1u << (12 - block_shift) : 1;
+	while (unit % start != 0)
+		unit += size;
+	return unit;
+}
+
+/* What the drive says of a namespace: of all, and of those that are zoned. */
+struct ns_answers {
+	unsigned int command_set;
+	uint8_t data[NVME_ADMIN_DATA], zones[NVME_ADMIN_DATA];
+};
+
+/*
+ * Ask for all that is to be known of a namespace. 0; a status, which is NVME_STATUS_INVALID_NAMESPACE for
+ * one that is not active, in whatever way the drive says so; or -errno. A command set that the driver does
+ * not know may have no such answers: it is not asked then.
+ */
+static int ask_drive(struct dmaland_nvme *ctrl, nvme_identify_fn *identify, uint32_t nsid,
+		     struct ns_answers *answers)
+{
+	int status = nvme_identify_command_set(ctrl, identify, nsid, &answers->command_set);
+
+	if (status != 0 || !nvme_knows_command_set(answers->command_set))
+		return status;
+	status = identify(ctrl, NVME_IDENTIFY_NAMESPACE, DMALAND_NVME_SET_NVM, nsid, answers->data);
+	if (status == 0 && is_inactive(answers->data))
+		status = NVME_STATUS_INVALID_NAMESPACE;
+	if (status == 0 && answers->command_set == DMALAND_NVME_SET_ZONED)
+		status = identify(ctrl, NVME_IDENTIFY_NAMESPACE_SET, DMALAND_NVME_SET_ZONED, nsid,
+				  answers->zones);
+	return status;
+}
+
+/* Blocks, and how they look. 0 or -errno. */
+static int parse_blocks(const uint8_t *data, struct nvme_ns *ns)
 {
 	struct dmaland_nvme_namespace *info = &ns->info;
 	const struct dmaland_nvme_lba_format *format;
-	int code;
 
-	if (is_inactive(data))
-		return no_such_namespace(ctrl, info->nsid);
 	info->blocks = nvme_get64(data, 0);
 	parse_formats(data, info);
 	format = &info->formats[info->format];
@@ -151,29 +198,39 @@ static int parse_namespace(struct dmaland_nvme *ctrl, const uint8_t *data, struc
 	info->block_size = format->block_size;
 	info->metadata = format->metadata;
 	ns->block_shift = __builtin_ctz(format->block_size);
+	return 0;
+}
+
+/* From what the drive says to what we keep. Asks nothing more. 0 or -errno with the error set. */
+static int parse_namespace(const struct dmaland_nvme *ctrl, const struct ns_answers *answers,
+			   struct nvme_ns *ns)
+{
+	int code;
+
+	ns->info.command_set = answers->command_set;
+	code = nvme_check_command_set(&ns->info);
+	if (code == 0)
+		code = parse_blocks(answers->data, ns);
+	if (code != 0)
+		return code;
 	ns->most = blocks_limit(ns, ctrl->info.max_transfer);
 	ns->max_zeroes = at_least_1(blocks_limit(ns, ctrl->max_zeroes));
 	ns->max_verify = at_least_1(blocks_limit(ns, ctrl->max_verify));
-	ns->special = info->metadata > 0 || ns->most == 0;
-	code = nvme_setup_zones(ctrl, ns);
-	if (code != 0)
-		return code;
+	ns->discard_unit = discard_unit(answers->data, ns->block_shift);
+	ns->special = ns->info.metadata > 0 || ns->most == 0;
+	if (ns->info.command_set == DMALAND_NVME_SET_ZONED)
+		code = nvme_parse_zones(answers->zones, ns);
 	ns->max_blocks = ns->zones_apart ? 0 : ns->most;
-	atomic_init(&ns->current, info->nsid);
-	return 0;
+	return code;
 }
 
 /* Ask the drive. The namespace, or NULL with the error set. */
 static struct nvme_ns *identify_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
 {
-	struct dmaland_nvme_namespace info = {.nsid = nsid};
-	uint8_t data[NVME_ADMIN_DATA];
+	struct ns_answers answers;
 	struct nvme_ns *ns;
-	int status;
+	int status = ask_drive(ctrl, nvme_identify_set, nsid, &answers);
 
-	if (nvme_identify_command_set(ctrl, &info) != 0)
-		return NULL;
-	status = nvme_identify(ctrl, NVME_IDENTIFY_NAMESPACE, nsid, data);
 	if (status == NVME_STATUS_INVALID_NAMESPACE)
 		no_such_namespace(ctrl, nsid);
 	if (status != 0)
@@ -183,8 +240,8 @@ static struct nvme_ns *identify_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
 		dmaland_set_error(ENOMEM, "no memory for a namespace");
 		return NULL;
 	}
-	ns->info = info;
-	if (parse_namespace(ctrl, data, ns) != 0) {
+	ns->info.nsid = nsid;
+	if (parse_namespace(ctrl, &answers, ns) != 0) {
 		int code = errno;
 
 		free(ns);
@@ -194,7 +251,7 @@ static struct nvme_ns *identify_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
 	return ns;
 }
 
-static const struct nvme_ns *cached_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
+const struct nvme_ns *nvme_cached_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
 {
 	const struct nvme_ns *ns = atomic_load_explicit(&ctrl->namespaces, memory_order_acquire);
 
@@ -214,35 +271,108 @@ static int formats_before(struct dmaland_nvme *ctrl, uint32_t nsid, uint64_t *fo
 	return dmaland_set_error(EBUSY, "namespace %" PRIu32 " is being formatted", nsid);
 }
 
-/* Believe what the drive said of a namespace, unless one was formatted meanwhile; then it is freed. */
-static bool add_ns(struct dmaland_nvme *ctrl, struct nvme_ns *ns, uint64_t formats)
+/* Do blocks look alike? */
+bool nvme_same_blocks(const struct nvme_ns *a, const struct nvme_ns *b)
 {
-	bool valid;
+	return a->info.block_size == b->info.block_size && a->info.metadata == b->info.metadata;
+}
 
-	pthread_mutex_lock(&ctrl->lock);
-	valid = ctrl->formats == formats;
-	if (valid) {
-		ns->next = atomic_load_explicit(&ctrl->namespaces, memory_order_relaxed);
-		atomic_store_explicit(&ctrl->namespaces, ns, memory_order_release);
+/* Is writing and reading split alike? */
+bool nvme_same_zones(const struct nvme_ns *a, const struct nvme_ns *b)
+{
+	return a->info.command_set == b->info.command_set &&
+	       a->info.zone_blocks == b->info.zone_blocks && a->zones_apart == b->zones_apart;
+}
+
+static bool same_ns(const struct nvme_ns *a, const struct nvme_ns *b)
+{
+	return nvme_same_blocks(a, b) && nvme_same_zones(a, b) && a->info.nsid == b->info.nsid &&
+	       a->info.blocks == b->info.blocks && a->info.format == b->info.format &&
+	       a->info.format_count == b->info.format_count && a->most == b->most &&
+	       a->discard_unit == b->discard_unit;
+}
+
+/* With ctrl->lock held, here and below: what is known, stale or not, and was not formatted. */
+static struct nvme_ns *first_ns(struct dmaland_nvme *ctrl)
+{
+	return atomic_load_explicit(&ctrl->namespaces, memory_order_relaxed);
+}
+
+/* What the application goes by; or NULL. */
+static struct nvme_ns *told_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
+{
+	struct nvme_ns *ns = first_ns(ctrl);
+
+	while (ns && !(ns->told && ns->info.nsid == nsid))
+		ns = ns->next;
+	return ns;
+}
+
+/* One that is no other than the new one, which is freed then; or the new one, in the list from now on. */
+static struct nvme_ns *merge_ns(struct dmaland_nvme *ctrl, struct nvme_ns *new)
+{
+	struct nvme_ns *ns = first_ns(ctrl);
+
+	while (ns && (atomic_load(&ns->formatted) || !same_ns(ns, new)))
+		ns = ns->next;
+	if (ns) {
+		free(new);
+		return ns;
 	}
-	pthread_mutex_unlock(&ctrl->lock);
-	if (!valid)
-		free(ns);
-	return valid;
+	new->next = first_ns(ctrl);
+	atomic_store_explicit(&ctrl->namespaces, new, memory_order_release);
+	return new;
 }
 
 /*
- * A namespace, or NULL with the error set. Two threads that ask at once may both add it,
- * harmlessly.
+ * Believe what the drive said of a namespace, unless one was formatted or changed meanwhile: then NULL.
+ * It is found by its id from then on, if the application knows what blocks look like, or is being told.
  */
-const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
+static struct nvme_ns *add_ns(struct dmaland_nvme *ctrl, struct nvme_ns *new, uint64_t formats,
+			      bool telling, const struct nvme_ns **told)
 {
-	const struct nvme_ns *known = cached_ns(ctrl, nsid);
+	struct nvme_ns *ns = NULL;
+
+	pthread_mutex_lock(&ctrl->lock);
+	if (ctrl->formats == formats) {
+		struct nvme_ns *before = told_ns(ctrl, new->info.nsid);
+
+		ns = merge_ns(ctrl, new);
+		if (!before || telling || nvme_same_blocks(before, ns)) {
+			if (before && before != ns) {
+				before->told = false;
+				atomic_store_explicit(&before->current, 0, memory_order_relaxed);
+			}
+			ns->told = true;
+			before = ns;
+			atomic_store_explicit(&ns->current, ns->info.nsid, memory_order_release);
+		}
+		*told = before;
+	}
+	pthread_mutex_unlock(&ctrl->lock);
+	if (!ns)
+		free(new);
+	return ns;
+}
+
+static int has_changed(const struct nvme_ns *ns, const struct nvme_ns *told)
+{
+	return dmaland_set_error(
+		ESTALE,
+		"namespace %" PRIu32 " has blocks of %u bytes and %u of metadata "
+		"now, and had %u and %u: somebody else has formatted it; "
+		"dmaland_nvme_get_namespace() says what it is, and makes it usable",
+		ns->info.nsid, ns->info.block_size, ns->info.metadata, told->info.block_size,
+		told->info.metadata);
+}
+
+/* telling: the caller tells the application. NULL with the error set. */
+static const struct nvme_ns *ask_ns(struct dmaland_nvme *ctrl, uint32_t nsid, bool telling)
+{
+	const struct nvme_ns *told = NULL;
 	uint64_t formats;
 	struct nvme_ns *ns;
 
-	if (known)
-		return known;
 	if (nsid == 0 || nsid == UINT32_MAX) {
 		dmaland_set_error(EINVAL, "0x%" PRIx32 " is no namespace; they count from 1", nsid);
 		return NULL;
@@ -253,8 +383,53 @@ const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
 		ns = identify_ns(ctrl, nsid);
 		if (!ns)
 			return NULL;
-	} while (!add_ns(ctrl, ns, formats));
-	return ns;
+		ns = add_ns(ctrl, ns, formats, telling, &told);
+	} while (!ns);
+	if (ns == told)
+		return ns;
+	has_changed(ns, told);
+	return NULL;
+}
+
+/*
+ * A namespace, or NULL with the error set. Two threads that ask at once may both ask the drive,
+ * harmlessly.
+ */
+const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid)
+{
+	const struct nvme_ns *known = nvme_cached_ns(ctrl, nsid);
+
+	return known ? known : ask_ns(ctrl, nsid, false);
+}
+
+/* With ctrl->lock held. UINT32_MAX: all. What the drive says at this moment may be older. */
+void nvme_forget_ns(struct dmaland_nvme *ctrl, uint32_t nsid, bool formatted)
+{
+	struct nvme_ns *ns;
+
+	ctrl->formats += UINT64_C(1) << 32;
+	for (ns = first_ns(ctrl); ns; ns = ns->next) {
+		if (nsid != UINT32_MAX && ns->info.nsid != nsid)
+			continue;
+		atomic_store_explicit(&ns->current, 0, memory_order_relaxed);
+		if (!formatted)
+			continue;
+		ns->told = false;
+		atomic_store(&ns->formatted, true);
+	}
+}
+
+/* Ask whether a namespace is what is known of it: 0; 1: it is something else, or nothing we know; -errno. */
+int nvme_ns_changed(struct dmaland_nvme *ctrl, nvme_identify_fn *identify,
+		    const struct nvme_ns *known)
+{
+	struct nvme_ns now = {.info.nsid = known->info.nsid};
+	struct ns_answers answers;
+	int status = ask_drive(ctrl, identify, known->info.nsid, &answers);
+
+	if (status != 0)
+		return status < 0 ? status : 1;
+	return parse_namespace(ctrl, &answers, &now) != 0 || !same_ns(known, &now);
 }
 
 void nvme_free_namespaces(struct dmaland_nvme *ctrl)
@@ -272,8 +447,13 @@ void nvme_free_namespaces(struct dmaland_nvme *ctrl)
 int dmaland_nvme_get_namespace(struct dmaland_nvme *ctrl, uint32_t nsid,
 			       struct dmaland_nvme_namespace *info)
 {
-	const struct nvme_ns *ns = dmaland_check(ctrl->dev) == 0 ? nvme_find_ns(ctrl, nsid) : NULL;
+	const struct nvme_ns *ns;
 
+	if (dmaland_check(ctrl->dev) != 0)
+		return -errno;
+	ns = nvme_cached_ns(ctrl, nsid);
+	if (!ns)
+		ns = ask_ns(ctrl, nsid, true);
 	if (!ns)
 		return -errno;
 	*info = ns->info;
@@ -288,17 +468,12 @@ int dmaland_nvme_get_namespace(struct dmaland_nvme *ctrl, uint32_t nsid,
  */
 void nvme_begin_change(struct dmaland_nvme *ctrl, uint32_t nsid, bool format)
 {
-	struct nvme_ns *ns;
-
 	pthread_mutex_lock(&ctrl->format_lock);
 	if (format)
 		atomic_store_explicit(&ctrl->held_until, UINT64_MAX, memory_order_relaxed);
 	pthread_mutex_lock(&ctrl->lock);
-	ctrl->formats += (UINT64_C(1) << 32) + nsid;
-	ns = atomic_load_explicit(&ctrl->namespaces, memory_order_relaxed);
-	for (; ns; ns = ns->next)
-		if (nsid == UINT32_MAX || nvme_ns_id(ns) == nsid)
-			atomic_store_explicit(&ns->current, 0, memory_order_relaxed);
+	nvme_forget_ns(ctrl, nsid, true);
+	ctrl->formats += nsid;
 	pthread_mutex_unlock(&ctrl->lock);
 }
 

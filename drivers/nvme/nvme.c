@@ -129,6 +129,10 @@ static int nvme_setup_memory(struct dmaland_nvme *ctrl)
 	ctrl->data = dma_alloc_coherent(ctrl->dev, ctrl->data_bytes, &ctrl->data_dma, GFP_KERNEL);
 	if (!ctrl->data)
 		return -errno;
+	ctrl->own_data =
+		dma_alloc_coherent(ctrl->dev, ctrl->data_bytes, &ctrl->own_data_dma, GFP_KERNEL);
+	if (!ctrl->own_data)
+		return -errno;
 	ctrl->admin = nvme_alloc_queue(ctrl, 0, NVME_ADMIN_DEPTH);
 	if (!ctrl->admin)
 		return -errno;
@@ -166,7 +170,10 @@ static void take_options(struct dmaland_nvme *ctrl, const struct dmaland_nvme_op
 	ctrl->format_ms = options.format_timeout_ms ? options.format_timeout_ms : DEFAULT_FORMAT_MS;
 	ctrl->irq_types = options.irq_types ? options.irq_types : PCI_IRQ_ALL_TYPES;
 	ctrl->max_transfer = options.max_transfer ? options.max_transfer : DEFAULT_MAX_TRANSFER;
-	ctrl->shutdown_ms = DEFAULT_SHUTDOWN_MS;
+	ctrl->no_sgls = options.no_sgls;
+	ctrl->shutdown_given = options.shutdown_timeout_ms > 0;
+	ctrl->shutdown_ms =
+		ctrl->shutdown_given ? options.shutdown_timeout_ms : DEFAULT_SHUTDOWN_MS;
 	set_ticks(ctrl);
 }
 
@@ -212,7 +219,7 @@ struct dmaland_nvme *dmaland_nvme_open(struct dmaland_device *dev,
 	take_options(ctrl, options);
 	if (nvme_pci_enable(ctrl) != 0 || nvme_setup_memory(ctrl) != 0 ||
 	    nvme_enable_ctrl(ctrl) != 0 || nvme_identify_controller(ctrl) != 0 ||
-	    nvme_set_queue_count(ctrl) != 0)
+	    nvme_set_queue_count(ctrl) != 0 || nvme_ask_for_reports(ctrl) != 0)
 		return give_up(ctrl);
 	ctrl->opened = true;
 	return ctrl;
@@ -223,6 +230,8 @@ static void free_memory(struct dmaland_nvme *ctrl)
 {
 	if (ctrl->admin)
 		nvme_free_queue(ctrl->admin);
+	if (ctrl->own_data && nvme_service(ctrl) != NVME_RUNAWAY)
+		dma_free_coherent(ctrl->dev, ctrl->data_bytes, ctrl->own_data, ctrl->own_data_dma);
 	if (ctrl->data && nvme_service(ctrl) != NVME_RUNAWAY)
 		dma_free_coherent(ctrl->dev, ctrl->data_bytes, ctrl->data, ctrl->data_dma);
 	nvme_release_prp_pools(&ctrl->pools);

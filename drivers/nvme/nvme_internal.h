@@ -11,10 +11,13 @@
  *   irq.c       interrupts: queues that are waited for
  *   map.c       from segments of memory to what the drive reaches: mapped, or copied
  *   prp.c       from that to PRPs
+ *   sgl.c       from that to SGLs
  *   admin.c     commands of the admin queue
  *   namespace.c namespaces and their formats
  *   zoned.c     namespaces that are zoned
+ *   change.c    namespaces that others change
  *   log.c       log pages
+ *   event.c     what the drive reports unasked
  *   nvme.c      the controller: open, close
  *   control.c   its registers and its state: enable, reset, stop
  *   status.c    results in words
@@ -121,6 +124,7 @@ enum {
 	NVME_ADMIN_IDENTIFY = 0x06,
 	NVME_ADMIN_ABORT = 0x08,
 	NVME_ADMIN_SET_FEATURES = 0x09,
+	NVME_ADMIN_EVENT_REQUEST = 0x0c,
 	NVME_ADMIN_FORMAT = 0x80,
 };
 
@@ -134,9 +138,12 @@ enum {
 	NVME_MOST_PAGE = 65536, /* bytes of a controller page that mappings can be aligned to */
 	NVME_ADMIN_DATA = 4096, /* bytes that an admin command moves at most */
 	NVME_ADMIN_DEPTH = 31,
+	NVME_REPORTS = 4, /* slots of the admin queue that they may take */
+	NVME_EVENTS = 64,
 	NVME_MOST_VECTORS = 32, /* of MSI, and as many as INTMS has bits */
 	NVME_POLLS_LOOK = 256,	/* polls until the clock is looked at, see dmaland_nvme_poll() */
 	NVME_FEATURE_QUEUES = 7,
+	NVME_FEATURE_EVENTS = 11,
 	NVME_DISCARD_RANGES = 256, /* of a command (NVM 1.0, 3.2.3) */
 };
 
@@ -157,6 +164,8 @@ enum {
 	NVME_STATUS_ABORT_REQUESTED = 0x007,
 	NVME_STATUS_SQ_DELETED = 0x008,
 	NVME_STATUS_INVALID_NAMESPACE = 0x00b,
+	NVME_STATUS_SGL_LENGTH = 0x00f,
+	NVME_STATUS_LBA_RANGE = 0x080,
 };
 
 /* Common submission queue entry: NVMe 2.0, 3.3.3.1. All fields little-endian. */
@@ -167,9 +176,11 @@ struct nvme_command {
 	uint32_t nsid;
 	uint32_t cdw2, cdw3;
 	uint64_t metadata;
-	uint64_t prp[2];
+	uint64_t prp[2]; /* or an SGL descriptor, where flags have NVME_PSDT_SGL */
 	uint32_t cdw10, cdw11, cdw12, cdw13, cdw14, cdw15;
 };
+
+enum { NVME_PSDT_SGL = 1u << 6, NVME_SGL_DESCRIPTOR = 16 /* bytes */ };
 
 static_assert(sizeof(struct nvme_command) == 64, "submission queue entry");
 static_assert(offsetof(struct nvme_command, prp) == 24, "data pointer");
@@ -197,18 +208,13 @@ struct nvme_block {
 	dma_addr_t dma;
 };
 
-/* A page that PRPs can't express as it lies; page 0 holds its data from iod->first_offset on. */
-struct nvme_bounce {
-	struct nvme_block block;
-	size_t page;
-};
-
-enum { NVME_INLINE_BOUNCES = 4, NVME_INLINE_SG = 4 };
+enum { NVME_INLINE_SG = 4 };
 
 enum { NVME_SMALL_LIST = 256 }; /* bytes of a block of the pool "prp list 256" */
 
 /*
- * A command in flight. Its data are one piece (single), or elements of sg and bounced pages. The
+ * A command in flight. Its data are one piece (single), or elements of sg, some of which may be
+ * pages that PRPs can't express as they lie, and that were gathered in memory of the command's own. The
  * fields up to the list are what every command touches; a command whose data are one piece of at
  * most two pages touches nothing else.
  */
@@ -221,21 +227,21 @@ struct nvme_iod {
 	uint32_t first_offset;		      /* of the data in the first controller page */
 	uint32_t list_count;		      /* lists[0..list_count) are this command's */
 	uint32_t sg_count;		      /* sg[0..sg_count) are mapped */
-	uint32_t bounce_count; /* bounces[0..bounce_count) are taken, their pages ascending */
-	uint32_t age;	       /* in ticks, see nvme_watch() */
-	uint16_t cid;	       /* its low bits are the slot, see queue.c */
-	bool busy;	       /* between submission and completion */
-	bool late;	       /* it takes too long ... */
-	bool asked;	       /* ... and the drive was asked to abort it */
+	uint32_t age;			      /* in ticks, see nvme_watch() */
+	uint16_t cid;			      /* its low bits are the slot, see queue.c */
+	bool busy;			      /* between submission and completion */
+	bool late;			      /* it takes too long ... */
+	bool asked;			      /* ... and the drive was asked to abort it */
 	uint8_t repeats;
-	bool single;		     /* mapped in one piece, at dma */
-	bool write, small_list;	     /* small_list: lists[0] is of the small pool */
-	struct nvme_block list;	     /* the first list */
-	struct nvme_block *lists;    /* &list, or an array when there are more */
-	struct scatterlist *sg;	     /* few_sg, or an array when there are more */
-	struct nvme_bounce *bounces; /* few, or an array when there are more */
+	bool single;		  /* mapped in one piece, at dma */
+	bool sgl;		  /* described by an SGL, not by PRPs */
+	bool write, small_list;	  /* small_list: lists[0] is of the small pool */
+	struct nvme_block list;	  /* the first list */
+	struct nvme_block *lists; /* &list, or an array when there are more */
+	struct scatterlist *sg;	  /* few_sg, or an array when there are more */
+	char *gathered;		  /* pages; or NULL */
+	size_t gathered_bytes;
 	struct scatterlist few_sg[NVME_INLINE_SG];
-	struct nvme_bounce few[NVME_INLINE_BOUNCES];
 };
 
 /* What PRPs are made of. page_size is the controller's (CC.MPS). */
@@ -243,18 +249,23 @@ struct nvme_prp_pools {
 	struct dmaland_device *dev;
 	size_t page_size;
 	unsigned int page_shift;
-	size_t max_run; /* bytes of whole pages that one mapping may cover; a power of two */
-	struct dma_pool *page, *small, *bounce;
+	bool sgls;	      /* data are described by SGLs where these can; else by PRPs */
+	uintptr_t misaligned; /* bits that are 0 in an address that can be described */
+	size_t max_run;	      /* bytes of whole pages that one mapping may cover; a power of two */
+	struct dma_pool *page, *small;
 };
 
-/* A namespace; written once, but for the id, then only read, until the controller is closed. */
+/* A namespace; written once, but for the first three, then only read, until the controller is closed. */
 struct nvme_ns {
 	_Atomic uint32_t current; /* its id, by which it is found; 0: what is known here is stale */
+	atomic_bool formatted;	  /* by us, since then */
+	bool told;		  /* the application goes by it; one for each id. With ctrl->lock */
 	unsigned int block_shift;
 	uint32_t max_blocks; /* of a command that may begin anywhere; 0: see most, and zones */
 	uint32_t most, max_zeroes, max_verify; /* of one command */
 	bool special;			       /* transfers are to be looked at, see request.c */
 	bool zones_apart;		       /* a command that reads stays in a zone */
+	uint64_t discard_unit;		       /* blocks; a discard is cut between two of them */
 	struct dmaland_nvme_namespace info;
 	struct nvme_ns *next;
 };
@@ -326,6 +337,7 @@ struct dmaland_nvme {
 	unsigned int tick_ms, patience; /* a command may be that many ticks old ... */
 	unsigned int abort_patience;	/* ... and these, when it was to be aborted */
 	size_t max_transfer;		/* what the options allow */
+	bool no_sgls, shutdown_given;	/* options */
 	struct nvme_prp_pools pools;
 	struct dmaland_nvme_info info;
 	uint16_t oncs;
@@ -359,14 +371,25 @@ struct dmaland_nvme {
 	void *data; /* of an admin command, one controller page or 4 KiB */
 	dma_addr_t data_dma;
 	size_t data_bytes;
+	void *own_data; /* as much; of whoever leads a reset, and can't wait for the other */
+	dma_addr_t own_data_dma;
+
+	/* event.c; all with lock */
+	struct nvme_iod *reports[NVME_REPORTS]; /* Asynchronous Event Requests that the drive has */
+	unsigned int report_limit;		/* so many; 0: none, since it refused one */
+	uint32_t report_kinds;			/* notices that it can send (OAES) */
+	struct dmaland_nvme_event events[NVME_EVENTS]; /* a ring of those to be told */
+	unsigned int first_event, event_count;
+	uint64_t events_missed;
 	_Atomic(struct nvme_ns *) namespaces;
 	uint64_t formats; /* with lock; see namespace.c */
 };
 
 /* map.c: 0 or -errno with the error set */
 void nvme_init_iod(struct nvme_iod *iod);
-int nvme_map_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod, const struct iovec *iov,
-		  struct nvme_position *at);
+int nvme_setup_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		    const struct iovec *iov, struct nvme_position *at,
+		    struct nvme_command *command);
 void nvme_unmap_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 		     const struct iovec *iov, bool arrived);
 void nvme_leak_iod(struct nvme_iod *iod);
@@ -392,11 +415,25 @@ static inline size_t nvme_page_bytes(const struct nvme_prp_pools *pools, const s
 int nvme_setup_prp_pools(struct nvme_prp_pools *pools, struct dmaland_device *dev,
 			 size_t page_size);
 void nvme_release_prp_pools(struct nvme_prp_pools *pools);
-int nvme_setup_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
-		    const struct iovec *iov, struct nvme_position *at, uint64_t prp[2]);
+int nvme_take_prp_lists(const struct nvme_prp_pools *pools, struct nvme_iod *iod);
 int nvme_take_list(const struct nvme_prp_pools *pools, struct nvme_iod *iod, size_t bytes);
 void nvme_write_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod, uint64_t prp[2]);
 void nvme_free_iod(const struct nvme_prp_pools *pools, struct nvme_iod *iod);
+
+/* sgl.c */
+void nvme_use_sgls(struct nvme_prp_pools *pools, uint32_t sgls);
+int nvme_take_sgl(const struct nvme_prp_pools *pools, struct nvme_iod *iod);
+void nvme_write_sgl(struct nvme_iod *iod, struct nvme_command *command);
+
+/* Say in a command where its data are, which are mapped. */
+static inline void nvme_write_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+				   struct nvme_command *command)
+{
+	if (iod->sgl)
+		nvme_write_sgl(iod, command);
+	else
+		nvme_write_prps(pools, iod, command->prp);
+}
 
 /* command.c: 0 or -errno with the error set */
 const char *nvme_opcode_name(uint8_t opcode);
@@ -497,8 +534,15 @@ int nvme_submit_sync_cmd(struct dmaland_nvme *ctrl, struct nvme_command *command
 			 unsigned int timeout_ms, uint32_t *result);
 int nvme_fetch(struct dmaland_nvme *ctrl, struct nvme_command *command, void *data, size_t size);
 int nvme_identify(struct dmaland_nvme *ctrl, unsigned int cns, uint32_t nsid, void *data);
-int nvme_identify_set(struct dmaland_nvme *ctrl, unsigned int cns, unsigned int command_set,
-		      uint32_t nsid, void *data);
+
+/* Two that ask the same: the second is of whoever leads a reset. */
+typedef int nvme_identify_fn(struct dmaland_nvme *ctrl, unsigned int cns, unsigned int command_set,
+			     uint32_t nsid, void *data);
+nvme_identify_fn nvme_identify_set, nvme_identify_alone;
+
+int nvme_admin_alone(struct dmaland_nvme *ctrl, struct nvme_command *command,
+		     unsigned int timeout_ms);
+void nvme_reap_admin(struct dmaland_nvme *ctrl);
 bool nvme_delete_queues(struct dmaland_nvme *ctrl);
 int nvme_abort(struct dmaland_nvme_queue *queue, uint16_t cid);
 int nvme_create_queue(struct dmaland_nvme_queue *queue, uint32_t state);
@@ -510,16 +554,52 @@ int nvme_set_queue_count_again(struct dmaland_nvme *ctrl);
 
 /* namespace.c */
 const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
+const struct nvme_ns *nvme_cached_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
+bool nvme_same_blocks(const struct nvme_ns *a, const struct nvme_ns *b);
+bool nvme_same_zones(const struct nvme_ns *a, const struct nvme_ns *b);
+int nvme_ns_changed(struct dmaland_nvme *ctrl, nvme_identify_fn *identify,
+		    const struct nvme_ns *known);
+void nvme_forget_ns(struct dmaland_nvme *ctrl, uint32_t nsid, bool formatted);
 void nvme_free_namespaces(struct dmaland_nvme *ctrl);
 void nvme_begin_change(struct dmaland_nvme *ctrl, uint32_t nsid, bool format);
 void nvme_end_change(struct dmaland_nvme *ctrl, uint32_t nsid, bool format);
 
 /* zoned.c */
-int nvme_identify_command_set(struct dmaland_nvme *ctrl, struct dmaland_nvme_namespace *info);
-int nvme_setup_zones(struct dmaland_nvme *ctrl, struct nvme_ns *ns);
+int nvme_identify_command_set(struct dmaland_nvme *ctrl, nvme_identify_fn *identify, uint32_t nsid,
+			      unsigned int *command_set);
+
+static inline bool nvme_knows_command_set(unsigned int command_set)
+{
+	return command_set == DMALAND_NVME_SET_NVM || command_set == DMALAND_NVME_SET_ZONED;
+}
+
+int nvme_check_command_set(const struct dmaland_nvme_namespace *info);
+int nvme_parse_zones(const uint8_t *data, struct nvme_ns *ns);
 uint64_t nvme_zone_left(const struct nvme_ns *ns, uint64_t block);
 int nvme_check_zoned_write(const struct dmaland_nvme_request *request, const struct nvme_ns *ns,
 			   uint64_t most);
+
+/* change.c */
+bool nvme_may_go_on(struct dmaland_nvme *ctrl, struct dmaland_nvme_request *request);
+void nvme_doubt_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
+int nvme_check_namespaces_alone(struct dmaland_nvme *ctrl);
+int nvme_check_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
+int nvme_check_namespaces(struct dmaland_nvme *ctrl);
+
+/*
+ * Is what a request goes by stale, so that no command of it may be given to the drive? A raw request goes
+ * by nothing.
+ */
+static inline bool nvme_is_stale(struct dmaland_nvme *ctrl, struct dmaland_nvme_request *request)
+{
+	return request->driver.ns && nvme_ns_id(request->driver.ns) != request->nsid &&
+	       !nvme_may_go_on(ctrl, request);
+}
+
+/* event.c */
+int nvme_ask_for_reports(struct dmaland_nvme *ctrl);
+int nvme_ask_for_reports_alone(struct dmaland_nvme *ctrl);
+void nvme_take_reports(struct dmaland_nvme *ctrl);
 
 /* log.c */
 bool nvme_parse_error(const uint8_t *entry, struct dmaland_nvme_error *error);
@@ -542,6 +622,7 @@ static inline uint64_t nvme_get64(const uint8_t *data, size_t offset)
 
 /* control.c */
 uint64_t nvme_now_ms(void);
+void nvme_pause(unsigned int *looks);
 uint64_t nvme_waited(struct dmaland_nvme *ctrl, uint64_t begin, uint64_t now);
 int nvme_disable_ctrl(struct dmaland_nvme *ctrl, unsigned int ms);
 int nvme_disable_as_found(struct dmaland_nvme *ctrl);

@@ -44,6 +44,7 @@ int nvme_setup_prp_pools(struct nvme_prp_pools *pools, struct dmaland_device *de
 	pools->dev = dev;
 	pools->page_size = page_size;
 	pools->page_shift = __builtin_ctzl(page_size);
+	pools->misaligned = 3; /* a PRP entry is dword aligned (NVMe 2.0, 4.1.1) */
 	code = set_limits(pools);
 	if (code != 0)
 		return code;
@@ -51,8 +52,6 @@ int nvme_setup_prp_pools(struct nvme_prp_pools *pools, struct dmaland_device *de
 	if (pools->page)
 		pools->small = dma_pool_create("prp list 256", dev, SMALL_LIST, SMALL_LIST, 0);
 	if (pools->small)
-		pools->bounce = dma_pool_create("bounce page", dev, page_size, page_size, 0);
-	if (pools->bounce)
 		return 0;
 	code = errno;
 	nvme_release_prp_pools(pools);
@@ -62,10 +61,8 @@ int nvme_setup_prp_pools(struct nvme_prp_pools *pools, struct dmaland_device *de
 
 void nvme_release_prp_pools(struct nvme_prp_pools *pools)
 {
-	dma_pool_destroy(pools->bounce);
 	dma_pool_destroy(pools->small);
 	dma_pool_destroy(pools->page);
-	pools->bounce = NULL;
 	pools->small = NULL;
 	pools->page = NULL;
 }
@@ -166,25 +163,16 @@ static void write_single(const struct nvme_prp_pools *pools, const struct nvme_i
 }
 
 /*
- * Data in segments and bounced pages. A segment covers whole pages of the stream: what map.c makes
- * elements of ends with a page, or with the stream.
+ * Data in segments. A segment covers whole pages of the stream: what map.c makes elements of ends with
+ * a page, or with the stream.
  */
 static void write_scattered(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
 			    struct prp_writer *writer, size_t pages)
 {
 	const struct scatterlist *sg = iod->sg;
 	size_t page, used = 0;
-	uint32_t bounced = 0;
 
 	for (page = 0; page < pages; page++) {
-		const struct nvme_bounce *bounce = &iod->bounces[bounced];
-
-		if (bounced < iod->bounce_count && bounce->page == page) {
-			write_entry(writer,
-				    bounce->block.dma + (page == 0 ? iod->first_offset : 0));
-			bounced++;
-			continue;
-		}
 		write_entry(writer, sg_dma_address(sg) + used);
 		used += nvme_page_bytes(pools, iod, page);
 		if (used == sg_dma_len(sg)) {
@@ -212,27 +200,10 @@ void nvme_write_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod, u
 		write_scattered(pools, iod, &writer, pages);
 }
 
-/*
- * Map the data of a command and make its PRPs: iod->bytes (at least 1) of the segments from *at on,
- * which moves behind them; iod->write says where they go. On failure *at stays and nothing is held:
- * -ENOMEM (later it may work), or what dma_map_sg() has against the memory.
- */
-int nvme_setup_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
-		    const struct iovec *iov, struct nvme_position *at, uint64_t prp[2])
+/* Take the lists for data that are mapped, if they need some. 0 or -ENOMEM; nvme_free_iod() undoes it. */
+int nvme_take_prp_lists(const struct nvme_prp_pools *pools, struct nvme_iod *iod)
 {
-	struct nvme_position begin = *at;
-	int code = nvme_map_data(pools, iod, iov, at);
-	size_t pages;
+	size_t pages = page_count(pools, iod);
 
-	if (code != 0)
-		return code;
-	pages = page_count(pools, iod);
-	if (pages > 2 && take_lists(pools, iod, pages - 1) != 0) {
-		nvme_free_iod(pools, iod);
-		nvme_unmap_data(pools, iod, iov, false);
-		*at = begin;
-		return -ENOMEM;
-	}
-	nvme_write_prps(pools, iod, prp);
-	return 0;
+	return pages > 2 ? take_lists(pools, iod, pages - 1) : 0;
 }

@@ -43,20 +43,26 @@ static int check_data(struct dmaland_nvme *ctrl, uint8_t opcode, uint64_t bytes)
 	return 0;
 }
 
-/* Map the data; lists end where the data do, whatever lay in their blocks before. 0 or -errno. */
+/*
+ * Map the data, by PRPs, which every command takes; lists end where the data do, whatever lay in their blocks
+ * before. 0 or -errno.
+ */
 static int map_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
-		    const struct iovec *iov, uint64_t prp[2])
+		    const struct iovec *iov, struct nvme_command *command)
 {
+	struct nvme_prp_pools by_prps = *pools;
 	struct nvme_position at = {0, 0};
-	int code = nvme_setup_prps(pools, iod, iov, &at, prp);
+	int code;
 	uint32_t i;
 
+	nvme_use_sgls(&by_prps, 0);
+	code = nvme_setup_data(&by_prps, iod, iov, &at, command);
 	if (code != 0 || iod->list_count == 0)
 		return code;
 	for (i = 0; i < iod->list_count; i++)
 		memset(iod->lists[i].vaddr, 0,
 		       iod->small_list ? NVME_SMALL_LIST : pools->page_size);
-	nvme_write_prps(pools, iod, prp);
+	nvme_write_prps(pools, iod, command->prp);
 	return 0;
 }
 
@@ -122,13 +128,13 @@ static void raw_done(struct dmaland_nvme_request *request, int status)
 int nvme_setup_raw(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 		   struct dmaland_nvme_request *request)
 {
-	uint64_t prp[2];
+	struct nvme_command command;
 	int code = 0;
 
 	iod->bytes = bytes_of(request);
 	iod->write = request->raw->opcode & TO_DRIVE;
 	if (iod->bytes > 0)
-		code = map_data(&queue->ctrl->pools, iod, request->iov, prp);
+		code = map_data(&queue->ctrl->pools, iod, request->iov, &command);
 	if (code != 0)
 		return code;
 	request->driver.left = 0;
@@ -151,14 +157,14 @@ void nvme_fill_raw(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 /* Which the driver has to give itself, since they are about memory and queues of its own. */
 static int check_admin(struct dmaland_nvme *ctrl, const struct dmaland_nvme_command *raw)
 {
-	enum { ASYNC_EVENT = 0x0c, DOORBELL_BUFFER = 0x7c };
+	enum { DOORBELL_BUFFER = 0x7c };
 
 	switch (raw->opcode) {
 	case NVME_ADMIN_DELETE_SQ:
 	case NVME_ADMIN_CREATE_SQ:
 	case NVME_ADMIN_DELETE_CQ:
 	case NVME_ADMIN_CREATE_CQ:
-	case ASYNC_EVENT:
+	case NVME_ADMIN_EVENT_REQUEST:
 	case DOORBELL_BUFFER:
 		return dmaland_set_error(
 			EPERM,
@@ -210,7 +216,7 @@ int dmaland_nvme_admin(struct dmaland_nvme *ctrl, struct dmaland_nvme_command *r
 	fill(raw, &command);
 	nvme_init_iod(&iod);
 	if (raw->size > 0) {
-		status = map_data(&ctrl->pools, &iod, &iov, command.prp);
+		status = map_data(&ctrl->pools, &iod, &iov, &command);
 		if (status != 0)
 			return status;
 	}

@@ -21,7 +21,6 @@
 #include "nvme_internal.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 
 enum {
@@ -48,6 +47,18 @@ static bool may_repeat(const struct nvme_iod *iod)
 {
 	return iod->repeats < MOST_REPEATS && iod->request->driver.status == 0 &&
 	       iod->request->opcode != DMALAND_NVME_RAW;
+}
+
+static uint32_t namespace_of(const struct dmaland_nvme_request *request)
+{
+	return request->opcode == DMALAND_NVME_RAW ? request->raw->nsid : request->nsid;
+}
+
+/* Does the drive take the namespace for another than we do? Then what is known of it is in doubt. */
+static bool hints_at_change(int status)
+{
+	return status == NVME_STATUS_INVALID_NAMESPACE || status == NVME_STATUS_SGL_LENGTH ||
+	       status == NVME_STATUS_LBA_RANGE;
 }
 
 /* Give a command to the drive again: the same slot and memory, another identifier. */
@@ -80,7 +91,10 @@ int nvme_judge(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 		note_failure(iod);
 		return -ETIMEDOUT;
 	}
+	if (hints_at_change(status))
+		nvme_doubt_ns(queue->ctrl, namespace_of(iod->request));
 	if (queue->state != 0 && !(word & STATUS_DNR) && may_repeat(iod) &&
+	    nvme_ns_id(iod->request->driver.ns) == iod->request->nsid &&
 	    status != DMALAND_NVME_STATUS_COMPARE_FAILURE) {
 		repeat(queue, iod);
 		return 0;
@@ -133,8 +147,12 @@ static void answer_cut_off(struct dmaland_nvme_queue *queue)
 	for (i = 0; i < queue->depth; i++) {
 		struct nvme_iod *iod = &queue->iods[i];
 
-		if (iod->busy && !(changes_nothing(iod->request) && may_repeat(iod)))
+		if (!iod->busy)
+			continue;
+		if (!changes_nothing(iod->request) || !may_repeat(iod))
 			end_cut_off(queue, iod, -ECANCELED);
+		else if (nvme_is_stale(queue->ctrl, iod->request))
+			end_cut_off(queue, iod, -ESTALE);
 	}
 }
 
@@ -304,7 +322,8 @@ void nvme_watch(struct dmaland_nvme_queue *queue)
 		return;
 	queue->last_tick = now - waited % ctrl->tick_ms;
 	queue->quiet = true;
-	if (queue->free_count == queue->depth)
+	nvme_take_reports(ctrl);
+	if (queue->free_count == queue->depth || nvme_state(ctrl) != queue->state)
 		return;
 	if (ticks > ctrl->patience / 2)
 		ticks = ctrl->patience / 2;
@@ -362,6 +381,7 @@ void nvme_cancel_queue(struct dmaland_nvme_queue *queue, int error)
 void nvme_drain_queue(struct dmaland_nvme_queue *queue, uint64_t begin)
 {
 	enum { DRAIN_MS = 1000 };
+	unsigned int looks = 0;
 
 	queue->closing = true;
 	queue->polling = true;
@@ -372,6 +392,6 @@ void nvme_drain_queue(struct dmaland_nvme_queue *queue, uint64_t begin)
 		if (nvme_reap(queue) > 0)
 			nvme_ring_cq(queue);
 		else
-			sched_yield();
+			nvme_pause(&looks);
 	}
 }

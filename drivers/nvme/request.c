@@ -3,7 +3,7 @@
  * request.c - requests: checked, split into commands, answered
  *
  * A request becomes one command, or several when it is larger than a command may be. Its commands
- * take slots of the queue; when none is free, or no memory for PRPs, it waits in the queue's list,
+ * take slots of the queue; when none is free, or no memory for lists, it waits in the queue's list,
  * and completions make it go on. Only the head of that list has commands in flight.
  *
  *   submit --> waiting --> slots --> drive --> poll --> done()
@@ -183,7 +183,7 @@ static int nvme_setup_rw(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 	iod->write = request->opcode != DMALAND_NVME_READ;
 	iod->block = block;
 	iod->bytes = blocks << ns->block_shift;
-	code = nvme_setup_prps(&queue->ctrl->pools, iod, request->iov, &at, command->prp);
+	code = nvme_setup_data(&queue->ctrl->pools, iod, request->iov, &at, command);
 	if (code != 0)
 		return code;
 	request->driver.segment = at.segment;
@@ -195,7 +195,7 @@ static int nvme_setup_rw(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 	return 0;
 }
 
-/* Submit one command of a request. 0, -EAGAIN (no slot is free), -ENOMEM, or nvme_setup_prps()'s. */
+/* Submit one command of a request. 0, -EAGAIN (no slot is free), -ENOMEM, or nvme_setup_data()'s. */
 static int submit_command(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
 {
 	struct nvme_command command = {
@@ -284,8 +284,8 @@ int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_re
 }
 
 /*
- * Completions have made room: go on with what waits, unless its namespace was formatted. What the
- * drive has of a request then is let come back first.
+ * Completions have made room: go on with what waits, unless its namespace was formatted, by us or by
+ * somebody else. What the drive has of a request then is let come back first.
  */
 void nvme_submit_waiting(struct dmaland_nvme_queue *queue)
 {
@@ -293,7 +293,7 @@ void nvme_submit_waiting(struct dmaland_nvme_queue *queue)
 		struct dmaland_nvme_request *request = queue->waiting;
 		int code = -ESTALE;
 
-		if (!request->driver.ns || nvme_ns_id(request->driver.ns) == request->nsid)
+		if (!nvme_is_stale(queue->ctrl, request))
 			code = submit_commands(queue, request);
 		if (code == -EAGAIN)
 			return;

@@ -17,53 +17,34 @@
 
 #include <errno.h>
 
-/* A namespace's command set: from its list of descriptors (NVMe 2.0, 5.17.2.3). 0 or -errno. */
-static int identify_command_set(struct dmaland_nvme *ctrl, struct dmaland_nvme_namespace *info)
+/*
+ * A namespace's command set, from its list of descriptors (NVMe 2.0, 5.17.2.3). Only drives that know several
+ * (CAP.CSS) are asked; one that refuses has the NVM command set. 0 or -errno with the error set.
+ */
+int nvme_identify_command_set(struct dmaland_nvme *ctrl, nvme_identify_fn *identify, uint32_t nsid,
+			      unsigned int *command_set)
 {
 	enum { DESCRIPTOR_CSI = 4, HEADER = 4 };
 	uint8_t data[NVME_ADMIN_DATA];
-	int status = nvme_identify(ctrl, NVME_IDENTIFY_DESCRIPTORS, info->nsid, data);
 	size_t at = 0;
+	int status;
 
-	info->command_set = DMALAND_NVME_SET_NVM;
+	*command_set = DMALAND_NVME_SET_NVM;
+	if (!nvme_cap_command_sets(ctrl->cap))
+		return 0;
+	status = identify(ctrl, NVME_IDENTIFY_DESCRIPTORS, DMALAND_NVME_SET_NVM, nsid, data);
 	while (status == 0 && at + HEADER < sizeof(data) && data[at + 1] > 0) {
 		if (data[at] == DESCRIPTOR_CSI)
-			info->command_set = data[at + HEADER];
+			*command_set = data[at + HEADER];
 		at += HEADER + data[at + 1];
 	}
 	return status < 0 ? status : 0;
 }
 
-/* Where zones begin, for the format in use (ZNS 1.1, 4.1.5.1). 0 or -errno. */
-static int identify_zones(struct dmaland_nvme *ctrl, struct nvme_ns *ns)
+/* 0 or -errno with the error set. */
+int nvme_check_command_set(const struct dmaland_nvme_namespace *info)
 {
-	enum { READ_ACROSS = 1 << 0, FORMATS = 2816, FORMAT_BYTES = 16 };
-	uint8_t data[NVME_ADMIN_DATA];
-	int status = nvme_identify_set(ctrl, NVME_IDENTIFY_NAMESPACE_SET, DMALAND_NVME_SET_ZONED,
-				       ns->info.nsid, data);
-
-	if (status != 0)
-		return status > 0 ? -EIO : status;
-	ns->info.zone_blocks = nvme_get64(data, FORMATS + (size_t)ns->info.format * FORMAT_BYTES);
-	ns->zones_apart = !(nvme_get16(data, 2) & READ_ACROSS); /* OZCS */
-	if (ns->info.zone_blocks > 0)
-		return 0;
-	return dmaland_set_error(EOPNOTSUPP, "namespace %u is zoned, and its zones have no blocks",
-				 ns->info.nsid);
-}
-
-/*
- * Which command set a namespace has, before anything else is asked about it. Only drives that know several
- * (CAP.CSS) are asked. 0 or -errno with the error set.
- */
-int nvme_identify_command_set(struct dmaland_nvme *ctrl, struct dmaland_nvme_namespace *info)
-{
-	if (!nvme_cap_command_sets(ctrl->cap))
-		return 0;
-	if (identify_command_set(ctrl, info) != 0)
-		return -errno;
-	if (info->command_set == DMALAND_NVME_SET_NVM ||
-	    info->command_set == DMALAND_NVME_SET_ZONED)
+	if (nvme_knows_command_set(info->command_set))
 		return 0;
 	return dmaland_set_error(EOPNOTSUPP,
 				 "namespace %u has the command set %u, of which this driver knows "
@@ -71,13 +52,18 @@ int nvme_identify_command_set(struct dmaland_nvme *ctrl, struct dmaland_nvme_nam
 				 info->nsid, info->command_set);
 }
 
-/* The rest of what is to be known of a namespace. 0 or -errno with the error set. */
-int nvme_setup_zones(struct dmaland_nvme *ctrl, struct nvme_ns *ns)
+/* Where zones begin, for the format in use (ZNS 1.1, 4.1.5.1). 0 or -errno with the error set. */
+int nvme_parse_zones(const uint8_t *data, struct nvme_ns *ns)
 {
-	if (ns->info.command_set != DMALAND_NVME_SET_ZONED)
-		return 0;
+	enum { READ_ACROSS = 1 << 0, FORMATS = 2816, FORMAT_BYTES = 16 };
+
 	ns->special = true;
-	return identify_zones(ctrl, ns);
+	ns->info.zone_blocks = nvme_get64(data, FORMATS + (size_t)ns->info.format * FORMAT_BYTES);
+	ns->zones_apart = !(nvme_get16(data, 2) & READ_ACROSS); /* OZCS */
+	if (ns->info.zone_blocks > 0)
+		return 0;
+	return dmaland_set_error(EOPNOTSUPP, "namespace %u is zoned, and its zones have no blocks",
+				 ns->info.nsid);
 }
 
 /* How many blocks from this one on a command may be about that stays in its zone. */

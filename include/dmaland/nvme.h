@@ -6,9 +6,12 @@
  * lists blocks of pools, and the data of requests are handed over by dma_map_sg(): memory of the
  * arena and registered memory is translated, large memory of the application is mapped where it
  * lies, small memory is copied, and all of it where the backend can't map
- * (dmaland_get_streaming_stats() counts). Pages that PRPs can't express, since they lie in several
- * pieces or at an address that is no multiple of 4, are copied by the driver, they alone, through
- * its pool "bounce page".
+ * (dmaland_get_streaming_stats() counts). The drive is told where data are by SGLs of their exact length,
+ * where it takes them; else by PRPs. Pages that PRPs can't express, since they lie in several
+ * pieces or at an address that is no multiple of 4, are gathered by the driver, they alone, in ordinary
+ * memory of its own, which is handed over like the application's. With no_syscalls that asks for a
+ * copy_below above their bytes. A command of more than 256 pieces goes by PRPs, and, with a drive that wants multiples
+ * of 4 in SGLs, one that has others.
  *
  * Numbers in comments refer to the NVM Express Base Specification 2.0.
  */
@@ -42,6 +45,10 @@ struct nvme_ns;
  * @reset_timeout_ms:  how long a controller may take to become disabled, and to become ready, in a
  *                     reset; 0: as long as it says (CAP.TO)
  * @irq_types:         kinds of interrupts that may be used, PCI_IRQ_* of <dmaland/irq.h>; 0: all
+ * @no_sgls:           describe data by PRPs alone, also where the drive takes SGLs: see
+ *                     dmaland_nvme_get_namespace() for what that may cost
+ * @shutdown_timeout_ms: how long dmaland_nvme_close() lets the drive write back what it holds; 0: as long as it
+ *                     says (RTD3E), but 60,000 at most, and 5,000 where it does not say
  *
  * See dmaland_nvme_poll() for how the time-outs follow on one another.
  */
@@ -52,6 +59,8 @@ struct dmaland_nvme_options {
 	unsigned int format_timeout_ms;
 	unsigned int abort_timeout_ms, queue_timeout_ms, reset_timeout_ms;
 	unsigned int irq_types;
+	bool no_sgls;
+	unsigned int shutdown_timeout_ms;
 };
 
 /**
@@ -75,7 +84,8 @@ struct dmaland_nvme *dmaland_nvme_open(struct dmaland_device *dev,
  * the drive can't reach their memory any more. Those that wait for a slot are not begun. Queues that
  * were not destroyed are destroyed. Bus mastering and memory decoding are turned off; the device can
  * be opened again. Of a drive that can't be stopped, what it was given stays allocated, and what is
- * mapped for it stays mapped, until the device is closed or longer.
+ * mapped for it stays mapped, until the device is closed or longer. The drive is waited for asleep, for
+ * shutdown_timeout_ms at most.
  *
  * Context: no other thread may use the controller or its queues any more; not from done().
  */
@@ -94,6 +104,7 @@ void dmaland_nvme_close(struct dmaland_nvme *ctrl);
  * @commands:        which commands the drive has: bit 1 << opcode (enum dmaland_nvme_opcode)
  * @can_format:      it has Format NVM
  * @error_entries:   how many entries its error log has
+ * @sgls:            it takes SGLs, and they are used
  */
 struct dmaland_nvme_info {
 	char serial[21], model[41], firmware[9];
@@ -103,6 +114,7 @@ struct dmaland_nvme_info {
 	uint32_t commands;
 	bool can_format;
 	uint32_t error_entries;
+	bool sgls;
 };
 
 /** dmaland_nvme_get_info() - fill @info; known since dmaland_nvme_open(). */
@@ -189,7 +201,21 @@ struct dmaland_nvme_namespace {
 	uint64_t zone_blocks;
 };
 
-/** dmaland_nvme_get_namespace() - 0, or -ENODEV when there is no such active namespace, or -errno. */
+/**
+ * dmaland_nvme_get_namespace() - what is known of a namespace; the drive is asked where it is not known
+ *
+ * Others may use the drive and format a namespace: another controller, another host. What is known is
+ * dropped when the drive reports a change, when a command's status hints at one (0x00b, 0x00f, 0x080), after a
+ * reset if the drive says something else then, and by dmaland_nvme_rescan(). Where blocks are of
+ * another size from then on, requests are refused with -ESTALE until this call has told the application.
+ *
+ * Between the change and the moment that this process hears of it, requests go to the drive with
+ * blocks of the old size, which it takes for blocks of the new one. A drive that takes SGLs
+ * (info.sgls) then answers 0x00f, and touches no memory but the request's. Any other may read and write
+ * memory behind the request's. Let nobody format a namespace that is in use.
+ *
+ * Return: 0, or -ENODEV when there is no such active namespace, or -errno.
+ */
 int dmaland_nvme_get_namespace(struct dmaland_nvme *ctrl, uint32_t nsid,
 			       struct dmaland_nvme_namespace *ns);
 
@@ -207,6 +233,50 @@ int dmaland_nvme_get_namespace(struct dmaland_nvme *ctrl, uint32_t nsid,
  */
 int dmaland_nvme_list_namespaces(struct dmaland_nvme *ctrl, uint32_t above, uint32_t *ids,
 				 unsigned int max);
+
+/**
+ * dmaland_nvme_rescan() - ask the drive again about the namespaces that are known
+ *
+ * Context: any thread; makes admin commands, and waits for them.
+ * Return: how many have changed or are gone; or -errno.
+ */
+int dmaland_nvme_rescan(struct dmaland_nvme *ctrl);
+
+/**
+ * struct dmaland_nvme_event - what the drive reported unasked (5.2.1)
+ * @type:   of the event: 0 error, 1 health, 2 notice, 6 of a command set, 7 the vendor's
+ * @info:   what happened, in numbers of its type
+ * @page:   the log page that says more; the driver has read it, which lets the drive report again
+ * @nsid:   of a namespace that has changed; 0xffffffff: of more than the drive can list; else 0
+ * @missed: how many events before this one were dropped, since nobody took them
+ */
+struct dmaland_nvme_event {
+	uint8_t type, info, page;
+	uint32_t nsid;
+	uint64_t missed;
+};
+
+/**
+ * dmaland_nvme_event() - take the oldest event
+ * @event: where it goes
+ *
+ * The drive always has requests to report: namespaces that change, its health, errors of its own, new
+ * firmware. They are looked at about twice a second by whoever polls a queue, and here. Up to 64
+ * events are kept.
+ *
+ * Context: any thread, not from done(); makes admin commands when there is something new. It does not wait
+ * for an event.
+ * Return: 1; 0: there is none; or -errno.
+ */
+int dmaland_nvme_event(struct dmaland_nvme *ctrl, struct dmaland_nvme_event *event);
+
+/**
+ * dmaland_nvme_event_text() - an event in words
+ *
+ * Return: @text, with something like "namespace 1 has changed", cut to @size bytes.
+ */
+const char *dmaland_nvme_event_text(const struct dmaland_nvme_event *event, char *text,
+				    size_t size);
 
 enum dmaland_nvme_format_flags {
 	DMALAND_NVME_FORMAT_ERASE = 1,	      /* erase what the user wrote */
@@ -385,7 +455,11 @@ enum dmaland_nvme_opcode {
 	DMALAND_NVME_READ = 2,
 	DMALAND_NVME_COMPARE = 5,      /* with the data given; they differ: 0x285 */
 	DMALAND_NVME_WRITE_ZEROES = 8, /* blocks read as zeroes afterwards */
-	DMALAND_NVME_DISCARD = 9, /* Dataset Management, deallocate: their content is not needed */
+	/*
+	 * Dataset Management, deallocate: their content is not needed. Cut where the drive discards
+	 * (NPDG and NPDA, else 4 KiB), since many ignore parts of that.
+	 */
+	DMALAND_NVME_DISCARD = 9,
 	DMALAND_NVME_VERIFY = 12, /* the drive reads them, and tells whether it can */
 	DMALAND_NVME_RAW = 31,	  /* not a number of theirs: a command as request.raw has it */
 };
@@ -412,7 +486,8 @@ enum dmaland_nvme_status {
  * @iov:       the data of a read, write or compare, in blocks * block_size bytes in all; segments of
  *             any length at any address. They and their memory must stay until the request is done,
  *             and the memory is the drive's until then: with commands in flight its content is not
- *             known
+ *             known. What a drive that answers a read with success leaves alone of it is what was
+ *             there before
  * @iov_count: how many segments; 0 for the other opcodes
  * @raw:       of a raw request: the command, which stays as long as the request does. Its data are @iov (its
  *             own @data and @size are not looked at), @blocks is 0. It is one command, and never given to the
@@ -457,13 +532,14 @@ struct dmaland_nvme_request {
  *
  * When all slots are taken, or memory is short while other requests are under way, the request
  * waits in the queue; dmaland_nvme_poll() goes on with it. The first request to a namespace asks
- * the drive about it, and waits for the answer.
+ * the drive about it, and waits for the answer; so does the first after what was known became stale, see
+ * dmaland_nvme_get_namespace().
  *
  * Context: the queue's thread; done() too.
  * Return: 0, or -errno when the request is refused (it is not done() then): -EINVAL, -ERANGE (past
  * the end), -ENODEV (no such namespace, or the drive is gone), -EOPNOTSUPP (metadata, blocks larger
  * than a command may carry, what zones forbid, or a command that the drive does not have), -ENOMEM,
- * -EBUSY (the namespace is being formatted),
+ * -EBUSY (the namespace is being formatted), -ESTALE (somebody else formatted it),
  * -EIO (the controller is out of service), -ECANCELED (the queue is being destroyed); or what
  * dma_map_sg() has against the memory: -EFAULT (it is not there, or read-only and to be read into,
  * or of a file that the kernel won't pin), -EPERM (no_syscalls). What shows when a part of the
@@ -474,7 +550,8 @@ int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_re
 /**
  * dmaland_nvme_poll() - handle what is complete
  *
- * Mostly it does not wait. A command that the drive fails and says may be tried again (DNR clear) is, up
+ * Mostly it does not wait; when the drive has reported something it asks for the log page that says
+ * more. A command that the drive fails and says may be tried again (DNR clear) is, up
  * to 5 times. A command that takes longer than options.timeout_ms is dealt with in steps, which this
  * call carries out and waits for:
  *
@@ -489,7 +566,8 @@ int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_re
  * Commands of a queue that was deleted or reset are answered once: with their result if it came; with
  * -ETIMEDOUT those that were late; the others with -ECANCELED if they write (write, write zeroes,
  * discard), since nobody knows whether they were carried out: submit them again, or read. What
- * changes nothing (read, compare, verify, flush) is repeated. Requests that waited for a slot go on.
+ * changes nothing (read, compare, verify, flush) is repeated, or answered with -ESTALE where blocks
+ * are not what they were before the reset. Requests that waited for a slot go on.
  * Memory is given back when the drive can't reach it any more.
  *
  * Context: the queue's thread; in done() it does nothing.

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#include "soft_nvme.h"
+/*
+ * soft_nvme.c - the drive in software: its rings, registers and the function on the bus
+ */
+#include "soft_nvme_parts.h"
 
 #include <stdlib.h>
 
@@ -12,25 +15,10 @@ static struct soft_nvme *to_drive(struct pci_function *f)
 	return (struct soft_nvme *)f;
 }
 
-/* ---- memory ---- */
+/* ---- completions ---- */
 
-static void access_memory(struct soft_nvme *drive, uint64_t dma, void *data, size_t size,
-			  bool write)
-{
-	struct soft_domain *sd = (struct soft_domain *)drive->engine->domain;
-	const struct soft_access access = {dma, dma, data, size, write};
-	struct dmaland_soft_fault fault;
-	uint32_t command = 0;
-
-	drive->engine->ops->config_read(drive->engine, PCI_COMMAND, 2, &command);
-	if (!(command & PCI_COMMAND_MASTER))
-		return;
-	if (soft_domain_access(sd, &access, &fault) < size)
-		drive->faults++;
-}
-
-static void complete_as(struct soft_nvme *drive, uint16_t qid, uint16_t sq_id, uint16_t cid,
-			uint32_t dw0, int status)
+void soft_nvme_complete_as(struct soft_nvme *drive, uint16_t qid, uint16_t sq_id, uint16_t cid,
+			   uint32_t dw0, int status)
 {
 	struct soft_nvme_queue *queue = &drive->queues[qid];
 	struct nvme_completion completion = {
@@ -41,247 +29,18 @@ static void complete_as(struct soft_nvme *drive, uint16_t qid, uint16_t sq_id, u
 		.status = htole16((uint16_t)(status << 1 | (int)queue->phase)),
 	};
 
-	access_memory(drive, queue->cq + queue->cq_tail * sizeof(completion), &completion,
-		      sizeof(completion), true);
+	soft_nvme_access(drive, queue->cq + queue->cq_tail * sizeof(completion), &completion,
+			 sizeof(completion), true);
 	if (++queue->cq_tail == queue->cq_size) {
 		queue->cq_tail = 0;
 		queue->phase ^= 1;
 	}
 }
 
-static void complete(struct soft_nvme *drive, uint16_t qid, const struct nvme_command *command,
-		     uint32_t dw0, int status)
+void soft_nvme_complete(struct soft_nvme *drive, uint16_t qid, const struct nvme_command *command,
+			uint32_t dw0, int status)
 {
-	complete_as(drive, qid, qid, le16toh(command->cid), dw0, status);
-}
-
-/* ---- data ---- */
-
-static uint64_t list_entry(struct soft_nvme *drive, uint64_t at)
-{
-	uint64_t entry = 0;
-
-	access_memory(drive, at, &entry, sizeof(entry), false);
-	return le64toh(entry);
-}
-
-/* Between the media and memory, by PRPs of 4 KiB pages (NVMe 2.0, 4.1.1). */
-static void move(struct soft_nvme *drive, const struct nvme_command *command, unsigned char *media,
-		 size_t bytes)
-{
-	uint64_t page = le64toh(command->prp[0]), list = le64toh(command->prp[1]);
-	size_t piece = 4096 - page % 4096, done = 0;
-	bool is_list = bytes > piece + 4096;
-
-	while (done < bytes) {
-		if (piece > bytes - done)
-			piece = bytes - done;
-		access_memory(drive, page, media + done, piece,
-			      command->opcode == DMALAND_NVME_READ);
-		done += piece;
-		piece = 4096;
-		page = list;
-		if (!is_list || done >= bytes)
-			continue;
-		page = list_entry(drive, list);
-		if ((list + 8) % 4096 == 0 && bytes - done > 4096) {
-			list = page;
-			page = list_entry(drive, list);
-		}
-		list += 8;
-	}
-}
-
-static int carry_out(struct soft_nvme *drive, const struct nvme_command *command)
-{
-	uint64_t block = le32toh(command->cdw10) | (uint64_t)le32toh(command->cdw11) << 32;
-	size_t blocks = (le32toh(command->cdw12) & 0xffff) + 1;
-	unsigned char *media = drive->media + block * SOFT_NVME_BLOCK;
-
-	if (command->opcode == DMALAND_NVME_FLUSH || command->opcode == DMALAND_NVME_DISCARD ||
-	    command->opcode >= 0xc0)
-		return 0;
-	if (block + blocks > SOFT_NVME_BLOCKS)
-		return 0x080 | SOFT_NVME_DNR;
-	if (command->opcode == DMALAND_NVME_WRITE_ZEROES)
-		memset(media, 0, blocks * SOFT_NVME_BLOCK);
-	else if (command->opcode == DMALAND_NVME_READ || command->opcode == DMALAND_NVME_WRITE)
-		move(drive, command, media, blocks * SOFT_NVME_BLOCK);
-	return 0;
-}
-
-/* ---- admin commands ---- */
-
-static void put(unsigned char *data, size_t at, uint64_t value, size_t bytes)
-{
-	for (size_t i = 0; i < bytes; i++)
-		data[at + i] = (unsigned char)(value >> 8 * i);
-}
-
-static int identify(struct soft_nvme *drive, const struct nvme_command *command)
-{
-	unsigned char data[4096] = {0};
-	int status = 0, answer;
-
-	switch (le32toh(command->cdw10) & 0xff) {
-	case 0:
-		put(data, 0, drive->blocks, 8);
-		data[128 + 2] = drive->lba_shift;
-		put(data, 128, drive->metadata, 2);
-		break;
-	case 1:
-		memcpy(data + 24, "soft drive", 10);
-		data[77] = 5; /* MDTS: 128 KiB */
-		put(data, 256, NVME_OACS_FORMAT, 2);
-		data[258] = 3;
-		data[261] = 4;
-		data[262] = 0;
-		data[512] = drive->entry_sizes[0];
-		data[513] = drive->entry_sizes[1];
-		put(data, 516, 1, 4);
-		put(data, 520, 0x8d, 2);
-		break;
-	case 2:
-		put(data, 0, 1, 4);
-		break;
-	default:
-		status = 0x002 | SOFT_NVME_DNR;
-	}
-	answer = drive->answer ? drive->answer(drive, command, data) : SOFT_NVME_CARRY_OUT;
-	if (answer != SOFT_NVME_CARRY_OUT)
-		status = answer > 0 ? answer : 0;
-	if (status == 0)
-		access_memory(drive, le64toh(command->prp[0]), data, sizeof(data), true);
-	return status;
-}
-
-/* The error log's only entry. */
-static void get_log(struct soft_nvme *drive, const struct nvme_command *command)
-{
-	size_t size = ((le32toh(command->cdw10) >> 16) + 1) * 4;
-	unsigned char data[4096] = {0};
-
-	put(data, 0, 1, 8);
-	put(data, 8, drive->error_qid, 2);
-	put(data, 10, drive->error_cid, 2);
-	put(data, 12, 0x281 << 1, 2);
-	put(data, 16, drive->error_block, 8);
-	put(data, 24, 1, 4);
-	access_memory(drive, le64toh(command->prp[0]), data, size < 4096 ? size : 4096, true);
-}
-
-/*
- * End the held commands of a queue (0: of all), or one of them; completed with a status, or forgotten (below 0).
- * They touch their memory until then: each is carried out at the last moment.
- */
-static unsigned int end_held(struct soft_nvme *drive, uint16_t qid, int cid, int status)
-{
-	unsigned int kept = 0, ended = 0;
-
-	for (unsigned int i = 0; i < drive->held_count; i++) {
-		bool match = (drive->held[i].qid == qid || qid == 0) &&
-			     (cid < 0 || le16toh(drive->held[i].command.cid) == cid);
-
-		if (!match) {
-			drive->held[kept++] = drive->held[i];
-			continue;
-		}
-		ended++;
-		carry_out(drive, &drive->held[i].command);
-		if (status >= 0)
-			complete(drive, qid, &drive->held[i].command, 0, status);
-	}
-	drive->held_count = kept;
-	return ended;
-}
-
-static int make_queue(struct soft_nvme *drive, const struct nvme_command *command, bool sq)
-{
-	uint32_t id = le32toh(command->cdw10) & 0xffff, size = (le32toh(command->cdw10) >> 16) + 1;
-	struct soft_nvme_queue *queue = &drive->queues[id];
-
-	if (id == 0 || id > SOFT_NVME_QUEUES || (sq ? queue->sq_made : queue->cq_made) ||
-	    (sq && (!queue->cq_made || drive->keeps_half)))
-		return 0x101 | SOFT_NVME_DNR;
-	if (sq) {
-		queue->sq_made = true;
-		queue->sq = le64toh(command->prp[0]);
-		queue->sq_size = size;
-		queue->sq_head = queue->sq_tail = 0;
-	} else {
-		queue->cq_made = true;
-		queue->cq = le64toh(command->prp[0]);
-		queue->cq_size = size;
-		queue->cq_tail = 0;
-		queue->phase = 1;
-	}
-	return 0;
-}
-
-static int delete_queue(struct soft_nvme *drive, const struct nvme_command *command, bool sq)
-{
-	uint32_t id = le32toh(command->cdw10) & 0xffff;
-	struct soft_nvme_queue *queue = &drive->queues[id % (SOFT_NVME_QUEUES + 1)];
-	bool *made = sq ? &queue->sq_made : &queue->cq_made;
-
-	if (id == 0 || id > SOFT_NVME_QUEUES || !*made || (!sq && drive->keeps_half))
-		return 0x101 | SOFT_NVME_DNR;
-	if (sq)
-		end_held(drive, (uint16_t)id, -1, 0x008);
-	*made = false;
-	return 0;
-}
-
-static void admin(struct soft_nvme *drive, const struct nvme_command *command)
-{
-	uint32_t dw10 = le32toh(command->cdw10), dw0 = 0;
-	int status = 0;
-
-	if (command->opcode == drive->silent_admin)
-		return;
-	if (command->opcode == NVME_ADMIN_FORMAT && drive->keeps_format) {
-		drive->format = *command;
-		atomic_store(&drive->formatting, true);
-		return;
-	}
-	if (drive->answer && command->opcode != NVME_ADMIN_IDENTIFY)
-		status = drive->answer(drive, command, NULL);
-	if (status != SOFT_NVME_CARRY_OUT) {
-		complete(drive, 0, command, 0, status);
-		return;
-	}
-	switch (command->opcode) {
-	case NVME_ADMIN_IDENTIFY:
-		status = identify(drive, command);
-		break;
-	case NVME_ADMIN_GET_LOG_PAGE:
-		get_log(drive, command);
-		break;
-	case NVME_ADMIN_SET_FEATURES:
-		dw0 = (drive->queues_claimed - 1u) << 16 | (drive->queues_claimed - 1u);
-		break;
-	case NVME_ADMIN_CREATE_CQ:
-	case NVME_ADMIN_CREATE_SQ:
-		status = make_queue(drive, command, command->opcode == NVME_ADMIN_CREATE_SQ);
-		break;
-	case NVME_ADMIN_DELETE_CQ:
-	case NVME_ADMIN_DELETE_SQ:
-		status = delete_queue(drive, command, command->opcode == NVME_ADMIN_DELETE_SQ);
-		break;
-	case NVME_ADMIN_FORMAT: /* as it was */
-		break;
-	case NVME_ADMIN_ABORT:
-		dw0 = 1;
-		if (drive->aborts &&
-		    end_held(drive, dw10 & 0xffff, dw10 >> 16, drive->abort_status)) {
-			dw0 = 0;
-			drive->aborted++;
-		}
-		break;
-	default:
-		status = 0x001 | SOFT_NVME_DNR;
-	}
-	complete(drive, 0, command, dw0, status);
+	soft_nvme_complete_as(drive, qid, qid, le16toh(command->cid), dw0, status);
 }
 
 /* ---- I/O ---- */
@@ -289,12 +48,12 @@ static void admin(struct soft_nvme *drive, const struct nvme_command *command)
 /* Completions of nobody: of slots that were never used, of another time, of another queue, of no slot, with a head that is none. */
 static void forge(struct soft_nvme *drive, uint16_t qid, uint16_t cid)
 {
-	complete_as(drive, qid, qid, 31, 0, 0x281 | SOFT_NVME_DNR);
-	complete_as(drive, qid, qid, cid ^ 0x8000, 0, 0x281 | SOFT_NVME_DNR);
-	complete_as(drive, qid, qid + 1, cid, 0, 0x281 | SOFT_NVME_DNR);
-	complete_as(drive, qid, qid, 0xffff, 0, 0x281);
+	soft_nvme_complete_as(drive, qid, qid, 31, 0, 0x281 | SOFT_NVME_DNR);
+	soft_nvme_complete_as(drive, qid, qid, cid ^ 0x8000, 0, 0x281 | SOFT_NVME_DNR);
+	soft_nvme_complete_as(drive, qid, qid + 1, cid, 0, 0x281 | SOFT_NVME_DNR);
+	soft_nvme_complete_as(drive, qid, qid, 0xffff, 0, 0x281);
 	drive->queues[qid].sq_head += 0x4000;
-	complete_as(drive, qid, qid, cid, 0, 0x281 | SOFT_NVME_DNR);
+	soft_nvme_complete_as(drive, qid, qid, cid, 0, 0x281 | SOFT_NVME_DNR);
 	drive->queues[qid].sq_head -= 0x4000;
 }
 
@@ -313,17 +72,18 @@ static void io(struct soft_nvme *drive, uint16_t qid, const struct nvme_command 
 		drive->error_qid = qid;
 		drive->error_cid = le16toh(command->cid);
 		for (int i = 0; i <= !!(verdict & SOFT_NVME_AGAIN); i++)
-			complete(drive, qid, command, 0, verdict & (SOFT_NVME_AGAIN - 1));
+			soft_nvme_complete(drive, qid, command, 0, verdict & (SOFT_NVME_AGAIN - 1));
 		return;
 	}
 	if (verdict == SOFT_NVME_FORGED)
 		forge(drive, qid, le16toh(command->cid));
 	if (verdict == SOFT_NVME_REPLAY)
-		complete_as(drive, qid, qid, drive->last_cid, 0, 0x281 | SOFT_NVME_DNR);
+		soft_nvme_complete_as(drive, qid, qid, drive->last_cid, 0, 0x281 | SOFT_NVME_DNR);
 	drive->last_cid = le16toh(command->cid);
-	complete(drive, qid, command, drive->answer_dw0, carry_out(drive, command));
+	soft_nvme_complete(drive, qid, command, drive->answer_dw0,
+			   verdict == SOFT_NVME_NOTHING ? 0 : soft_nvme_carry_out(drive, command));
 	if (verdict == SOFT_NVME_TWICE)
-		complete(drive, qid, command, 0, 0);
+		soft_nvme_complete(drive, qid, command, 0, 0);
 }
 
 /* ---- registers ---- */
@@ -349,7 +109,8 @@ static void enable(struct soft_nvme *drive)
 
 static void disable(struct soft_nvme *drive)
 {
-	end_held(drive, 0, -1, -1);
+	soft_nvme_end_held(drive, 0, -1, -1);
+	drive->report_count = 0;
 	memset(drive->queues, 0, sizeof(drive->queues));
 	atomic_store(&drive->formatting, false);
 	drive->csts = 0;
@@ -367,7 +128,7 @@ static void control(struct soft_nvme *drive, uint32_t cc)
 			drive->cut_off += drive->held[i].qid > 0;
 		disable(drive);
 	}
-	if (cc & NVME_CC_SHN_MASK)
+	if ((cc & NVME_CC_SHN_MASK) && !drive->never_shuts_down)
 		drive->csts |= NVME_CSTS_SHST_COMPLETE;
 }
 
@@ -379,11 +140,11 @@ static void serve(struct soft_nvme *drive, uint16_t qid)
 	       !atomic_load(&drive->formatting) && !(drive->csts & NVME_CSTS_CFS)) {
 		struct nvme_command command = {0};
 
-		access_memory(drive, queue->sq + queue->sq_head * sizeof(command), &command,
-			      sizeof(command), false);
+		soft_nvme_access(drive, queue->sq + queue->sq_head * sizeof(command), &command,
+				 sizeof(command), false);
 		queue->sq_head = (queue->sq_head + 1) % queue->sq_size;
 		if (qid == 0)
-			admin(drive, &command);
+			soft_nvme_admin(drive, &command);
 		else
 			io(drive, qid, &command);
 	}
@@ -400,19 +161,11 @@ static void doorbell(struct soft_nvme *drive, uint32_t number, uint32_t value)
 	serve(drive, qid);
 }
 
-size_t soft_nvme_look(struct soft_nvme *drive, uint64_t dma, void *data, size_t size)
-{
-	unsigned int faults = drive->faults;
-
-	access_memory(drive, dma, data, size, false);
-	return drive->faults == faults ? size : 0;
-}
-
 void soft_nvme_end_format(struct soft_nvme *drive)
 {
 	pthread_mutex_lock(&drive->lock);
 	if (atomic_exchange(&drive->formatting, false))
-		complete(drive, 0, &drive->format, 0, 0);
+		soft_nvme_complete(drive, 0, &drive->format, 0, 0);
 	for (uint16_t qid = 0; qid <= SOFT_NVME_QUEUES; qid++)
 		serve(drive, qid);
 	pthread_mutex_unlock(&drive->lock);
@@ -433,9 +186,10 @@ static uint64_t soft_nvme_read(struct pci_function *f, unsigned int bar, uint64_
 		value = 0x10400;
 	else if (offset == NVME_REG_CC)
 		value = drive->cc;
-	else if (offset == NVME_REG_CSTS)
+	else if (offset == NVME_REG_CSTS) {
 		value = drive->csts;
-	else if (offset != 0)
+		drive->status_reads++;
+	} else if (offset != 0)
 		value = 0;
 	pthread_mutex_unlock(&drive->lock);
 	return value;
@@ -533,7 +287,12 @@ static const struct pci_function_ops soft_nvme_ops = {
 
 struct dmaland_device *soft_nvme_open(struct soft_nvme *drive)
 {
-	struct dmaland_device *dev = dmaland_open("soft:", NULL);
+	return soft_nvme_open_on(drive, "soft:");
+}
+
+struct dmaland_device *soft_nvme_open_on(struct soft_nvme *drive, const char *spec)
+{
+	struct dmaland_device *dev = dmaland_open(spec, NULL);
 
 	if (!dev)
 		fail_msg("%s", dmaland_last_error());

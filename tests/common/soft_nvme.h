@@ -24,13 +24,15 @@ enum {
 	SOFT_NVME_BLOCKS = 4096,
 	SOFT_NVME_BLOCK = 512,
 	SOFT_NVME_HELD = 256,
-	SOFT_NVME_ANSWERED = -5, /* an Identify, with what answer() has made */
+	SOFT_NVME_REPORTS = 4, /* Asynchronous Event Requests that it takes */
 	/* verdicts beside a status word, whose bits are those of a completion's status above the phase */
 	SOFT_NVME_CARRY_OUT = 0,
 	SOFT_NVME_HOLD = -1,
 	SOFT_NVME_TWICE = -2,	   /* carry out, complete twice */
 	SOFT_NVME_FORGED = -3,	   /* carry out, after completions that nobody asked for */
 	SOFT_NVME_REPLAY = -4,	   /* carry out, after a failure of the command before */
+	SOFT_NVME_NOTHING = -5,	   /* success, and not a byte is moved */
+	SOFT_NVME_ANSWERED = -6,   /* an Identify, with what answer() has made */
 	SOFT_NVME_AGAIN = 1 << 15, /* complete with that status twice */
 	SOFT_NVME_DNR = 1 << 14,
 	SOFT_NVME_MORE = 1 << 13,
@@ -55,7 +57,10 @@ struct soft_nvme {
 		struct nvme_command command;
 	} held[SOFT_NVME_HELD];
 	unsigned int held_count;
-	unsigned char *media;
+	struct nvme_command reports[SOFT_NVME_REPORTS];
+	unsigned int report_count;
+	unsigned char
+		*media; /* SOFT_NVME_BLOCKS of SOFT_NVME_BLOCK bytes, whatever blocks it claims */
 
 	/* how it behaves; set while nobody else uses it */
 	int (*verdict)(struct soft_nvme *drive, const struct nvme_command *command);
@@ -74,6 +79,14 @@ struct soft_nvme {
 	uint64_t blocks;   /* it claims; SOFT_NVME_BLOCKS ... */
 	uint8_t lba_shift; /* ... of this size; 9 */
 	uint16_t metadata;
+	uint32_t changed[8]; /* namespaces, for the log page */
+	bool lacks_reports;  /* refuses Asynchronous Event Request */
+	uint32_t babbles;    /* completes each of them at once, as this event; 0: it does not */
+	uint32_t rtd3e;	     /* how long it says a shutdown takes, in us */
+	bool never_shuts_down;
+	bool tells_discards; /* NPDG and NPDA, which count from 0 */
+	uint16_t npdg, npda;
+	uint32_t sgls; /* SGLS */
 	uint32_t class_code;
 	uint64_t cap;		 /* MQES 63, CQR, TO 500 ms, NVM command set */
 	uint16_t queues_claimed; /* SOFT_NVME_QUEUES */
@@ -86,18 +99,29 @@ struct soft_nvme {
 	/* what it saw; read with the lock, or when nobody uses it */
 	unsigned int faults; /* accesses that the domain did not allow */
 	unsigned int commands, aborted, enables;
+	unsigned int sgls_used;			/* commands with an SGL */
+	unsigned int status_reads;		/* of CSTS */
+	unsigned int reports_asked, identified; /* requests to report; Identify Namespace */
+	unsigned int logs_read[256];		/* by page */
 	unsigned int
 		cut_off; /* I/O commands that it had when CC.EN was cleared; QEMU 7.2 dies of them */
 	uint64_t error_block; /* in the error log */
 	uint16_t error_cid, error_qid, last_cid;
 };
 
-/* A device that is the drive; dmaland_close() ends it, then soft_nvme_free(). */
+/* A device that is the drive, of `soft:` with options of its own or without; dmaland_close() ends it, then soft_nvme_free(). */
 struct dmaland_device *soft_nvme_open(struct soft_nvme *drive);
+struct dmaland_device *soft_nvme_open_on(struct soft_nvme *drive, const char *spec);
 void soft_nvme_free(struct soft_nvme *drive);
 
 /* From a verdict: memory, as the drive reads it. Returns how much of it could be read. */
 size_t soft_nvme_look(struct soft_nvme *drive, uint64_t dma, void *data, size_t size);
+
+/* Report an event, whose type, information and log page are in dword 0 of the completion. False: nobody asked. */
+bool soft_nvme_report(struct soft_nvme *drive, uint32_t dw0);
+
+/* Somebody else formats the namespace. */
+void soft_nvme_become(struct soft_nvme *drive, uint8_t lba_shift, uint64_t blocks);
 
 /* End a format that goes on, and take up what has come meanwhile. */
 void soft_nvme_end_format(struct soft_nvme *drive);

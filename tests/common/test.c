@@ -116,6 +116,7 @@ void need_last_destructors(void)
 /* Formatted beforehand: the handler may interrupt malloc(). */
 static char bark[96], watched[16];
 
+#ifndef __SANITIZE_THREAD__
 static void bite(int number)
 {
 	pid_t gdb;
@@ -133,6 +134,7 @@ static void bite(int number)
 	}
 	_exit(128 + number);
 }
+#endif
 
 void watchdog(unsigned int seconds)
 {

@@ -7,6 +7,7 @@
 #include "nvme_internal.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 
 enum { BYTES = 4 << 20, EDGE = 65536 }; /* the edges stay as they are */
@@ -375,6 +376,30 @@ static void an_entry_of_the_error_log_comes_in_words(void **state)
 	assert_false(nvme_parse_error(entry, &error));
 }
 
+/* A doorbell of no queue is the one thing that QEMU reports whenever it is asked to (NVMe 2.0, 5.2.1). */
+static void what_the_drive_reports_is_told(void **state)
+{
+	size_t pair = 2 * (size_t)nvme_cap_stride(drive.ctrl->cap);
+	struct dmaland_nvme_event event = {0};
+	char text[120];
+
+	(void)state;
+	for (unsigned int round = 0; round < 3 * NVME_REPORTS; round++) {
+		int code;
+
+		writel(1, drive.ctrl->bar + NVME_REG_DOORBELLS + drive.info.max_queues * pair);
+		while ((code = dmaland_nvme_event(drive.ctrl, &event)) == 0)
+			sched_yield();
+		assert_int_equal(code, 1);
+		assert_int_equal(event.type, 0);
+		assert_int_equal(event.missed, 0);
+		assert_string_equal(dmaland_nvme_event_text(&event, text, sizeof(text)),
+				    "error: a doorbell of a queue that there is not was rung");
+	}
+	assert_int_equal(dmaland_nvme_event(drive.ctrl, &event), 0);
+	assert_int_equal(dmaland_nvme_rescan(drive.ctrl), 0);
+}
+
 int run_command_tests(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -394,6 +419,7 @@ int run_command_tests(void)
 		cmocka_unit_test(log_pages_are_read_in_pieces_of_any_size),
 		cmocka_unit_test(the_error_log_is_read),
 		cmocka_unit_test(an_entry_of_the_error_log_comes_in_words),
+		cmocka_unit_test(what_the_drive_reports_is_told),
 	};
 
 	return cmocka_run_group_tests_name("commands", tests, open_drive, close_drive);

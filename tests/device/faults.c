@@ -55,6 +55,7 @@ static bool fails(int code)
 	}
 
 WRAP(void *, malloc, (size_t n), (n), ENOMEM, NULL)
+WRAP(void *, aligned_alloc, (size_t align, size_t n), (align, n), ENOMEM, NULL)
 WRAP(void *, calloc, (size_t n, size_t size), (n, size), ENOMEM, NULL)
 WRAP(void *, realloc, (void *p, size_t n), (p, n), ENOMEM, NULL)
 WRAP(char *, strdup, (const char *s), (s), ENOMEM, NULL)

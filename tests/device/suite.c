@@ -41,12 +41,15 @@ bool device_is_drive(void)
 	return device.class >> 8 == 0x010802;
 }
 
+bool drive_without_sgls;
+
 void drive_open(struct drive *d, const char *spec, unsigned int timeout_ms)
 {
 	const struct dmaland_nvme_options options = {.size = sizeof(options),
 						     .timeout_ms = timeout_ms,
 						     .abort_timeout_ms = timeout_ms / 2,
-						     .queue_timeout_ms = timeout_ms * 4};
+						     .queue_timeout_ms = timeout_ms * 4,
+						     .no_sgls = drive_without_sgls};
 
 	d->dev = dmaland_open(spec, NULL);
 	if (!d->dev)

@@ -29,6 +29,9 @@ struct drive {
 /* timeout_ms: 0, or of a command; half of it of an abort, four times of a queue's command. */
 void drive_open(struct drive *d, const char *spec, unsigned int timeout_ms);
 
+/* Drives are opened to be told by PRPs alone where data are. */
+extern bool drive_without_sgls;
+
 /* What the driver mapped is unmapped. */
 void drive_close(struct drive *d);
 

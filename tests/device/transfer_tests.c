@@ -287,7 +287,6 @@ static void large_buffers_of_the_application_are_mapped_and_not_copied(void **st
 				    before.mapped + bounced(&before));
 		if (maps || device_is_on("qemu"))
 			assert_int_equal(after.mapped > before.mapped, maps);
-		assert_int_equal(pool_stats(drive.dev, "bounce page").in_use, 0);
 	}
 	free(buffer);
 	check_pools_idle();
@@ -373,6 +372,7 @@ static void large_requests_are_split_and_their_lists_chained(void **state)
 	check_pools_idle();
 }
 
+/* Of PRPs: with SGLs these reads need none. */
 static void lists_of_1024_requests_in_flight_share_pages(void **state)
 {
 	enum { READ = 65536 };
@@ -410,8 +410,9 @@ static void lists_of_1024_requests_in_flight_share_pages(void **state)
 		assert_int_equal(dmaland_nvme_submit(queue, &requests[i]), 0);
 	}
 	stats = pool_stats(drive.dev, "prp list 256");
-	assert_int_equal(stats.in_use, n);
-	assert_int_equal(stats.pages, (n + 15) / 16);
+	assert_int_equal(stats.in_use, drive.info.sgls ? 0 : n);
+	if (!drive.info.sgls)
+		assert_int_equal(stats.pages, (n + 15) / 16);
 	while (wait.done < n)
 		dmaland_nvme_poll(queue);
 	assert_int_equal(wait.status, 0);
@@ -571,6 +572,9 @@ int run_transfer_tests(void)
 	};
 	int failed = cmocka_run_group_tests_name("transfer", tests, open_drive, close_drive);
 
+	drive_without_sgls = true;
+	failed += cmocka_run_group_tests_name("transfer by PRPs", tests, open_drive, close_drive);
+	drive_without_sgls = false;
 	if (device_is_on("vfio") && !strstr(device_spec, "copy_below"))
 		failed += cmocka_run_group_tests_name("transfer, mapped", mapped, open_drive,
 						      close_drive);

@@ -29,7 +29,7 @@ offers() { check "$1" offered "${@:2}"; }
 
 offers "commands" "dmaland " info bind unbind nvme pools --help --version
 offers "a command that is begun" "dmaland un" unbind
-offers "commands of nvme" "dmaland nvme " identify log read write verify test zero discard format bench admin io --help
+offers "commands of nvme" "dmaland nvme " identify log watch read write verify test zero discard format bench admin io --help
 offers "one of them" "dmaland nvme ver" verify
 offers "options of a command" "dmaland bind --d" --driver --dry-run
 offers "options of a command of nvme" "dmaland nvme zero --" --namespace --start --count --all --yes --verbose

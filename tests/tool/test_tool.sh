@@ -418,8 +418,20 @@ interrupted_read() {
 }
 check "SIGINT leaves in the file what was read, and says how much" interrupted_read
 
+watch_interrupted() {
+	local pid code=0
+	env --default-signal=INT "$tool" nvme watch -v "qemu:nvme,drive=$here/sparse.img" >out 2>err &
+	pid=$!
+	until grep -q "watching" err; do kill -0 "$pid" && sleep 0.01 || return; done
+	kill -INT "$pid"
+	wait "$pid" || code=$?
+	[ "$code" = 130 ] && [ ! -s out ]
+}
+check "watch says what a drive reports until SIGINT, and QEMU's reports nothing by itself" watch_interrupted
+
 # shellcheck source=tests/tool/ends.sh
 . "$root/tests/tool/ends.sh"
+
 # A benchmark without an end in sight is ended, and says what it has measured.
 interrupted_bench() {
 	local pid status=0

@@ -19,6 +19,13 @@ void *__wrap_malloc(size_t size)
 	return allocation_fails() ? NULL : __real_malloc(size);
 }
 
+void *__real_aligned_alloc(size_t align, size_t size);
+void *__wrap_aligned_alloc(size_t align, size_t size);
+void *__wrap_aligned_alloc(size_t align, size_t size)
+{
+	return allocation_fails() ? NULL : __real_aligned_alloc(align, size);
+}
+
 int dmaland_set_error(int code, const char *format, ...)
 {
 	(void)format;
@@ -41,7 +48,7 @@ struct dma_pool *dma_pool_create(const char *name, struct dmaland_device *dev, s
 	pool = &fake.pools[fake.pool_count];
 	*pool = (struct dma_pool){.name = name, .size = size};
 	pool->dma = POOL_DMA + fake.pool_count * (1ull << 32);
-	pool->memory = aligned_alloc(LARGEST_PAGE, BLOCKS * size);
+	pool->memory = __real_aligned_alloc(LARGEST_PAGE, BLOCKS * size);
 	assert_non_null(pool->memory);
 	fake.pool_count++;
 	return pool;

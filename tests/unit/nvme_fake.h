@@ -7,7 +7,7 @@
  * out. The drive walks PRPs strictly as NVMe 2.0, 4.1.1 says, and touches nothing that is not its
  * own at that moment, in that direction.
  *
- * Link with -Wl,--wrap=malloc, so that the n-th malloc can fail.
+ * Link with -Wl,--wrap=malloc,--wrap=aligned_alloc, so that the n-th of them can fail.
  */
 #ifndef TESTS_UNIT_NVME_FAKE_H
 #define TESTS_UNIT_NVME_FAKE_H
@@ -49,7 +49,7 @@ struct fake_mapping {
 };
 
 struct fake {
-	struct dma_pool pools[3];
+	struct dma_pool pools[2];
 	size_t pool_count;
 	char *dma;	/* 2 * HALF bytes for segments */
 	char *app;	/* 2 * HALF bytes that the drive sees when they are mapped */

@@ -24,6 +24,11 @@ struct dmaland_nvme *open_controller(unsigned int timeout_ms, unsigned int abort
 void begin(unsigned int timeout_ms, unsigned int abort_ms)
 {
 	dev = soft_nvme_open(&drive);
+	begin_on_device(timeout_ms, abort_ms);
+}
+
+void begin_on_device(unsigned int timeout_ms, unsigned int abort_ms)
+{
 	ctrl = open_controller(timeout_ms, abort_ms);
 	if (!ctrl)
 		fail_msg("%s", dmaland_last_error());

@@ -36,6 +36,7 @@ int tear_down(void **state);
 
 /* What they do, for tests that need several drives, or other time-outs. */
 void begin(unsigned int timeout_ms, unsigned int abort_ms);
+void begin_on_device(unsigned int timeout_ms, unsigned int abort_ms); /* dev is open */
 void end(void);
 struct dmaland_nvme *open_controller(unsigned int timeout_ms, unsigned int abort_ms);
 

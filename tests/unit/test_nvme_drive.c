@@ -304,6 +304,58 @@ static void a_drive_without_interrupts_has_polled_queues_alone(void **state)
 	assert_error_says("poll it");
 }
 
+/* ---- closing ---- */
+
+/* RTD3E is in microseconds, and a drive may say anything. */
+static void how_long_a_drive_may_take_to_shut_down_is_bounded(void **state)
+{
+	static const struct {
+		uint32_t rtd3e;
+		unsigned int option, ms;
+	} cases[] = {
+		{0, 0, 5000},	      {1, 0, 1000},	    {2500000, 0, 3500},
+		{58999999, 0, 59999}, {59000000, 0, 60000}, {UINT32_MAX, 0, 60000},
+		{UINT32_MAX, 77, 77}, {0, 90000, 90000},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const struct dmaland_nvme_options options = {
+			.size = sizeof(options), .shutdown_timeout_ms = cases[i].option};
+
+		dev = soft_nvme_open(&drive);
+		drive.rtd3e = cases[i].rtd3e;
+		ctrl = dmaland_nvme_open(dev, &options);
+		assert_non_null(ctrl);
+		assert_int_equal(ctrl->shutdown_ms, cases[i].ms);
+		end();
+	}
+}
+
+/* Who spins would look a hundred thousand times. */
+static void a_drive_that_does_not_shut_down_is_waited_for_asleep(void **state)
+{
+	const struct dmaland_nvme_options options = {.size = sizeof(options),
+						     .shutdown_timeout_ms = 300};
+	unsigned int before;
+
+	(void)state;
+	dev = soft_nvme_open(&drive);
+	drive.rtd3e = UINT32_MAX;
+	drive.never_shuts_down = true;
+	ctrl = dmaland_nvme_open(dev, &options);
+	assert_non_null(ctrl);
+	log_clear();
+	before = drive.status_reads;
+	dmaland_nvme_close(ctrl);
+	ctrl = NULL;
+	assert_logged("did not become shut down within 300 ms");
+	assert_true(drive.status_reads - before < 2000);
+	dmaland_close(dev);
+	soft_nvme_free(&drive);
+	log_clear();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -322,6 +374,8 @@ int main(void)
 		cmocka_unit_test(namespaces_that_cannot_be_used_are_refused_in_words),
 		on_a_drive(a_read_that_does_not_fit_the_blocks_is_refused_in_words),
 		on_a_drive(a_drive_without_interrupts_has_polled_queues_alone),
+		cmocka_unit_test(how_long_a_drive_may_take_to_shut_down_is_bounded),
+		cmocka_unit_test(a_drive_that_does_not_shut_down_is_waited_for_asleep),
 	};
 
 	log_capture();

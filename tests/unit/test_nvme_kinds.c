@@ -134,6 +134,7 @@ static int refuses_queues(struct soft_nvme *d, const struct nvme_command *comman
 static void a_drive_that_refuses_to_give_queues_tells_how_it_is(void **state)
 {
 	struct dmaland_nvme_namespace ns;
+	struct dmaland_nvme_event event;
 	struct dmaland_nvme_info info;
 	char log[512];
 
@@ -152,6 +153,9 @@ static void a_drive_that_refuses_to_give_queues_tells_how_it_is(void **state)
 		assert_error_says("refuses to say how many");
 		assert_int_equal(dmaland_nvme_get_log(ctrl, 2, UINT32_MAX, 0, log, 512), 0);
 		assert_int_equal(dmaland_nvme_get_namespace(ctrl, 1, &ns), 0);
+		assert_true(soft_nvme_report(&drive, 2 << 16 | 1 << 8 | 1));
+		assert_int_equal(dmaland_nvme_event(ctrl, &event), 1);
+		assert_int_equal(event.page, 2);
 		assert_int_equal(dmaland_nvme_reset(ctrl), 0);
 	}
 	end();

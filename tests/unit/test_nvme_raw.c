@@ -66,6 +66,53 @@ static void a_raw_read_and_a_raw_write_move_their_data(void **state)
 	free(data);
 }
 
+/* A vendor's command may know no SGLs, and those of the admin queue know none at all (NVMe 2.0, 3.3.3.1). */
+static void raw_commands_carry_their_data_by_prps_where_the_drive_takes_sgls(void **state)
+{
+	static _Alignas(4096) unsigned char data[3 * 4096];
+
+	(void)state;
+	dev = soft_nvme_open(&drive);
+	drive.sgls = 1;
+	begin_on_device(command_ms(), command_ms() / 2);
+	for (size_t offset = 0; offset < 4; offset++) {
+		struct dmaland_nvme_command raw = raw_read(data + offset, 0, 16);
+		struct dmaland_nvme_command ask = {
+			.opcode = NVME_ADMIN_IDENTIFY,
+			.cdw10 = NVME_IDENTIFY_CONTROLLER,
+			.data = data + offset,
+			.size = 4096,
+		};
+
+		memset(data, 0, sizeof(data));
+		assert_int_equal(dmaland_nvme_io(queue, &raw), 0);
+		assert_memory_equal(data + offset, drive.media, raw.size);
+		memset(data, 0, sizeof(data));
+		assert_int_equal(dmaland_nvme_admin(ctrl, &ask), 0);
+		assert_memory_equal(data + offset + 24, "soft drive", 10);
+	}
+	assert_int_equal(drive.sgls_used, 0);
+	assert_int_equal(dmaland_nvme_read(queue, 1, 0, 16, data), 0);
+	assert_int_equal(drive.sgls_used, 1);
+	end();
+}
+
+/* What is known of the namespace that it is about is in doubt then, as after any other command. */
+static void a_raw_command_that_hints_at_a_change_has_the_drive_asked_again(void **state)
+{
+	static unsigned char data[SOFT_NVME_BLOCK];
+	struct dmaland_nvme_command raw = raw_read(data, 0, 1);
+	unsigned int before;
+
+	(void)state;
+	assert_int_equal(dmaland_nvme_read(queue, 1, 0, 1, data), 0);
+	before = drive.identified;
+	judge(0x00b | SOFT_NVME_DNR, 1);
+	assert_int_equal(dmaland_nvme_io(queue, &raw), 0x00b);
+	assert_int_equal(dmaland_nvme_read(queue, 1, 0, 1, data), 0);
+	assert_int_equal(drive.identified, before + 1);
+}
+
 static void every_dword_arrives_and_both_of_the_answer_do(void **state)
 {
 	struct dmaland_nvme_command raw = {
@@ -365,6 +412,8 @@ int main(void)
 		on_a_drive(raw_commands_that_cannot_be_are_refused_in_words),
 		on_a_drive(a_raw_command_is_never_given_twice),
 		on_a_drive(a_raw_command_has_the_time_outs_of_its_queue),
+		cmocka_unit_test(raw_commands_carry_their_data_by_prps_where_the_drive_takes_sgls),
+		on_a_drive(a_raw_command_that_hints_at_a_change_has_the_drive_asked_again),
 		on_a_drive(raw_requests_wait_for_slots_among_others),
 		on_a_drive(nothing_lies_behind_the_end_of_a_raw_commands_list),
 		on_a_drive(an_admin_command_fetches_what_identify_does),

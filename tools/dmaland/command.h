@@ -18,6 +18,7 @@
  *   erase.c      `nvme zero`, `nvme discard`
  *   format.c     `nvme format`
  *   log.c        `nvme log`
+ *   watch.c      `nvme watch`
  *   bench.c      `nvme bench`
  *   passthru.c   `nvme admin`, `nvme io`
  *   pools.c      `pools`
@@ -75,7 +76,7 @@ extern const struct command info_command, bind_command, unbind_command;
 extern const struct command nvme_identify_command, nvme_read_command;
 extern const struct command nvme_write_command, nvme_verify_command, nvme_test_command;
 extern const struct command nvme_zero_command, nvme_discard_command, nvme_format_command;
-extern const struct command nvme_log_command, nvme_bench_command;
+extern const struct command nvme_log_command, nvme_watch_command, nvme_bench_command;
 extern const struct command nvme_admin_command, nvme_io_command;
 extern const struct command pools_command;
 

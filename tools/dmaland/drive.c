@@ -21,6 +21,13 @@ int drive_open(struct drive *drive, const struct arguments *arguments)
 		.format_timeout_ms = (unsigned int)arguments->format_timeout * 1000,
 		.timeout_ms = (unsigned int)arguments->timeout,
 	};
+
+	return drive_open_with(drive, arguments, &options);
+}
+
+int drive_open_with(struct drive *drive, const struct arguments *arguments,
+		    const struct dmaland_nvme_options *options)
+{
 	const char *spec = arguments->operands[0];
 
 	memset(drive, 0, sizeof(*drive));
@@ -29,7 +36,7 @@ int drive_open(struct drive *drive, const struct arguments *arguments)
 	drive->dev = dmaland_open(spec, NULL);
 	if (!drive->dev)
 		return signals_status() ? signals_status() : fail_library(NULL);
-	drive->ctrl = dmaland_nvme_open(drive->dev, &options);
+	drive->ctrl = dmaland_nvme_open(drive->dev, options);
 	if (!drive->ctrl) {
 		int status = signals_status() ? signals_status() : fail_library(NULL);
 

@@ -19,6 +19,8 @@ struct drive {
 
 /* 0, or a status with the user told. */
 int drive_open(struct drive *drive, const struct arguments *arguments);
+int drive_open_with(struct drive *drive, const struct arguments *arguments,
+		    const struct dmaland_nvme_options *options);
 void drive_close(struct drive *drive);
 
 /*

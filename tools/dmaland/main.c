@@ -10,10 +10,11 @@
 #include <unistd.h>
 
 static const struct command *const commands[] = {
-	&info_command,	     &bind_command,	  &unbind_command,	 &nvme_identify_command,
-	&nvme_log_command,   &nvme_read_command,  &nvme_write_command,	 &nvme_verify_command,
-	&nvme_test_command,  &nvme_zero_command,  &nvme_discard_command, &nvme_format_command,
-	&nvme_bench_command, &nvme_admin_command, &nvme_io_command,	 &pools_command,
+	&info_command,	      &bind_command,	   &unbind_command,	&nvme_identify_command,
+	&nvme_log_command,    &nvme_watch_command, &nvme_read_command,	&nvme_write_command,
+	&nvme_verify_command, &nvme_test_command,  &nvme_zero_command,	&nvme_discard_command,
+	&nvme_format_command, &nvme_bench_command, &nvme_admin_command, &nvme_io_command,
+	&pools_command,
 };
 
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
