@@ -278,7 +278,7 @@ static int disable_somehow(struct dmaland_nvme *ctrl, bool idle)
 		dmaland_log(DMALAND_LOG_WARN, "%s; resetting the function", dmaland_last_error());
 	}
 	code = pci_reset_function(ctrl->dev); /* what is enabled stays so */
-	if (code == -ENOTTY && !idle)
+	if (code != 0 && code != -ENODEV && !idle)
 		return nvme_disable_ctrl(ctrl, ctrl->reset_ms);
 	return code == 0 ? nvme_disable_as_found(ctrl) : code;
 }

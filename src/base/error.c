@@ -250,6 +250,14 @@ const char *error_last(void)
 	return last ? last->text : "";
 }
 
+void error_clear(void)
+{
+	struct error_state *state = last ? state_of_thread() : NULL;
+
+	if (state)
+		*state = (struct error_state){0};
+}
+
 void error_keep(struct error_state *state)
 {
 	if (last)

@@ -26,6 +26,9 @@ int error_mmap(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 const char *error_last(void);
 
+/* What failed is tried again in another way: nothing has failed yet. */
+void error_clear(void);
+
 /* What is known of this thread's last failure, to be put back after something that may fail, too. */
 struct error_state {
 	int code, number; /* number: errno, whoever has set it */

@@ -316,6 +316,8 @@ static void device_end(struct dmaland_device *dev)
 			 "ends",
 			 dev->function->name, error_last());
 		arena_for_each_run(dev->arena, &dev->limits, run_keep, NULL);
+		arena_keep_idle(dev->arena, &dev->limits);
+		arena_keep_idle(dev->arena, &dev->streaming.bounce_limits);
 		return;
 	}
 	streaming_fini(&dev->streaming);

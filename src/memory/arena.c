@@ -101,6 +101,13 @@ void arena_reclaim(struct arena *arena, size_t keep)
 	log_release();
 }
 
+void arena_keep_idle(struct arena *arena, struct dma_limits *limits)
+{
+	mutex_lock(&arena->growing); /* under which shrinkers look */
+	limits->keeps_idle = true;
+	mutex_unlock(&arena->growing);
+}
+
 int arena_explain(struct arena *arena)
 {
 	int err;
@@ -218,8 +225,8 @@ static void reserves_fill(struct arena *arena)
 
 	error_keep(&before);
 	for (const struct arena_reserve *r = arena->reserves; r; r = r->next)
-		while (reserve_wants(arena, r) && !arena_grow(arena, ARENA_PAGE, ARENA_PAGE,
-							      zone_begin(arena, r->mask), r->mask))
+		while (reserve_wants(arena, r) &&
+		       !arena_grow_least(arena, zone_begin(arena, r->mask), r->mask))
 			;
 	error_put_back(&before);
 }
@@ -253,12 +260,24 @@ static struct page *find_below(struct arena *arena, struct arena_tenant *tenant,
 	return first;
 }
 
+/* The arena has grown by as much: where reserves are short, they are no shorter than before. */
+static struct page *find_grown(struct arena *arena, struct arena_tenant *tenant, size_t n,
+			       size_t align)
+{
+	struct page *first = arena_find(arena, tenant, n, align, LEAVE_NARROWER, TAKE_RUN);
+
+	return first ? first : arena_find(arena, tenant, n, align, LEAVE_NOTHING, TAKE_RUN);
+}
+
 /* Grow, then take the run; from lower addresses or the reserve when growing fails. */
 static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, size_t size,
 			      size_t n, size_t align, gfp_t gfp, struct page **first)
 {
+	struct error_state before;
 	uint64_t lowest, mask;
 	int err = 0;
+
+	error_keep(&before);
 
 	fork_hold(); /* opening a device does so too, and takes the same locks after it */
 	mutex_lock(&arena->growing);
@@ -274,9 +293,8 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 			break;
 		}
 		if (!*first)
-			*first =
-				err ? find_below(arena, tenant, n, align)
-				    : arena_find(arena, tenant, n, align, LEAVE_NARROWER, TAKE_RUN);
+			*first = err ? find_below(arena, tenant, n, align)
+				     : find_grown(arena, tenant, n, align);
 		if (*first || !err)
 			continue;
 		/* What others hold idle may do; or its chunks make room for one that does. */
@@ -286,19 +304,23 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 			break;
 		arena_trim_locked(arena, ARENA_RESERVE_PAGES, lowest);
 		err = arena_grow(arena, size, align, 0, mask);
-		*first = arena_find(arena, tenant, n, align, LEAVE_NARROWER, TAKE_RUN);
-		if (err && !*first)
+		*first = err ? arena_find(arena, tenant, n, align, LEAVE_NARROWER, TAKE_RUN)
+			     : find_grown(arena, tenant, n, align);
+		if (!*first && !err) /* GFP_ATOMIC has taken what was mapped for this */
+			err = error_set(ENOMEM, "nothing is left but what others need");
+		if (!*first)
 			explain_locked(arena);
-		if (err)
-			break;
+		break;
 	}
 	mutex_unlock(&arena->growing);
 	fork_release();
-	return *first ? 0 : err;
+	if (!*first)
+		return err;
+	error_put_back(&before);
+	return 0;
 }
 
-/* The next call that may grow had better do so. */
-static void note_atomic(struct arena *arena)
+void arena_refill_later(struct arena *arena)
 {
 	pthread_spin_lock(&arena->lock);
 	__atomic_store_n(&arena->refill_due, true, __ATOMIC_RELAXED);
@@ -329,7 +351,7 @@ int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, si
 		arena_refill(arena);
 	*first = arena_find(arena, tenant, n, align, leave, TAKE_RUN);
 	if (!(gfp & __GFP_RECLAIM))
-		note_atomic(arena);
+		arena_refill_later(arena);
 	if (*first)
 		return 0;
 	if (!(gfp & __GFP_RECLAIM))

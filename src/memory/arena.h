@@ -144,6 +144,9 @@ void arena_prepare(struct arena *arena, struct arena_tenant *tenant);
  */
 void arena_refill(struct arena *arena);
 
+/* The next call that may make system calls had better do so. */
+void arena_refill_later(struct arena *arena);
+
 static inline bool arena_refill_due(const struct arena *arena)
 {
 	return racy_load(&arena->refill_due);
@@ -163,6 +166,9 @@ void arena_trim(struct arena *arena, size_t keep);
  * in arena_trim().
  */
 void arena_reclaim(struct arena *arena, size_t keep);
+
+/* The device may go on using what it had: its pools' idle pages are not given up from now on. */
+void arena_keep_idle(struct arena *arena, struct dma_limits *limits);
 
 /* Some limit of the domain was hit: say behind the error's sentence what its memory is. Returns -errno. */
 int arena_explain(struct arena *arena);

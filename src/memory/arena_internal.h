@@ -24,6 +24,9 @@ struct page *arena_find(struct arena *arena, struct arena_tenant *tenant, size_t
  */
 int arena_grow(struct arena *arena, size_t size, size_t align, uint64_t lowest, uint64_t mask);
 
+/* The same for a reserve: as little as there may be, so that what can't be had is cheap. */
+int arena_grow_least(struct arena *arena, uint64_t lowest, uint64_t mask);
+
 /* Give back chunks that nobody uses, leaving masks below a limit `keep` pages each. */
 void arena_trim_locked(struct arena *arena, size_t keep, uint64_t limit);
 

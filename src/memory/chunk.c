@@ -140,9 +140,10 @@ static size_t mapped_between(const struct arena *arena, uint64_t lowest, uint64_
 	return size;
 }
 
-int arena_grow(struct arena *arena, size_t size, size_t align, uint64_t lowest, uint64_t mask)
+/* From a size that is wanted down to one that is asked. */
+static int grow_from(struct arena *arena, size_t want, size_t size, size_t align, uint64_t lowest,
+		     uint64_t mask)
 {
-	size_t want = power_of_two_covering(mapped_between(arena, lowest, mask));
 	size_t granule = arena->domain->granule;
 	int err;
 
@@ -163,6 +164,17 @@ int arena_grow(struct arena *arena, size_t size, size_t align, uint64_t lowest, 
 		if (err != -ENOMEM || chunk_size == size)
 			return err;
 	}
+}
+
+int arena_grow(struct arena *arena, size_t size, size_t align, uint64_t lowest, uint64_t mask)
+{
+	return grow_from(arena, power_of_two_covering(mapped_between(arena, lowest, mask)), size,
+			 align, lowest, mask);
+}
+
+int arena_grow_least(struct arena *arena, uint64_t lowest, uint64_t mask)
+{
+	return grow_from(arena, CHUNK_SIZE_MIN, CHUNK_SIZE_MIN / 2, ARENA_PAGE, lowest, mask);
 }
 
 /* Give a chunk back that nobody uses; `growing` is held. False when the domain can't take it. */

@@ -78,6 +78,8 @@ uint64_t reserves_lowest(const struct arena_reserve *list, uint64_t mask, size_t
 	size_t narrower = 0;
 	uint64_t lowest = 0;
 
+	if (leave == LEAVE_NOTHING)
+		return 0;
 	for (; list && (leave != LEAVE_NARROWER || list->mask < mask); list = list->next) {
 		if (list->free_pages < n + narrower + ARENA_RESERVE_PAGES ||
 		    (leave == LEAVE_LOW && list->mask < mask))

@@ -28,6 +28,7 @@ struct arena_reserve {
 
 /* Whom a caller leaves its reserve. */
 enum reserve_leave {
+	LEAVE_NOTHING,	/* nobody: who has just mapped as much */
 	LEAVE_NARROWER, /* devices of narrower masks: GFP_ATOMIC, and who can't grow */
 	LEAVE_ALL,	/* all devices */
 	LEAVE_LOW,	/* and nothing is taken under narrower masks: who may grow instead */

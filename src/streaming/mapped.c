@@ -101,8 +101,9 @@ static void idle_give_up(struct streaming *s, unsigned int kind)
 	case IDLE_ALL:
 		arena_reclaim(s->space->arena, ARENA_RESERVE_PAGES);
 		break;
-	default: /* what GFP_ATOMIC would find */
+	default: /* what GFP_ATOMIC would find; who can makes it ready again */
 		arena_reclaim(s->space->arena, 0);
+		arena_refill_later(s->space->arena);
 	}
 }
 
@@ -128,9 +129,13 @@ bool mapped_try_again(struct streaming *s, int err, unsigned int *given_up)
 	before = domain_holds(s->space->domain);
 	while (*given_up < IDLE_KINDS) {
 		idle_give_up(s, (*given_up)++);
-		if (domain_holds(s->space->domain) < before)
+		if (domain_holds(s->space->domain) < before) {
+			error_clear();
 			return true;
+		}
 	}
+	if (arena_refill_due(s->space->arena))
+		arena_refill(s->space->arena);
 	error_put_back(&why);
 	arena_explain(s->space->arena);
 	return false;

@@ -3,6 +3,7 @@
  * share_tests.c - several engines of soft: in one address space, and several threads
  */
 #include "suite.h"
+#include "device/device.h"
 #include "engine.h"
 
 #include <errno.h>
@@ -89,6 +90,104 @@ static void a_device_that_joins_finds_a_reserve_under_each_mask_that_it_sets(voi
 	expect_reserve(dev, DMA_BIT_MASK(24));
 	dmaland_close(dev);
 	engine_close(&e); /* its page is reported */
+	log_clear();
+}
+
+/* More than a chunk of the usual sizes, where another device's mask is narrower and its reserve is not there. */
+static void a_large_request_is_had_again_though_others_have_no_reserve(void **state)
+{
+	enum { LARGE = 40 << 20, REST = 256 << 10 };
+	struct dmaland_options options = {.size = sizeof(options), .memory_limit = LARGE + REST};
+	struct dmaland_device *wide = dmaland_open("soft:", &options), *narrow;
+	dma_addr_t handle, rest[REST / PAGE];
+	void *large;
+	int n = 0;
+
+	(void)state;
+	assert_non_null(wide);
+	assert_int_equal(dma_set_mask_and_coherent(wide, 0x80000fff), 0);
+	options = (struct dmaland_options){.size = sizeof(options), .share_with = wide};
+	narrow = dmaland_open("soft:", &options);
+	assert_non_null(narrow);
+	assert_int_equal(dma_set_mask_and_coherent(narrow, 0x7fffffff), 0);
+	large = dma_alloc_coherent(wide, LARGE, &handle, GFP_KERNEL);
+	assert_non_null(large);
+	while (n < REST / PAGE && dma_alloc_coherent(narrow, PAGE, &rest[n], GFP_KERNEL))
+		n++;
+	assert_int_equal(n, REST / PAGE);
+	dma_free_coherent(wide, LARGE, large, handle);
+	large = dma_alloc_coherent(wide, LARGE, &handle, GFP_KERNEL);
+	if (!large)
+		fail_msg("%s", dmaland_last_error());
+	dmaland_close(narrow);
+	dmaland_close(wide);
+	log_clear();
+}
+
+static void what_can_never_be_mapped_leaves_the_reserve(void **state)
+{
+	enum { LIMIT = 64 << 20 };
+	const struct dmaland_options options = {.size = sizeof(options), .memory_limit = LIMIT};
+	struct dmaland_device *dev = dmaland_open("soft:", &options);
+	struct dma_pool *pool = dma_pool_create("pages", dev, PAGE, PAGE, 0);
+	char *memory = pages_new(2 * LIMIT / PAGE);
+
+	(void)state;
+	assert_non_null(pool);
+	assert_true(dma_map_single(dev, memory, 2 * LIMIT, DMA_TO_DEVICE) == DMA_MAPPING_ERROR);
+	assert_error_says("memory_limit is 65536 KiB");
+	expect_reserve(dev, UINT64_MAX);
+	pages_free(memory, 2 * LIMIT / PAGE);
+	dma_pool_destroy(pool);
+	dmaland_close(dev);
+	log_clear();
+}
+
+static int no_write(struct pci_function *f, unsigned int where, unsigned int width, uint32_t value)
+{
+	(void)f, (void)where, (void)width, (void)value;
+	return dmaland_set_error(EIO, "stuck");
+}
+
+static int no_reset(struct pci_function *f)
+{
+	(void)f;
+	return dmaland_set_error(ENOTTY, "no reset");
+}
+
+/* Pages that it was copied through, too, which are idle. */
+static void what_a_device_had_that_cannot_be_stopped_is_not_given_to_others(void **state)
+{
+	static struct dmaland_device *stuck; /* leaked on purpose, and known to the leak checker */
+	static struct pci_function_ops ops;
+	struct dmaland_options options = {.size = sizeof(options)};
+	struct dmaland_device *dev = dmaland_open("soft:", NULL);
+	struct dmaland_info before, after;
+	static char memory[4 * RESERVE][1000];
+	dma_addr_t dma[4 * RESERVE];
+
+	(void)state;
+	options.share_with = dev;
+	stuck = dmaland_open("soft:", &options);
+	assert_non_null(stuck);
+	for (int i = 0; i < 4 * RESERVE; i++) {
+		dma[i] = dma_map_single(stuck, memory[i], sizeof(memory[i]), DMA_FROM_DEVICE);
+		assert_false(dma_mapping_error(stuck, dma[i]));
+	}
+	for (int i = 0; i < 4 * RESERVE; i++)
+		dma_unmap_single(stuck, dma[i], sizeof(memory[i]), DMA_FROM_DEVICE);
+	ops = *stuck->function->ops;
+	ops.config_write = no_write;
+	ops.reset = no_reset;
+	stuck->function->ops = &ops;
+	dmaland_close(stuck);
+	assert_logged("cannot be stopped");
+	dmaland_get_info(dev, &before);
+	assert_true(before.memory_in_use > 0);
+	dmaland_trim(dev);
+	dmaland_get_info(dev, &after);
+	assert_int_equal(after.memory_in_use, before.memory_in_use);
+	dmaland_close(dev);
 	log_clear();
 }
 
@@ -363,6 +462,9 @@ int run_share_tests(void)
 		cmocka_unit_test(
 			engines_that_share_a_domain_see_the_same_memory_and_have_faults_of_their_own),
 		cmocka_unit_test(a_device_that_joins_finds_a_reserve_under_each_mask_that_it_sets),
+		cmocka_unit_test(a_large_request_is_had_again_though_others_have_no_reserve),
+		cmocka_unit_test(what_can_never_be_mapped_leaves_the_reserve),
+		cmocka_unit_test(what_a_device_had_that_cannot_be_stopped_is_not_given_to_others),
 		cmocka_unit_test(
 			addresses_that_a_device_that_joins_cannot_use_are_not_handed_out_any_more),
 		cmocka_unit_test(devices_may_join_while_others_map),

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -259,14 +260,31 @@ enum { PESTERED = 100 };
 
 struct reader {
 	pthread_t thread;
+	pid_t id;
 	int fd;
 };
+
+/* In a call of the kernel: what comes before is no interruption of it. */
+static bool is_asleep(pid_t id)
+{
+	char path[64], state = '?';
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", (int)id);
+	file = fopen(path, "re");
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%*d (%*[^)]) %c", &state), 1);
+	fclose(file);
+	return state == 'S';
+}
 
 /* Something to read comes after so many signals. */
 static void *pester(void *context)
 {
 	const struct reader *reader = context;
 
+	while (!is_asleep(reader->id))
+		sched_yield();
 	for (int seen = 0; seen < PESTERED; seen = calls)
 		pthread_kill(reader->thread, SIGBUS);
 	assert_int_equal(write(reader->fd, "x", 1), 1);
@@ -276,7 +294,7 @@ static void *pester(void *context)
 /* Does read() come back with EINTR? */
 static bool is_interrupted(void)
 {
-	struct reader reader = {.thread = pthread_self()};
+	struct reader reader = {.thread = pthread_self(), .id = gettid()};
 	pthread_t thread;
 	ssize_t n;
 	int fds[2];

@@ -105,41 +105,6 @@ static bool device_has_driver(const struct binding *binding, const struct pci_en
 	return strcmp(entry->driver, binding->driver) == 0;
 }
 
-/* Who may take a device, and none of its drivers now. */
-static int device_move(const struct binding *binding, const struct pci_entry *entry)
-{
-	const char *driver = binding->driver ? binding->driver : "";
-	int status = override_write(binding, entry->address, driver);
-	char path[96];
-
-	if (!status && entry->driver[0]) {
-		snprintf(path, sizeof(path), PCI_BUS "/devices/%s/driver/unbind", entry->address);
-		status = sysfs_write(binding, path, entry->address);
-	}
-	return status ? status : sysfs_write(binding, PCI_BUS "/drivers_probe", entry->address);
-}
-
-/* It did not go as it should, and was said: the driver before shall have it. STATUS_FAILED. */
-static int device_restore(const struct binding *binding, const struct pci_entry *entry,
-			  const char *override)
-{
-	char driver[64];
-
-	override_write(binding, entry->address, override);
-	sysfs_write(binding, PCI_BUS "/drivers_probe", entry->address);
-	if (pci_link(entry->address, "driver", driver, sizeof(driver)))
-		return fail("%s is bound to no driver now", entry->address);
-	return fail("%s is bound to %s", entry->address, driver);
-}
-
-/* "(null)" is what the kernel prints for none. */
-static void override_read(const char *address, char *override, size_t size)
-{
-	if (!pci_text(address, "driver_override", override, size) ||
-	    strcmp(override, "(null)") == 0)
-		override[0] = '\0';
-}
-
 /* nvme's own word for the state of the device; false when nvme does not have it. */
 static bool nvme_state(const char *address, char *state, size_t size)
 {
@@ -176,6 +141,45 @@ static void driver_settle(const char *address, char *driver, size_t size)
 	}
 }
 
+/* Who may take a device, and none of its drivers now. */
+static int device_move(const struct binding *binding, const struct pci_entry *entry)
+{
+	const char *driver = binding->driver ? binding->driver : "";
+	char path[96], bound[sizeof(entry->driver)];
+	int status = override_write(binding, entry->address, driver);
+
+	if (binding->dry_run)
+		snprintf(bound, sizeof(bound), "%s", entry->driver);
+	else
+		driver_settle(entry->address, bound, sizeof(bound));
+	if (!status && bound[0]) {
+		snprintf(path, sizeof(path), PCI_BUS "/devices/%s/driver/unbind", entry->address);
+		status = sysfs_write(binding, path, entry->address);
+	}
+	return status ? status : sysfs_write(binding, PCI_BUS "/drivers_probe", entry->address);
+}
+
+/* It did not go as it should, and was said: the driver before shall have it. STATUS_FAILED. */
+static int device_restore(const struct binding *binding, const struct pci_entry *entry,
+			  const char *override)
+{
+	char driver[64];
+
+	override_write(binding, entry->address, override);
+	sysfs_write(binding, PCI_BUS "/drivers_probe", entry->address);
+	if (pci_link(entry->address, "driver", driver, sizeof(driver)))
+		return fail("%s is bound to no driver now", entry->address);
+	return fail("%s is bound to %s", entry->address, driver);
+}
+
+/* "(null)" is what the kernel prints for none. */
+static void override_read(const char *address, char *override, size_t size)
+{
+	if (!pci_text(address, "driver_override", override, size) ||
+	    strcmp(override, "(null)") == 0)
+		override[0] = '\0';
+}
+
 static void say_group(const struct pci_entry *entry)
 {
 	if (entry->blockers[0])
@@ -196,7 +200,6 @@ static int device_bind(const struct binding *binding, const struct pci_entry *en
 		return STATUS_OK;
 	}
 	override_read(entry->address, override, sizeof(override));
-	driver_settle(entry->address, driver, sizeof(driver));
 	status = device_move(binding, entry);
 	if (binding->dry_run || status) {
 		if (status)
