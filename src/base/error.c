@@ -6,7 +6,7 @@
  *
  * Reporting that memory ran out must not need memory, and a thread may have little of its own: all of a
  * program's libraries that are loaded by dlopen() share what glibc keeps for that in each thread. So the
- * first BLOCKS threads that fail have their sentence in an array; more have it from malloc().
+ * first BLOCKS threads that fail have their sentence in an array; more have it from calloc().
  *
  * Destructors of thread-specific data may fail, too. The block is kept until their last round but one: in the last
  * one ThreadSanitizer has forgotten the thread.
@@ -103,11 +103,12 @@ static struct error_state *block_take(void)
 	struct block *block = block_from_array();
 	bool from_array = block;
 
-	if (!block && shared.has_key)
-		block = malloc(sizeof(*block));
+	if (from_array)
+		memset(block, 0, sizeof(*block));
+	else if (shared.has_key)
+		block = calloc(1, sizeof(*block));
 	if (!block)
 		return &no_block;
-	memset(block, 0, sizeof(*block));
 	if (shared.has_key && pthread_setspecific(shared.key, block) && !from_array) {
 		free(block);
 		return &no_block;

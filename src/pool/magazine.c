@@ -50,10 +50,11 @@ _Thread_local struct thread_magazines *thread_magazines __attribute__((tls_model
 /*
  * By the pool's id; the first stands for all that are not here. So few, since with all else that the library
  * has of a thread they are to be 128 bytes at most: what is found at a fixed offset from the thread's segment
- * lies in a place of 1664 bytes (glibc) for all libraries that a running program loads.
+ * lies in a place of 1664 bytes (glibc) for all libraries that a running program loads. clang would align them to
+ * 16 bytes.
  */
-static _Thread_local block_code *thread_tops[POOL_TOPS]
-	__attribute__((tls_model("initial-exec"))) = {[0 ... POOL_TOPS - 1] = closed + 1};
+static _Thread_local block_code *thread_tops[POOL_TOPS] __attribute__((
+	tls_model("initial-exec"), aligned(8))) = {[0 ... POOL_TOPS - 1] = closed + 1};
 
 /*
  * Lock order: registry.lock, then a pool's, then its shelves'. All are held for some loads and stores

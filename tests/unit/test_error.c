@@ -15,18 +15,18 @@
 
 enum { MANY = 400, AT_HAND = 256 }; /* threads; those that need no memory for it */
 
-void *__real_malloc(size_t size);
-void *__wrap_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
 
 static bool no_memory;
 
-void *__wrap_malloc(size_t size)
+void *__wrap_calloc(size_t n, size_t size)
 {
 	if (__atomic_load_n(&no_memory, __ATOMIC_RELAXED)) {
 		errno = ENOMEM;
 		return NULL;
 	}
-	return __real_malloc(size);
+	return __real_calloc(n, size);
 }
 
 static pthread_barrier_t all;
