@@ -432,8 +432,10 @@ a_board_is_named_by_its_ids() {
 }
 
 # The rule as dmaland(7) has it, with this command and this device; what appears is as at boot to udev.
+udevd=/lib/systemd/systemd-udevd
+
 the_manuals_rule_binds_a_device_that_appears() {
-	local rule daemon=/lib/systemd/systemd-udevd
+	local rule
 	rule=$(grep "^ACTION.*RUN" "$(dirname "${BASH_SOURCE[0]}")/../../docs/man/dmaland.7.scd") && [ -n "$rule" ] || return
 	rule=${rule/\/usr\/bin\/dmaland/$(realpath "$build/tools/dmaland")}
 	rule=${rule/0000:01:00.0/$edu}
@@ -442,11 +444,15 @@ the_manuals_rule_binds_a_device_that_appears() {
 		mkdir /etc/udev/rules.d && echo "$1" | tee /etc/udev/rules.d/60-dmaland.rules || exit
 		"$2" & udevd=$!
 		until [ -e /run/udev/control ]; do kill -0 "$udevd" && sleep 0.02 || exit; done
-		echo 1 >"/sys/bus/pci/devices/$3/remove" && echo 1 >/sys/bus/pci/rescan && udevadm settle
-		status=$?
+		echo 1 >"/sys/bus/pci/devices/$3/remove" && echo 1 >/sys/bus/pci/rescan || exit
+		status=1
+		for ((i = 0; i < 2000 && status; i++)); do # udevadm settle does nothing in a chroot
+			[ ! "/sys/bus/pci/devices/$3/driver" -ef /sys/bus/pci/drivers/vfio-pci ] || status=0
+			sleep 0.02
+		done
 		kill "$udevd"
 		wait "$udevd"
-		exit "$status"' - "$rule" "$daemon" "$edu" && [ "$(driver_of "$edu")" = vfio-pci ]
+		exit "$status"' - "$rule" "$udevd" "$edu" && [ "$(driver_of "$edu")" = vfio-pci ]
 }
 
 # ---- drives that forget
@@ -550,6 +556,10 @@ shared)
 	;;
 esac
 for name in "${tests[@]}"; do
-	check "$name" tested "$name"
+	if [ "$name" = the_manuals_rule_binds_a_device_that_appears ] && [ ! -x "$udevd" ]; then
+		skip "$name" "udev is not installed: it cannot be had here"
+	else
+		check "$name" tested "$name"
+	fi
 done
 tap_end
