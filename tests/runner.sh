@@ -252,7 +252,7 @@ iommu_parts() {
 device_part() { vm_part "$1" device --removable --qemu "$(reporter)" "${@:2}"; }
 
 vm_once() {
-	vm_part build machine
+	vm_part build machine --functions
 	vm_part build no-iommu --no-iommu
 	vm_part build shared --shared-group --append nvme_core.multipath=1 --qemu "$(two_ways)"
 	vm_part build numa --numa
@@ -261,11 +261,11 @@ vm_once() {
 
 vm_rest() {
 	title="device with 256 MiB" device_part build --memory 256M
-	vm_part build-asan machine
+	vm_part build-asan machine --functions
 	iommu_parts
 	boots=yes limit=900 test_start tests/vm/module.sh
 	DMALAND_KERNEL=6.1 kernel_told "the VM, Linux 6.1" || return 0
-	DMALAND_KERNEL=6.1 title="machine, Linux 6.1" vm_part build machine
+	DMALAND_KERNEL=6.1 title="machine, Linux 6.1" vm_part build machine --functions
 	DMALAND_KERNEL=6.1 title="device, Linux 6.1" device_part build
 }
 

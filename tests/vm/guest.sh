@@ -3,7 +3,7 @@
 #
 #   device      booted with --removable and a device that reports errors (in ./run): the device suite on VFIO, edu, isolation,
 #               permissions, and what VFIO does to mappings
-#   machine     what needs states of the machine: other drivers, ordinary users, limits; and the kernel's
+#   machine     (booted with --functions) what needs states of the machine: other drivers, ordinary users, limits; and the kernel's
 #               own nvme driver reading what ours wrote, and the other way round
 #   no-iommu    booted without an IOMMU
 #   shared      booted with two drives in one group

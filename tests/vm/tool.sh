@@ -2,7 +2,7 @@
 # Runs inside the VM, as root: tool.sh PART BUILD; prints TAP. What of the command `dmaland` needs a machine of its own:
 # `bind` and `unbind` with what they refuse, and drives that are formatted.
 #
-#   machine     needs nothing but the VM's own devices
+#   machine     booted with --functions
 #   no-iommu    booted without an IOMMU
 #   iommu-amd, iommu-virtio, iommu-unsafe  booted with an IOMMU of that kind; the last remaps no interrupts
 #   shared      booted with two drives in one group, and two controllers of one namespace (in ./run)

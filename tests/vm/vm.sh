@@ -16,7 +16,7 @@
 #   0000:01:00.0   NVMe, serial dmaland3, 64 MiB
 # with --numa this one, on node 1:
 #   0000:81:00.0   edu
-# with none of these three, and an IOMMU, this one:
+# with --functions this one:
 #   0000:01:00.0   NVMe, serial dmaland4, no namespace, up to 2 virtual functions
 #
 # Options:
@@ -25,6 +25,7 @@
 #   --no-iommu          without an IOMMU
 #   --shared-group      see above
 #   --removable         see above; "device_del dmaland3", written to the port dmaland.monitor, takes it out
+#   --functions         see above; not with --removable, whose slot it has
 #   --numa              two NUMA nodes: CPU 0 and the memory on node 0, but for CPU 1 and 256 MiB on node 1
 #   --timeout SECONDS   end it then, and tell where everything stood (300, times DMALAND_PATIENCE; a shell has no limit)
 #   --memory SIZE       as QEMU's -m (1G)
@@ -70,7 +71,7 @@ cleanup() {
 }
 
 options_parse() {
-	drive='' bind='' iommu=yes shared_group='' removable='' numa='' seconds='' memory=1G icount='' append='' extra=''
+	drive='' bind='' iommu=yes shared_group='' removable='' functions='' numa='' seconds='' memory=1G icount='' append='' extra=''
 	while [ $# -gt 0 ]; do
 		case $1 in
 		--drive | --bind | --timeout | --memory | --append | --qemu)
@@ -85,6 +86,7 @@ options_parse() {
 		--no-iommu) iommu='' ;;
 		--shared-group) shared_group=yes ;;
 		--removable) removable=yes ;;
+		--functions) functions=yes ;;
 		--numa) numa=yes ;;
 		--icount) icount=yes ;;
 		--) shift && break ;;
@@ -96,7 +98,7 @@ options_parse() {
 		*) break ;;
 		esac
 		case $1 in
-		--no-iommu | --shared-group | --removable | --numa | --icount) shift ;;
+		--no-iommu | --shared-group | --removable | --functions | --numa | --icount) shift ;;
 		*) shift 2 ;;
 		esac
 	done
@@ -107,6 +109,7 @@ options_parse() {
 	[ $# -gt 0 ] || interactive=yes
 	[[ ${seconds:=300} =~ ^[0-9]+$ ]] || die 2 "--timeout $seconds: not a number of seconds"
 	seconds=$((seconds * patience))
+	[ -z "$functions" ] || [ -z "$removable" ] || die 2 "--functions and --removable are one slot's"
 	[ -z "$numa" ] || [ -z "$icount" ] || die 2 "--numa wants two CPUs, and --icount has one"
 	[ -z "$shared_group" ] || [ -z "$removable" ] || die 2 "--shared-group and --removable want the same place"
 	[ -z "$drive" ] || { [ -f "$drive" ] && [ -w "$drive" ]; } || die 2 "--drive $drive: no file that can be written to"
@@ -251,7 +254,7 @@ qemu_assemble() {
 	port_add 2 stderr
 	port_add 3 status
 	[ -z "$removable" ] || removable_add
-	[ -n "$shared_group$removable$numa$icount" ] || [ -z "$iommu" ] || physical_function_add
+	[ -z "$functions" ] || physical_function_add
 	[ -z "$heartbeat" ] || heartbeat_add
 	# shellcheck disable=SC2206 # words, as documented
 	qemu+=($extra)
