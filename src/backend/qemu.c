@@ -7,6 +7,7 @@
  *   qemu_irq.c       interrupts, events
  *   qemu_lines.c     INTx: lines of the machine          struct qemu_lines
  *   qemu_doorbell.c  MSI-X, MSI: messages to eventfds    struct qemu_doorbell
+ *   qemu_parts.c     what a spec asks of QEMU, in QEMU's terms
  *   qemu_plug.c      devices into and out of a machine
  *   qemu_machine.c   machines: start, join, leave        struct qemu_machine
  *   qemu_ram.c       RAM, which is the domain            struct qemu_ram
@@ -351,6 +352,7 @@ static void function_close(struct pci_function *f)
 		function_unplug(q);
 	qemu_events_close(q);
 	qemu_machine_leave(q->machine);
+	qemu_parts_free(&q->plugged.parts);
 	free(q);
 }
 
@@ -377,28 +379,36 @@ static const struct pci_function_ops qemu_function_ops = {
 	.disown = function_disown,
 };
 
-int qemu_function_plug(struct qemu_function *q, const struct qemu_model *model)
+/* With the machine's lock held. */
+static int function_begin(struct qemu_function *q, const struct qemu_model *model)
 {
-	int err = qemu_plug(q->machine, model, &q->plugged);
+	int err;
 
-	if (err)
-		return err;
-	snprintf(q->function.name, sizeof(q->function.name), "qemu:%.48s@%02x", model->name,
-		 q->plugged.slot);
+	snprintf(q->function.name, sizeof(q->function.name), "qemu:%.48s@%02x",
+		 model->spec->address, q->plugged.slot);
 	err = command_begin(q);
 	if (!err)
 		err = bars_assign(q);
 	if (err) {
 		qemu_unplug(q->machine, &q->plugged, q->timeout);
 		bars_release(q);
+		qemu_parts_free(&q->plugged.parts);
 	}
 	return err;
+}
+
+int qemu_function_plug(struct qemu_function *q, const struct qemu_model *model)
+{
+	int err = qemu_plug(q->machine, model, &q->plugged);
+
+	return err ? err : function_begin(q, model);
 }
 
 static int function_open(struct qemu_function *q, const struct qemu_model *model,
 			 const struct qemu_machine_options *options, struct domain *share)
 {
-	int err = qemu_machine_join(options, share, &q->machine);
+	int err = qemu_machine_join(options, share, model, &q->machine, &q->plugged);
+	bool there = q->plugged.parts.n > 0;
 
 	if (err)
 		return err;
@@ -408,38 +418,45 @@ static int function_open(struct qemu_function *q, const struct qemu_model *model
 	if (err)
 		goto leave;
 	mutex_lock(&q->function.domain->lock);
-	err = qemu_function_plug(q, model);
+	err = there ? function_begin(q, model) : qemu_function_plug(q, model);
 	mutex_unlock(&q->function.domain->lock);
 	if (!err)
 		return 0;
 	qemu_events_close(q);
 leave:
+	qemu_parts_free(&q->plugged.parts);
 	qemu_machine_leave(q->machine);
 	return err;
+}
+
+static int model_check(const char *name)
+{
+	if (!name[0])
+		return error_set(EINVAL, "no device model is named: a spec is "
+					 "qemu:MODEL[,key=value...], as qemu:nvme,drive=FILE");
+	if (strchr(name, '='))
+		return error_set(EINVAL,
+				 "'%s' is no name of a device model: a spec is "
+				 "qemu:MODEL[,key=value...], as qemu:nvme,drive=FILE",
+				 name);
+	return 0;
 }
 
 static int qemu_open(const struct spec *spec, const struct open_options *asked,
 		     struct pci_function **f)
 {
-	struct qemu_model model = {spec->address, spec_get(spec, "drive"), spec,
-				   QEMU_OPEN_TIMEOUT_MS};
+	struct qemu_model model = {spec, QEMU_OPEN_TIMEOUT_MS};
 	struct qemu_machine_options options = {.memory_limit = asked->memory_limit};
 	struct qemu_function *q;
 	char label[64];
-	int err;
+	int err = model_check(spec->address);
 
-	if (!model.name[0])
-		return error_set(EINVAL, "no device model is named: a spec is "
-					 "qemu:MODEL[,key=value...], as qemu:nvme,drive=FILE");
-	if (strchr(model.name, '='))
-		return error_set(EINVAL,
-				 "'%s' is no name of a device model: a spec is "
-				 "qemu:MODEL[,key=value...], as qemu:nvme,drive=FILE",
-				 model.name);
+	if (err)
+		return err;
 	q = calloc(1, sizeof(*q));
 	if (!q)
 		return error_set(ENOMEM, "no memory for a device of QEMU");
-	snprintf(label, sizeof(label), "qemu:%.48s", model.name);
+	snprintf(label, sizeof(label), "qemu:%.48s", spec->address);
 	options.label = label;
 	err = options_parse(spec, &options, &model, &q->timeout);
 	if (!err)

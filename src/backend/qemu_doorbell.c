@@ -67,6 +67,8 @@ void qemu_doorbell_fini(struct qemu_doorbell *doorbell)
 	if (doorbell->messages)
 		messages_close(doorbell->messages, MESSAGES);
 	free(doorbell->messages);
+	if (doorbell->function)
+		qemu_parts_free(&doorbell->function->plugged.parts);
 	free(doorbell->function);
 	close(doorbell->fd);
 }
@@ -133,10 +135,10 @@ static int device_plug(struct qemu_machine *machine, struct qemu_function *q)
 		{"vectors", "256"}, /* QEMU_DOORBELL_VECTORS */
 		{"ioeventfd", "off"},
 	};
-	const struct spec spec = {.options = options,
+	const struct spec spec = {.address = "ivshmem-doorbell",
+				  .options = options,
 				  .option_count = sizeof(options) / sizeof(options[0])};
-	const struct qemu_model model = {
-		.name = "ivshmem-doorbell", .spec = &spec, .open_timeout = QEMU_OPEN_TIMEOUT_MS};
+	const struct qemu_model model = {.spec = &spec, .open_timeout = QEMU_OPEN_TIMEOUT_MS};
 	int err = greeting_send(&machine->doorbell, q->timeout);
 
 	if (!err)

@@ -3,9 +3,9 @@
  * qemu_machine.c - a machine of QEMU with nothing in it but RAM that is ours, and free slots
  *
  * The machine has no guest: its BIOS is ours and halts. It runs all the same, since some device
- * models do their work only while it does. It starts without a device; each is plugged at run
- * time, so that the first goes the same way as the tenth. Machines with a name are in a list,
- * where others find them to join. The last device to leave ends the machine.
+ * models do their work only while it does. It starts with its first device among QEMU's arguments, as
+ * some buses take no devices later; others are plugged at run time. Machines with a name are in a list,
+ * where others find them to join, and wait while one starts. The last device to leave ends the machine.
  *
  * Locks: machines.lock, then domain.lock.
  */
@@ -22,6 +22,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/mutex.h"
+#include "backend/qemu_plug.h"
 
 /* Registers lie where QEMU has no RAM. */
 #define BARS_FIRST	QEMU_RAM_SPLIT
@@ -37,10 +38,25 @@
 
 static struct {
 	pthread_mutex_t lock;
+	pthread_cond_t started; /* or it did not */
 	struct qemu_machine *first;
-} machines = {.lock = PTHREAD_MUTEX_INITIALIZER};
+} machines = {.lock = PTHREAD_MUTEX_INITIALIZER, .started = PTHREAD_COND_INITIALIZER};
 
 static const struct domain_ops qemu_domain_ops;
+
+/* What a machine starts with. */
+struct start {
+	const char *label; /* for messages */
+	const struct qemu_model *model;
+	struct qemu_plugged *plugged;
+};
+
+static const char *const part_arguments[] = {
+	[QEMU_DRIVE] = "-drive",
+	[QEMU_NODE] = "-blockdev",
+	[QEMU_NETWORK] = "-netdev",
+	[QEMU_DEVICE] = "-device",
+};
 
 static struct qemu_machine *machine_of(struct domain *domain)
 {
@@ -70,12 +86,32 @@ static int bios_open(void)
 	return fd;
 }
 
+/* What QEMU wrote, where it begins with the argument that it refuses: that part's refusal, as an error. */
+static int start_refusal(const struct qemu_parts *parts, const char *words)
+{
+	char argument[32];
+
+	for (unsigned int i = 0; i < parts->n; i++) {
+		const struct qemu_part *part = &parts->part[i];
+		const char *at;
+
+		snprintf(argument, sizeof(argument), ": %s ", part_arguments[part->kind]);
+		for (at = strstr(words, argument); at; at = strstr(at, argument)) {
+			at += strlen(argument);
+			if (strncmp(at, part->text, part->length) == 0 &&
+			    strncmp(at + part->length, ": ", 2) == 0)
+				return qemu_refusal_error(at + part->length + 2, part->file);
+		}
+	}
+	return 0;
+}
+
 /* Timers that interrupt nobody, and buses that nobody looks at, are left out. */
-static int process_start(struct qemu_machine *machine, const char *label, const char *path,
+static int process_start(struct qemu_machine *machine, const struct start *start, const char *path,
 			 int bios_fd, int doorbell_fd)
 {
 	char board[160], ram[160], size[32], bios[32], qtest[32], qmp[32], doorbell[48];
-	const char *const arguments[] = {
+	const char *const board_arguments[] = {
 		path,
 		"-nodefaults",
 		"-no-user-config",
@@ -101,18 +137,32 @@ static int process_start(struct qemu_machine *machine, const char *label, const 
 		"chardev=qmp,mode=control",
 		"-chardev",
 		doorbell,
-		NULL,
 	};
+	const struct qemu_parts *parts = &start->plugged->parts;
+	size_t n = sizeof(board_arguments) / sizeof(board_arguments[0]);
+	const char **arguments = calloc(n + 2 * (size_t)parts->n + 1, sizeof(*arguments));
+	char words[2048] = "";
 	struct qemu_command command = {
-		.name = label,
+		.name = start->label,
 		.path = path,
 		.arguments = arguments,
+		.timeout = start->model->open_timeout,
+		.words = words,
+		.words_size = sizeof(words),
 		.ram_fd = machine->ram.fd,
 		.bios_fd = bios_fd,
 		.doorbell_fd = doorbell_fd,
 		.listener = {qemu_lines_change, qemu_lines_end, &machine->lines},
 	};
+	int err, refusal = 0;
 
+	if (!arguments)
+		return error_set(ENOMEM, "no memory for a machine of QEMU");
+	memcpy(arguments, board_arguments, sizeof(board_arguments));
+	for (unsigned int i = 0; i < parts->n; i++) {
+		arguments[n++] = part_arguments[parts->part[i].kind];
+		arguments[n++] = parts->part[i].text;
+	}
 	snprintf(board, sizeof(board),
 		 "pc,pit=off,hpet=off,usb=off,vmport=off,smm=off,memory-backend=ram,"
 		 "max-ram-below-4g=%" PRIu64,
@@ -126,10 +176,14 @@ static int process_start(struct qemu_machine *machine, const char *label, const 
 	snprintf(qmp, sizeof(qmp), "socket,id=qmp,fd=%d", QEMU_FD_QMP);
 	snprintf(doorbell, sizeof(doorbell), "socket,id=" QEMU_DOORBELL_CHARDEV ",fd=%d",
 		 QEMU_FD_DOORBELL);
-	return qemu_process_start(&machine->process, &command);
+	err = qemu_process_start(&machine->process, &command);
+	free(arguments);
+	if (err)
+		refusal = start_refusal(parts, words);
+	return refusal ? refusal : err;
 }
 
-static int machine_run(struct qemu_machine *machine, const char *label)
+static int machine_run(struct qemu_machine *machine, const struct start *start)
 {
 	char *path = qemu_find_program(machine->program);
 	int bios = -1, doorbell = -1, err;
@@ -140,7 +194,7 @@ static int machine_run(struct qemu_machine *machine, const char *label)
 	if (err)
 		goto free_path;
 	bios = bios_open();
-	err = bios < 0 ? bios : process_start(machine, label, path, bios, doorbell);
+	err = bios < 0 ? bios : process_start(machine, start, path, bios, doorbell);
 	close(doorbell);
 	if (bios >= 0)
 		close(bios);
@@ -194,27 +248,40 @@ static int machine_alloc(const struct qemu_machine_options *options, struct qemu
 	return 0;
 }
 
-static int machine_start(const struct qemu_machine_options *options, struct qemu_machine **result)
+/* What is the machine's own stays when it does not start. */
+static int machine_start(struct qemu_machine *machine, const struct qemu_machine_options *options,
+			 const struct start *start)
 {
-	struct qemu_machine *machine = NULL;
-	int err = machine_alloc(options, &machine);
+	int err = qemu_plug_first(machine, start->model, start->plugged);
 
-	if (err)
-		return err;
-	err = qemu_ram_init(&machine->ram, &qemu_domain_ops,
-			    options->ram ? options->ram : QEMU_RAM_DEFAULT, options->memory_limit);
+	if (!err)
+		err = qemu_ram_init(&machine->ram, &qemu_domain_ops,
+				    options->ram ? options->ram : QEMU_RAM_DEFAULT,
+				    options->memory_limit);
 	if (!err) {
-		err = machine_run(machine, options->label);
+		err = machine_run(machine, start);
 		if (err)
 			qemu_ram_fini(&machine->ram);
 	}
 	if (err) {
-		machine_free(machine);
+		qemu_parts_free(&start->plugged->parts);
 		return err;
 	}
 	machine->ram.domain.devices = 1;
-	*result = machine;
 	return 0;
+}
+
+static int machine_new(const struct qemu_machine_options *options, const struct start *start,
+		       struct qemu_machine **machine)
+{
+	int err = machine_alloc(options, machine);
+
+	if (err)
+		return err;
+	err = machine_start(*machine, options, start);
+	if (err)
+		machine_free(*machine);
+	return err;
 }
 
 static void machine_destroy(struct domain *domain)
@@ -291,42 +358,6 @@ static int machine_join_share(const struct qemu_machine_options *options, struct
 	return err;
 }
 
-/* Starting it under the list's lock lets a second opener of the name wait and join. */
-static int machine_join_name(const struct qemu_machine_options *options,
-			     struct qemu_machine **machine)
-{
-	struct qemu_machine *m;
-	int err;
-
-	mutex_lock(&machines.lock);
-	for (m = machines.first; m; m = m->next)
-		if (strcmp(m->name, options->name) == 0)
-			break;
-	if (m) {
-		err = machine_enter(m, options);
-	} else {
-		err = machine_start(options, &m);
-		if (!err) {
-			m->next = machines.first;
-			machines.first = m;
-		}
-	}
-	mutex_unlock(&machines.lock);
-	if (!err)
-		*machine = m;
-	return err;
-}
-
-int qemu_machine_join(const struct qemu_machine_options *options, struct domain *share,
-		      struct qemu_machine **machine)
-{
-	if (share)
-		return machine_join_share(options, share, machine);
-	if (options->name)
-		return machine_join_name(options, machine);
-	return machine_start(options, machine);
-}
-
 /* Nobody can join it by name any more. With the list's lock held. */
 static void machine_unlist(struct qemu_machine *machine)
 {
@@ -336,6 +367,73 @@ static void machine_unlist(struct qemu_machine *machine)
 		at = &(*at)->next;
 	if (*at)
 		*at = machine->next;
+}
+
+/* The machine of this name once it has started; NULL: there is none. With the list's lock held. */
+static struct qemu_machine *machine_find(const char *name)
+{
+	struct qemu_machine *m = machines.first;
+
+	while (m) {
+		if (strcmp(m->name, name)) {
+			m = m->next;
+		} else if (m->starting) {
+			pthread_cond_wait(&machines.started, &machines.lock);
+			m = machines.first;
+		} else {
+			break;
+		}
+	}
+	return m;
+}
+
+/* Who asks for the same name meanwhile waits; an image may take long to open. */
+static int machine_new_listed(const struct qemu_machine_options *options, const struct start *start,
+			      struct qemu_machine **machine)
+{
+	int err = machine_alloc(options, machine);
+
+	if (err)
+		return err;
+	(*machine)->starting = true;
+	(*machine)->next = machines.first;
+	machines.first = *machine;
+	mutex_unlock(&machines.lock);
+	err = machine_start(*machine, options, start);
+	mutex_lock(&machines.lock);
+	(*machine)->starting = false;
+	pthread_cond_broadcast(&machines.started);
+	if (err) {
+		machine_unlist(*machine);
+		machine_free(*machine);
+	}
+	return err;
+}
+
+static int machine_join_name(const struct qemu_machine_options *options, const struct start *start,
+			     struct qemu_machine **machine)
+{
+	int err;
+
+	mutex_lock(&machines.lock);
+	*machine = machine_find(options->name);
+	err = *machine ? machine_enter(*machine, options)
+		       : machine_new_listed(options, start, machine);
+	mutex_unlock(&machines.lock);
+	return err;
+}
+
+int qemu_machine_join(const struct qemu_machine_options *options, struct domain *share,
+		      const struct qemu_model *model, struct qemu_machine **machine,
+		      struct qemu_plugged *plugged)
+{
+	const struct start start = {options->label, model, plugged};
+
+	if (share)
+		return machine_join_share(options, share, machine);
+	if (options->name)
+		return machine_join_name(options, &start, machine);
+	return machine_new(options, &start, machine);
 }
 
 bool qemu_machine_is_last(struct qemu_machine *machine)
@@ -438,5 +536,6 @@ void qemu_machine_disown(struct qemu_machine *machine)
 		*files[i] = -1;
 	}
 	pthread_mutex_init(&machines.lock, NULL);
+	pthread_cond_init(&machines.started, NULL);
 	machines.first = NULL;
 }

@@ -13,6 +13,7 @@
 #include "backend/backend.h"
 #include "backend/qemu_doorbell.h"
 #include "backend/qemu_lines.h"
+#include "backend/qemu_parts.h"
 #include "backend/qemu_process.h"
 #include "backend/qemu_ram.h"
 
@@ -31,9 +32,23 @@ struct qemu_machine {
 	pthread_mutex_t config_lock; /* address and data port belong together */
 	/* Its devices' command registers, and INTx that comes, goes or is masked; before config_lock */
 	pthread_mutex_t command_lock;
+	bool starting;		/* in the list, and not yet to be joined; of the list's lock */
 	struct iova_space bars; /* addresses for registers that are not in use */
 	unsigned int plugs;	/* how often something was plugged, or tried to */
 	uint32_t slots;		/* bitmap: in use */
+};
+
+struct qemu_model {
+	const struct spec *spec; /* the model's name is its address */
+	unsigned int
+		open_timeout; /* ms for each command that plugs it in, or for QEMU to start with it */
+};
+
+/* A model in its slot. */
+struct qemu_plugged {
+	unsigned int slot;
+	unsigned int number; /* never used twice in a machine */
+	struct qemu_parts parts;
 };
 
 /* What a spec says about the machine; NULL and 0 where it says nothing. */
@@ -44,9 +59,13 @@ struct qemu_machine_options {
 	uint64_t memory_limit;
 };
 
-/* Take part in the machine of share, in one by its name, or in a new one. */
+/*
+ * Take part in the machine of share, in one by its name, or in a new one. A new one starts with the model in it:
+ * then plugged has parts.
+ */
 int qemu_machine_join(const struct qemu_machine_options *options, struct domain *share,
-		      struct qemu_machine **machine);
+		      const struct qemu_model *model, struct qemu_machine **machine,
+		      struct qemu_plugged *plugged);
 
 /* Is one device left? Then nobody can join by name any more, and that device must leave. */
 bool qemu_machine_is_last(struct qemu_machine *machine);

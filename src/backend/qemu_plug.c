@@ -2,10 +2,8 @@
 /*
  * qemu_plug.c - put device models into a running machine, and take them out
  *
- * Commands go to QEMU's human monitor, which takes them in the syntax of QEMU's command line and
- * answers with QEMU's own sentences. The N-th device is called devN, its drive driveN: what failed
- * to be plugged may hold its name for a while, so that no name is used twice. With no
- * guest to agree, taking a device out needs two steps: device_del asks the guest, and the port
+ * The N-th device is called devN, its drive driveN: what failed to be plugged may hold its name for a
+ * while, so that no name is used twice. With no guest to agree, taking a device out needs two steps: device_del asks the guest, and the port
  * that a guest's ACPI code would write to says yes.
  */
 #include "backend/qemu_plug.h"
@@ -20,171 +18,81 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "backend/deadline.h"
 
 /* QEMU, docs/specs/acpi_pci_hotplug.rst: PCI device eject register; a bit each slot */
 #define EJECT_PORT	0xae08
 #define PLUG_TIMEOUT_MS 5000
-#define SERIAL_DEFAULT	"dmaland"
+#define NODE_TIMEOUT_MS 2000
 
-const char *const qemu_keys[] = {"machine", "drive",	    "ram", "qemu",
-				 "timeout", "open_timeout", NULL};
-
-/* What we choose, and QEMU would let a spec override. */
-static const char *const kept_keys[] = {"id", "addr", "bus", "driver", NULL};
-
-/* QEMU's words, the error that they mean, and the usual cure. */
-static const struct {
-	const char *words;
-	int code;
-	const char *cure;
-} refusals[] = {
-	{"Unknown protocol", ENOENT,
-	 "there is no file of this name: truncate -s 64M FILE makes one"},
-	{"No such file or directory", ENOENT, "truncate -s 64M FILE makes an empty drive"},
-	{"Permission denied", EACCES, "drive= needs a file that you can read and write"},
-	{"valid device model name", ENODEV, "`qemu-system-x86_64 -device help` lists the models"},
-	{".addr' not found", ENODEV, "only models of PCI devices can be used"},
-	{"does not support hotplugging", ENODEV, "only models that can be plugged can be used"},
-	{"pluggable device type", ENODEV, "only models that can be plugged can be used"},
-	{"' bus found", ENODEV, "only models of PCI devices can be used"},
-	{"' not found", EINVAL, "`qemu-system-x86_64 -device MODEL,help` lists the properties"},
-	{"not set", EINVAL, "add it to the spec as key=value"},
-};
-
-static bool key_among(const char *const *keys, const char *key)
-{
-	for (; *keys; keys++)
-		if (strcmp(*keys, key) == 0)
-			return true;
-	return false;
-}
-
-/* A value in QEMU's option syntax (commas doubled) within the monitor's quotes (escaped). */
-static void option_put(FILE *f, const char *value)
-{
-	for (; *value; value++) {
-		if (*value == ',')
-			fputc(',', f);
-		else if (*value == '"' || *value == '\\')
-			fputc('\\', f);
-		fputc(*value, f);
-	}
-}
-
-/*
- * QEMU takes what is before a colon for a protocol, unless a slash comes first (path_has_protocol() in its
- * block.c). A file that exists is meant as a file.
- */
-static bool drive_is_file(const char *drive)
-{
-	return drive[strcspn(drive, ":/")] == ':' && access(drive, F_OK) == 0;
-}
-
-static void drive_put(FILE *f, const struct qemu_model *model, const struct qemu_plugged *plugged)
-{
-	fprintf(f, "drive_add 0 \"id=drive%u,if=none,format=raw,file=", plugged->number);
-	if (drive_is_file(model->drive))
-		fputs("./", f);
-	option_put(f, model->drive);
-	fputc('"', f);
-}
-
-static void device_put(FILE *f, const struct qemu_model *model, const struct qemu_plugged *plugged)
-{
-	fputs("device_add \"", f);
-	option_put(f, model->name);
-	fprintf(f, ",id=dev%u,addr=%02x.0", plugged->number, plugged->slot);
-	if (plugged->drive)
-		fprintf(f, ",drive=drive%u", plugged->number);
-	if (strcmp(model->name, "nvme") == 0 && !spec_get(model->spec, "serial"))
-		fputs(",serial=" SERIAL_DEFAULT, f);
-	for (size_t i = 0; i < model->spec->option_count; i++) {
-		const struct spec_option *option = &model->spec->options[i];
-
-		if (key_among(qemu_keys, option->key))
-			continue;
-		fputc(',', f);
-		option_put(f, option->key);
-		fputc('=', f);
-		option_put(f, option->value);
-	}
-	fputc('"', f);
-}
-
-typedef void command_put(FILE *f, const struct qemu_model *model,
-			 const struct qemu_plugged *plugged);
-
-/* Have a command written, and send it; files: those that QEMU had open before the first one. */
-static int command_send(struct qemu_machine *machine, const struct qemu_model *model,
-			const struct qemu_plugged *plugged, const struct qemu_files *files,
-			command_put *put, const char **answer)
+/* A command of the human monitor: what would be an argument of QEMU's stands in quotes. */
+static char *command_make(const char *verb, const char *text)
 {
 	char *command = NULL;
 	size_t size;
 	FILE *f = open_memstream(&command, &size);
 	bool failed;
-	int err;
 
 	if (!f)
-		return error_set(ENOMEM, "no memory for a command to QEMU");
-	put(f, model, plugged);
+		return NULL;
+	fprintf(f, "%s \"", verb);
+	for (; *text; text++) {
+		if (*text == '"' || *text == '\\')
+			fputc('\\', f);
+		fputc(*text, f);
+	}
+	fputc('"', f);
 	failed = ferror(f);
-	if (fclose(f) || failed)
-		err = error_set(ENOMEM, "no memory for a command to QEMU");
-	else
-		err = qemu_process_plug(&machine->process, command, model->open_timeout, files,
-					answer);
+	if (fclose(f) || failed) {
+		free(command);
+		return NULL;
+	}
+	return command;
+}
+
+/* files: those that QEMU had open before the first part. */
+static int part_send(struct qemu_machine *machine, const struct qemu_model *model,
+		     const struct qemu_part *part, const struct qemu_files *files,
+		     const char **answer)
+{
+	static const struct {
+		const char *verb, *execute;
+	} kinds[] = {
+		[QEMU_DRIVE] = {"drive_add 0", NULL},
+		[QEMU_NODE] = {NULL, "blockdev-add"},
+		[QEMU_NETWORK] = {"netdev_add", NULL},
+		[QEMU_DEVICE] = {"device_add", "device_add"},
+	};
+	bool json = part->text[0] == '{';
+	char *command;
+	int err;
+
+	if (json)
+		return qemu_process_plug(&machine->process, kinds[part->kind].execute, part->text,
+					 model->open_timeout, files, answer);
+	command = command_make(kinds[part->kind].verb, part->text);
+	if (!command)
+		return error_set(ENOMEM, "no memory for a command to QEMU");
+	err = qemu_process_plug(&machine->process, NULL, command, model->open_timeout, files,
+				answer);
 	free(command);
 	return err;
 }
 
-/* QEMU's sentences in one line: without its "Error: ", a "; " where a line ends. */
-static void words_clean(const char *text, char *words, size_t size)
+/* QEMU may print warnings; an image that is open says OK. */
+static int part_plug(struct qemu_machine *machine, const struct qemu_model *model,
+		     const struct qemu_part *part, const struct qemu_files *files)
 {
-	static const char label[] = "Error: ";
-	char *to = words, *end = words + size - 3;
+	const char *answer = "";
+	int err = part_send(machine, model, part, files, &answer);
 
-	if (strncmp(text, label, sizeof(label) - 1) == 0)
-		text += sizeof(label) - 1;
-	while (*text && to < end) {
-		size_t line_end = strspn(text, "\r\n");
-
-		text += line_end;
-		if (line_end && *text) {
-			*to++ = ';';
-			*to++ = ' ';
-		} else if (!line_end) {
-			*to++ = *text++;
-		}
-	}
-	*to = '\0';
-}
-
-static int refusal_error(const struct qemu_model *model, const char *text)
-{
-	char words[600];
-
-	words_clean(text, words, sizeof(words));
-	if (strstr(words, " lock") && model->drive)
-		return error_set(EBUSY,
-				 "%s is used by another process (or by another device of this "
-				 "one): %s: close it there first",
-				 model->drive, words);
-	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
-		if (strstr(words, refusals[i].words))
-			return error_set(refusals[i].code, "%s: %s", words, refusals[i].cure);
-	return error_set(EINVAL, "QEMU refuses it: %s", words[0] ? words : "(without a word)");
-}
-
-static int drive_plug(struct qemu_machine *machine, const struct qemu_model *model,
-		      const struct qemu_plugged *plugged, const struct qemu_files *files)
-{
-	const char *answer;
-	int err = command_send(machine, model, plugged, files, drive_put, &answer);
-
+	if (err == -EINVAL)
+		return qemu_refusal_error(error_last(), part->file);
 	if (err)
 		return err;
-	return strstr(answer, "OK\r\n") ? 0 : refusal_error(model, answer);
+	if (part->kind == QEMU_DRIVE ? !strstr(answer, "OK\r\n") : !!strstr(answer, "Error: "))
+		return qemu_refusal_error(answer, part->file);
+	return 0;
 }
 
 /*
@@ -199,7 +107,7 @@ static int slot_check(struct qemu_machine *machine, const struct qemu_plugged *p
 {
 	char head[48], id[24];
 	const char *answer, *at, *next;
-	int err = qemu_process_command(&machine->process, "info pci", &answer);
+	int err = qemu_process_command(&machine->process, NULL, "info pci", &answer);
 
 	if (err)
 		return err;
@@ -210,47 +118,46 @@ static int slot_check(struct qemu_machine *machine, const struct qemu_plugged *p
 	at = at ? strstr(at, id) : NULL;
 	if (at && (!next || at < next))
 		return 0;
-	return error_set(EBUSY,
-			 "slot %u of the machine is taken by another device than the one that was "
-			 "asked for: close all devices of the machine first",
-			 plugged->slot);
+	return -ENODEV;
 }
 
-/* QEMU may print warnings; what counts is who answers in the slot. */
-static int device_plug(struct qemu_machine *machine, const struct qemu_model *model,
-		       const struct qemu_plugged *plugged, const struct qemu_files *files)
+/* A node is in use until QEMU has freed the device, which is a matter of ms. */
+static void node_unplug(struct qemu_machine *machine, const char *id)
 {
+	struct timespec deadline = deadline_in(NODE_TIMEOUT_MS);
+	char arguments[48];
 	const char *answer;
-	uint32_t vendor;
-	int err = command_send(machine, model, plugged, files, device_put, &answer);
+	int err;
 
-	if (!err)
-		err = qemu_config_read(machine, plugged->slot, PCI_VENDOR_ID, 2, PLUG_TIMEOUT_MS,
-				       &vendor);
-	if (!err && vendor == 0xffff)
-		err = refusal_error(model, answer);
-	return err ? err : slot_check(machine, plugged);
+	snprintf(arguments, sizeof(arguments), "{\"node-name\": \"%s\"}", id);
+	do {
+		err = qemu_process_command(&machine->process, "blockdev-del", arguments, &answer);
+	} while (err == -EINVAL && deadline_left(&deadline));
 }
 
-/* Also needed after a plugging that failed: the image would stay locked. */
-static void drive_unplug(struct qemu_machine *machine, const struct qemu_plugged *plugged)
+/* What the device used, last first; also needed after a plugging that failed: the image would stay locked. */
+static void parts_unplug(struct qemu_machine *machine, const struct qemu_plugged *plugged)
 {
-	char command[32];
-	const char *answer;
+	static const char *const verbs[] = {
+		[QEMU_DRIVE] = "drive_del",
+		[QEMU_NETWORK] = "netdev_del",
+	};
 
-	if (!plugged->drive || qtest_has_ended(&machine->process.qtest))
-		return;
-	snprintf(command, sizeof(command), "drive_del drive%u", plugged->number);
-	qemu_process_command(&machine->process, command, &answer);
-}
+	for (unsigned int i = plugged->parts.n; i--;) {
+		const struct qemu_part *part = &plugged->parts.part[i];
+		char command[48];
+		const char *answer;
 
-static int spec_check(const struct qemu_model *model)
-{
-	for (size_t i = 0; i < model->spec->option_count; i++)
-		if (key_among(kept_keys, model->spec->options[i].key))
-			return error_set(EINVAL, "'%s=' can't be set: dmaland chooses it",
-					 model->spec->options[i].key);
-	return 0;
+		if (part->kind == QEMU_DEVICE || part->stays || !part->id[0] ||
+		    qtest_has_ended(&machine->process.qtest))
+			continue;
+		if (part->kind == QEMU_NODE) {
+			node_unplug(machine, part->id);
+			continue;
+		}
+		snprintf(command, sizeof(command), "%s %s", verbs[part->kind], part->id);
+		qemu_process_command(&machine->process, NULL, command, &answer);
+	}
 }
 
 static int slot_find(const struct qemu_machine *machine, unsigned int *slot)
@@ -267,62 +174,86 @@ static int slot_find(const struct qemu_machine *machine, unsigned int *slot)
 			 QEMU_SLOTS - QEMU_SLOT_FIRST);
 }
 
-/* Ask the guest, agree as the guest, and wait. */
+/*
+ * Ask the guest, and agree as the guest: when that write is answered the device is out of its slot. What QEMU tells later, that
+ * it has freed the device, is not waited for: of some models (qemu-xhci in 7.2) it never does.
+ */
 static int device_unplug(struct qemu_machine *machine, const struct qemu_plugged *plugged,
 			 unsigned int timeout)
 {
-	char command[32], id[16];
+	char command[32];
 	const char *answer;
+	uint32_t vendor;
 	int err;
 
-	snprintf(id, sizeof(id), "dev%u", plugged->number);
-	snprintf(command, sizeof(command), "device_del %s", id);
-	err = qemu_process_command(&machine->process, command, &answer);
+	snprintf(command, sizeof(command), "device_del dev%u", plugged->number);
+	err = qemu_process_command(&machine->process, NULL, command, &answer);
 	if (!err && strstr(answer, "Error: "))
-		err = error_set(EBUSY, "QEMU refuses to take %s out: %s", id, answer);
+		err = error_set(EBUSY, "QEMU refuses to take dev%u out: %s", plugged->number,
+				answer);
 	if (!err)
 		err = qtest_write(&machine->process.qtest, QTEST_PORT, EJECT_PORT, 4, timeout,
 				  UINT32_C(1) << plugged->slot);
 	if (!err)
-		err = qemu_process_wait_deleted(&machine->process, id);
+		err = qemu_config_read(machine, plugged->slot, PCI_VENDOR_ID, 2, timeout, &vendor);
+	if (!err && vendor != 0xffff)
+		err = error_set(EBUSY, "QEMU has not taken dev%u out", plugged->number);
 	return err;
 }
 
-/* With time up QEMU may have plugged it in all the same. Where somebody stays, the slot is taken. */
-static void plug_undo(struct qemu_machine *machine, const struct qemu_plugged *plugged, int err)
+/*
+ * A child may be what was refused; or with time up QEMU may have plugged the device in all the same. Where somebody
+ * stays, the slot is taken.
+ */
+static void plug_undo(struct qemu_machine *machine, const struct qemu_plugged *plugged)
 {
 	struct error_state error;
 	uint32_t vendor;
 
 	error_keep(&error);
-	if (err == -ETIMEDOUT && !qtest_has_ended(&machine->process.qtest))
+	if (!qtest_has_ended(&machine->process.qtest) && slot_check(machine, plugged) == 0)
 		device_unplug(machine, plugged, PLUG_TIMEOUT_MS);
-	drive_unplug(machine, plugged);
+	parts_unplug(machine, plugged);
 	if (!qemu_config_read(machine, plugged->slot, PCI_VENDOR_ID, 2, PLUG_TIMEOUT_MS, &vendor) &&
 	    vendor != 0xffff)
 		machine->slots |= UINT32_C(1) << plugged->slot;
 	error_put_back(&error);
 }
 
+int qemu_plug_first(struct qemu_machine *machine, const struct qemu_model *model,
+		    struct qemu_plugged *plugged)
+{
+	int err;
+
+	plugged->slot = QEMU_SLOT_FIRST;
+	plugged->number = machine->plugs;
+	err = qemu_parts_make(model->spec, plugged->number, plugged->slot, &plugged->parts);
+	if (err)
+		return err;
+	machine->plugs++;
+	machine->slots |= UINT32_C(1) << plugged->slot;
+	return 0;
+}
+
 int qemu_plug(struct qemu_machine *machine, const struct qemu_model *model,
 	      struct qemu_plugged *plugged)
 {
 	struct qemu_files files;
-	int err = spec_check(model);
+	int err = slot_find(machine, &plugged->slot);
 
-	if (!err)
-		err = slot_find(machine, &plugged->slot);
 	if (err)
 		return err;
-	plugged->number = machine->plugs++;
-	plugged->drive = model->drive != NULL;
+	plugged->number = machine->plugs;
+	err = qemu_parts_make(model->spec, plugged->number, plugged->slot, &plugged->parts);
+	if (err)
+		return err;
+	machine->plugs++;
 	qemu_files_note(machine->process.pid, &files);
-	if (plugged->drive)
-		err = drive_plug(machine, model, plugged, &files);
-	if (!err)
-		err = device_plug(machine, model, plugged, &files);
+	for (unsigned int i = 0; !err && i < plugged->parts.n; i++)
+		err = part_plug(machine, model, &plugged->parts.part[i], &files);
 	if (err) {
-		plug_undo(machine, plugged, err);
+		plug_undo(machine, plugged);
+		qemu_parts_free(&plugged->parts);
 		return err;
 	}
 	machine->slots |= UINT32_C(1) << plugged->slot;
@@ -338,7 +269,7 @@ void qemu_unplug(struct qemu_machine *machine, const struct qemu_plugged *plugge
 		return;
 	err = device_unplug(machine, plugged, timeout);
 	if (!err) {
-		drive_unplug(machine, plugged);
+		parts_unplug(machine, plugged);
 		machine->slots &= ~(UINT32_C(1) << plugged->slot);
 	} else if (!qtest_has_ended(&machine->process.qtest)) {
 		log_line(DMALAND_LOG_WARN, "%s: slot %u stays taken: %s", machine->process.name,

@@ -37,7 +37,6 @@
 #include "base/mutex.h"
 #include "backend/deadline.h"
 
-#define START_TIMEOUT_MS   30000 /* until the monitor greets; usual are 50 */
 #define COMMAND_TIMEOUT_MS 30000
 #define REFUSE_TIMEOUT_MS  2000 /* until QEMU sees that its sockets have ended */
 #define REFUSE_AGAIN_MS	   100
@@ -225,19 +224,27 @@ static bool gone_wait(struct qemu_process *p, unsigned int timeout)
 }
 
 /* The monitor gave err instead of its greeting: end QEMU, and say why it did not start. */
-static int start_error(struct qemu_process *p, int err, const char *path)
+static int start_error(struct qemu_process *p, int err, const struct qemu_command *command)
 {
 	int code;
+	ssize_t n;
 
 	if (err == -EPIPE)
 		gone_wait(p, QUIT_TIMEOUT_MS); /* it is ending by itself: let it tell its status */
 	qtest_end(&p->qtest, NULL);
 	pthread_join(p->thread, NULL);
+	if (err == -ETIMEDOUT)
+		return error_set(ETIMEDOUT,
+				 "QEMU did not start, open the image and plug the device in within "
+				 "%u ms: open_timeout=MS gives it more time",
+				 command->timeout);
 	if (err != -EPIPE)
 		return error_prefix("QEMU did not start");
 	if (WIFEXITED(p->status) && WEXITSTATUS(p->status) == EXEC_FAILED &&
 	    pread(p->errors, &code, sizeof(code), 0) == sizeof(code) && code)
-		return error_set(code, "cannot execute %s: %s", path, strerror(code));
+		return error_set(code, "cannot execute %s: %s", command->path, strerror(code));
+	n = pread(p->errors, command->words, command->words_size - 1, 0);
+	command->words[n < 0 ? 0 : n] = '\0';
 	return error_set(EIO, "QEMU did not start: %s", p->qtest.why);
 }
 
@@ -297,14 +304,14 @@ static int process_run(struct qemu_process *p, const struct qemu_command *comman
 	close(qmp_fd);
 	if (err)
 		return err;
-	err = qmp_init(&p->qmp, p->qmp_fd, START_TIMEOUT_MS);
+	err = qmp_init(&p->qmp, p->qmp_fd, command->timeout);
 	if (!err) {
 		mutex_lock(&p->lock);
 		p->expected = false;
 		mutex_unlock(&p->lock);
 		return 0;
 	}
-	return start_error(p, err, command->path);
+	return start_error(p, err, command);
 }
 
 static int process_connect(struct qemu_process *p, const struct qemu_command *command)
@@ -396,12 +403,13 @@ static int monitor_result(struct qemu_process *p, int err)
 	return error_set(ENODEV, "%s", p->qtest.why);
 }
 
-int qemu_process_command(struct qemu_process *p, const char *command, const char **text)
+int qemu_process_command(struct qemu_process *p, const char *execute, const char *command,
+			 const char **text)
 {
 	int err;
 
 	qtest_pause(&p->qtest);
-	err = qmp_command(&p->qmp, command, COMMAND_TIMEOUT_MS, text);
+	err = qmp_execute(&p->qmp, execute, command, COMMAND_TIMEOUT_MS, text);
 	qtest_resume(&p->qtest);
 	return monitor_result(p, err);
 }
@@ -420,14 +428,14 @@ static bool plug_refuse(struct qemu_process *p, const struct qemu_files *files)
 	return !err || err == -EINVAL;
 }
 
-int qemu_process_plug(struct qemu_process *p, const char *command, unsigned int timeout,
-		      const struct qemu_files *files, const char **text)
+int qemu_process_plug(struct qemu_process *p, const char *execute, const char *command,
+		      unsigned int timeout, const struct qemu_files *files, const char **text)
 {
 	bool goes_on;
 	int err;
 
 	qtest_pause(&p->qtest);
-	err = qmp_command(&p->qmp, command, timeout, text);
+	err = qmp_execute(&p->qmp, execute, command, timeout, text);
 	goes_on = err == -ETIMEDOUT && plug_refuse(p, files);
 	qtest_resume(&p->qtest);
 	if (err != -ETIMEDOUT)
@@ -437,11 +445,6 @@ int qemu_process_plug(struct qemu_process *p, const char *command, unsigned int 
 		  "open_timeout=MS gives it more time",
 		  timeout);
 	return goes_on ? -ETIMEDOUT : monitor_result(p, -ETIMEDOUT);
-}
-
-int qemu_process_wait_deleted(struct qemu_process *p, const char *id)
-{
-	return monitor_result(p, qmp_wait_deleted(&p->qmp, id, COMMAND_TIMEOUT_MS));
 }
 
 /* The first file of this name in PATH that can be executed. */

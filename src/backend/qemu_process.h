@@ -43,6 +43,9 @@ struct qemu_process {
 struct qemu_command {
 	const char *name, *path;
 	const char *const *arguments; /* NULL at the end */
+	unsigned int timeout; /* ms until it answers: the images of its devices are open then */
+	char *words;	      /* where it does not start: what it wrote */
+	size_t words_size;
 	int ram_fd, bios_fd, doorbell_fd;
 	struct qtest_listener listener;
 };
@@ -57,18 +60,18 @@ void qemu_process_stop(struct qemu_process *p);
 bool qemu_process_is_gone(struct qemu_process *p);
 
 /*
- * qmp_command() and qmp_wait_deleted(); a monitor that does not answer is QEMU's end. Accesses to
+ * qmp_execute(); a monitor that does not answer is QEMU's end. Accesses to
  * registers wait meanwhile, and none of their time passes.
  */
-int qemu_process_command(struct qemu_process *p, const char *command, const char **text);
+int qemu_process_command(struct qemu_process *p, const char *execute, const char *command,
+			 const char **text);
 
 /*
- * qemu_process_command() for what may open an image. When timeout ms have passed the sockets that are
+ * qmp_execute() for what may open an image. When timeout ms have passed the sockets that are
  * not among the files are ended: -ETIMEDOUT, and where QEMU then answers it goes on.
  */
-int qemu_process_plug(struct qemu_process *p, const char *command, unsigned int timeout,
-		      const struct qemu_files *files, const char **text);
-int qemu_process_wait_deleted(struct qemu_process *p, const char *id);
+int qemu_process_plug(struct qemu_process *p, const char *execute, const char *command,
+		      unsigned int timeout, const struct qemu_files *files, const char **text);
 
 /*
  * The file that a program's name means: a path as it is, else found by PATH. To be freed; NULL

@@ -2,10 +2,10 @@
 /*
  * qmp.c - QEMU's monitor: commands that QEMU answers in words
  *
- * QMP is JSON, an object a line. Of its commands only human-monitor-command is used (and quit),
- * since it takes devices in the syntax of QEMU's command line and answers with QEMU's own
- * sentences. So no JSON parser is needed: a line is an answer, an error or an event, and of each
- * one string matters. Quotes inside of a string come escaped, so that `"key": ` found in a
+ * QMP is JSON, an object a line. Most commands are human-monitor-command's, which takes devices in the
+ * syntax of QEMU's command line, where a value needs no type, and answers with QEMU's own sentences; those
+ * whose arguments the user gave as JSON are QMP's own. No JSON parser is needed: a line is an answer, an
+ * error or an event, and of each one string matters. Quotes inside of a string come escaped, so that `"key": ` found in a
  * line is always a key.
  */
 #include "backend/qmp.h"
@@ -192,8 +192,8 @@ static int answer_next(struct qmp *m, const struct timespec *deadline, char **an
 }
 
 /* Send a request, which is to be the next number's, and return the line that answers it. */
-static int execute(struct qmp *m, const char *request, const struct timespec *deadline,
-		   char **answer)
+static int execute_request(struct qmp *m, const char *request, const struct timespec *deadline,
+			   char **answer)
 {
 	int err;
 
@@ -216,8 +216,8 @@ int qmp_init(struct qmp *m, int fd, unsigned int timeout)
 		return error_set(ENOMEM, "no memory for QEMU's monitor");
 	err = line_next(m, &deadline, &line); /* the greeting */
 	if (!err)
-		err = execute(m, "{\"execute\": \"qmp_capabilities\", \"id\": 1}\n", &deadline,
-			      &line);
+		err = execute_request(m, "{\"execute\": \"qmp_capabilities\", \"id\": 1}\n",
+				      &deadline, &line);
 	if (err)
 		qmp_fini(m);
 	return err;
@@ -284,25 +284,32 @@ static int utf8_check(const char *text)
 	return 0;
 }
 
-/* The request for a command of the human monitor, to be freed; NULL without memory. */
-static char *command_request(const struct qmp *m, const char *command)
+/* A request, to be freed; NULL without memory. execute NULL: text is a command of the human monitor. */
+static char *request_make(const struct qmp *m, const char *execute, const char *text)
 {
-	char *text = NULL;
+	char *request = NULL;
 	size_t size;
-	FILE *f = open_memstream(&text, &size);
+	FILE *f = open_memstream(&request, &size);
 	bool failed;
 
 	if (!f)
 		return NULL;
-	fputs("{\"execute\": \"human-monitor-command\", \"arguments\": {\"command-line\": \"", f);
-	json_put(f, command);
-	fprintf(f, "\"}, \"id\": %u}\n", m->number + 1);
+	if (execute) {
+		fprintf(f, "{\"execute\": \"%s\", \"arguments\": %s", execute, text);
+	} else {
+		fputs("{\"execute\": \"human-monitor-command\", \"arguments\": {\"command-line\": "
+		      "\"",
+		      f);
+		json_put(f, text);
+		fputs("\"}", f);
+	}
+	fprintf(f, ", \"id\": %u}\n", m->number + 1);
 	failed = ferror(f);
 	if (fclose(f) || failed) {
-		free(text);
+		free(request);
 		return NULL;
 	}
-	return text;
+	return request;
 }
 
 /* What the command printed. */
@@ -313,21 +320,22 @@ static const char *text_of(char *answer)
 	return text ? text : "";
 }
 
-int qmp_command(struct qmp *m, const char *command, unsigned int timeout, const char **text)
+int qmp_execute(struct qmp *m, const char *execute, const char *text, unsigned int timeout,
+		const char **answer)
 {
 	struct timespec deadline = deadline_start(m, timeout);
-	int err = utf8_check(command);
-	char *request, *answer;
+	int err = utf8_check(text);
+	char *request, *line;
 
 	if (err)
 		return err;
-	request = command_request(m, command);
+	request = request_make(m, execute, text);
 	if (!request)
 		return error_set(ENOMEM, "no memory for a command to QEMU");
-	err = execute(m, request, &deadline, &answer);
+	err = execute_request(m, request, &deadline, &line);
 	free(request);
 	if (!err)
-		*text = text_of(answer);
+		*answer = text_of(line);
 	return err;
 }
 
@@ -348,24 +356,4 @@ int qmp_quit(struct qmp *m)
 	static const char request[] = "{\"execute\": \"quit\"}\n";
 
 	return send_all(m, request, strlen(request), &deadline);
-}
-
-int qmp_wait_deleted(struct qmp *m, const char *id, unsigned int timeout)
-{
-	struct timespec deadline = deadline_start(m, timeout);
-	char *line;
-	int err;
-
-	for (;;) {
-		const char *device;
-
-		err = line_next(m, &deadline, &line);
-		if (err)
-			return err;
-		if (!strstr(line, "\"event\": \"DEVICE_DELETED\""))
-			continue;
-		device = string_of(line, "device");
-		if (device && strcmp(device, id) == 0)
-			return 0;
-	}
 }

@@ -25,19 +25,17 @@ int qmp_init(struct qmp *m, int fd, unsigned int timeout);
 void qmp_fini(struct qmp *m);
 
 /*
- * A command of the human monitor: what it printed goes to *text, which is valid until the next
- * call. That the command was refused can only be told by the words. -EILSEQ: it is not UTF-8, and
- * was not sent.
+ * A command with its arguments, which are JSON. Or, with NULL, a command of the human monitor: what it printed goes
+ * to *answer, which is valid until the next call; that it was refused can only be told by these words.
+ * -EILSEQ: it is not UTF-8, and was not sent.
  */
-int qmp_command(struct qmp *m, const char *command, unsigned int timeout, const char **text);
+int qmp_execute(struct qmp *m, const char *execute, const char *text, unsigned int timeout,
+		const char **answer);
 
-/* After -ETIMEDOUT of qmp_command(): wait for its answer once more. */
+/* After -ETIMEDOUT of qmp_execute(): wait for its answer once more. */
 int qmp_answer(struct qmp *m, unsigned int timeout, const char **text);
 
 /* Tell QEMU to end, without waiting for it. */
 int qmp_quit(struct qmp *m);
-
-/* Wait until the device with this id is gone and has let go of all it held. */
-int qmp_wait_deleted(struct qmp *m, const char *id, unsigned int timeout);
 
 #endif

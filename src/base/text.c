@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * text.c - text that is not ours, made fit to be shown
+ * text.c - text that is not ours, made fit to be shown; text with commas, taken apart
  */
 #include "base/text.h"
+
+#include <stddef.h>
 
 /* Bytes of the UTF-8 sequence (RFC 3629) that begins here and is no control character; 0: there is none. */
 static unsigned int sequence_length(const unsigned char *at)
@@ -34,5 +36,22 @@ void text_clean(char *text)
 		else if (!length || *at < 0x20 || *at == 0x7f)
 			*at = '?';
 		at += length ? length : 1;
+	}
+}
+
+char *text_field_end(char *text)
+{
+	char *to = text;
+
+	for (char *from = text;; from++) {
+		if (from[0] == ',' && from[1] == ',') {
+			from++;
+		} else if (from[0] == ',' || from[0] == '\0') {
+			char *next = from[0] ? from + 1 : NULL;
+
+			*to = '\0';
+			return next;
+		}
+		*to++ = *from;
 	}
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * text.h - text that is not ours, made fit to be shown
+ * text.h - text that is not ours, made fit to be shown; text with commas, taken apart
  */
 #ifndef BASE_TEXT_H
 #define BASE_TEXT_H
@@ -11,5 +11,8 @@
  * no UTF-8; tabs and newlines become blanks.
  */
 void text_clean(char *text);
+
+/* End the field that begins at text; where the next begins, or NULL. ",," becomes ",". */
+char *text_field_end(char *text);
 
 #endif

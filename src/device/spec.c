@@ -12,25 +12,8 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "backend/sysfs.h"
-
-/* End the field that begins at text; where the next begins, or NULL. ",," becomes ",". */
-static char *field_end(char *text)
-{
-	char *to = text;
-
-	for (char *from = text;; from++) {
-		if (from[0] == ',' && from[1] == ',') {
-			from++;
-		} else if (from[0] == ',' || from[0] == '\0') {
-			char *next = from[0] ? from + 1 : NULL;
-
-			*to = '\0';
-			return next;
-		}
-		*to++ = *from;
-	}
-}
 
 static int parse_head(struct spec *spec, const char *head, const char *whole)
 {
@@ -53,6 +36,12 @@ static int parse_head(struct spec *spec, const char *head, const char *whole)
 	return 0;
 }
 
+/* Each adds a thing. */
+static bool may_be_repeated(const char *key)
+{
+	return strcmp(key, "child") == 0 || strcmp(key, "blockdev") == 0;
+}
+
 static int parse_option(struct spec *spec, char *text, const char *whole)
 {
 	char *equals = strchr(text, '=');
@@ -66,7 +55,7 @@ static int parse_option(struct spec *spec, char *text, const char *whole)
 			"the key '%s' in '%s' has a comma: only an address and a value can "
 			"have commas, each written twice (dmaland_spec_quote())",
 			text, whole);
-	if (spec_get(spec, text))
+	if (spec_get(spec, text) && !may_be_repeated(text))
 		return error_set(EINVAL, "'%s=' is given twice in '%s': leave one of them out",
 				 text, whole);
 	spec->options[spec->option_count++] = (struct spec_option){text, equals + 1};
@@ -91,11 +80,11 @@ int spec_parse(struct spec *spec, const char *text)
 		goto fail;
 	}
 	field = spec->text;
-	next = field_end(field);
+	next = text_field_end(field);
 	err = parse_head(spec, field, text);
 	while (!err && next) {
 		field = next;
-		next = field_end(field);
+		next = text_field_end(field);
 		err = parse_option(spec, field, text);
 	}
 	if (!err && strcmp(spec->backend, "pci") == 0)

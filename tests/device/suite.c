@@ -122,7 +122,7 @@ int main(int argc, char **argv)
 		failed += run_transfer_tests() + run_command_tests() + run_recovery_tests() +
 			  run_queue_irq_tests() + run_failure_tests();
 	if (device_is_drive() && device_is_on("qemu"))
-		failed += run_machine_tests();
+		failed += run_machine_tests() + run_child_tests();
 	if (device_is_on("soft"))
 		failed += run_engine_tests() + run_fault_tests() + run_soft_tests() +
 			  run_share_tests();

@@ -61,5 +61,6 @@ int run_random_list_tests(void);
 int run_registered_tests(void);
 int run_idle_tests(void);
 int run_machine_tests(void);
+int run_child_tests(void);
 
 #endif

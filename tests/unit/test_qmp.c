@@ -51,7 +51,7 @@ static void expect_answer(const char *expected)
 {
 	const char *text;
 
-	assert_int_equal(qmp_command(&monitor.qmp, "info", TIME_ENOUGH, &text), 0);
+	assert_int_equal(qmp_execute(&monitor.qmp, NULL, "info", TIME_ENOUGH, &text), 0);
 	assert_string_equal(text, expected);
 }
 
@@ -63,9 +63,9 @@ static void an_error_is_an_answer_and_the_next_command_has_its_own(void **state)
 	say("{\"id\": 2, \"error\": {\"class\": \"GenericError\", \"desc\": \"no such thing\"}}\r\n"
 	    "{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON parse error\"}}\r\n"
 	    "{\"return\": \"third\", \"id\": 4}\r\n");
-	assert_int_equal(qmp_command(&monitor.qmp, "first", TIME_ENOUGH, &text), -EINVAL);
+	assert_int_equal(qmp_execute(&monitor.qmp, NULL, "first", TIME_ENOUGH, &text), -EINVAL);
 	assert_error_says("no such thing");
-	assert_int_equal(qmp_command(&monitor.qmp, "second", TIME_ENOUGH, &text), -EINVAL);
+	assert_int_equal(qmp_execute(&monitor.qmp, NULL, "second", TIME_ENOUGH, &text), -EINVAL);
 	assert_error_says("JSON parse error");
 	expect_answer("third");
 }
@@ -75,7 +75,7 @@ static void an_answer_that_comes_late_is_not_taken_for_the_next_ones(void **stat
 	const char *text;
 
 	(void)state;
-	assert_int_equal(qmp_command(&monitor.qmp, "first", 1, &text), -ETIMEDOUT);
+	assert_int_equal(qmp_execute(&monitor.qmp, NULL, "first", 1, &text), -ETIMEDOUT);
 	say(EVENT "{\"return\": \"late\", \"id\": 2}\r\n{\"return\": \"in \\\"id\\\": 9 time\", "
 		  "\"id\": 3}\r\n");
 	expect_answer("in \"id\": 9 time");
@@ -87,7 +87,7 @@ static void an_answer_that_comes_late_can_be_waited_for(void **state)
 
 	(void)state;
 	say("{\"return\": \"la");
-	assert_int_equal(qmp_command(&monitor.qmp, "first", 1, &text), -ETIMEDOUT);
+	assert_int_equal(qmp_execute(&monitor.qmp, NULL, "first", 1, &text), -ETIMEDOUT);
 	assert_int_equal(qmp_answer(&monitor.qmp, 1, &text), -ETIMEDOUT);
 	say("te\", \"id\": 2}\r\n");
 	assert_int_equal(qmp_answer(&monitor.qmp, TIME_ENOUGH, &text), 0);

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 
+#include "backend/qemu_parts.h"
 #include "backend/sysfs.h"
 #include "device/device.h"
 
@@ -69,6 +70,19 @@ static void a_spec_that_makes_no_sense_is_refused_in_words(void **state)
 		{"soft:,unmap=lazy,unmap=strict", "'unmap=' is given twice", EINVAL},
 		{"vfio:ffff:ff:1f.7,lazy_ms=1,lazy_ms=1", "'lazy_ms=' is given twice", EINVAL},
 		{"qemu:nvme,drive=a,drive=b", "'drive=' is given twice", EINVAL},
+		{"qemu:help", "'help' is no device model", ENODEV},
+		{"qemu:edu,help=x", "'help=' is no property", EINVAL},
+		{"qemu:edu,id=x", "'id=' can't be set", EINVAL},
+		{"qemu:edu,child=", "child= names no device model", EINVAL},
+		{"qemu:edu,child=usb-kbd,child=a=b", "child=a=b names no device model", EINVAL},
+		{"qemu:edu,child=usb-kbd,,port", "'port' in child=usb-kbd,port is not key=value",
+		 EINVAL},
+		{"qemu:edu,child=?", "'?' is no device model", ENODEV},
+		{"qemu:edu,child={\"driver\": \"}\"", "JSON that does not end", EINVAL},
+		{"qemu:edu,child={\"a\": [1]}}", "JSON that goes on behind its end", EINVAL},
+		{"qemu:nvme,drive={\"driver\": \"\\\"}\"", "JSON that does not end", EINVAL},
+		{"qemu:rtl8139,hub=one", "hub=one is not a hub's number", EINVAL},
+		{"soft:,child=x", "no option 'child'", EINVAL},
 		{"vfio:nvme", "not a PCI address", EINVAL},
 		{"0000:1f:1f.8", "no backend", EINVAL},
 		{"vfio:ffff:ff:1f.7", "no PCI device ffff:ff:1f.7", ENODEV},
@@ -239,6 +253,7 @@ static void the_manual_has_every_key_of_every_backend(void **state)
 {
 	static const char *const sections[] = {"VFIO", "QEMU", "SOFT"};
 	static const char *const specs[] = {"vfio:ffff:ff:1f.7", NULL, "soft:"};
+	size_t drive_keys = 0;
 
 	(void)state;
 	for (size_t i = 0; backends[i]; i++) {
@@ -250,6 +265,9 @@ static void the_manual_has_every_key_of_every_backend(void **state)
 		assert_keys_documented(sections[i], backends[i]->keys, count, specs[i]);
 	}
 	assert_keys_documented("OPTIONS OF ALL BACKENDS", device_keys, DEVICE_KEYS, "soft:");
+	while (qemu_drive_keys[drive_keys])
+		drive_keys++;
+	assert_keys_documented("IMAGES OF QEMU", qemu_drive_keys, drive_keys, NULL);
 }
 
 /* The kernel's own list of devices is the witness. */
