@@ -326,7 +326,7 @@ static void learn_commands(struct dmaland_nvme *ctrl, const uint8_t *data)
 	info->can_format = nvme_get16(data, 256) & NVME_OACS_FORMAT;
 	info->error_entries = data[262] + 1u; /* ELPE */
 	ctrl->abort_limit = data[258] + 1u;   /* ACL */
-	ctrl->report_limit = data[259] + 1u;  /* AERL */
+	ctrl->report_most = data[259] + 1u;   /* AERL */
 	ctrl->report_kinds = nvme_get32(data, 92);
 	ctrl->log_offsets = data[261] & NVME_LPA_EXTENDED;
 	ctrl->formats_all = data[524] & NVME_FNA_FORMATS_ALL;

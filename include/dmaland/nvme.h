@@ -261,8 +261,10 @@ struct dmaland_nvme_event {
  * @event: where it goes
  *
  * The drive always has requests to report: namespaces that change, its health, errors of its own, new
- * firmware. They are looked at about twice a second by whoever polls a queue, and here. Up to 64
- * events are kept.
+ * firmware. They are looked at about twice a second by whoever polls a queue, and here. One that the
+ * drive fails is given again half a second later, after a minute at most if it goes on failing
+ * them; that is logged once. Only a drive that knows no such command (status 0x001) has none, until a
+ * reset. Up to 64 events are kept.
  *
  * Context: any thread, not from done(); makes admin commands when there is something new. It does not wait
  * for an event.
