@@ -402,7 +402,7 @@ nvme_identify_fn nvme_identify_set, nvme_identify_alone;
 int nvme_admin_alone(struct dmaland_nvme *ctrl, struct nvme_command *command,
 		     unsigned int timeout_ms);
 void nvme_reap_admin(struct dmaland_nvme *ctrl);
-bool nvme_delete_queues(struct dmaland_nvme *ctrl);
+bool nvme_delete_queues(struct dmaland_nvme *ctrl, unsigned int ms);
 int nvme_abort(struct dmaland_nvme_queue *queue, uint16_t cid);
 int nvme_create_queue(struct dmaland_nvme_queue *queue, uint32_t state);
 int nvme_delete_sq(struct dmaland_nvme_queue *queue);
