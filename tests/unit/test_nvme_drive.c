@@ -361,7 +361,7 @@ static void a_drive_that_is_silent_when_its_queues_end_has_no_more_time_to_shut_
 {
 	const struct dmaland_nvme_options options = {.size = sizeof(options),
 						     .queue_timeout_ms = patience(20000),
-						     .shutdown_timeout_ms = command_ms()};
+						     .shutdown_timeout_ms = 10 * command_ms()};
 	uint64_t begun;
 
 	(void)state;
@@ -373,6 +373,7 @@ static void a_drive_that_is_silent_when_its_queues_end_has_no_more_time_to_shut_
 			assert_non_null(dmaland_nvme_queue_create(ctrl, 8, 0));
 		drive.silent_admin = NVME_ADMIN_DELETE_SQ;
 		drive.never_shuts_down = never;
+		drive.shutdown_looks = never ? 0 : 10;
 		log_clear();
 		begun = nvme_now_ms();
 		dmaland_nvme_close(ctrl);
