@@ -154,6 +154,10 @@ check "a benchmark of a time and of a number of requests is refused" \
 	refused 2 "exclude each other" "$tool" nvme bench x --time 1 --requests 1
 check "metadata without a format that has some is refused" refused 2 "goes with --format" "$tool" nvme format x --metadata
 check "a raw command wants an opcode" refused 2 "say which command" "$tool" nvme admin x
+check "its numbers have a range" eval '
+	refused 2 "[-]-cdw15 is a number from 0 to 4294967295" "$tool" nvme io x -9 4294967296 &&
+		refused 2 "[-]-namespace is a number from 0 to 4294967295" "$tool" nvme io x -n 4294967296'
+check "namespace 0 is none for commands that are not raw" refused 2 "from 1 to 4294967294" "$tool" nvme read x -n 0
 check "one that reads does not write" refused 2 "writes nothing" "$tool" nvme io x --opcode 2 --write
 check "data from a file have a length" refused 2 "wants --data-len" "$tool" nvme io x --opcode 1 -i /dev/null
 check "a table where none is printed is refused" refused 2 "prints none" "$tool" nvme format x --format 0 --json
