@@ -122,6 +122,43 @@ check "bind of an address that is not there is refused" \
 check "an address that is empty is refused, and says how one looks" eval '
 	refused 1 "an empty address .*0000:01:00.0" "$tool" bind "" &&
 		refused 1 "an empty address .*0000:01:00.0" "$tool" bind vfio:'
+# In a mount namespace, where sysfs has four devices of our own: those of one kind count by ascending address, in a spec and in
+# an address.
+tree_found() {
+	local device
+	for device in 10000:00:00.0.1 0000:02:00.0.1 0000:01:00.0.2 0000:0a:00.0.1; do
+		mkdir -p "tree/pci/devices/${device%.*}" && echo 0x010802 >"tree/pci/devices/${device%.*}/class" &&
+			echo 0xfffe >"tree/pci/devices/${device%.*}/vendor" && echo "0x000${device##*.}" >"tree/pci/devices/${device%.*}/device" || return
+	done
+	unshare --map-root-user --mount bash -c 'mount --bind tree /sys/bus || exit
+		n=0
+		for address in 0000:02:00.0 0000:0a:00.0 10000:00:00.0; do
+			"$1" info "pci:FFFE:1,index=$n" | grep -q "^$address " && ! "$1" nvme identify "pci:fffe:0001,index=$n" 2>err && cat err &&
+				grep "^dmaland: .*$address" err || exit
+			n=$((n + 1))
+		done
+		"$1" info pci:fffe:2 | grep -q "^0000:01:00.0 " && "$1" info pci:fffe:1 | grep -q "^0000:02:00.0 " || exit
+		! "$1" info pci:fffe:1,index=3 2>err && grep "there are 3, and index 3 was asked" err' - "$tool"
+}
+if unshare --map-root-user --mount true 2>/dev/null; then
+	check "devices are found by their ids, and counted by ascending address" tree_found
+else
+	skip "devices by their ids" "no mount namespaces, which cannot be had here"
+fi
+# What is no spec for a drive names no device either.
+ids_refused() {
+	local text
+	for text in 0x80:86 " 8086:29c0" 8086:-1 08086:29c0 8086 8086:29c0: 0000:01:00.0 8086:29c0,index "8086:29c0,"; do
+		refused 1 "not " "$tool" info "pci:$text" && grep "VENDOR:DEVICE\|key=value" err &&
+			refused 1 "not " "$tool" nvme identify "pci:$text" && grep "VENDOR:DEVICE\|key=value" err || return
+	done
+	for text in -1 +0 70000 " 0" 0x0 "" 0,index=0; do
+		refused 1 "is not a number\|given twice" "$tool" info "pci:8086:29c0,index=$text" &&
+			refused 1 "is not a number\|given twice" "$tool" nvme identify "pci:8086:29c0,index=$text" || return
+	done
+	refused 1 "no PCI device pci:8086:29c0" "$tool" info vfio:pci:8086:29c0
+}
+check "ids that are none are refused wherever a device is named" ids_refused
 if [ -n "$(ls /sys/bus/pci/devices 2>/dev/null)" ]; then
 	address=$(find /sys/bus/pci/devices -mindepth 1 -printf "%f\n" | head -n 1)
 	check "info of one device tells of its link and how it is reset" \
