@@ -54,9 +54,11 @@ int dmaland_find(unsigned int vendor, unsigned int device, unsigned int index, c
 	return 0;
 }
 
+const char *const find_keys[FIND_KEYS] = {[KEY_INDEX] = "index"};
+
 int spec_find(struct spec *spec)
 {
-	const char *value = spec_take(spec, "index");
+	const char *value = spec_take(spec, find_keys[KEY_INDEX]);
 	unsigned int vendor, device, index = 0;
 	int err;
 

@@ -105,6 +105,8 @@ check "so is a part that begins in a zone and ends in another" eval '
 check "writing to it is refused in words" refused "namespace 1 is zoned: each of its zones of 2048 blocks is written in order" \
 	"$tool" nvme write "$spec" -s 0 data
 check "so is zeroing" refused "namespace 1 is zoned" "$tool" nvme zero "$spec" -c 1
+check "and testing" refused "namespace 1 is zoned" "$tool" nvme test --destroy-data "$spec"
+check "discarding and verifying are not" eval '"$tool" nvme discard "$spec" -c 8 && "$tool" nvme verify "$spec"'
 check "raw commands append to a zone" eval '
 	cp zoned-1.img before && "$tool" nvme io "$spec" -n 1 -o 0x79 --cdw10 2048 --cdw13 4 2>err && head -c 1024 before >data &&
 		"$tool" nvme io "$spec" -n 1 -o 0x7d --cdw10 2048 --cdw12 1 -l 1024 -i data 2>err && cat err &&

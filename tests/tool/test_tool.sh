@@ -90,7 +90,7 @@ told() {
 	done
 	[ "$found" = 1 ]
 }
-for command in info bind unbind pools nvme\ {identify,log,read,write,verify,test,zero,discard,format,bench,admin,io}; do
+for command in info bind unbind pools nvme\ {identify,log,watch,read,write,verify,test,zero,discard,format,bench,admin,io}; do
 	page=dmaland
 	[ "$command" = "${command#nvme}" ] || page=dmaland-nvme
 	check "$command --help names its manual" eval '"$tool" $command --help | grep -x "More: man $page"'

@@ -255,6 +255,7 @@ static void the_manual_has_every_key_of_every_backend(void **state)
 			count++;
 		assert_keys_documented(sections[i], backends[i]->keys, count, specs[i]);
 	}
+	assert_keys_documented("PCI IDS", find_keys, FIND_KEYS, "pci:fffe:fffe");
 	assert_keys_documented("OPTIONS OF ALL BACKENDS", device_keys, DEVICE_KEYS, "soft:");
 }
 
