@@ -36,13 +36,13 @@ answered() {
 	return "$status"
 }
 
-# kept COMMAND...: a person who says no, or nothing, keeps what "$spec" holds
+# kept COMMAND...: a person who says no, or nothing, keeps what "$spec" holds; what the command does not say on the terminal goes to "said"
 kept() {
 	local answer
-	cp "$image" before
+	cp "$image" before && : >said
 	for answer in no "" nay; do
 		answered "$answer" "$*" && return 1
-		grep -q "serial dmaland: .*namespace 1.* will be lost. Go on" typescript && grep -q "nothing was done" typescript &&
+		grep -q "serial dmaland: .*namespace 1.* will be lost. Go on" typescript && grep -q "nothing was done" typescript said &&
 			cmp before "$image" || return
 	done
 }
@@ -52,6 +52,9 @@ check "discard --all asks" kept "$tool" nvme discard "$spec" --all
 check "format asks" kept "$tool" nvme format "$spec" --format 0
 check "write without a range asks" kept "$tool" nvme write "$spec" data
 check "bench --write without a range asks" kept "$tool" nvme bench "$spec" --write --requests 10
+for redirected in "2>said" ">said 2>&1" "<data >said" "<data 2>said"; do
+	check "also with $redirected" kept "$tool" nvme zero "$spec" --all "$redirected"
+done
 check "a yes is enough" eval 'answered yes "$tool" nvme zero "$spec" --all && cmp -n 16777216 "$image" /dev/zero'
 check "what comes by a pipe is asked about, too, at the terminal" eval '
 	answered y "head -c 1M data | $tool nvme write $spec" && cmp -n 1048576 "$image" data &&
