@@ -10,13 +10,13 @@ full_disk() {
 	# shellcheck disable=SC2016
 	unshare --map-root-user --mount bash -c 'mount -t tmpfs -o size=1M disk disk && head -c 300000 /dev/urandom >disk/old && cp disk/old old &&
 		! "$1" nvme read "$2" disk/old 2>err && grep "^dmaland: cannot write 16 MiB to disk/old: No space left" err &&
-		cmp old disk/old && "$1" nvme read "$2" -c 100 disk/old && cmp disk/old <(head -c 51200 "${2#*drive=}") &&
+		cmp old disk/old && ! "$1" nvme read "$2" disk/new 2>err && grep "cannot write 16 MiB to disk/new" err && [ ! -e disk/new ] && "$1" nvme read "$2" -c 100 disk/old && cmp disk/old <(head -c 51200 "${2#*drive=}") &&
 		head -c 900000 /dev/zero >disk/rest' - "$tool" "$big"
 }
 if unshare --map-root-user --mount true 2>/dev/null; then
-	check "a full disk leaves the old file as it was" full_disk
+	check "a full disk leaves the old file as it was, and no new one" full_disk
 else
-	skip "a full disk leaves the old file as it was" "no mount namespaces, which cannot be had here"
+	skip "a full disk leaves the old file as it was, and no new one" "no mount namespaces, which cannot be had here"
 fi
 
 # The reader of the pipe takes 1,000 bytes, and all that is in it when the tool is gone; what is said is what came, to the byte.
