@@ -42,7 +42,7 @@ kept() {
 	cp "$image" before && : >said
 	for answer in no "" nay; do
 		answered "$answer" "$*" && return 1
-		grep -q "serial dmaland: .*namespace 1.* will be lost. Go on" typescript && grep -q "nothing was done" typescript said &&
+		grep -q "serial dmaland: .*namespace.* will be lost. Go on" typescript && grep -q "nothing was done" typescript said &&
 			cmp before "$image" || return
 	done
 }
@@ -50,6 +50,8 @@ head -c 16M /dev/urandom >"$image"
 check "zero --all asks" kept "$tool" nvme zero "$spec" --all
 check "discard --all asks" kept "$tool" nvme discard "$spec" --all
 check "format asks" kept "$tool" nvme format "$spec" --format 0
+check "so does format of all namespaces" eval '
+	kept "$tool" nvme format "$spec" -n all --format 0 && grep "all that its namespaces hold will be lost" typescript'
 check "write without a range asks" kept "$tool" nvme write "$spec" data
 check "bench --write without a range asks" kept "$tool" nvme bench "$spec" --write --requests 10
 for redirected in "2>said" ">said 2>&1" "<data >said" "<data 2>said"; do
