@@ -7,17 +7,8 @@
 # shellcheck disable=SC2015,SC2016,SC2034 # tests are strings for eval, which expands and calls what is in them
 set -uo pipefail
 
-[ $# = 1 ] || { echo "usage: test_tool.sh BUILD-DIRECTORY" >&2; exit 2; }
-tool=$(cd "$1" && pwd)/tools/dmaland
-[ -x "$tool" ] || { echo "test_tool.sh: there is no $tool" >&2; exit 2; }
-
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-here=$(mktemp -d)
-trap 'rm -rf "$here"' EXIT
-cd "$here" || exit 1
-
-# shellcheck source=tests/common/tap.sh
-. "$root/tests/common/tap.sh" "$here"
+# shellcheck source=tests/tool/begin.sh
+. "$(dirname "${BASH_SOURCE[0]}")/begin.sh"
 
 # status WANTED COMMAND...: its exit status is so; stdout goes to `out`, stderr to `err`.
 status() {
