@@ -22,20 +22,20 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 
 # All of it from no package installed, in a folder of its own
-mkdir -p archives/partial root
+mkdir -p archives/partial tree
 : >status
 apt-get -qq -o Dir::Cache::archives="$work/archives" -o Dir::State::status="$work/status" -o Debug::NoLocking=1 \
 	--no-install-recommends --download-only --yes --allow-downgrades install "$image=$image_version" "busybox-static=$busybox_version" \
 	"qemu-system-x86=$qemu_version" >apt 2>&1 ||
 	{ tail -n 3 apt && echo "$image $image_version or QEMU $qemu_version cannot be had (any more)" && exit 69; }
 for package in archives/*.deb; do
-	dpkg -x "$package" root
+	dpkg -x "$package" tree
 done
-libraries=root/lib/x86_64-linux-gnu:root/usr/lib/x86_64-linux-gnu
-libraries+=:$(find root/usr/lib/x86_64-linux-gnu -mindepth 1 -maxdepth 1 -type d | paste -sd :)
+libraries=tree/lib/x86_64-linux-gnu:tree/usr/lib/x86_64-linux-gnu
+libraries+=:$(find tree/usr/lib/x86_64-linux-gnu -mindepth 1 -maxdepth 1 -type d | paste -sd :)
 
 mkdir -p initramfs/{bin,sys,proc}
-cp root/bin/busybox initramfs/bin
+cp tree/bin/busybox initramfs/bin
 cat >initramfs/init <<'END'
 #!/bin/busybox sh
 busybox mount -t sysfs sys /sys
@@ -51,11 +51,11 @@ echo "after removal and rescan: $(driver)"
 busybox poweroff -f
 END
 chmod +x initramfs/init
-(cd initramfs && find . | ../root/bin/busybox cpio -o -H newc >../initramfs.cpio 2>/dev/null)
+(cd initramfs && find . | ../tree/bin/busybox cpio -o -H newc >../initramfs.cpio 2>/dev/null)
 
-QEMU_MODULE_DIR=root/usr/lib/x86_64-linux-gnu/qemu timeout 120 root/lib64/ld-linux-x86-64.so.2 --library-path "$libraries" \
-	root/usr/bin/qemu-system-x86_64 -L root/usr/share/qemu -L root/usr/share/seabios -machine q35 -accel tcg -m 512 -nodefaults \
-	-display none -no-reboot -serial stdio -device pci-serial,addr=05.0 -kernel "root/boot/vmlinuz-${image#linux-image-}" \
+QEMU_MODULE_DIR=tree/usr/lib/x86_64-linux-gnu/qemu timeout 120 tree/lib64/ld-linux-x86-64.so.2 --library-path "$libraries" \
+	tree/usr/bin/qemu-system-x86_64 -L tree/usr/share/qemu -L tree/usr/share/seabios -machine q35 -accel tcg -m 512 -nodefaults \
+	-display none -no-reboot -serial stdio -device pci-serial,addr=05.0 -kernel "tree/boot/vmlinuz-${image#linux-image-}" \
 	-initrd initramfs.cpio -append "console=ttyS0 quiet loglevel=1" </dev/null | tr -d '\r' | grep -aE '^(driver|drivers_autoprobe|after|it is)' >said || true
 cat said
 diff said - <<END

@@ -183,11 +183,12 @@ int nvme_admin_alone(struct dmaland_nvme *ctrl, struct nvme_command *command,
 
 /*
  * Have the drive end all I/O commands before it is disabled, as the kernel's driver does; as far as it
- * answers. ctrl->lock is held. Returns whether it has none left.
+ * answers, and for so many ms in all. ctrl->lock is held. Returns whether it has none left.
  */
-bool nvme_delete_queues(struct dmaland_nvme *ctrl)
+bool nvme_delete_queues(struct dmaland_nvme *ctrl, unsigned int ms)
 {
 	const struct dmaland_nvme_queue *queue;
+	uint64_t begin = nvme_now_ms();
 	bool all = true;
 	int status = 0;
 
@@ -198,8 +199,11 @@ bool nvme_delete_queues(struct dmaland_nvme *ctrl)
 			.opcode = NVME_ADMIN_DELETE_SQ,
 			.cdw10 = htole32(queue->qid),
 		};
+		uint64_t gone = nvme_now_ms() - begin;
+		unsigned int left = gone < ms ? ms - (unsigned int)gone : 0;
 
-		status = nvme_admin_alone(ctrl, &command, ctrl->queue_ms);
+		status = nvme_admin_alone(ctrl, &command,
+					  left < ctrl->queue_ms ? left : ctrl->queue_ms);
 		all = all && status >= 0;
 	}
 	return all;
@@ -326,7 +330,7 @@ static void learn_commands(struct dmaland_nvme *ctrl, const uint8_t *data)
 	info->can_format = nvme_get16(data, 256) & NVME_OACS_FORMAT;
 	info->error_entries = data[262] + 1u; /* ELPE */
 	ctrl->abort_limit = data[258] + 1u;   /* ACL */
-	ctrl->report_limit = data[259] + 1u;  /* AERL */
+	ctrl->report_most = data[259] + 1u;   /* AERL */
 	ctrl->report_kinds = nvme_get32(data, 92);
 	ctrl->log_offsets = data[261] & NVME_LPA_EXTENDED;
 	ctrl->formats_all = data[524] & NVME_FNA_FORMATS_ALL;

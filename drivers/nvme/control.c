@@ -20,6 +20,7 @@
 #include "nvme_internal.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -73,12 +74,14 @@ uint64_t nvme_waited(struct dmaland_nvme *ctrl, uint64_t begin, uint64_t now)
 	return now > begin ? now - begin : 0;
 }
 
-/* Wait until the bits of CSTS have a value. 0, or -ENODEV, -EIO (fatal) or -ETIMEDOUT with words. */
-static int wait_status(struct dmaland_nvme *ctrl, uint32_t bits, uint32_t value, unsigned int ms,
-		       const char *wanted)
+/*
+ * Wait until the bits of CSTS have a value, for so many ms after begin. 0, or -ENODEV, -EIO (fatal) or -ETIMEDOUT with
+ * words.
+ */
+static int wait_status(struct dmaland_nvme *ctrl, uint32_t bits, uint32_t value, uint64_t begin,
+		       unsigned int ms, const char *wanted)
 {
 	bool is_cap_to = ms == nvme_cap_timeout_ms(ctrl->cap);
-	uint64_t begin = nvme_now_ms();
 	unsigned int looks = 0;
 
 	for (;;) {
@@ -110,7 +113,7 @@ static int wait_status(struct dmaland_nvme *ctrl, uint32_t bits, uint32_t value,
 
 static int nvme_wait_ready(struct dmaland_nvme *ctrl, bool ready, unsigned int ms)
 {
-	return wait_status(ctrl, NVME_CSTS_RDY, ready ? NVME_CSTS_RDY : 0, ms,
+	return wait_status(ctrl, NVME_CSTS_RDY, ready ? NVME_CSTS_RDY : 0, nvme_now_ms(), ms,
 			   ready ? "ready" : "disabled");
 }
 
@@ -290,7 +293,8 @@ static int restart(struct dmaland_nvme *ctrl)
 	bool idle;
 	int code;
 
-	idle = nvme_check_alive(ctrl, what, sizeof(what)) == 0 && nvme_delete_queues(ctrl);
+	idle = nvme_check_alive(ctrl, what, sizeof(what)) == 0 &&
+	       nvme_delete_queues(ctrl, UINT_MAX);
 	code = disable_somehow(ctrl, idle);
 	if (code != 0)
 		return code;
@@ -365,10 +369,14 @@ int dmaland_nvme_reset(struct dmaland_nvme *ctrl)
 
 /* ---- the end ---- */
 
-/* Tell a live controller to write back what it holds, and wait (NVMe 2.0, 3.6.1). Then stop it. */
+/*
+ * Tell a live controller to write back what it holds, and wait (NVMe 2.0, 3.6.1). Then stop it. One deadline holds
+ * for the end of its queues and for writing back; a drive that is silent to the first has half of it for the second.
+ */
 void nvme_shutdown_ctrl(struct dmaland_nvme *ctrl)
 {
 	unsigned int ms = nvme_cap_timeout_ms(ctrl->cap);
+	uint64_t begin = nvme_now_ms();
 	char what[160];
 
 	if (!take_lead(ctrl, nvme_state(ctrl)))
@@ -381,11 +389,11 @@ void nvme_shutdown_ctrl(struct dmaland_nvme *ctrl)
 
 		if (nvme_check_alive(ctrl, what, sizeof(what)) == 0) {
 			pthread_mutex_lock(&ctrl->lock);
-			idle = nvme_delete_queues(ctrl);
+			idle = nvme_delete_queues(ctrl, ctrl->shutdown_ms / 2);
 			pthread_mutex_unlock(&ctrl->lock);
 		}
 		writel(ctrl->cc | NVME_CC_SHN_NORMAL, ctrl->bar + NVME_REG_CC);
-		if (wait_status(ctrl, NVME_CSTS_SHST_MASK, NVME_CSTS_SHST_COMPLETE,
+		if (wait_status(ctrl, NVME_CSTS_SHST_MASK, NVME_CSTS_SHST_COMPLETE, begin,
 				ctrl->shutdown_ms, "shut down") != 0 ||
 		    disable_somehow(ctrl, idle) != 0)
 			dmaland_log(DMALAND_LOG_WARN, "%s", dmaland_last_error());

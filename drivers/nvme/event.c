@@ -9,6 +9,9 @@
  * A few of these commands are always the drive's, and each keeps a slot of the admin queue. No thread
  * waits for them: whoever polls a queue looks once a tick, nvme_watch(), and so does whoever asks
  * for events. The drive sends no second event of a type before the log page of the first was read.
+ *
+ * A request that the drive fails is asked for once more after a pause, which doubles while that goes on. Two
+ * statuses are no failures but say what the drive takes: fewer of them, or none. That holds until a reset.
  */
 #include "nvme_internal.h"
 
@@ -24,6 +27,7 @@ enum {
 	NOTICE_NAMESPACE = 0,
 	LOG_CHANGED_NAMESPACES = 4, /* 5.16.1.5 */
 	CHANGED_MOST = 1024,
+	MOST_DOUBLINGS = 6, /* of the pause, which begins as a tick: of half a second at most */
 };
 
 /*
@@ -41,12 +45,23 @@ static struct nvme_command configure(const struct dmaland_nvme *ctrl)
 	};
 }
 
+static unsigned int reports_out(const struct dmaland_nvme *ctrl)
+{
+	unsigned int i, n = 0;
+
+	for (i = 0; i < NVME_REPORTS; i++)
+		n += ctrl->reports[i] != NULL;
+	return n;
+}
+
 /* Give the drive the requests that it does not have, with ctrl->lock held. */
 static void ask(struct dmaland_nvme *ctrl)
 {
-	unsigned int i;
+	unsigned int i, out = reports_out(ctrl);
 
-	for (i = 0; i < NVME_REPORTS && i < ctrl->report_limit; i++) {
+	if (nvme_now_ms() < ctrl->report_again)
+		return;
+	for (i = 0; i < NVME_REPORTS && out < ctrl->report_limit; i++) {
 		struct nvme_command command = {.opcode = NVME_ADMIN_EVENT_REQUEST};
 
 		if (ctrl->reports[i])
@@ -55,8 +70,18 @@ static void ask(struct dmaland_nvme *ctrl)
 		if (!ctrl->reports[i])
 			break;
 		nvme_submit_cmd(ctrl->admin, ctrl->reports[i], &command);
+		out++;
 	}
 	nvme_ring_sq(ctrl->admin);
+}
+
+/* A drive that was just enabled may take what it refused before. */
+static void ask_anew(struct dmaland_nvme *ctrl)
+{
+	ctrl->report_limit = ctrl->report_most < NVME_REPORTS ? ctrl->report_most : NVME_REPORTS;
+	ctrl->report_failures = 0;
+	ctrl->report_again = 0;
+	ask(ctrl);
 }
 
 /* A drive that refuses the configuration reports what it reports. 0 or -errno. */
@@ -68,7 +93,7 @@ int nvme_ask_for_reports(struct dmaland_nvme *ctrl)
 	if (status < 0)
 		return status;
 	pthread_mutex_lock(&ctrl->lock);
-	ask(ctrl);
+	ask_anew(ctrl);
 	pthread_mutex_unlock(&ctrl->lock);
 	return 0;
 }
@@ -81,7 +106,7 @@ int nvme_ask_for_reports_alone(struct dmaland_nvme *ctrl)
 
 	if (status < 0)
 		return status;
-	ask(ctrl);
+	ask_anew(ctrl);
 	return 0;
 }
 
@@ -143,6 +168,47 @@ static void take_event(struct dmaland_nvme *ctrl, uint32_t dw0)
 		push(ctrl, event);
 }
 
+/*
+ * Ask again after a pause: each failure is an entry of the drive's error log. Those of one round, which come
+ * together, count once; and what failed long ago does not count.
+ */
+static void put_off(struct dmaland_nvme *ctrl)
+{
+	uint64_t now = nvme_now_ms();
+
+	if (now < ctrl->report_again)
+		return;
+	if (now - ctrl->report_again > (uint64_t)ctrl->tick_ms << MOST_DOUBLINGS)
+		ctrl->report_failures = 0;
+	ctrl->report_again = now + ((uint64_t)ctrl->tick_ms << ctrl->report_failures);
+	if (ctrl->report_failures < MOST_DOUBLINGS)
+		ctrl->report_failures++;
+}
+
+/*
+ * The drive did not take a request, or gave it back. Where it holds as many as it can, the limit is one less;
+ * one it always has (AERL counts from 0), so that a status that comes too early leaves it that.
+ */
+static void take_refusal(struct dmaland_nvme *ctrl, int status)
+{
+	const char *then = "it is asked again, after a while";
+
+	if (status == NVME_STATUS_INVALID_OPCODE) {
+		ctrl->report_limit = 0;
+		then = "it reports nothing";
+	} else if (status == NVME_STATUS_EVENT_LIMIT && ctrl->report_limit > 1) {
+		ctrl->report_limit--;
+		then = "it is asked for fewer at a time";
+	} else {
+		put_off(ctrl);
+	}
+	if (ctrl->report_said)
+		return;
+	ctrl->report_said = true;
+	dmaland_log(DMALAND_LOG_WARN, "%s: Asynchronous Event Request: %s; %s; this is said once",
+		    dmaland_name(ctrl->dev), dmaland_nvme_status_text(status), then);
+}
+
 /* A request that has completed, and is the drive's no more; with ctrl->lock held. */
 static bool take_report(struct dmaland_nvme *ctrl, uint32_t *dw0)
 {
@@ -151,6 +217,7 @@ static bool take_report(struct dmaland_nvme *ctrl, uint32_t *dw0)
 	for (i = 0; i < NVME_REPORTS; i++) {
 		struct nvme_iod *iod = ctrl->reports[i];
 		const struct nvme_completion *completion;
+		int status;
 
 		if (!iod || iod->busy)
 			continue;
@@ -158,9 +225,12 @@ static bool take_report(struct dmaland_nvme *ctrl, uint32_t *dw0)
 		ctrl->reports[i] = NULL;
 		nvme_give_slot(ctrl->admin, iod);
 		*dw0 = le32toh(completion->dw0);
-		if (nvme_completion_status(completion) == 0)
+		status = nvme_completion_status(completion);
+		if (status == 0) {
+			ctrl->report_failures = 0;
 			return true;
-		ctrl->report_limit = i; /* it takes no more, or has no such command */
+		}
+		take_refusal(ctrl, status);
 	}
 	return false;
 }
@@ -180,6 +250,8 @@ void nvme_take_reports(struct dmaland_nvme *ctrl)
 	nvme_reap_admin(ctrl);
 	while (n < NVME_REPORTS && take_report(ctrl, &dw0[n]))
 		n++;
+	if (n == 0 && nvme_service(ctrl) == NVME_LIVE)
+		ask(ctrl);
 	pthread_mutex_unlock(&ctrl->lock);
 	if (n == 0)
 		return;

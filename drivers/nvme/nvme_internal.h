@@ -231,8 +231,12 @@ struct dmaland_nvme {
 
 	/* event.c; all with lock */
 	struct nvme_iod *reports[NVME_REPORTS]; /* Asynchronous Event Requests that the drive has */
-	unsigned int report_limit;		/* so many; 0: none, since it refused one */
-	uint32_t report_kinds;			/* notices that it can send (OAES) */
+	unsigned int report_most;		/* so many it says it takes (AERL) ... */
+	unsigned int report_limit;    /* ... and so many it does; 0: none. Anew at a reset */
+	unsigned int report_failures; /* rounds that failed, one after the other ... */
+	uint64_t report_again;	      /* ... and when to ask again, in ms */
+	bool report_said;	      /* that one failed */
+	uint32_t report_kinds;	      /* notices that it can send (OAES) */
 	struct dmaland_nvme_event events[NVME_EVENTS]; /* a ring of those to be told */
 	unsigned int first_event, event_count;
 	uint64_t events_missed;
@@ -398,7 +402,7 @@ nvme_identify_fn nvme_identify_set, nvme_identify_alone;
 int nvme_admin_alone(struct dmaland_nvme *ctrl, struct nvme_command *command,
 		     unsigned int timeout_ms);
 void nvme_reap_admin(struct dmaland_nvme *ctrl);
-bool nvme_delete_queues(struct dmaland_nvme *ctrl);
+bool nvme_delete_queues(struct dmaland_nvme *ctrl, unsigned int ms);
 int nvme_abort(struct dmaland_nvme_queue *queue, uint16_t cid);
 int nvme_create_queue(struct dmaland_nvme_queue *queue, uint32_t state);
 int nvme_delete_sq(struct dmaland_nvme_queue *queue);

@@ -127,12 +127,14 @@ enum {
 
 /* Status, SCT << 8 | SC: NVMe 2.0, 3.3.3.2.1 */
 enum {
+	NVME_STATUS_INVALID_OPCODE = 0x001,
 	NVME_STATUS_INVALID_FIELD = 0x002,
 	NVME_STATUS_ABORT_REQUESTED = 0x007,
 	NVME_STATUS_SQ_DELETED = 0x008,
 	NVME_STATUS_INVALID_NAMESPACE = 0x00b,
 	NVME_STATUS_SGL_LENGTH = 0x00f,
 	NVME_STATUS_LBA_RANGE = 0x080,
+	NVME_STATUS_EVENT_LIMIT = 0x105, /* of Asynchronous Event Requests, 5.2 */
 };
 
 /* Common submission queue entry: NVMe 2.0, 3.3.3.1. All fields little-endian. */

@@ -47,8 +47,9 @@ struct nvme_ns;
  * @irq_types:         kinds of interrupts that may be used, PCI_IRQ_* of <dmaland/irq.h>; 0: all
  * @no_sgls:           describe data by PRPs alone, also where the drive takes SGLs: see
  *                     dmaland_nvme_get_namespace() for what that may cost
- * @shutdown_timeout_ms: how long dmaland_nvme_close() lets the drive write back what it holds; 0: as long as it
- *                     says (RTD3E), but 60,000 at most, and 5,000 where it does not say
+ * @shutdown_timeout_ms: how long dmaland_nvme_close() lets the drive end its queues (half of it at most) and write
+ *                     back what it holds; 0: as long as it says (RTD3E), but 60,000 at most, and 5,000
+ *                     where it does not say
  *
  * See dmaland_nvme_poll() for how the time-outs follow on one another.
  */
@@ -84,8 +85,9 @@ struct dmaland_nvme *dmaland_nvme_open(struct dmaland_device *dev,
  * the drive can't reach their memory any more. Those that wait for a slot are not begun. Queues that
  * were not destroyed are destroyed. Bus mastering and memory decoding are turned off; the device can
  * be opened again. Of a drive that can't be stopped, what it was given stays allocated, and what is
- * mapped for it stays mapped, until the device is closed or longer. The drive is waited for asleep, for
- * shutdown_timeout_ms at most.
+ * mapped for it stays mapped, until the device is closed or longer. The drive is waited for asleep: after
+ * the requests for shutdown_timeout_ms at most until it is shut down, and for reset_timeout_ms until it is
+ * disabled; one that fails at that is reset.
  *
  * Context: no other thread may use the controller or its queues any more; not from done().
  */
@@ -261,8 +263,10 @@ struct dmaland_nvme_event {
  * @event: where it goes
  *
  * The drive always has requests to report: namespaces that change, its health, errors of its own, new
- * firmware. They are looked at about twice a second by whoever polls a queue, and here. Up to 64
- * events are kept.
+ * firmware. They are looked at about twice a second by whoever polls a queue, and here. One that the
+ * drive fails is given again half a second later, after a minute at most if it goes on failing
+ * them; that is logged once. Only a drive that knows no such command (status 0x001) has none, until a
+ * reset. Up to 64 events are kept.
  *
  * Context: any thread, not from done(); makes admin commands when there is something new. It does not wait
  * for an event.

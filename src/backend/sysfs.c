@@ -66,6 +66,36 @@ bool sysfs_read_address(const char *text, char *address)
 	return true;
 }
 
+/* A number of up to four digits that ends so: where the text goes on, or NULL. */
+static const char *id_read(const char *text, char end, unsigned int *id)
+{
+	size_t length = strspn(text, "0123456789abcdefABCDEF");
+
+	if (length == 0 || length > 4 || text[length] != end)
+		return NULL;
+	*id = (unsigned int)strtoul(text, NULL, 16);
+	return text + length + 1;
+}
+
+bool sysfs_read_ids(const char *text, unsigned int *vendor, unsigned int *device)
+{
+	const char *rest = id_read(text, ':', vendor);
+
+	return rest && id_read(rest, '\0', device);
+}
+
+bool sysfs_read_index(const char *text, unsigned int *index)
+{
+	unsigned long number;
+	char *end;
+
+	number = strtoul(text, &end, 10);
+	if (text[0] < '0' || text[0] > '9' || *end || number > UINT16_MAX)
+		return false;
+	*index = (unsigned int)number;
+	return true;
+}
+
 bool sysfs_device_exists(const char *address)
 {
 	char path[PATH_MAX];

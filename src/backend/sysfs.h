@@ -23,6 +23,12 @@ enum { SYSFS_ADDRESS = 32 }; /* bytes that an address takes at most */
 /* The address that a user means: "01:00.0" is in domain 0, as for lspci, and capitals do. False: it is none. */
 bool sysfs_read_address(const char *text, char *address);
 
+/* "VENDOR:DEVICE", hexadecimal numbers of up to four digits, as lspci -n has them. False: that is something else. */
+bool sysfs_read_ids(const char *text, unsigned int *vendor, unsigned int *device);
+
+/* Which of the devices with some ids, a decimal number up to 65535. False: that is something else. */
+bool sysfs_read_index(const char *text, unsigned int *index);
+
 bool sysfs_device_exists(const char *address);
 
 /* The addresses of all devices with these ids, ascending, to be freed: how many, or -errno. */

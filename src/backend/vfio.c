@@ -164,15 +164,25 @@ static int ioctl_with_reset(int fd, unsigned long request, const void *argument)
 	return result;
 }
 
+/* EAGAIN that has stayed for all the tries of ioctl_with_reset(). */
+static int explain_busy(const char *name, const char *done)
+{
+	return error_set(EAGAIN,
+			 "VFIO has not %s %s for two seconds: the kernel or another process binds, "
+			 "resets or removes it; try again when that is over",
+			 done, name);
+}
+
 static int vfio_reset(struct pci_function *f)
 {
 	struct vfio_function *vf = to_vfio_function(f);
 
 	if (!vf->can_reset)
 		return error_set(ENOTTY, "%s has no function reset", f->name);
-	if (ioctl_with_reset(vf->fd, VFIO_DEVICE_RESET, NULL))
-		return error_system("%s: VFIO_DEVICE_RESET", f->name);
-	return 0;
+	if (ioctl_with_reset(vf->fd, VFIO_DEVICE_RESET, NULL) == 0)
+		return 0;
+	return errno == EAGAIN ? explain_busy(f->name, "reset")
+			       : error_system("%s: VFIO_DEVICE_RESET", f->name);
 }
 
 static bool vfio_is_dead(struct pci_function *f)
@@ -341,10 +351,7 @@ static int device_file_of_group(const struct vfio_function *vf, const struct ope
 	if (fd < 0 && (errno == EACCES || (errno == EINVAL && token)))
 		return explain_token(errno, address, token);
 	if (fd < 0 && errno == EAGAIN)
-		return error_set(EAGAIN,
-				 "VFIO has not given %s for two seconds: the kernel or another "
-				 "process binds, resets or removes it; try again when that is over",
-				 address);
+		return explain_busy(address, "given");
 	if (fd < 0)
 		return error_system("VFIO does not give %s", address);
 	fcntl(fd, F_SETFD, FD_CLOEXEC);

@@ -50,6 +50,10 @@ extern const char *const device_keys[DEVICE_KEYS];
 /* The value of a key, taken out of the spec: it is not the backend's. NULL when there is none. */
 const char *spec_take(struct spec *spec, const char *key);
 
+/* Options of "pci:VENDOR:DEVICE", whatever the backend is. */
+enum find_key { KEY_INDEX, FIND_KEYS };
+extern const char *const find_keys[FIND_KEYS];
+
 /* "pci:VENDOR:DEVICE" and its index become the address that they mean, with the best backend. 0, or -errno in words. */
 int spec_find(struct spec *spec);
 

@@ -54,47 +54,22 @@ int dmaland_find(unsigned int vendor, unsigned int device, unsigned int index, c
 	return 0;
 }
 
-/* A number of so many digits at most that ends so; where it ends, or NULL. */
-static const char *id_read(const char *text, char end, unsigned int *id)
-{
-	size_t length = strspn(text, "0123456789abcdefABCDEF");
-
-	if (length == 0 || length > 4 || text[length] != end)
-		return NULL;
-	*id = (unsigned int)strtoul(text, NULL, 16);
-	return text + length + 1;
-}
-
-static int index_take(struct spec *spec, unsigned int *index)
-{
-	const char *value = spec_take(spec, "index");
-	unsigned long number;
-	char *end;
-
-	*index = 0;
-	if (!value)
-		return 0;
-	number = strtoul(value, &end, 10);
-	if (value[0] < '0' || value[0] > '9' || *end || number > UINT16_MAX)
-		return error_set(EINVAL, "index=%s is not a number up to %u", value, UINT16_MAX);
-	*index = (unsigned int)number;
-	return 0;
-}
+const char *const find_keys[FIND_KEYS] = {[KEY_INDEX] = "index"};
 
 int spec_find(struct spec *spec)
 {
-	unsigned int vendor, device, index;
-	const char *rest = id_read(spec->address, ':', &vendor);
+	const char *value = spec_take(spec, find_keys[KEY_INDEX]);
+	unsigned int vendor, device, index = 0;
 	int err;
 
-	if (!rest || !id_read(rest, '\0', &device))
+	if (!sysfs_read_ids(spec->address, &vendor, &device))
 		return error_set(EINVAL,
 				 "'pci:%s' is not pci:VENDOR:DEVICE, hexadecimal numbers as "
 				 "pci:1234:11e8 has them",
 				 spec->address);
-	err = index_take(spec, &index);
-	if (!err)
-		err = dmaland_find(vendor, device, index, spec->address, sizeof(spec->address));
+	if (value && !sysfs_read_index(value, &index))
+		return error_set(EINVAL, "index=%s is not a number up to %u", value, UINT16_MAX);
+	err = dmaland_find(vendor, device, index, spec->address, sizeof(spec->address));
 	if (!err)
 		spec->backend[0] = '\0';
 	return err;

@@ -128,7 +128,7 @@ static void control(struct soft_nvme *drive, uint32_t cc)
 			drive->cut_off += drive->held[i].qid > 0;
 		disable(drive);
 	}
-	if ((cc & NVME_CC_SHN_MASK) && !drive->never_shuts_down)
+	if ((cc & NVME_CC_SHN_MASK) && !drive->never_shuts_down && drive->shutdown_looks == 0)
 		drive->csts |= NVME_CSTS_SHST_COMPLETE;
 }
 
@@ -189,6 +189,9 @@ static uint64_t soft_nvme_read(struct pci_function *f, unsigned int bar, uint64_
 	else if (offset == NVME_REG_CSTS) {
 		value = drive->csts;
 		drive->status_reads++;
+		if ((drive->cc & NVME_CC_SHN_MASK) && drive->shutdown_looks > 0 &&
+		    --drive->shutdown_looks == 0)
+			drive->csts |= NVME_CSTS_SHST_COMPLETE;
 	} else if (offset != 0)
 		value = 0;
 	pthread_mutex_unlock(&drive->lock);

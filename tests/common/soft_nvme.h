@@ -84,7 +84,8 @@ struct soft_nvme {
 	uint32_t babbles;    /* completes each of them at once, as this event; 0: it does not */
 	uint32_t rtd3e;	     /* how long it says a shutdown takes, in us */
 	bool never_shuts_down;
-	bool tells_discards; /* NPDG and NPDA, which count from 0 */
+	unsigned int shutdown_looks; /* at CSTS, until it has shut down */
+	bool tells_discards;	     /* NPDG and NPDA, which count from 0 */
 	uint16_t npdg, npda;
 	uint32_t sgls; /* SGLS */
 	uint32_t class_code;

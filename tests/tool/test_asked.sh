@@ -6,17 +6,8 @@
 # shellcheck disable=SC2015,SC2016,SC2317 # tests are strings for eval, which expands and calls what is in them
 set -uo pipefail
 
-[ $# = 1 ] || { echo "usage: test_asked.sh BUILD-DIRECTORY" >&2; exit 2; }
-tool=$(cd "$1" && pwd)/tools/dmaland
-[ -x "$tool" ] || { echo "test_asked.sh: there is no $tool" >&2; exit 2; }
-
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-here=$(mktemp -d)
-trap 'rm -rf "$here"' EXIT
-cd "$here" || exit 1
-
-# shellcheck source=tests/common/tap.sh
-. "$root/tests/common/tap.sh" "$here"
+# shellcheck source=tests/tool/begin.sh
+. "$(dirname "${BASH_SOURCE[0]}")/begin.sh"
 
 if ! command -v qemu-system-x86_64 >/dev/null; then
 	skip "everything" "no qemu-system-x86_64"
@@ -36,13 +27,13 @@ answered() {
 	return "$status"
 }
 
-# kept COMMAND...: a person who says no, or nothing, keeps what "$spec" holds
+# kept COMMAND...: a person who says no, or nothing, keeps what "$spec" holds; what the command does not say on the terminal goes to "said"
 kept() {
 	local answer
-	cp "$image" before
+	cp "$image" before && : >said
 	for answer in no "" nay; do
 		answered "$answer" "$*" && return 1
-		grep -q "serial dmaland: .*namespace 1.* will be lost. Go on" typescript && grep -q "nothing was done" typescript &&
+		grep -q "serial dmaland: .*namespace.* will be lost. Go on" typescript && grep -q "nothing was done" typescript said &&
 			cmp before "$image" || return
 	done
 }
@@ -50,8 +41,13 @@ head -c 16M /dev/urandom >"$image"
 check "zero --all asks" kept "$tool" nvme zero "$spec" --all
 check "discard --all asks" kept "$tool" nvme discard "$spec" --all
 check "format asks" kept "$tool" nvme format "$spec" --format 0
+check "so does format of all namespaces" eval '
+	kept "$tool" nvme format "$spec" -n all --format 0 && grep "all that its namespaces hold will be lost" typescript'
 check "write without a range asks" kept "$tool" nvme write "$spec" data
 check "bench --write without a range asks" kept "$tool" nvme bench "$spec" --write --requests 10
+for redirected in "2>said" ">said 2>&1" "<data >said" "<data 2>said"; do
+	check "also with $redirected" kept "$tool" nvme zero "$spec" --all "$redirected"
+done
 check "a yes is enough" eval 'answered yes "$tool" nvme zero "$spec" --all && cmp -n 16777216 "$image" /dev/zero'
 check "what comes by a pipe is asked about, too, at the terminal" eval '
 	answered y "head -c 1M data | $tool nvme write $spec" && cmp -n 1048576 "$image" data &&

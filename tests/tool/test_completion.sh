@@ -37,6 +37,7 @@ offers "short ones too" "dmaland nvme read -" -n -s -c -v --namespace --start --
 offers "backends" "dmaland nvme read q" qemu:nvme,drive=
 offers "images after a =, from there on" "dmaland nvme read qemu:nvme,drive=di" disk.img
 offers "files to read to" "dmaland nvme read qemu:nvme,drive=disk.img di" disk.img
+offers "letters that are digits" "dmaland nvme io -o 2 -4 1 --cdw15 2 q" qemu:nvme,drive=
 offers "nothing for a number" "dmaland nvme read -s " ""
 offers "nor in one word with its option" "dmaland nvme read --start=" ""
 offers "nor after a flag in one word with it" "dmaland nvme read -vs " ""

@@ -7,17 +7,8 @@
 # shellcheck disable=SC2015,SC2016,SC2317 # tests are strings for eval, which expands and calls what is in them
 set -uo pipefail
 
-[ $# = 1 ] || { echo "usage: test_drives.sh BUILD-DIRECTORY" >&2; exit 2; }
-tool=$(cd "$1" && pwd)/tools/dmaland
-[ -x "$tool" ] || { echo "test_drives.sh: there is no $tool" >&2; exit 2; }
-
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-here=$(mktemp -d)
-trap 'rm -rf "$here"' EXIT
-cd "$here" || exit 1
-
-# shellcheck source=tests/common/tap.sh
-. "$root/tests/common/tap.sh" "$here"
+# shellcheck source=tests/tool/begin.sh
+. "$(dirname "${BASH_SOURCE[0]}")/begin.sh"
 
 if ! qemu=$(command -v qemu-system-x86_64); then
 	skip "everything" "no qemu-system-x86_64"
@@ -77,6 +68,11 @@ raw() {
 		cmp -n "$b" -i $((400 * b)):0 "$image" data && refused "LBA out of Range" "${io[@]}" -o 2 --cdw11 1 -l "$b" &&
 		head -c 100 data | refused "were asked (--data-len)" "${io[@]}" -o 1 -l "$b"
 }
+check "the options of nvme-cli's passthru are taken, with their letters" eval '
+	"$tool" nvme io "$spec" -o 2 --namespace-id 3 -4 200 -5 0 -6 7 -l 4K -b 2>err | cmp -n 4096 -i 0:102400 - several-1.img &&
+		"$tool" nvme admin "$spec" -o 6 -n 0 -4 1 -l 4K -r -b 2>err | grep -aq shared &&
+		"$tool" nvme io "$spec" -o 0 --namespace-id=0xffffffff 2>err && ! "$tool" nvme io "$spec" -o 0 -n 0xfffffffe 2>err'
+check "none is meant where no namespace is said" refused "Invalid Namespace" "$tool" nvme io "$spec" -o 2 -6 7 -l 4K
 check "raw reads and writes move their data, in blocks of 512 bytes" raw 3 512 several-1.img
 check "and of 4096" raw 7 4096 several-2.img
 
@@ -100,12 +96,14 @@ check "so is a part that begins in a zone and ends in another" eval '
 check "writing to it is refused in words" refused "namespace 1 is zoned: each of its zones of 2048 blocks is written in order" \
 	"$tool" nvme write "$spec" -s 0 data
 check "so is zeroing" refused "namespace 1 is zoned" "$tool" nvme zero "$spec" -c 1
+check "and testing" refused "namespace 1 is zoned" "$tool" nvme test --destroy-data "$spec"
+check "discarding and verifying are not" eval '"$tool" nvme discard "$spec" -c 8 && "$tool" nvme verify "$spec"'
 check "raw commands append to a zone" eval '
-	cp zoned-1.img before && "$tool" nvme io "$spec" -o 0x79 --cdw10 2048 --cdw13 4 2>err && head -c 1024 before >data &&
-		"$tool" nvme io "$spec" -o 0x7d --cdw10 2048 --cdw12 1 -l 1024 -i data 2>err && cat err &&
+	cp zoned-1.img before && "$tool" nvme io "$spec" -n 1 -o 0x79 --cdw10 2048 --cdw13 4 2>err && head -c 1024 before >data &&
+		"$tool" nvme io "$spec" -n 1 -o 0x7d --cdw10 2048 --cdw12 1 -l 1024 -i data 2>err && cat err &&
 		grep -x "result: 0x00000800 0x00000000" err && cmp -n 1024 -i 1048576:0 zoned-1.img data'
 check "what a zone forbids is said in words" eval '
-	! "$tool" nvme io "$spec" -o 1 --cdw10 2060 -l 512 -i data 2>err && cat err && grep "Zone Invalid Write (0x1bc)" err'
+	! "$tool" nvme io "$spec" -n 1 -o 1 --cdw10 2060 -l 512 -i data 2>err && cat err && grep "Zone Invalid Write (0x1bc)" err'
 check "the plain namespace beside it is read and written" eval '
 	head -c 1M /dev/urandom >data && "$tool" nvme write "$spec" -n 2 -s 10 data && cmp -n 1048576 -i 5120:0 zoned-2.img data'
 

@@ -7,17 +7,8 @@
 # shellcheck disable=SC2015,SC2016,SC2034 # tests are strings for eval, which expands and calls what is in them
 set -uo pipefail
 
-[ $# = 1 ] || { echo "usage: test_tool.sh BUILD-DIRECTORY" >&2; exit 2; }
-tool=$(cd "$1" && pwd)/tools/dmaland
-[ -x "$tool" ] || { echo "test_tool.sh: there is no $tool" >&2; exit 2; }
-
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-here=$(mktemp -d)
-trap 'rm -rf "$here"' EXIT
-cd "$here" || exit 1
-
-# shellcheck source=tests/common/tap.sh
-. "$root/tests/common/tap.sh" "$here"
+# shellcheck source=tests/tool/begin.sh
+. "$(dirname "${BASH_SOURCE[0]}")/begin.sh"
 
 # status WANTED COMMAND...: its exit status is so; stdout goes to `out`, stderr to `err`.
 status() {
@@ -90,7 +81,7 @@ told() {
 	done
 	[ "$found" = 1 ]
 }
-for command in info bind unbind pools nvme\ {identify,log,read,write,verify,test,zero,discard,format,bench,admin,io}; do
+for command in info bind unbind pools nvme\ {identify,log,watch,read,write,verify,test,zero,discard,format,bench,admin,io}; do
 	page=dmaland
 	[ "$command" = "${command#nvme}" ] || page=dmaland-nvme
 	check "$command --help names its manual" eval '"$tool" $command --help | grep -x "More: man $page"'
@@ -122,6 +113,43 @@ check "bind of an address that is not there is refused" \
 check "an address that is empty is refused, and says how one looks" eval '
 	refused 1 "an empty address .*0000:01:00.0" "$tool" bind "" &&
 		refused 1 "an empty address .*0000:01:00.0" "$tool" bind vfio:'
+# In a mount namespace, where sysfs has four devices of our own: those of one kind count by ascending address, in a spec and in
+# an address.
+tree_found() {
+	local device
+	for device in 10000:00:00.0.1 0000:02:00.0.1 0000:01:00.0.2 0000:0a:00.0.1; do
+		mkdir -p "tree/pci/devices/${device%.*}" && echo 0x010802 >"tree/pci/devices/${device%.*}/class" &&
+			echo 0xfffe >"tree/pci/devices/${device%.*}/vendor" && echo "0x000${device##*.}" >"tree/pci/devices/${device%.*}/device" || return
+	done
+	unshare --map-root-user --mount bash -c 'mount --bind tree /sys/bus || exit
+		n=0
+		for address in 0000:02:00.0 0000:0a:00.0 10000:00:00.0; do
+			"$1" info "pci:FFFE:1,index=$n" | grep -q "^$address " && ! "$1" nvme identify "pci:fffe:0001,index=$n" 2>err && cat err &&
+				grep "^dmaland: .*$address" err || exit
+			n=$((n + 1))
+		done
+		"$1" info pci:fffe:2 | grep -q "^0000:01:00.0 " && "$1" info pci:fffe:1 | grep -q "^0000:02:00.0 " || exit
+		! "$1" info pci:fffe:1,index=3 2>err && grep "there are 3, and index 3 was asked" err' - "$tool"
+}
+if unshare --map-root-user --mount true 2>/dev/null; then
+	check "devices are found by their ids, and counted by ascending address" tree_found
+else
+	skip "devices by their ids" "no mount namespaces, which cannot be had here"
+fi
+# What is no spec for a drive names no device either.
+ids_refused() {
+	local text
+	for text in 0x80:86 " 8086:29c0" 8086:-1 08086:29c0 8086 8086:29c0: 0000:01:00.0 8086:29c0,index "8086:29c0,"; do
+		refused 1 "not " "$tool" info "pci:$text" && grep "VENDOR:DEVICE\|key=value" err &&
+			refused 1 "not " "$tool" nvme identify "pci:$text" && grep "VENDOR:DEVICE\|key=value" err || return
+	done
+	for text in -1 +0 70000 " 0" 0x0 "" 0,index=0; do
+		refused 1 "is not a number\|given twice" "$tool" info "pci:8086:29c0,index=$text" &&
+			refused 1 "is not a number\|given twice" "$tool" nvme identify "pci:8086:29c0,index=$text" || return
+	done
+	refused 1 "no PCI device pci:8086:29c0" "$tool" info vfio:pci:8086:29c0
+}
+check "ids that are none are refused wherever a device is named" ids_refused
 if [ -n "$(ls /sys/bus/pci/devices 2>/dev/null)" ]; then
 	address=$(find /sys/bus/pci/devices -mindepth 1 -printf "%f\n" | head -n 1)
 	check "info of one device tells of its link and how it is reset" \
@@ -154,6 +182,10 @@ check "a benchmark of a time and of a number of requests is refused" \
 	refused 2 "exclude each other" "$tool" nvme bench x --time 1 --requests 1
 check "metadata without a format that has some is refused" refused 2 "goes with --format" "$tool" nvme format x --metadata
 check "a raw command wants an opcode" refused 2 "say which command" "$tool" nvme admin x
+check "its numbers have a range" eval '
+	refused 2 "[-]-cdw15 is a number from 0 to 4294967295" "$tool" nvme io x -9 4294967296 &&
+		refused 2 "[-]-namespace is a number from 0 to 4294967295" "$tool" nvme io x -n 4294967296'
+check "namespace 0 is none for commands that are not raw" refused 2 "from 1 to 4294967294" "$tool" nvme read x -n 0
 check "one that reads does not write" refused 2 "writes nothing" "$tool" nvme io x --opcode 2 --write
 check "data from a file have a length" refused 2 "wants --data-len" "$tool" nvme io x --opcode 1 -i /dev/null
 check "a table where none is printed is refused" refused 2 "prints none" "$tool" nvme format x --format 0 --json

@@ -356,6 +356,38 @@ static void a_drive_that_does_not_shut_down_is_waited_for_asleep(void **state)
 	log_clear();
 }
 
+/* A healthy drive deletes queues at once; this one is not given queue_timeout_ms for each beside. */
+static void a_drive_that_is_silent_when_its_queues_end_has_no_more_time_to_shut_down(void **state)
+{
+	const struct dmaland_nvme_options options = {.size = sizeof(options),
+						     .queue_timeout_ms = patience(20000),
+						     .shutdown_timeout_ms = 10 * command_ms()};
+	uint64_t begun;
+
+	(void)state;
+	for (unsigned int never = 0; never < 2; never++) {
+		dev = soft_nvme_open(&drive);
+		ctrl = dmaland_nvme_open(dev, &options);
+		assert_non_null(ctrl);
+		for (unsigned int i = 0; i < 3; i++)
+			assert_non_null(dmaland_nvme_queue_create(ctrl, 8, 0));
+		drive.silent_admin = NVME_ADMIN_DELETE_SQ;
+		drive.never_shuts_down = never;
+		drive.shutdown_looks = never ? 0 : 10;
+		log_clear();
+		begun = nvme_now_ms();
+		dmaland_nvme_close(ctrl);
+		ctrl = NULL;
+		assert_true(nvme_now_ms() - begun < options.queue_timeout_ms);
+		/* it was told to shut down, and had time left for that */
+		assert_int_equal(strstr(log_text(), "did not become shut down") != NULL, never);
+		dmaland_close(dev);
+		assert_int_equal(drive.cut_off, 0);
+		soft_nvme_free(&drive);
+		log_clear();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -376,6 +408,8 @@ int main(void)
 		on_a_drive(a_drive_without_interrupts_has_polled_queues_alone),
 		cmocka_unit_test(how_long_a_drive_may_take_to_shut_down_is_bounded),
 		cmocka_unit_test(a_drive_that_does_not_shut_down_is_waited_for_asleep),
+		cmocka_unit_test(
+			a_drive_that_is_silent_when_its_queues_end_has_no_more_time_to_shut_down),
 	};
 
 	log_capture();

@@ -354,6 +354,118 @@ static void a_drive_that_reports_nothing_is_not_asked_again_and_again(void **sta
 	end();
 }
 
+static struct {
+	unsigned int times; /* it answers so ... */
+	int status;
+	unsigned int takes; /* ... or, with 0, holds so many */
+	unsigned int asked;
+} refusal;
+
+static int refuses_reports(struct soft_nvme *d, const struct nvme_command *command,
+			   unsigned char *data)
+{
+	(void)data;
+	if (command->opcode != NVME_ADMIN_EVENT_REQUEST)
+		return SOFT_NVME_CARRY_OUT;
+	refusal.asked++;
+	if (refusal.takes > 0)
+		return d->report_count < refusal.takes ? 0 : 0x105 | SOFT_NVME_DNR;
+	if (refusal.times == 0)
+		return SOFT_NVME_CARRY_OUT;
+	refusal.times--;
+	return refusal.status;
+}
+
+static void open_refusing(unsigned int n, int code, unsigned int takes)
+{
+	refusal.times = n;
+	refusal.status = code;
+	refusal.takes = takes;
+	refusal.asked = 0;
+	dev = soft_nvme_open(&drive);
+	drive.answer = refuses_reports;
+	begin_on_device(command_ms(), command_ms() / 2);
+}
+
+static void expect_event(void)
+{
+	struct dmaland_nvme_event event;
+
+	assert_true(soft_nvme_report(&drive, TEMPERATURE));
+	assert_int_equal(dmaland_nvme_event(ctrl, &event), 1);
+}
+
+/* Whatever the status, but for the two that say what the drive takes; and however often. */
+static void requests_to_report_that_fail_are_given_again_later(void **state)
+{
+	static const struct {
+		unsigned int times;
+		int status;
+	} cases[] = {{1, 0x006}, {4, 0x006}, {2, 0x007}, {11, 0x002 | SOFT_NVME_DNR}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		open_refusing(cases[i].times, cases[i].status, 0);
+		while (drive.report_count < SOFT_NVME_REPORTS)
+			expect_no_event();
+		assert_int_equal(refusal.asked, SOFT_NVME_REPORTS + cases[i].times);
+		assert_logged("Asynchronous Event Request: ");
+		assert_logged("it is asked again, after a while");
+		assert_int_equal(log_lines(), 1);
+		for (unsigned int k = 0; k < 2 * SOFT_NVME_REPORTS; k++)
+			expect_event();
+		end();
+	}
+}
+
+/* Each is an entry of its error log. */
+static void a_drive_that_fails_them_all_is_asked_more_and_more_seldom(void **state)
+{
+	uint64_t begun = nvme_now_ms();
+	unsigned int rounds = 1;
+
+	(void)state;
+	open_refusing(UINT32_MAX, 0x006, 0);
+	while (refusal.asked <= SOFT_NVME_REPORTS || nvme_now_ms() - begun < 30ull * ctrl->tick_ms)
+		expect_no_event();
+	/* the pauses: 1 tick, 2, 4 ... */
+	for (uint64_t ticks = (nvme_now_ms() - begun) / ctrl->tick_ms; ticks > 0; ticks /= 2)
+		rounds++;
+	assert_true(refusal.asked <= rounds * SOFT_NVME_REPORTS);
+	assert_int_equal(log_lines(), 1);
+	end();
+}
+
+static void a_drive_that_takes_fewer_requests_than_it_says_reports_all_the_same(void **state)
+{
+	(void)state;
+	open_refusing(0, 0, 2);
+	for (unsigned int i = 0; i < 20; i++) {
+		expect_event();
+		assert_int_equal(drive.report_count, 2);
+	}
+	assert_int_equal(refusal.asked, SOFT_NVME_REPORTS + 20);
+	assert_logged("it is asked for fewer at a time");
+	assert_int_equal(log_lines(), 1);
+	refusal.takes = 0;
+	assert_int_equal(dmaland_nvme_reset(ctrl), 0);
+	assert_int_equal(drive.report_count, SOFT_NVME_REPORTS);
+	end();
+}
+
+static void a_reset_has_a_drive_asked_that_knew_no_events(void **state)
+{
+	(void)state;
+	open_refusing(SOFT_NVME_REPORTS, 0x001 | SOFT_NVME_DNR, 0);
+	expect_no_event();
+	assert_logged("it reports nothing");
+	assert_int_equal(drive.report_count, 0);
+	assert_int_equal(dmaland_nvme_reset(ctrl), 0);
+	assert_int_equal(drive.report_count, SOFT_NVME_REPORTS);
+	expect_event();
+	end();
+}
+
 static void a_drive_that_reports_without_end_is_listened_to_in_turns(void **state)
 {
 	struct dmaland_nvme_event event;
@@ -414,6 +526,11 @@ int main(void)
 		on_a_drive(a_format_of_our_own_needs_no_telling),
 		on_a_drive(events_that_nobody_takes_are_counted),
 		cmocka_unit_test(a_drive_that_reports_nothing_is_not_asked_again_and_again),
+		cmocka_unit_test(requests_to_report_that_fail_are_given_again_later),
+		cmocka_unit_test(a_drive_that_fails_them_all_is_asked_more_and_more_seldom),
+		cmocka_unit_test(
+			a_drive_that_takes_fewer_requests_than_it_says_reports_all_the_same),
+		cmocka_unit_test(a_reset_has_a_drive_asked_that_knew_no_events),
 		cmocka_unit_test(a_drive_that_reports_without_end_is_listened_to_in_turns),
 		cmocka_unit_test(events_are_told_in_words),
 	};

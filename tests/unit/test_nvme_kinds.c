@@ -29,8 +29,12 @@ static unsigned int cns_of(const struct nvme_command *command)
 static const struct list {
 	unsigned int count;
 	uint32_t ids[4], highest;
-	bool none; /* no list */
+	bool none;	  /* no list */
+	bool formats_all; /* FNA */
 } * list;
+
+static unsigned int formats;
+static uint32_t last_formatted;
 
 /* Namespaces of these ids, all alike. */
 static int has_namespaces(struct soft_nvme *d, const struct nvme_command *command,
@@ -40,6 +44,10 @@ static int has_namespaces(struct soft_nvme *d, const struct nvme_command *comman
 	unsigned int n = 0;
 
 	(void)d;
+	if (command->opcode == NVME_ADMIN_FORMAT) {
+		formats++;
+		last_formatted = nsid;
+	}
 	switch (cns_of(command)) {
 	case NVME_IDENTIFY_NAMESPACE:
 		for (unsigned int i = 0; i < list->count; i++)
@@ -48,6 +56,7 @@ static int has_namespaces(struct soft_nvme *d, const struct nvme_command *comman
 		return NVME_STATUS_INVALID_NAMESPACE | SOFT_NVME_DNR;
 	case NVME_IDENTIFY_CONTROLLER:
 		put32(data, 516, list->highest);
+		data[524] = list->formats_all;
 		break;
 	case NVME_IDENTIFY_ACTIVE_LIST:
 		if (list->none)
@@ -64,6 +73,7 @@ static int has_namespaces(struct soft_nvme *d, const struct nvme_command *comman
 static void open_list(const struct list *l)
 {
 	list = l;
+	formats = 0;
 	dev = soft_nvme_open(&drive);
 	drive.answer = has_namespaces;
 	ctrl = open_controller(command_ms(), command_ms() / 2);
@@ -73,7 +83,7 @@ static void open_list(const struct list *l)
 
 static void namespaces_are_listed_whatever_the_highest_id(void **state)
 {
-	static const struct list l = {3, {3, 7, 0xfffffffe}, 2, false};
+	static const struct list l = {3, {3, 7, 0xfffffffe}, 2, false, false};
 	struct dmaland_nvme_namespace ns;
 	uint32_t ids[1024];
 
@@ -93,7 +103,7 @@ static void namespaces_are_listed_whatever_the_highest_id(void **state)
 
 static void without_a_list_all_ids_are_named(void **state)
 {
-	static const struct list l = {2, {1, 3}, 1500, true};
+	static const struct list l = {2, {1, 3}, 1500, true, false};
 	uint32_t ids[1024];
 
 	(void)state;
@@ -110,13 +120,36 @@ static void without_a_list_all_ids_are_named(void **state)
 
 static void all_namespaces_are_formatted_without_a_list(void **state)
 {
-	static const struct list l = {2, {1, 3}, 3, true};
+	static const struct list l = {2, {1, 3}, 3, true, false};
 
 	(void)state;
 	open_list(&l);
 	assert_int_equal(dmaland_nvme_format(ctrl, UINT32_MAX, 1, 0), -EINVAL);
 	assert_error_says("no format 1");
 	assert_int_equal(dmaland_nvme_format(ctrl, UINT32_MAX, 0, 0), 0);
+	end();
+}
+
+/* Whoever names one of several would lose the others too. */
+static void a_drive_that_formats_all_at_once_wants_that_to_be_said(void **state)
+{
+	static const struct list several = {2, {1, 3}, 3, false, true},
+				 one = {1, {3}, 3, false, true};
+
+	(void)state;
+	open_list(&several);
+	assert_int_equal(dmaland_nvme_format(ctrl, 1, 0, 0), -EINVAL);
+	assert_error_says("soft:nvme can only format all its 2 namespaces at once (FNA); if that "
+			  "is meant, give 0xffffffff (dmaland nvme format -n all)");
+	assert_int_equal(formats, 0);
+	assert_int_equal(dmaland_nvme_format(ctrl, UINT32_MAX, 0, 0), 0);
+	assert_int_equal(formats, 1);
+	assert_int_equal(last_formatted, UINT32_MAX);
+	end();
+	open_list(&one);
+	assert_int_equal(dmaland_nvme_format(ctrl, 3, 0, 0), 0);
+	assert_int_equal(formats, 1);
+	assert_int_equal(last_formatted, 3);
 	end();
 }
 
@@ -330,6 +363,99 @@ static void only_drives_that_know_command_sets_are_asked_about_them(void **state
 	}
 }
 
+/* ---- limits ---- */
+
+static struct {
+	uint8_t verify, zeroes, ranges; /* VSL and WZSL in powers of two of 4 KiB, DMRL */
+	uint32_t range_blocks;		/* DMRSL */
+	uint64_t blocks;		/* DMSL */
+} limits;
+
+static int has_limits(struct soft_nvme *d, const struct nvme_command *command, unsigned char *data)
+{
+	(void)d;
+	if (cns_of(command) != NVME_IDENTIFY_CONTROLLER_SET)
+		return SOFT_NVME_CARRY_OUT;
+	if (le32toh(command->cdw11) >> 24 != DMALAND_NVME_SET_NVM)
+		return NVME_STATUS_INVALID_FIELD | SOFT_NVME_DNR;
+	data[0] = limits.verify;
+	data[1] = limits.zeroes;
+	data[3] = limits.ranges;
+	put32(data, 4, limits.range_blocks);
+	put64(data, 8, limits.blocks);
+	return SOFT_NVME_ANSWERED;
+}
+
+/* The blocks of each command, and of each range of one: "8+8 4" are two. */
+static char seen[200];
+
+static void note_size(const char *before, uint32_t blocks)
+{
+	size_t used = strlen(seen);
+
+	snprintf(seen + used, sizeof(seen) - used, "%s%u", used > 0 ? before : "", blocks);
+}
+
+static int notes_sizes(struct soft_nvme *d, const struct nvme_command *command)
+{
+	unsigned int n = (le32toh(command->cdw10) & 0xff) + 1;
+
+	if (command->opcode != DMALAND_NVME_DISCARD) {
+		note_size(" ", (le32toh(command->cdw12) & 0xffff) + 1);
+		return SOFT_NVME_CARRY_OUT;
+	}
+	for (unsigned int i = 0; i < n; i++) {
+		uint32_t range[4] = {0};
+
+		soft_nvme_look(d, le64toh(command->prp[0]) + i * sizeof(range), range,
+			       sizeof(range));
+		note_size(i > 0 ? "+" : " ", le32toh(range[1]));
+	}
+	return SOFT_NVME_CARRY_OUT;
+}
+
+/* NVM 1.0, 4.1.5.2: VSL, WZSL, DMRL, DMRSL, DMSL. Discards are cut at 8 blocks. */
+static void commands_without_data_are_as_large_as_the_drive_says(void **state)
+{
+	static const struct {
+		uint8_t verify, zeroes, ranges;
+		uint32_t range_blocks;
+		uint64_t blocks;
+		const char *verifies, *writes_zeroes, *discards;
+	} cases[] = {
+		{0, 0, 0, 0, 0, "600", "256 256 88", "600"},
+		{3, 2, 0, 0, 200, "64 64 64 64 64 64 64 64 64 24",
+		 "32 32 32 32 32 32 32 32 32 32 32 32 32 32 32 32 32 32 24", "200 200 200"},
+		{6, 7, 2, 104, 0, "512 88", "600", "104+104 104+104 104+80"},
+		{5, 6, 0, 104, 160, "256 256 88", "512 88", "104+56 104+56 104+56 104+16"},
+		{4, 5, 1, 304, 1000, "128 128 128 128 88", "256 256 88", "304 296"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		limits.verify = cases[i].verify;
+		limits.zeroes = cases[i].zeroes;
+		limits.ranges = cases[i].ranges;
+		limits.range_blocks = cases[i].range_blocks;
+		limits.blocks = cases[i].blocks;
+		dev = soft_nvme_open(&drive);
+		drive.answer = has_limits;
+		drive.cap |= 1ull << 43;
+		begin_on_device(command_ms(), command_ms() / 2);
+		drive.verdict = notes_sizes;
+		seen[0] = 0;
+		assert_int_equal(dmaland_nvme_verify(queue, 1, 0, 600), 0);
+		assert_string_equal(seen, cases[i].verifies);
+		seen[0] = 0;
+		assert_int_equal(dmaland_nvme_write_zeroes(queue, 1, 0, 600), 0);
+		assert_string_equal(seen, cases[i].writes_zeroes);
+		seen[0] = 0;
+		assert_int_equal(dmaland_nvme_discard(queue, 1, 0, 600), 0);
+		assert_string_equal(seen, cases[i].discards);
+		end();
+	}
+}
+
 /* ---- what can't be used ---- */
 
 static void a_controller_that_cannot_be_used_is_refused_with_the_cause(void **state)
@@ -409,12 +535,14 @@ int main(void)
 		cmocka_unit_test(namespaces_are_listed_whatever_the_highest_id),
 		cmocka_unit_test(without_a_list_all_ids_are_named),
 		cmocka_unit_test(all_namespaces_are_formatted_without_a_list),
+		cmocka_unit_test(a_drive_that_formats_all_at_once_wants_that_to_be_said),
 		cmocka_unit_test(a_drive_that_refuses_to_give_queues_tells_how_it_is),
 		cmocka_unit_test(a_drive_with_doorbells_of_the_admin_queue_alone_is_opened),
 		cmocka_unit_test(reads_are_split_where_zones_meet),
 		cmocka_unit_test(what_zones_forbid_is_refused_in_words),
 		cmocka_unit_test(a_namespace_of_an_unknown_command_set_is_refused_in_words),
 		cmocka_unit_test(only_drives_that_know_command_sets_are_asked_about_them),
+		cmocka_unit_test(commands_without_data_are_as_large_as_the_drive_says),
 		cmocka_unit_test(a_controller_that_cannot_be_used_is_refused_with_the_cause),
 		cmocka_unit_test(blocks_larger_than_a_command_carries_are_said_to_be),
 		cmocka_unit_test(a_namespace_without_blocks_is_not_missing),

@@ -190,6 +190,43 @@ static void a_raw_command_is_never_given_twice(void **state)
 	all_is_well();
 }
 
+/* Nor is it when a reset cuts it off, one that reads as little as another. */
+static void raw_commands_that_a_reset_cuts_off_are_not_given_again(void **state)
+{
+	static const uint8_t opcodes[N] = {
+		DMALAND_NVME_READ, DMALAND_NVME_WRITE, 0xc0, DMALAND_NVME_COMPARE, 0xc2, 0xc1};
+	static struct dmaland_nvme_command raws[N];
+	static unsigned char data[N][SOFT_NVME_BLOCK];
+
+	(void)state;
+	judge(SOFT_NVME_HOLD, N);
+	answered = 0;
+	for (unsigned int i = 0; i < N; i++) {
+		status[i] = UNTOUCHED;
+		answers[i] = 0;
+		raws[i] = raw_read(NULL, i, 1);
+		raws[i].opcode = opcodes[i];
+		iov[i] = (struct iovec){data[i], SOFT_NVME_BLOCK};
+		requests[i] = (struct dmaland_nvme_request){.opcode = DMALAND_NVME_RAW,
+							    .raw = &raws[i],
+							    .iov = &iov[i],
+							    .iov_count = (opcodes[i] & 3) != 0,
+							    .done = on_answer};
+		assert_int_equal(dmaland_nvme_submit(queue, &requests[i]), 0);
+	}
+	assert_int_equal(drive.commands, N);
+	assert_int_equal(dmaland_nvme_reset(ctrl), 0);
+	while (answered < N)
+		dmaland_nvme_poll(queue);
+	for (unsigned int i = 0; i < N; i++) {
+		assert_int_equal(answers[i], 1);
+		assert_int_equal(status[i], -ECANCELED);
+	}
+	assert_int_equal(drive.commands, N);
+	assert_int_equal(stats().repeated, 0);
+	all_is_well();
+}
+
 static void a_raw_command_has_the_time_outs_of_its_queue(void **state)
 {
 	unsigned char data[SOFT_NVME_BLOCK];
@@ -404,6 +441,52 @@ static void control_bits_reach_every_command_of_a_request(void **state)
 	assert_error_says("a flush has no control bits, and 0x4000 were given");
 }
 
+static unsigned int commands_seen, with_bits, repeats;
+
+/* The drive fails the first of them once. */
+static int notes_bits(struct soft_nvme *d, const struct nvme_command *command)
+{
+	(void)d;
+	commands_seen++;
+	with_bits +=
+		le32toh(command->cdw12) >> 16 == (DMALAND_NVME_FUA | DMALAND_NVME_LIMITED_RETRY);
+	return commands_seen <= repeats ? 0x281 : SOFT_NVME_CARRY_OUT;
+}
+
+static void control_bits_reach_every_command_that_a_request_is_split_into(void **state)
+{
+	enum { PARTS = 3, COUNT = PARTS * BLOCKS / 2 };
+	static const uint8_t opcodes[] = {DMALAND_NVME_READ, DMALAND_NVME_WRITE,
+					  DMALAND_NVME_COMPARE, DMALAND_NVME_WRITE_ZEROES};
+	static unsigned char data[COUNT * SOFT_NVME_BLOCK];
+
+	(void)state;
+	ctrl->info.max_transfer = SIZE / 2;
+	ctrl->max_zeroes = SIZE / 2;
+	drive.verdict = notes_bits;
+	for (repeats = 0; repeats < 2; repeats++) {
+		for (size_t i = 0; i < sizeof(opcodes) / sizeof(opcodes[0]); i++) {
+			iov[0] = (struct iovec){data, sizeof(data)};
+			requests[0] = (struct dmaland_nvme_request){
+				.opcode = opcodes[i],
+				.control = DMALAND_NVME_FUA | DMALAND_NVME_LIMITED_RETRY,
+				.nsid = 1,
+				.blocks = COUNT,
+				.iov = &iov[0],
+				.iov_count = opcodes[i] != DMALAND_NVME_WRITE_ZEROES,
+				.done = on_answer,
+			};
+			answered = commands_seen = with_bits = 0;
+			assert_int_equal(dmaland_nvme_submit(queue, &requests[0]), 0);
+			while (answered == 0)
+				dmaland_nvme_poll(queue);
+			assert_int_equal(status[0], 0);
+			assert_int_equal(commands_seen, PARTS + repeats);
+			assert_int_equal(with_bits, PARTS + repeats);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -411,6 +494,7 @@ int main(void)
 		on_a_drive(every_dword_arrives_and_both_of_the_answer_do),
 		on_a_drive(raw_commands_that_cannot_be_are_refused_in_words),
 		on_a_drive(a_raw_command_is_never_given_twice),
+		on_a_drive(raw_commands_that_a_reset_cuts_off_are_not_given_again),
 		on_a_drive(a_raw_command_has_the_time_outs_of_its_queue),
 		cmocka_unit_test(raw_commands_carry_their_data_by_prps_where_the_drive_takes_sgls),
 		on_a_drive(a_raw_command_that_hints_at_a_change_has_the_drive_asked_again),
@@ -422,6 +506,7 @@ int main(void)
 		on_a_drive(an_admin_command_that_is_late_means_a_reset),
 		on_a_drive(a_log_page_is_asked_for_with_all_that_it_takes),
 		on_a_drive(control_bits_reach_every_command_of_a_request),
+		on_a_drive(control_bits_reach_every_command_that_a_request_is_split_into),
 	};
 
 	log_capture();

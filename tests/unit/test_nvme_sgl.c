@@ -163,6 +163,40 @@ static void sgls_are_used_where_they_can_say_it(void **state)
 	}
 }
 
+static unsigned int lists,
+	blocks_alone; /* commands that point to a list; that have their one descriptor */
+
+static int notes_kind(struct soft_nvme *d, const struct nvme_command *command)
+{
+	bool is_list = le64toh(command->prp[1]) >> 56 == 0x30;
+
+	(void)d;
+	assert_int_equal(command->flags, NVME_PSDT_SGL);
+	lists += is_list;
+	blocks_alone += !is_list;
+	return SOFT_NVME_CARRY_OUT;
+}
+
+/* The library maps pages that don't lie side by side as one segment, which needs no list. */
+static void pieces_that_meet_in_the_drives_view_are_one_descriptor(void **state)
+{
+	enum { PART = 8 * 4096 };
+
+	(void)state;
+	open_drive(BYTES);
+	drive.verdict = notes_kind;
+	for (size_t shift = 0; shift <= BLOCK; shift += BLOCK) {
+		struct iovec pieces[] = {{plain, PART - shift}, {plain + 2 * PART + shift, PART}};
+
+		pieces[1].iov_len -= shift;
+		lists = blocks_alone = 0;
+		check_both_ways(pieces, 2);
+		assert_int_equal(blocks_alone, shift == 0 ? 2 : 0);
+		assert_int_equal(lists, shift == 0 ? 0 : 2);
+	}
+	close_drive();
+}
+
 static void a_command_that_is_repeated_has_its_sgl_again(void **state)
 {
 	struct iovec pieces[3] = {{NULL, BLOCK}, {NULL, 3 * BLOCK}, {NULL, BLOCK}};
@@ -270,6 +304,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_byte_of_random_pieces_lands_where_it_belongs),
 		cmocka_unit_test(sgls_are_used_where_they_can_say_it),
+		cmocka_unit_test(pieces_that_meet_in_the_drives_view_are_one_descriptor),
 		cmocka_unit_test(a_command_that_is_repeated_has_its_sgl_again),
 		cmocka_unit_test(an_option_does_without),
 		cmocka_unit_test(blocks_that_have_become_larger_touch_nothing_behind_the_memory),

@@ -75,6 +75,16 @@ static size_t take_wide(struct fake_place *p, size_t n, gfp_t gfp)
 	return low;
 }
 
+/* 4 MiB under the narrow mask, mapped and free. */
+static void map_low(struct fake_place *p)
+{
+	dma_addr_t handle;
+	void *memory = coherent_alloc(p->arena, &narrow.coherent, 4 << 20, &handle, GFP_KERNEL);
+
+	assert_non_null(memory);
+	coherent_free(p->arena, &narrow.coherent, "fake", 4 << 20, memory, handle);
+}
+
 static void trimming_leaves_the_reserve_under_each_mask(void **state)
 {
 	struct fake_place *p = *state;
@@ -107,12 +117,9 @@ static void trimming_gives_back_what_is_beyond_the_reserves(void **state)
 static void a_wide_device_takes_nothing_low_while_it_can_grow(void **state)
 {
 	struct fake_place *p = *state;
-	dma_addr_t handle;
-	void *memory;
 
 	narrow_open(p, NARROW);
-	memory = coherent_alloc(p->arena, &narrow.coherent, 4 << 20, &handle, GFP_KERNEL);
-	coherent_free(p->arena, &narrow.coherent, "fake", 4 << 20, memory, handle);
+	map_low(p);
 	assert_int_equal(take_wide(p, 2000, GFP_KERNEL), 0);
 	assert_int_equal(atomic_pages(narrow.pool), ARENA_RESERVE_PAGES);
 	free_all(p);
@@ -123,11 +130,9 @@ static void one_that_cannot_grow_takes_low_pages_and_leaves_the_reserve(void **s
 	struct fake_place *p = *state;
 	size_t low = 0;
 	dma_addr_t handle;
-	void *memory;
 
 	narrow_open(p, NARROW);
-	memory = coherent_alloc(p->arena, &narrow.coherent, 4 << 20, &handle, GFP_KERNEL);
-	coherent_free(p->arena, &narrow.coherent, "fake", 4 << 20, memory, handle);
+	map_low(p);
 	p->fake.provides_left = 1;
 	while (coherent_alloc(p->arena, &p->coherent, 1, &handle, GFP_KERNEL))
 		low += handle <= NARROW;
@@ -149,12 +154,9 @@ static void growing_that_fails_is_not_tried_again_for_each_page(void **state)
 {
 	struct fake_place *p = *state;
 	unsigned int calls = 0;
-	dma_addr_t handle;
-	void *memory;
 
 	narrow_open(p, NARROW);
-	memory = coherent_alloc(p->arena, &narrow.coherent, 4 << 20, &handle, GFP_KERNEL);
-	coherent_free(p->arena, &narrow.coherent, "fake", 4 << 20, memory, handle);
+	map_low(p);
 	p->fake.provides_left = 0;
 	p->fake.before_provide = count_call;
 	p->fake.context = &calls;

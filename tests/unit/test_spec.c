@@ -92,6 +92,12 @@ static void a_spec_that_makes_no_sense_is_refused_in_words(void **state)
 		{"pci:fffe", "not pci:VENDOR:DEVICE", EINVAL},
 		{"pci:fffe:", "not pci:VENDOR:DEVICE", EINVAL},
 		{"pci:0fffe:fffe", "not pci:VENDOR:DEVICE", EINVAL},
+		{"pci:0x80:86", "not pci:VENDOR:DEVICE", EINVAL},
+		{"pci: fffe:fffe", "not pci:VENDOR:DEVICE", EINVAL},
+		{"pci:fffe:-1", "not pci:VENDOR:DEVICE", EINVAL},
+		{"pci:fffe:fffe,index=-1", "index=-1 is not a number", EINVAL},
+		{"pci:fffe:fffe,index=+0", "index=+0 is not a number", EINVAL},
+		{"pci:fffe:fffe,index=65536", "index=65536 is not a number", EINVAL},
 		{"pci:0000:01:00.0", "not pci:VENDOR:DEVICE", EINVAL},
 		{"soft:,\x1b[2J=1", "no option '?[2J'", EINVAL},
 		{"soft:,\xc2\x9b\xff\n=1", "no option '??? '", EINVAL},
@@ -264,6 +270,7 @@ static void the_manual_has_every_key_of_every_backend(void **state)
 			count++;
 		assert_keys_documented(sections[i], backends[i]->keys, count, specs[i]);
 	}
+	assert_keys_documented("PCI IDS", find_keys, FIND_KEYS, "pci:fffe:fffe");
 	assert_keys_documented("OPTIONS OF ALL BACKENDS", device_keys, DEVICE_KEYS, "soft:");
 	while (qemu_drive_keys[drive_keys])
 		drive_keys++;

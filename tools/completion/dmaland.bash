@@ -9,9 +9,9 @@ _dmaland_commands() {
 }
 
 # Names of options in a help text; with "=" behind them in the help, those that take a value: -n too, in "-n, --namespace=NSID"
-_dmaland_options() { grep -oE -- '(^ +|, )(-[a-z]|--[a-z0-9-]+)' <<<"$1" | tr -d ' ,'; }
+_dmaland_options() { grep -oE -- '(^ +|, )(-[a-z0-9]|--[a-z0-9-]+)' <<<"$1" | tr -d ' ,'; }
 
-_dmaland_valued() { grep -oE -- '^ +(-[a-z], )?--[a-z0-9-]+=' <<<"$1" | tr -d ' =' | tr ',' '\n'; }
+_dmaland_valued() { grep -oE -- '^ +(-[a-z0-9], )?--[a-z0-9-]+=' <<<"$1" | tr -d ' =' | tr ',' '\n'; }
 
 # PCI addresses, with a prefix
 _dmaland_addresses() {

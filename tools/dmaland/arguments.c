@@ -3,7 +3,7 @@
  * arguments.c - options and operands of all commands
  *
  * There is one table of options; a command says by their letters which it takes. Letters in upper
- * case, and digits, are options that have only a long form.
+ * case are options that have only a long form.
  */
 #include "command.h"
 
@@ -42,6 +42,7 @@ static const struct option all_options[] = {
 	{"yes", no_argument, NULL, 'y'},
 	{"destroy-data", no_argument, NULL, 'X'},
 	{"opcode", required_argument, NULL, 'o'},
+	{"namespace-id", required_argument, NULL, 'G'},
 	{"cdw2", required_argument, NULL, '2'},
 	{"cdw3", required_argument, NULL, '3'},
 	{"cdw10", required_argument, NULL, '4'},
@@ -107,6 +108,7 @@ static const struct number {
 	{'U', false, offsetof(struct arguments, requests), 1, UINT32_MAX},
 	{'O', false, offsetof(struct arguments, format_timeout), 1, UINT32_MAX / 1000},
 	{'o', false, offsetof(struct arguments, opcode), 0, UINT8_MAX},
+	{'G', false, offsetof(struct arguments, nsid), 0, UINT32_MAX},
 	{'2', false, offsetof(struct arguments, cdw[0]), 0, UINT32_MAX},
 	{'3', false, offsetof(struct arguments, cdw[1]), 0, UINT32_MAX},
 	{'4', false, offsetof(struct arguments, cdw[2]), 0, UINT32_MAX},
@@ -119,10 +121,18 @@ static const struct number {
 	{'t', false, offsetof(struct arguments, timeout), 1, UINT32_MAX},
 };
 
-static const struct number *number_find(int letter)
+/* A raw command is given any namespace's id: 0 is none, and all ones are all of them. */
+static bool takes_any_nsid(const struct command *command)
+{
+	return strchr(command->options, 'G') != NULL;
+}
+
+static const struct number *number_find(const struct command *command, int letter)
 {
 	const struct number *number = numbers;
 
+	if (letter == 'n' && takes_any_nsid(command))
+		letter = 'G';
 	while (number->letter != letter)
 		number++;
 	return number;
@@ -142,11 +152,12 @@ static int value_set(struct arguments *arguments, const struct command *command,
 		arguments->input = text;
 		return STATUS_OK;
 	}
-	if (option->val == 'n' && strcmp(text, "all") == 0 && strpbrk(command->options, "Fo")) {
+	if (strchr("nG", option->val) && strcmp(text, "all") == 0 &&
+	    strpbrk(command->options, "FG")) {
 		arguments->nsid = UINT32_MAX; /* as NVMe has it */
 		return STATUS_OK;
 	}
-	number = number_find(option->val);
+	number = number_find(command, option->val);
 	if (!number_read(text, number->units, &value) || value < number->least ||
 	    value > number->most) {
 		char upto[32] = "";
@@ -180,7 +191,7 @@ static void options_select(const struct command *command, struct option *options
 			continue;
 		*options = *option;
 		options++->val |= LONG_FORM;
-		if (option->val >= 'a') {
+		if (option->val < 'A' || option->val > 'Z') {
 			*letters++ = (char)option->val;
 			if (option->has_arg == required_argument)
 				*letters++ = ':';
@@ -216,7 +227,7 @@ int arguments_read(struct arguments *arguments, const struct command *command, i
 	int letter, status;
 
 	memset(arguments, 0, sizeof(*arguments));
-	arguments->nsid = 1;
+	arguments->nsid = takes_any_nsid(command) ? 0 : 1;
 	options_select(command, options, letters);
 	opterr = 0;
 	optind = 1;

@@ -2,8 +2,9 @@
 /*
  * confirm.c - before all of a namespace is lost, a person is asked
  *
- * Where people watch (stderr is a terminal), the question goes there, and the answer comes from the
- * terminal, since stdin may be what is to be written. A program is asked nothing.
+ * A person is there if stdin, stdout or stderr is a terminal: any of them may be redirected, stdin since it is what
+ * is to be written, stderr to keep what is said. So the question goes to the terminal itself, and the answer comes
+ * from there. A program that has no terminal at all is asked nothing.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -14,7 +15,6 @@
 #include <unistd.h>
 
 #include "drive.h"
-#include "progress.h"
 
 /* The first characters of the line that comes: 0, or a status with the user told. */
 static int line_read(int fd, char *line, size_t size)
@@ -38,6 +38,11 @@ static bool is_yes(const char *line)
 	return tolower((unsigned char)line[0]) == 'y';
 }
 
+static bool person_is_there(void)
+{
+	return isatty(STDIN_FILENO) || isatty(STDOUT_FILENO) || isatty(STDERR_FILENO);
+}
+
 int confirm_loss(const struct drive *drive, const struct arguments *arguments, const char *format,
 		 ...)
 {
@@ -45,7 +50,7 @@ int confirm_loss(const struct drive *drive, const struct arguments *arguments, c
 	va_list args;
 	int fd, status;
 
-	if (arguments_have(arguments, 'y') || !progress_is_watched())
+	if (arguments_have(arguments, 'y') || !person_is_there())
 		return STATUS_OK;
 	va_start(args, format);
 	vsnprintf(what, sizeof(what), format, args);
@@ -55,7 +60,7 @@ int confirm_loss(const struct drive *drive, const struct arguments *arguments, c
 		return fail("%s would be lost, and nobody can be asked (/dev/tty: %s): --yes if "
 			    "that is meant",
 			    what, strerror(errno));
-	fprintf(stderr, "%s, serial %s: %s will be lost. Go on? [y/N] ", drive->info.model,
+	dprintf(fd, "%s, serial %s: %s will be lost. Go on? [y/N] ", drive->info.model,
 		drive->info.serial, what);
 	status = line_read(fd, line, sizeof(line));
 	close(fd);

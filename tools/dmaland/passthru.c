@@ -2,7 +2,11 @@
 /*
  * passthru.c - `dmaland nvme admin` and `dmaland nvme io`: a command as the user has it
  *
- * The options are those of nvme-cli's admin-passthru and io-passthru.
+ * The options that there are have the names and letters of nvme-cli's admin-passthru and
+ * io-passthru (-o was --opcode until nvme-cli made that -O). There are none for flags, the reserved
+ * field, metadata, a prefilled buffer, latency, another output format, and for showing the command
+ * only. The opcode says which way data go, so that --read and --write need not be given; --input-file is
+ * only read.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -100,7 +104,7 @@ static int passthru_give(const struct arguments *arguments, bool admin, void *da
 	const uint64_t *cdw = arguments->cdw;
 	struct dmaland_nvme_command command = {
 		.opcode = (uint8_t)arguments->opcode,
-		.nsid = admin && !arguments_have(arguments, 'n') ? 0 : (uint32_t)arguments->nsid,
+		.nsid = (uint32_t)arguments->nsid,
 		.cdw2 = (uint32_t)cdw[0],
 		.cdw3 = (uint32_t)cdw[1],
 		.cdw10 = (uint32_t)cdw[2],
@@ -164,19 +168,25 @@ static int io_run(const struct arguments *arguments)
 	"The drive is given it once, as it is; what it does is not asked about. Data go\n"         \
 	"the way that bits 1:0 of the opcode say. The result is printed on stderr.\n\n"            \
 	"  -o, --opcode=NUMBER     which command\n"                                                \
-	"  -n, --namespace=NSID    its namespace; all: 0xffffffff\n"                               \
-	"      --cdw2=DWORD, --cdw3=DWORD, --cdw10=DWORD, --cdw11=DWORD, --cdw12=DWORD,\n"         \
-	"      --cdw13=DWORD, --cdw14=DWORD, --cdw15=DWORD\n"                                      \
-	"                          its dwords; 0 when left out\n"                                  \
+	"  -n, --namespace=NSID    its namespace; 0, none, when left out; all: 0xffffffff\n"       \
+	"      --namespace-id=NSID another name of that\n"                                         \
+	"  -2, --cdw2=DWORD        its dwords; 0 when left out\n"                                  \
+	"  -3, --cdw3=DWORD\n"                                                                     \
+	"  -4, --cdw10=DWORD\n"                                                                    \
+	"  -5, --cdw11=DWORD\n"                                                                    \
+	"  -6, --cdw12=DWORD\n"                                                                    \
+	"  -7, --cdw13=DWORD\n"                                                                    \
+	"  -8, --cdw14=DWORD\n"                                                                    \
+	"  -9, --cdw15=DWORD\n"                                                                    \
 	"  -l, --data-len=BYTES    as many as it transfers\n"                                      \
 	"  -i, --input-file=FILE   what it writes; stdin when left out\n"                          \
 	"  -b, --raw-binary        what it read as it is, on stdout; else in hexadecimal\n"        \
 	"  -r, --read, -w, --write refuse an opcode that does not\n"                               \
-	"  -t, --timeout=MS        how long it may take\n"                                         \
+	"  -t, --timeout=MS        how long; 30 s when left out, of Format NVM 600 s\n"            \
 	"  -v, --verbose           more messages on stderr\n\n"                                    \
 	"More: man dmaland-nvme\n"
 
-#define PASSTHRU_OPTIONS "on23456789librwtv"
+#define PASSTHRU_OPTIONS "onG23456789librwtv"
 
 const struct command nvme_admin_command = {
 	.name = "nvme admin",

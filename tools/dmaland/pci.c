@@ -301,15 +301,23 @@ int pci_list_read(struct pci_list *list)
 	return STATUS_OK;
 }
 
-/* "pci:VENDOR:DEVICE[,index=N]": the address. False: it is no such spec, or there is no such device, and the user is told. */
-static bool ids_find(const char *spec, char *address)
+/* "VENDOR:DEVICE[,index=N]", behind "pci:": the address. False: it is no such spec, or there is no such device, and the user is told. */
+static bool ids_find(const char *text, char *address)
 {
+	static const char key[] = "index=";
+	const char *comma = strchrnul(text, ',');
 	unsigned int vendor, device, index = 0;
-	int ids = 0, all = 0;
+	char ids[16] = "";
 
-	if (sscanf(spec, "pci:%4x:%4x%n,index=%5u%n", &vendor, &device, &ids, &index, &all) < 2 ||
-	    spec[all ? all : ids]) {
-		fail("'%s' is not pci:VENDOR:DEVICE[,index=NUMBER]: one is pci:1234:11e8", spec);
+	if ((size_t)(comma - text) < sizeof(ids))
+		memcpy(ids, text, (size_t)(comma - text));
+	if (!sysfs_read_ids(ids, &vendor, &device) ||
+	    (*comma && strncmp(comma + 1, key, strlen(key)) != 0)) {
+		fail("'pci:%s' is not pci:VENDOR:DEVICE[,index=NUMBER], as pci:1234:11e8 is", text);
+		return false;
+	}
+	if (*comma && !sysfs_read_index(comma + 1 + strlen(key), &index)) {
+		fail("%s is not a number up to %u", comma + 1, UINT16_MAX);
 		return false;
 	}
 	if (dmaland_find(vendor, device, index, address, SYSFS_ADDRESS)) {
@@ -329,8 +337,8 @@ struct pci_entry *pci_find(const struct pci_list *list, const char *spec)
 		     "'dmaland info' lists them");
 		return NULL;
 	}
-	if (strncmp(text, "pci:", 4) == 0) {
-		if (!ids_find(text, address))
+	if (strncmp(spec, "pci:", 4) == 0) {
+		if (!ids_find(spec + 4, address))
 			return NULL;
 		text = address;
 	}

@@ -8,8 +8,9 @@
  * write() out of the buffers that the drive has filled, as are pipes.
  *
  * Room for all of a file is set aside first, so that a full disk shows before anything is read, and
- * leaves an old file as it was. A read that ends in the middle leaves in the file what was read until
- * there.
+ * leaves an old file as it was, and no new one. A file system without fallocate() can't tell before it
+ * is full, and the old file is lost by then. A read that ends in the middle leaves in the file what was
+ * read until there.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,6 +28,7 @@
 /*
  * @bytes:   that are to come
  * @ours:    a regular file that we have opened, and so shorten at the end
+ * @created: which there was not before
  * @mapped:  the file in memory, or NULL
  * @refused: it could not be given to the drive, and is written
  */
@@ -34,7 +36,7 @@ struct output {
 	int fd;
 	const char *name;
 	uint64_t bytes;
-	bool ours, refused;
+	bool ours, created, refused;
 	char *mapped;
 };
 
@@ -73,6 +75,15 @@ static bool output_has_room(const struct output *output, const struct stat *befo
 	return false;
 }
 
+/* Sets errno. A file that is there already is opened as it is. */
+static int file_open(const char *name, bool *created)
+{
+	int fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+
+	*created = fd >= 0;
+	return fd < 0 && errno == EEXIST ? open(name, O_WRONLY | O_CREAT | O_CLOEXEC, 0666) : fd;
+}
+
 static int output_open(struct output *output, const char *name, uint64_t bytes)
 {
 	struct stat stat;
@@ -82,7 +93,7 @@ static int output_open(struct output *output, const char *name, uint64_t bytes)
 	output->fd = STDOUT_FILENO;
 	if (!name)
 		return STATUS_OK;
-	output->fd = open(name, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+	output->fd = file_open(name, &output->created);
 	if (output->fd < 0 || fstat(output->fd, &stat))
 		return fail("cannot open %s: %s", name, strerror(errno));
 	if (S_ISREG(stat.st_mode) && is_locked(output->fd))
@@ -90,7 +101,11 @@ static int output_open(struct output *output, const char *name, uint64_t bytes)
 			    "image of a drive; name another file",
 			    name);
 	output->ours = S_ISREG(stat.st_mode) && output_has_room(output, &stat);
-	return !S_ISREG(stat.st_mode) || output->ours ? STATUS_OK : STATUS_FAILED;
+	if (!S_ISREG(stat.st_mode) || output->ours)
+		return STATUS_OK;
+	if (output->created)
+		unlink(name);
+	return STATUS_FAILED;
 }
 
 /* Map the file, if the drive can fill it where it lies. */
