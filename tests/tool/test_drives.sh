@@ -1,6 +1,6 @@
 #!/bin/bash
 # The command `dmaland nvme` on drives of another kind: several namespaces, which drives share; zones; metadata; virtual
-# functions. QEMU can't plug such namespaces in, so that it is started with them, by a program that the spec names. Prints TAP.
+# functions; and images that are opened in another way. All are QEMU's, by specs alone. Prints TAP.
 #
 #   test_drives.sh BUILD-DIRECTORY
 
@@ -10,7 +10,7 @@ set -uo pipefail
 # shellcheck source=tests/tool/begin.sh
 . "$(dirname "${BASH_SOURCE[0]}")/begin.sh"
 
-if ! qemu=$(command -v qemu-system-x86_64); then
+if ! command -v qemu-system-x86_64 >/dev/null; then
 	skip "everything" "no qemu-system-x86_64"
 	tap_end
 fi
@@ -24,19 +24,17 @@ refused() {
 	[ "$status" = 1 ] && grep -q "$words" err
 }
 
-# subsystem NAME PROPERTIES...: a program NAME that starts QEMU with a subsystem, in it a controller, and namespaces with these
-# properties, of 16 MiB each on a file NAME-1.img, ...; $spec is another controller of it
+# subsystem NAME PROPERTIES...: $spec is a controller of a subsystem, in which there are namespaces with these properties, of 16 MiB
+# each on a file NAME-1.img, ...
 subsystem() {
-	local name=$1 n=0 properties arguments
+	local name=$1 n=0 properties
 	shift
-	arguments="-device nvme-subsys,id=subsystem -device nvme,id=first,serial=shared,subsys=subsystem,addr=1f.0"
+	spec=qemu:nvme,serial=shared,subsys=subsystem,child=nvme-subsys,,id=subsystem
 	for properties; do
 		n=$((n + 1))
 		head -c 16M /dev/urandom >"$name-$n.img"
-		arguments+=" -drive id=$name-$n,if=none,format=raw,file=$here/$name-$n.img -device nvme-ns,drive=$name-$n,bus=first,$properties"
+		spec+=,child=nvme-ns,,drive=$here/$name-$n.img,,${properties//,/,,}
 	done
-	printf '#!/bin/sh\nexec "%s" "$@" %s\n' "$qemu" "$arguments" >"$name" && chmod +x "$name"
-	spec=qemu:nvme,subsys=subsystem,serial=shared,qemu=$here/$name
 }
 
 # same IMAGE ARGUMENT...: that is what is read
@@ -123,6 +121,28 @@ spec+=,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2,max_ioqpairs=6,ms
 check "a physical function is a drive as any" eval '"$tool" nvme identify "$spec" && same functions-1.img "$spec"'
 check "which lists its secondary controllers, and gives them queues, by raw commands" eval '
 	"$tool" nvme admin "$spec" -o 6 --cdw10 0x15 -l 4K >out && head -n 3 out && grep "^000000  02 00" out &&
-		grep "^000020  02 00 01 00 00 " out && "$tool" nvme admin "$spec" -o 0x1c --cdw10 $((2 << 16 | 8)) --cdw11 2'
+		grep "^000020  01 00 00 00 00 00 00 00  *01 00 " out && "$tool" nvme admin "$spec" -o 0x1c --cdw10 $((1 << 16 | 8)) --cdw11 2'
+
+# ---- images that are opened in another way
+
+head -c 4M /dev/urandom >plain.img && head -c 64K /dev/urandom >data && cp plain.img before
+check "what is written with snapshot=on is gone afterwards" eval '
+	"$tool" nvme write "qemu:nvme,drive=plain.img,snapshot=on" -s 0 data && cmp plain.img before'
+check "with readonly=on nothing is written" eval '
+	same plain.img "qemu:nvme,drive=plain.img,readonly=on" &&
+		! "$tool" nvme write "qemu:nvme,drive=plain.img,readonly=on" -s 0 data 2>err; cat err && cmp plain.img before'
+qcow2_works() {
+	qemu-img convert -O qcow2 plain.img plain.qcow2 && same plain.img qemu:nvme,drive=plain.qcow2,format=qcow2
+}
+if command -v qemu-img >/dev/null; then
+	check "a qcow2 image is read" qcow2_works
+else
+	skip "a qcow2 image is read" "no qemu-img"
+fi
+check "an image is described in JSON" eval '
+	same plain.img "qemu:nvme,drive={\"driver\": \"raw\",, \"file\": {\"driver\": \"file\",, \"filename\": \"plain.img\"}}"'
+check "what an image is opened with goes to QEMU" eval '
+	"$tool" nvme identify "qemu:nvme,drive=plain.img,throttling.iops-total=50" >out &&
+		refused "throttling.iops-total" "$tool" nvme identify "qemu:nvme,drive=plain.img,throttling.iops-total=few"'
 
 tap_end
