@@ -151,6 +151,7 @@ device_suite() {
 	on_drive qemu:nvme "$device/irq"
 	test_start "$device/permissions" soft:
 	test_start "$device/edu" qemu:edu,machine=edu qemu:edu,machine=edu
+	test_start "$device/complaints"
 	soak "$1"
 }
 

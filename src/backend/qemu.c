@@ -10,6 +10,7 @@
  *   qemu_parts.c     what a spec asks of QEMU, in QEMU's terms
  *   qemu_plug.c      devices into and out of a machine
  *   qemu_machine.c   machines: start, join, leave        struct qemu_machine
+ *   qemu_complaints.c  what QEMU says of a driver's mistakes
  *   qemu_ram.c       RAM, which is the domain            struct qemu_ram
  *   qemu_process.c   fork, kill, reap                    struct qemu_process
  *   qemu_sockets.c   what an image that does not open waits for
@@ -120,6 +121,8 @@ static uint32_t command_seen(struct qemu_function *q, unsigned int where, unsign
 static void command_note(struct qemu_function *q)
 {
 	__atomic_store_n(&q->decodes, (q->command | q->forced) & PCI_COMMAND_MEMORY,
+			 __ATOMIC_RELAXED);
+	__atomic_store_n(&q->masters, (q->command | q->forced) & PCI_COMMAND_MASTER,
 			 __ATOMIC_RELAXED);
 }
 
@@ -389,6 +392,7 @@ static int function_begin(struct qemu_function *q, const struct qemu_model *mode
 	err = command_begin(q);
 	if (!err)
 		err = bars_assign(q);
+	__atomic_store_n(&q->begun, !err, __ATOMIC_RELEASE);
 	if (err) {
 		qemu_unplug(q->machine, &q->plugged, q->timeout);
 		bars_release(q);

@@ -20,6 +20,8 @@ struct qemu_function {
 	uint16_t command; /* its command register, as the driver wrote it */
 	uint16_t forced;  /* bits that are set in the device all the same; machine's command_lock */
 	bool decodes;	  /* memory accesses, for either reason */
+	bool masters;	  /* it may do DMA */
+	bool begun;	  /* its name is there */
 	struct qemu_listener listener;
 	unsigned int peer; /* of the doorbell: where its messages of MSI-X go */
 	uint64_t masked[QEMU_DOORBELL_VECTORS / 64]; /* bitmap of vectors, messages that is */

@@ -111,6 +111,7 @@ static int process_start(struct qemu_machine *machine, const struct start *start
 			 int bios_fd, int doorbell_fd)
 {
 	char board[160], ram[160], size[32], bios[32], qtest[32], qmp[32], doorbell[48];
+	char complaints[32];
 	const char *const board_arguments[] = {
 		path,
 		"-nodefaults",
@@ -137,6 +138,10 @@ static int process_start(struct qemu_machine *machine, const struct start *start
 		"chardev=qmp,mode=control",
 		"-chardev",
 		doorbell,
+		"-d",
+		"guest_errors",
+		"-D",
+		complaints,
 	};
 	const struct qemu_parts *parts = &start->plugged->parts;
 	size_t n = sizeof(board_arguments) / sizeof(board_arguments[0]);
@@ -153,6 +158,8 @@ static int process_start(struct qemu_machine *machine, const struct start *start
 		.bios_fd = bios_fd,
 		.doorbell_fd = doorbell_fd,
 		.listener = {qemu_lines_change, qemu_lines_end, &machine->lines},
+		.complain = qemu_complain,
+		.complain_context = machine,
 	};
 	int err, refusal = 0;
 
@@ -172,6 +179,7 @@ static int process_start(struct qemu_machine *machine, const struct start *start
 		 "memory-backend-file,id=ram,size=%" PRIu64 "M,share=on,mem-path=/proc/self/fd/%d",
 		 machine->ram.size / MIB, QEMU_FD_RAM);
 	snprintf(bios, sizeof(bios), "/proc/self/fd/%d", QEMU_FD_BIOS);
+	snprintf(complaints, sizeof(complaints), "/proc/self/fd/%d", QEMU_FD_LOG);
 	snprintf(qtest, sizeof(qtest), "socket,id=qtest,fd=%d", QEMU_FD_QTEST);
 	snprintf(qmp, sizeof(qmp), "socket,id=qmp,fd=%d", QEMU_FD_QMP);
 	snprintf(doorbell, sizeof(doorbell), "socket,id=" QEMU_DOORBELL_CHARDEV ",fd=%d",
@@ -526,7 +534,7 @@ int qemu_config_write(struct qemu_machine *machine, unsigned int slot, unsigned 
 void qemu_machine_disown(struct qemu_machine *machine)
 {
 	struct qemu_process *p = &machine->process;
-	int *const files[] = {&p->qtest_fd, &p->qmp_fd, &p->errors, &machine->ram.fd};
+	int *const files[] = {&p->qtest_fd, &p->qmp_fd, &p->errors, &p->log_fd, &machine->ram.fd};
 
 	qemu_doorbell_disown(&machine->doorbell);
 

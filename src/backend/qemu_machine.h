@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "backend/backend.h"
+#include "backend/qemu_complaints.h"
 #include "backend/qemu_doorbell.h"
 #include "backend/qemu_lines.h"
 #include "backend/qemu_parts.h"
@@ -26,10 +27,11 @@ struct qemu_machine {
 	struct qemu_process process;
 	struct qemu_lines lines;
 	struct qemu_doorbell doorbell;
-	struct qemu_machine *next;   /* in the list of those with a name */
-	char *name;		     /* NULL: nobody can join it by name */
-	char *program;		     /* as the spec named it */
-	pthread_mutex_t config_lock; /* address and data port belong together */
+	struct qemu_complaints complaints; /* of the process's thread */
+	struct qemu_machine *next;	   /* in the list of those with a name */
+	char *name;			   /* NULL: nobody can join it by name */
+	char *program;			   /* as the spec named it */
+	pthread_mutex_t config_lock;	   /* address and data port belong together */
 	/* Its devices' command registers, and INTx that comes, goes or is masked; before config_lock */
 	pthread_mutex_t command_lock;
 	bool starting;		/* in the list, and not yet to be joined; of the list's lock */

@@ -4,12 +4,12 @@
  *
  * A thread forks QEMU and lives exactly as long as it: the kernel sends PR_SET_PDEATHSIG when
  * the thread that forked ends, so that QEMU dies with us however we end. The same thread receives
- * on the qtest socket (qtest_run()), and when that ends for whatever reason, kills QEMU and reaps
+ * on the qtest socket and QEMU's log, and when the socket ends for whatever reason, kills QEMU and reaps
  * it. So there is one way to end QEMU: end the socket. Nobody else needs to know its pid.
  *
  *   opener                        thread                         QEMU
  *   qemu_process_start() -------> fork() ----------------------> exec, setsid, PDEATHSIG
- *   qmp_init(): it answers        qtest_run() ... end of socket
+ *   qmp_init(): it answers        process_listen() ... end of socket
  *   qemu_process_stop(): quit     kill(), waitpid(), `gone`
  *
  * Between fork and exec only async-signal-safe functions are called: other threads may have held
@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,6 +45,13 @@
 #define KILL_TIMEOUT_MS	   2000
 #define ERRORS_MAX	   ((size_t)64 << 10)
 #define EXEC_FAILED	   127 /* exit status; errors then holds errno as an int */
+
+/* Lines of QEMU's log as they come. */
+struct process_log {
+	char text[1024];
+	size_t used;
+	bool ended;
+};
 
 struct launch {
 	struct qemu_process *process;
@@ -155,6 +163,60 @@ static void process_reap(struct qemu_process *p)
 	p->qtest.listener.end(p->qtest.listener.context);
 }
 
+/* Hand on the lines of QEMU's log that are whole; what is left of the last one moves to the front. */
+static void log_receive(struct qemu_process *p, struct process_log *log)
+{
+	ssize_t n = read(p->log_fd, log->text + log->used, sizeof(log->text) - 1 - log->used);
+	char *line = log->text, *end;
+
+	if (n <= 0) {
+		log->ended = n == 0 || errno != EINTR;
+		return;
+	}
+	log->used += (size_t)n;
+	log->text[log->used] = '\0';
+	while ((end = strchr(line, '\n'))) {
+		*end = '\0';
+		p->complain(p->complain_context, line);
+		line = end + 1;
+	}
+	log->used -= (size_t)(line - log->text);
+	if (line == log->text && log->used == sizeof(log->text) - 1)
+		log->used = 0; /* longer than any line of it: dropped */
+	memmove(log->text, line, log->used);
+}
+
+static void log_drain(struct qemu_process *p, struct process_log *log)
+{
+	struct pollfd file = {.fd = p->log_fd, .events = POLLIN};
+
+	while (!log->ended && poll(&file, 1, 0) == 1)
+		log_receive(p, log);
+}
+
+/* Until the socket ends. What QEMU logged before it answered is handed on before the answer. */
+static void process_listen(struct qemu_process *p)
+{
+	struct process_log log = {.used = 0};
+	struct pollfd files[] = {{.fd = p->qtest.fd, .events = POLLIN},
+				 {.fd = p->log_fd, .events = POLLIN}};
+
+	for (;;) {
+		if (poll(files, 2, -1) < 0) {
+			if (errno != EINTR)
+				break;
+			continue;
+		}
+		if (files[1].revents)
+			log_drain(p, &log);
+		if (log.ended)
+			files[1].fd = -1;
+		if (files[0].revents && !qtest_receive(&p->qtest))
+			break;
+	}
+	log_drain(p, &log);
+}
+
 static void *thread_run(void *argument)
 {
 	struct launch *l = argument;
@@ -171,7 +233,7 @@ static void *thread_run(void *argument)
 	mutex_unlock(&p->lock);
 	if (pid < 0)
 		return NULL;
-	qtest_run(&p->qtest);
+	process_listen(p);
 	process_reap(p);
 	return NULL;
 }
@@ -287,13 +349,13 @@ static void locks_fini(struct qemu_process *p)
 
 /* With all resources at hand: fork, and wait for the monitor's greeting. */
 static int process_run(struct qemu_process *p, const struct qemu_command *command, int qtest_fd,
-		       int qmp_fd)
+		       int qmp_fd, int log_fd)
 {
 	struct launch l = {
 		.process = p,
 		.command = command,
 		.fds = {-1, -1, p->errors, qtest_fd, qmp_fd, command->ram_fd, command->bios_fd,
-			command->doorbell_fd},
+			command->doorbell_fd, log_fd},
 		.fd_limit = (int)sysconf(_SC_OPEN_MAX),
 		.parent = getpid(),
 	};
@@ -302,6 +364,7 @@ static int process_run(struct qemu_process *p, const struct qemu_command *comman
 	/* Only QEMU may hold its ends, or their ends would never show. */
 	close(qtest_fd);
 	close(qmp_fd);
+	close(log_fd);
 	if (err)
 		return err;
 	err = qmp_init(&p->qmp, p->qmp_fd, command->timeout);
@@ -314,32 +377,56 @@ static int process_run(struct qemu_process *p, const struct qemu_command *comman
 	return start_error(p, err, command);
 }
 
+/* Both ends of what leads to QEMU: ours in pair[0]. */
+struct ends {
+	int qtest[2], qmp[2], log[2];
+};
+
+static void ends_close(struct ends *ends, int side)
+{
+	const int *const pairs[] = {ends->qtest, ends->qmp, ends->log};
+
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++)
+		if (pairs[i][side] >= 0)
+			close(pairs[i][side]);
+}
+
+static int ends_open(struct ends *ends)
+{
+	int err;
+
+	*ends = (struct ends){{-1, -1}, {-1, -1}, {-1, -1}};
+	if (file_socketpair(ends->qtest) == 0 && file_socketpair(ends->qmp) == 0 &&
+	    file_pipe(ends->log) == 0)
+		return 0;
+	err = error_system("cannot make a socket to QEMU");
+	ends_close(ends, 0);
+	ends_close(ends, 1);
+	return err;
+}
+
 static int process_connect(struct qemu_process *p, const struct qemu_command *command)
 {
-	int qtest[2], qmp[2], err;
+	struct ends ends;
+	int err = ends_open(&ends);
 
-	if (file_socketpair(qtest))
-		return error_system("cannot make a socket to QEMU");
-	if (file_socketpair(qmp)) {
-		err = error_system("cannot make a socket to QEMU");
-		close(qtest[0]);
-		close(qtest[1]);
+	if (err)
 		return err;
-	}
-	p->qtest_fd = qtest[0];
-	p->qmp_fd = qmp[0];
-	err = qtest_init(&p->qtest, qtest[0], &command->listener);
+	p->qtest_fd = ends.qtest[0];
+	p->qmp_fd = ends.qmp[0];
+	p->log_fd = ends.log[0];
+	p->complain = command->complain;
+	p->complain_context = command->complain_context;
+	err = qtest_init(&p->qtest, p->qtest_fd, &command->listener);
 	if (err) {
-		close(qtest[1]);
-		close(qmp[1]);
+		ends_close(&ends, 1);
 	} else {
-		err = process_run(p, command, qtest[1], qmp[1]);
+		err = process_run(p, command, ends.qtest[1], ends.qmp[1], ends.log[1]);
 		if (!err)
 			return 0;
 		qtest_fini(&p->qtest);
 	}
-	close(qmp[0]);
-	close(qtest[0]);
+	ends_close(&ends, 0);
 	return err;
 }
 
@@ -379,6 +466,7 @@ void qemu_process_stop(struct qemu_process *p)
 	qtest_fini(&p->qtest);
 	close(p->qmp_fd);
 	close(p->qtest_fd);
+	close(p->log_fd);
 	close(p->errors);
 	locks_fini(p);
 }

@@ -20,6 +20,7 @@ enum qemu_fd {
 	QEMU_FD_RAM,
 	QEMU_FD_BIOS,
 	QEMU_FD_DOORBELL,
+	QEMU_FD_LOG,
 	QEMU_FDS
 };
 
@@ -29,6 +30,9 @@ struct qemu_process {
 	struct qmp qmp;
 	int qtest_fd, qmp_fd;
 	int errors; /* a file in memory: what QEMU writes to stderr */
+	int log_fd; /* a pipe: the lines of its log */
+	void (*complain)(void *context, char *line);
+	void *complain_context;
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -48,6 +52,8 @@ struct qemu_command {
 	size_t words_size;
 	int ram_fd, bios_fd, doorbell_fd;
 	struct qtest_listener listener;
+	void (*complain)(void *context, char *line); /* a line of its log; as the listener's */
+	void *complain_context;
 };
 
 /* Start QEMU and wait until it answers. */

@@ -46,6 +46,11 @@ static uint64_t ram_offset(uint64_t dma)
 	return dma < RAM_HIGH ? dma : dma - RAM_HIGH + QEMU_RAM_SPLIT;
 }
 
+dma_addr_t qemu_ram_dma(uint64_t offset)
+{
+	return offset < QEMU_RAM_SPLIT ? offset : offset - QEMU_RAM_SPLIT + RAM_HIGH;
+}
+
 /* Give pages back to the system; they read as zeroes from then on. */
 static void ram_clear(struct qemu_ram *ram, uint64_t offset, size_t size)
 {

@@ -28,6 +28,9 @@ int qemu_ram_init(struct qemu_ram *ram, const struct domain_ops *ops, uint64_t s
 		  uint64_t memory_limit);
 void qemu_ram_fini(struct qemu_ram *ram);
 
+/* The dma address of a byte of the window. */
+dma_addr_t qemu_ram_dma(uint64_t offset);
+
 /* struct domain_ops; the domain is a qemu_ram's. */
 int qemu_ram_provide(struct domain *domain, size_t size, size_t align, dma_addr_t last,
 		     struct chunk *chunk);

@@ -2,7 +2,7 @@
 /*
  * qtest.c - QEMU's qtest protocol: memory and port accesses over a socket, a line each
  *
- *   caller                      QEMU              the thread in qtest_run()
+ *   caller                      QEMU              the thread that calls qtest_receive()
  *   "readl 0xc0000000"  ------>
  *   waits on q->changed         "OK 0x..." -----> takes the oldest of q->unread, fills it in
  *
@@ -54,7 +54,7 @@ void qtest_fini(struct qtest *q)
 	pthread_mutex_destroy(&q->lock);
 }
 
-/* With the lock held. The shutdown wakes the thread in qtest_run(). */
+/* With the lock held. The shutdown wakes the thread that calls qtest_receive(). */
 static void end_locked(struct qtest *q, const char *why)
 {
 	if (why && !q->why[0])
@@ -167,24 +167,19 @@ static bool lines_take(struct qtest *q, char *buffer, size_t *used)
 	return true;
 }
 
-void qtest_run(struct qtest *q)
+bool qtest_receive(struct qtest *q)
 {
-	char buffer[4096];
-	size_t used = 0;
+	ssize_t n = recv(q->fd, q->buffer + q->used, sizeof(q->buffer) - q->used, 0);
 
-	for (;;) {
-		ssize_t n = recv(q->fd, buffer + used, sizeof(buffer) - used, 0);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return;
-		used += (size_t)n;
-		if (!lines_take(q, buffer, &used) || used == sizeof(buffer)) {
-			qtest_end(q, "QEMU answered what it was not asked");
-			return;
-		}
-	}
+	if (n < 0 && errno == EINTR)
+		return true;
+	if (n <= 0)
+		return false;
+	q->used += (size_t)n;
+	if (lines_take(q, q->buffer, &q->used) && q->used < sizeof(q->buffer))
+		return true;
+	qtest_end(q, "QEMU answered what it was not asked");
+	return false;
 }
 
 static int ended_error(struct qtest *q)

@@ -2,9 +2,9 @@
 /*
  * qtest.h - QEMU's qtest protocol: memory and port accesses over a socket, a line each
  *
- * Requests are answered in their order. Any thread may call; one thread runs qtest_run(), which
+ * Requests are answered in their order. Any thread may call; one thread calls qtest_receive(), which
  * receives for all of them. A request that is not answered in time ends the connection for good,
- * since its answer could be taken for another's; whoever runs QEMU then sees qtest_run() return. No
+ * since its answer could be taken for another's; whoever runs QEMU then sees qtest_receive() fail. No
  * time passes for requests between qtest_pause() and qtest_resume().
  */
 #ifndef BACKEND_QTEST_H
@@ -17,7 +17,7 @@
 /* With thousands unread both sides block for good, each in send(). */
 #define QTEST_UNREAD_MAX 32
 
-/* Called from qtest_run(): no accesses from here, nor a lock that is held during one. */
+/* Called from qtest_receive(): no accesses from here, nor a lock that is held during one. */
 struct qtest_listener {
 	void (*line)(void *context, unsigned int line, bool high); /* an interrupt line changed */
 	void (*end)(void *context); /* called by whoever runs QEMU, when nothing of it is left */
@@ -36,6 +36,9 @@ struct qtest {
 	unsigned int paused; /* so many commands keep QEMU from answering */
 	bool ended;
 	char why[512]; /* it ended; "" while not known */
+
+	char buffer[4096]; /* of who receives */
+	size_t used;
 };
 
 enum qtest_space { QTEST_MEMORY, QTEST_PORT };
@@ -44,10 +47,10 @@ int qtest_init(struct qtest *q, int fd, const struct qtest_listener *listener);
 void qtest_fini(struct qtest *q);
 
 /*
- * Receive answers until the connection ends, on either side. The caller finds out why and calls
+ * Wait for answers and take them. False when the connection has ended, on either side: the caller finds out why and calls
  * qtest_end(), which those who wait for an answer are waiting for.
  */
-void qtest_run(struct qtest *q);
+bool qtest_receive(struct qtest *q);
 
 /*
  * Around a command of the monitor, which QEMU carries out before it answers anything else. Requests

@@ -22,23 +22,40 @@ int file_raise(int fd)
 	return raised;
 }
 
-int file_socketpair(int pair[2])
+/* Both, or none. */
+static int pair_raise(const int made[2], int pair[2])
 {
-	int code;
+	int raised[2], code;
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
-		return -1;
-	pair[0] = file_raise(pair[0]);
+	raised[0] = file_raise(made[0]);
 	code = errno;
-	pair[1] = file_raise(pair[1]);
-	if (pair[0] >= 0 && pair[1] >= 0)
+	raised[1] = file_raise(made[1]);
+	if (raised[0] >= 0 && raised[1] >= 0) {
+		pair[0] = raised[0];
+		pair[1] = raised[1];
 		return 0;
-	if (pair[0] >= 0) {
-		code = errno;
-		close(pair[0]);
 	}
-	if (pair[1] >= 0)
-		close(pair[1]);
+	if (raised[0] >= 0) {
+		code = errno;
+		close(raised[0]);
+	}
+	if (raised[1] >= 0)
+		close(raised[1]);
 	errno = code;
 	return -1;
+}
+
+int file_socketpair(int pair[2])
+{
+	int made[2];
+
+	return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, made) ? -1
+									: pair_raise(made, pair);
+}
+
+int file_pipe(int pair[2])
+{
+	int made[2];
+
+	return pipe2(made, O_CLOEXEC) ? -1 : pair_raise(made, pair);
 }

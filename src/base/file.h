@@ -18,7 +18,8 @@
  */
 int file_raise(int fd);
 
-/* socketpair() of stream sockets, close-on-exec, both from FILE_FIRST on. 0, or -1 with errno set. */
+/* socketpair() of stream sockets, or pipe(): close-on-exec, both from FILE_FIRST on. 0, or -1 with errno set; then pair is as it was. */
 int file_socketpair(int pair[2]);
+int file_pipe(int pair[2]);
 
 #endif
