@@ -54,12 +54,19 @@ nvme_read_works() {
 	refused 'namespace 1 has 128' "$build/examples/nvme_read" "qemu:nvme,drive=$image" 128
 }
 
+xhci_works() {
+	"$build/examples/xhci" 2>&1 | tee "$work/output" && [ "$(grep -c '^port [1-8]: nothing$' "$work/output")" = 8 ] &&
+		grep -qx 'no stick' "$work/output" && ! grep dmaland: "$work/output" || return
+	refused 'qemu:edu is no xHCI controller' "$build/examples/xhci" qemu:edu
+}
+
 pages=("${@/#/$root/docs/man/}")
 pages=("${pages[@]/%/.3.scd}")
 if [ $# = 0 ]; then
 	pages=("$root"/docs/man/*.3.scd "$root/README.md" "$root"/docs/{quickstart,porting-a-linux-driver}.md)
 	check "examples/edu carries a text" edu_works
 	check "examples/nvme_read reads a block" nvme_read_works
+	check "examples/xhci shows ports" xhci_works
 fi
 for page in "${pages[@]}"; do
 	check "the example in ${page#"$root/"} works" works "$page"
