@@ -63,7 +63,7 @@ xhci_works() {
 pages=("${@/#/$root/docs/man/}")
 pages=("${pages[@]/%/.3.scd}")
 if [ $# = 0 ]; then
-	pages=("$root"/docs/man/*.3.scd "$root/README.md" "$root"/docs/{quickstart,porting-a-linux-driver}.md)
+	pages=("$root"/docs/man/*.3.scd "$root/README.md" "$root"/docs/{quickstart,your-device-in-qemu,porting-a-linux-driver}.md)
 	check "examples/edu carries a text" edu_works
 	check "examples/nvme_read reads a block" nvme_read_works
 	check "examples/xhci shows ports" xhci_works
