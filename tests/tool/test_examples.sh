@@ -60,6 +60,17 @@ xhci_works() {
 	refused 'qemu:edu is no xHCI controller' "$build/examples/xhci" qemu:edu
 }
 
+# Behind a keyboard, at a port of USB 3 and at one of USB 2, where a stick has packets of another size.
+xhci_reads_a_stick() {
+	local image=$work/image block keys
+	head -c 64K /dev/urandom >"$image"
+	block="block 0:$(od -An -tx1 -N16 "$image") ...$(od -An -tx1 -j510 -N2 "$image")"
+	for keys in '' 'p3=0,'; do
+		"$build/examples/xhci" "qemu:qemu-xhci,${keys}child=usb-kbd,child=usb-storage,,drive=$image" 2>&1 | tee "$work/output" &&
+			grep -qx "$block" "$work/output" && ! grep dmaland: "$work/output" || return
+	done
+}
+
 pages=("${@/#/$root/docs/man/}")
 pages=("${pages[@]/%/.3.scd}")
 if [ $# = 0 ]; then
@@ -67,6 +78,7 @@ if [ $# = 0 ]; then
 	check "examples/edu carries a text" edu_works
 	check "examples/nvme_read reads a block" nvme_read_works
 	check "examples/xhci shows ports" xhci_works
+	check "examples/xhci reads a stick" xhci_reads_a_stick
 fi
 for page in "${pages[@]}"; do
 	check "the example in ${page#"$root/"} works" works "$page"
