@@ -228,6 +228,12 @@ reporter() {
 	echo -device pcie-root-port,id=slot1,chassis=3,addr=08.0 -device virtio-rng-pci,id=reports,bus=slot1,aer=on
 }
 
+# A USB controller with a stick, whose content is a file that guest.sh has, too: 0000:00:09.0
+stick() {
+	echo -device qemu-xhci,id=usb,addr=09.0 -drive file=README.md,format=raw,if=none,id=stick,readonly=on \
+		-device usb-storage,bus=usb.0,drive=stick
+}
+
 # Two controllers that lead to one namespace: 0000:00:06.0 and 07.0
 two_ways() {
 	echo -device nvme-subsys,id=subsys0 -device nvme,serial=ways,subsys=subsys0,addr=06.0 \
@@ -250,7 +256,7 @@ iommu_parts() {
 }
 
 # device_part BUILD [VM-OPTION...]
-device_part() { vm_part "$1" device --removable --qemu "$(reporter)" "${@:2}"; }
+device_part() { vm_part "$1" device --removable --qemu "$(reporter) $(stick)" "${@:2}"; }
 
 vm_once() {
 	vm_part build machine --functions

@@ -54,12 +54,31 @@ nvme_read_works() {
 	refused 'namespace 1 has 128' "$build/examples/nvme_read" "qemu:nvme,drive=$image" 128
 }
 
+xhci_works() {
+	"$build/examples/xhci" 2>&1 | tee "$work/output" && [ "$(grep -c '^port [1-8]: nothing$' "$work/output")" = 8 ] &&
+		grep -qx 'no stick' "$work/output" && ! grep dmaland: "$work/output" || return
+	refused 'qemu:edu is no xHCI controller' "$build/examples/xhci" qemu:edu
+}
+
+# Behind a keyboard, at a port of USB 3 and at one of USB 2, where a stick has packets of another size.
+xhci_reads_a_stick() {
+	local image=$work/image block keys
+	head -c 64K /dev/urandom >"$image"
+	block="block 0:$(od -An -tx1 -N16 "$image") ...$(od -An -tx1 -j510 -N2 "$image")"
+	for keys in '' 'p3=0,'; do
+		"$build/examples/xhci" "qemu:qemu-xhci,${keys}child=usb-kbd,child=usb-storage,,drive=$image" 2>&1 | tee "$work/output" &&
+			grep -qx "$block" "$work/output" && ! grep dmaland: "$work/output" || return
+	done
+}
+
 pages=("${@/#/$root/docs/man/}")
 pages=("${pages[@]/%/.3.scd}")
 if [ $# = 0 ]; then
-	pages=("$root"/docs/man/*.3.scd "$root/README.md" "$root"/docs/{quickstart,porting-a-linux-driver}.md)
+	pages=("$root"/docs/man/*.3.scd "$root/README.md" "$root"/docs/{quickstart,your-device-in-qemu,porting-a-linux-driver}.md)
 	check "examples/edu carries a text" edu_works
 	check "examples/nvme_read reads a block" nvme_read_works
+	check "examples/xhci shows ports" xhci_works
+	check "examples/xhci reads a stick" xhci_reads_a_stick
 fi
 for page in "${pages[@]}"; do
 	check "the example in ${page#"$root/"} works" works "$page"

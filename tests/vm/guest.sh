@@ -1,8 +1,8 @@
 #!/bin/bash
 # Runs inside the VM, as root: guest.sh PART BUILD
 #
-#   device      booted with --removable and a device that reports errors (in ./run): the device suite on VFIO, edu, isolation,
-#               permissions, and what VFIO does to mappings
+#   device      booted with --removable, a device that reports errors and a USB stick (in ./run): the device suite on VFIO, edu,
+#               isolation, permissions, what VFIO does to mappings, and the stick's first block
 #   machine     (booted with --functions) what needs states of the machine: other drivers, ordinary users, limits; and the kernel's
 #               own nvme driver reading what ours wrote, and the other way round
 #   no-iommu    booted without an IOMMU
@@ -21,7 +21,7 @@ set -uo pipefail
 
 part=$1 build=$2
 nvme=0000:00:01.0 edu=0000:00:04.0 shared=0000:02:01.0 removable=0000:01:00.0 far=0000:81:00.0
-port=0000:00:08.0 reports=0000:02:00.0
+port=0000:00:08.0 reports=0000:02:00.0 usb=0000:00:09.0
 # shellcheck source=tests/common/tap.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../common/tap.sh" "$TMPDIR"
 
@@ -190,6 +190,13 @@ the_quickstart_is_true() { bind "$edu" vfio-pci && dmaland unbind "$edu" && (uli
 
 edu_carries_a_text() { bind "$edu" vfio-pci && "$build/examples/edu" "vfio:$edu" | grep -xF -f - README.md; }
 
+# The stick is README.md.
+xhci_reads_a_stick() {
+	bind "$usb" vfio-pci && "$build/examples/xhci" "vfio:$usb" >"$TMPDIR/said" 2>&1 &&
+		grep -x "block 0:$(od -An -tx1 -N16 README.md) ...$(od -An -tx1 -j510 -N2 README.md)" "$TMPDIR/said" &&
+		! grep dmaland: "$TMPDIR/said" || { cat "$TMPDIR/said" && return 1; }
+}
+
 # reads WAYS [OPTION]: the file "ours" from its second block on, from the drive to a file in memory
 reads() {
 	file_ours && bind "$nvme" vfio-pci && dd if="$TMPDIR/ours" bs=512 skip=1 status=none |
@@ -229,6 +236,7 @@ device)
 	program "$nvme $edu" "$build/tests/device/edu" "vfio:$edu" "vfio:$nvme"
 	program "$nvme" "$build/tests/device/irq" "vfio:$nvme"
 	program "$edu" "$build/tests/device/irq" "vfio:$edu"
+	checks xhci_reads_a_stick
 	removals
 	error_reports
 	program "$nvme" "$build/tests/device/isolation" "$nvme"
