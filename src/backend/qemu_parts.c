@@ -177,9 +177,12 @@ static int json_check(const char *text)
 	const char *at = text;
 
 	do {
-		if (*at == '"')
-			for (at++; *at && *at != '"'; at++)
+		if (*at == '"' || *at == '\'') { /* QEMU takes both */
+			char quote = *at++;
+
+			for (; *at && *at != quote; at++)
 				at += *at == '\\' && at[1];
+		}
 		if (!*at)
 			return error_set(EINVAL, "%s is JSON that does not end", text);
 		depth += *at == '{' || *at == '[';

@@ -202,6 +202,13 @@ static void a_child_that_is_refused_takes_its_device_with_it(void **state)
 		{"qemu:qemu-xhci%3$s,child={\"driver\": \"usb-nothing\"}", "usb-nothing", ENODEV},
 		{"qemu:qemu-xhci%3$s,child={\"driver\" \"usb-kbd\"}", "JSON", EINVAL},
 		{"qemu:nvme%3$s,drive={\"driver\": \"no-driver\"}", "no-driver", EINVAL},
+		/* of what it can't read QEMU complains several times */
+		{"qemu:qemu-xhci%3$s,child={\"driver\": usb-kbd}", "JSON", EINVAL},
+		{"qemu:qemu-xhci%3$s,child={\"driver\": \"usb-kbd\"]", "JSON", EINVAL},
+		{"qemu:qemu-xhci%3$s,child={\"driver\": \"usb\nkbd\"}", "JSON", EINVAL},
+		{"qemu:qemu-xhci%3$s,child={\"driver\": %%s}", "JSON", EINVAL},
+		{"qemu:qemu-xhci%3$s,child={'driver': '\"',, \"a\": \"}'", "JSON that does not end",
+		 EINVAL},
 	};
 	static const char *const machines[] = {"", ",machine=tree"};
 
