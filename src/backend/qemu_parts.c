@@ -129,7 +129,7 @@ int qemu_refusal_error(const char *text, const char *file)
 	char words[600];
 
 	words_clean(text, words, sizeof(words));
-	if (strstr(words, " lock") && file)
+	if (strstr(words, "\" lock") && file)
 		return error_set(EBUSY,
 				 "%s is used by another process (or by another device of this "
 				 "one): %s: close it there first",
@@ -259,12 +259,24 @@ struct source {
 	bool is_child, stays;
 };
 
+/* What says how a file is opened would be lost on it. */
+static int json_drive_part(struct qemu_parts *parts, const struct source *s, const char *drive)
+{
+	for (size_t i = 0; i < s->spec->option_count; i++)
+		if (is_drives(s->spec, s->spec->options[i].key))
+			return error_set(EINVAL,
+					 "'%s=' is for a drive= that is a file: JSON says it "
+					 "itself",
+					 s->spec->options[i].key);
+	return json_part(parts, QEMU_NODE, drive, s->drive);
+}
+
 static int drive_part(struct qemu_parts *parts, const struct source *s, const char *drive)
 {
 	FILE *f;
 
 	if (drive[0] == '{' && access(drive, F_OK))
-		return json_part(parts, QEMU_NODE, drive, s->drive);
+		return json_drive_part(parts, s, drive);
 	f = part_begin(parts, QEMU_DRIVE, s->drive);
 	if (!f)
 		return -ENOMEM;
@@ -437,8 +449,11 @@ struct making {
 static int child_parts(struct making *m, const struct spec *child)
 {
 	size_t kind = child_kind(child->address);
-	struct source s = {.spec = child, .is_child = true, .stays = child_kinds[kind].stays};
+	struct source s = {.spec = child, .is_child = true};
 	char place[48] = "";
+
+	/* Without a subsystem nobody else has the namespace. */
+	s.stays = child_kinds[kind].stays && spec_get(m->spec, "subsys");
 
 	source_name(&s, m->number, m->child);
 	if (spec_get(child, "id"))

@@ -135,8 +135,12 @@ static void node_unplug(struct qemu_machine *machine, const char *id)
 	} while (err == -EINVAL && deadline_left(&deadline));
 }
 
-/* What the device used, last first; also needed after a plugging that failed: the image would stay locked. */
-static void parts_unplug(struct qemu_machine *machine, const struct qemu_plugged *plugged)
+/*
+ * What the device used, last first; also needed after a plugging that failed: the image would stay locked. shared: others may
+ * use what stays.
+ */
+static void parts_unplug(struct qemu_machine *machine, const struct qemu_plugged *plugged,
+			 bool shared)
 {
 	static const char *const verbs[] = {
 		[QEMU_DRIVE] = "drive_del",
@@ -148,7 +152,7 @@ static void parts_unplug(struct qemu_machine *machine, const struct qemu_plugged
 		char command[48];
 		const char *answer;
 
-		if (part->kind == QEMU_DEVICE || part->stays || !part->id[0] ||
+		if (part->kind == QEMU_DEVICE || (shared && part->stays) || !part->id[0] ||
 		    qtest_has_ended(&machine->process.qtest))
 			continue;
 		if (part->kind == QEMU_NODE) {
@@ -213,7 +217,7 @@ static void plug_undo(struct qemu_machine *machine, const struct qemu_plugged *p
 	error_keep(&error);
 	if (!qtest_has_ended(&machine->process.qtest) && slot_check(machine, plugged) == 0)
 		device_unplug(machine, plugged, PLUG_TIMEOUT_MS);
-	parts_unplug(machine, plugged);
+	parts_unplug(machine, plugged, false);
 	if (!qemu_config_read(machine, plugged->slot, PCI_VENDOR_ID, 2, PLUG_TIMEOUT_MS, &vendor) &&
 	    vendor != 0xffff)
 		machine->slots |= UINT32_C(1) << plugged->slot;
@@ -269,7 +273,7 @@ void qemu_unplug(struct qemu_machine *machine, const struct qemu_plugged *plugge
 		return;
 	err = device_unplug(machine, plugged, timeout);
 	if (!err) {
-		parts_unplug(machine, plugged);
+		parts_unplug(machine, plugged, true);
 		machine->slots &= ~(UINT32_C(1) << plugged->slot);
 	} else if (!qtest_has_ended(&machine->process.qtest)) {
 		log_line(DMALAND_LOG_WARN, "%s: slot %u stays taken: %s", machine->process.name,
