@@ -193,6 +193,33 @@ static int json_check(const char *text)
 	return 0;
 }
 
+/* The name of a node in its description; longer ones than QEMU takes are cut. That of a node inside of it is not meant. */
+static void json_node_name(const char *json, char *name, size_t size)
+{
+	unsigned int depth = 0;
+
+	name[0] = '\0';
+	for (const char *at = json; *at; at++) {
+		const char *string = at + 1;
+		char quote = *at;
+
+		depth += *at == '{' || *at == '[';
+		depth -= *at == '}' || *at == ']';
+		if (quote != '"' && quote != '\'')
+			continue;
+		for (at++; *at && *at != quote; at++)
+			at += *at == '\\' && at[1];
+		if (!*at)
+			return;
+		if (depth != 1 || at - string != 9 || strncmp(string, "node-name", 9))
+			continue;
+		string = at + 1 + strspn(at + 1, " \t\r\n:");
+		if (*string == '"' || *string == '\'')
+			snprintf(name, size, "%.*s", (int)strcspn(string + 1, "\"'"), string + 1);
+		return;
+	}
+}
+
 /* --- a part of one's own -------------------------------------------------------------------- */
 
 /* Begin a part; its text goes to the stream. NULL with the error set. */
@@ -503,8 +530,15 @@ static int nodes_parts(struct making *m)
 	for (size_t i = 0; !err && i < m->spec->option_count; i++) {
 		const struct spec_option *option = &m->spec->options[i];
 
-		if (strcmp(option->key, "blockdev") == 0)
-			err = json_part(m->parts, QEMU_NODE, option->value, "");
+		if (strcmp(option->key, "blockdev"))
+			continue;
+		err = json_part(m->parts, QEMU_NODE, option->value, "");
+		if (!err) {
+			struct qemu_part *part = &m->parts->part[m->parts->n - 1];
+
+			json_node_name(part->text, part->id, sizeof(part->id));
+			part->named = true;
+		}
 	}
 	return err;
 }

@@ -121,11 +121,11 @@ static int slot_check(struct qemu_machine *machine, const struct qemu_plugged *p
 	return -ENODEV;
 }
 
-/* A node is in use until QEMU has freed the device, which is a matter of ms. */
+/* A node is in use until QEMU has freed the device, which is a matter of ms; or by another device, whose it is then. */
 static void node_unplug(struct qemu_machine *machine, const char *id)
 {
 	struct timespec deadline = deadline_in(NODE_TIMEOUT_MS);
-	char arguments[48];
+	char arguments[64];
 	const char *answer;
 	int err;
 
@@ -253,8 +253,14 @@ int qemu_plug(struct qemu_machine *machine, const struct qemu_model *model,
 		return err;
 	machine->plugs++;
 	qemu_files_note(machine->process.pid, &files);
-	for (unsigned int i = 0; !err && i < plugged->parts.n; i++)
-		err = part_plug(machine, model, &plugged->parts.part[i], &files);
+	for (unsigned int i = 0; i < plugged->parts.n; i++) {
+		struct qemu_part *part = &plugged->parts.part[i];
+
+		if (!err)
+			err = part_plug(machine, model, part, &files);
+		if (err && part->named)
+			part->id[0] = '\0'; /* was not plugged: the name is another's */
+	}
 	if (err) {
 		plug_undo(machine, plugged);
 		qemu_parts_free(&plugged->parts);
@@ -267,10 +273,12 @@ int qemu_plug(struct qemu_machine *machine, const struct qemu_model *model,
 void qemu_unplug(struct qemu_machine *machine, const struct qemu_plugged *plugged,
 		 unsigned int timeout)
 {
+	struct error_state error;
 	int err;
 
 	if (qtest_has_ended(&machine->process.qtest))
 		return;
+	error_keep(&error);
 	err = device_unplug(machine, plugged, timeout);
 	if (!err) {
 		parts_unplug(machine, plugged, true);
@@ -279,4 +287,5 @@ void qemu_unplug(struct qemu_machine *machine, const struct qemu_plugged *plugge
 		log_line(DMALAND_LOG_WARN, "%s: slot %u stays taken: %s", machine->process.name,
 			 plugged->slot, error_last());
 	}
+	error_put_back(&error);
 }

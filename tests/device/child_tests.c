@@ -264,6 +264,32 @@ static void a_child_that_is_refused_takes_its_device_with_it(void **state)
 	assert_string_equal(log_text(), "");
 }
 
+/* It is there once more for the next one; what another device's spec has brought stays. */
+static void a_node_goes_with_its_device_be_it_closed_or_refused(void **state)
+{
+	static const char node[] = "qemu:qemu-xhci,machine=tree,blockdev={'file': {'driver': "
+				   "'file',, 'node-name': 'inner',, 'filename': '%1$s'},, "
+				   "\"node-name\" : \"stick\",, \"driver\": \"raw\"},";
+	struct dmaland_device *first = must_open("qemu:edu,machine=tree"), *dev;
+	char refused[512], taken[512];
+
+	(void)state;
+	snprintf(refused, sizeof(refused), "%s%s", node, "child=usb-nothing");
+	snprintf(taken, sizeof(taken), "%s%s", node,
+		 "child={'driver': 'usb-storage',, 'bus': 'dev2.0',, 'drive': 'stick'}");
+	assert_null(try_open(refused));
+	assert_int_equal(image_openings(), 0);
+	dev = must_open(taken);
+	assert_int_equal(xhci_children(dev), 1);
+	assert_null(try_open(refused));
+	assert_error_says("Duplicate nodes");
+	assert_int_equal(image_openings(), 1);
+	dmaland_close(dev);
+	assert_int_equal(image_openings(), 0);
+	dmaland_close(first);
+	assert_string_equal(log_text(), "");
+}
+
 /* QEMU takes these when it starts: whose machine it is, is said. */
 static void a_child_that_can_not_be_plugged_is_refused_with_the_cure(void **state)
 {
@@ -343,6 +369,7 @@ int run_child_tests(void)
 		cmocka_unit_test(a_device_has_the_children_that_its_spec_names),
 		cmocka_unit_test(children_come_and_go_with_a_device_that_joins),
 		cmocka_unit_test(a_child_that_is_refused_takes_its_device_with_it),
+		cmocka_unit_test(a_node_goes_with_its_device_be_it_closed_or_refused),
 		cmocka_unit_test(a_child_that_can_not_be_plugged_is_refused_with_the_cure),
 		cmocka_unit_test(a_namespace_goes_with_the_only_drive_that_has_it),
 		cmocka_unit_test(a_namespace_stays_for_the_other_drives_of_its_subsystem),
