@@ -353,6 +353,7 @@ static void function_close(struct pci_function *f)
 
 	if (!qemu_machine_is_last(q->machine))
 		function_unplug(q);
+	qemu_lines_remove(&q->machine->lines, &q->listener);
 	qemu_events_close(q);
 	qemu_machine_leave(q->machine);
 	qemu_parts_free(&q->plugged.parts);
@@ -411,25 +412,27 @@ int qemu_function_plug(struct qemu_function *q, const struct qemu_model *model)
 static int function_open(struct qemu_function *q, const struct qemu_model *model,
 			 const struct qemu_machine_options *options, struct domain *share)
 {
-	int err = qemu_machine_join(options, share, model, &q->machine, &q->plugged);
-	bool there = q->plugged.parts.n > 0;
+	bool there;
+	int err = qemu_events_open(q);
 
 	if (err)
 		return err;
+	err = qemu_machine_join(options, share, model, &q->machine, &q->plugged);
+	if (err)
+		goto close_events;
+	there = q->plugged.parts.n > 0;
 	q->function.ops = &qemu_function_ops;
 	q->function.domain = &q->machine->ram.domain;
-	err = qemu_events_open(q);
-	if (err)
-		goto leave;
+	qemu_events_listen(q);
 	mutex_lock(&q->function.domain->lock);
 	err = there ? function_begin(q, model) : qemu_function_plug(q, model);
 	mutex_unlock(&q->function.domain->lock);
 	if (!err)
 		return 0;
-	qemu_events_close(q);
-leave:
-	qemu_parts_free(&q->plugged.parts);
+	qemu_lines_remove(&q->machine->lines, &q->listener);
 	qemu_machine_leave(q->machine);
+close_events:
+	qemu_events_close(q);
 	return err;
 }
 

@@ -71,8 +71,10 @@ int qemu_irq_mask(struct pci_function *f, unsigned int kind, unsigned int vector
 /* After a reset that the model did: its vectors as they were. */
 int qemu_irq_restore(struct qemu_function *q);
 
-/* Hear of the machine's end, from before the device is plugged until it is closed. */
+/* Before the device has a machine, so that nothing fails between a machine's start and the device's being in it. */
 int qemu_events_open(struct qemu_function *q);
+/* Hear of the machine's end, from before the device is plugged until qemu_lines_remove(). */
+void qemu_events_listen(struct qemu_function *q);
 void qemu_events_close(struct qemu_function *q);
 unsigned int qemu_take_events(struct pci_function *f);
 

@@ -7,8 +7,9 @@
  *
  *	Invalid read at addr 0x7F10C8002000, size 4, region '(null)', reason: rejected
  *
- * No line names the device. All this runs in QEMU's thread, which must not wait for what others hold during an access to
- * QEMU: so it takes the lines' lock alone.
+ * No line names the device. QEMU's thread makes a sentence of it, and must not wait for what others hold during an access to
+ * QEMU: so it takes the lines' lock alone. Another thread, which is started for the first sentence, hands it to the log, whose callback
+ * may call the library: it gets its answers, as QEMU's thread goes on after a moment.
  */
 #include "backend/qemu_complaints.h"
 
@@ -21,9 +22,13 @@
 
 #include "base/log.h"
 #include "base/mutex.h"
+#include "backend/deadline.h"
 #include "backend/qemu.h"
 
 #define NOTHING "(null)" /* the region where none is */
+
+/* How long QEMU's thread waits for the log, so that a line comes before the answer that followed it. */
+#define SAID_TIMEOUT_MS 100
 
 struct complaint {
 	bool write;
@@ -71,6 +76,32 @@ static bool slaves(struct qemu_machine *machine, char *names, size_t size)
 	return used > 0;
 }
 
+/* Where the device has registers: which device's, and where. */
+static bool register_describe(struct qemu_machine *machine, uint64_t address, char *text,
+			      size_t size)
+{
+	struct qemu_listener *listener;
+	bool found = false;
+
+	mutex_lock(&machine->lines.lock);
+	for (listener = machine->lines.first; listener && !found; listener = listener->next) {
+		const struct qemu_function *q = qemu_of_listener(listener);
+
+		if (!__atomic_load_n(&q->begun, __ATOMIC_ACQUIRE))
+			continue;
+		for (unsigned int bar = 0; bar < PCI_STD_NUM_BARS && !found; bar++) {
+			uint64_t offset = address - q->bars[bar].address;
+
+			found = offset < q->bars[bar].size;
+			if (found)
+				snprintf(text, size, "0x%" PRIx64 " of BAR %u of %s", offset, bar,
+					 q->function.name);
+		}
+	}
+	mutex_unlock(&machine->lines.lock);
+	return found;
+}
+
 /* Is there memory of this process at the address? (msync(2): ENOMEM where nothing is mapped) */
 static bool is_mapped(uint64_t address)
 {
@@ -108,31 +139,110 @@ static void address_describe(struct qemu_machine *machine, uint64_t address, cha
 				 : "");
 }
 
+/* ---- to the log ---- */
+
+int qemu_complaints_init(struct qemu_complaints *c)
+{
+	int err = pthread_mutex_init(&c->lock, NULL);
+
+	if (err)
+		return err;
+	err = deadline_cond_init(&c->changed);
+	if (err)
+		pthread_mutex_destroy(&c->lock);
+	return err;
+}
+
+void qemu_complaints_end(struct qemu_complaints *c)
+{
+	if (!c->has_thread)
+		return;
+	mutex_lock(&c->lock);
+	c->end = true;
+	pthread_cond_broadcast(&c->changed);
+	mutex_unlock(&c->lock);
+	pthread_join(c->thread, NULL);
+	c->has_thread = false;
+}
+
+void qemu_complaints_fini(struct qemu_complaints *c)
+{
+	pthread_cond_destroy(&c->changed);
+	pthread_mutex_destroy(&c->lock);
+}
+
+static void *lines_say(void *context)
+{
+	struct qemu_complaints *c = context;
+
+	mutex_lock(&c->lock);
+	while (c->said < c->shown || !c->end) {
+		if (c->said == c->shown) {
+			pthread_cond_wait(&c->changed, &c->lock);
+			continue;
+		}
+		mutex_unlock(&c->lock);
+		log_line(DMALAND_LOG_ERR, "%s", c->lines[c->said]);
+		mutex_lock(&c->lock);
+		c->said++;
+		pthread_cond_broadcast(&c->changed);
+	}
+	mutex_unlock(&c->lock);
+	return NULL;
+}
+
+/* The next line is there. Without a thread it is said here. */
+static void line_hand_over(struct qemu_complaints *c)
+{
+	struct timespec deadline = deadline_in(SAID_TIMEOUT_MS);
+	int late = 0;
+
+	if (!c->has_thread)
+		c->has_thread = pthread_create(&c->thread, NULL, lines_say, c) == 0;
+	mutex_lock(&c->lock);
+	c->shown++;
+	pthread_cond_broadcast(&c->changed);
+	while (c->has_thread && c->said < c->shown && !late)
+		late = pthread_cond_timedwait(&c->changed, &c->lock, &deadline);
+	if (!c->has_thread)
+		log_line(DMALAND_LOG_ERR, "%s", c->lines[c->said++]);
+	mutex_unlock(&c->lock);
+}
+
+/* An access continues the last one when it is of the same kind, right behind it. */
+static bool goes_on(struct qemu_complaints *seen, const struct complaint *c)
+{
+	bool does = seen->shown && c->address == seen->next && c->write == seen->write;
+
+	seen->next = c->address + c->size;
+	seen->write = c->write;
+	return does;
+}
+
 void qemu_complain(void *context, char *line)
 {
 	struct qemu_machine *machine = context;
 	struct qemu_complaints *seen = &machine->complaints;
 	const char *name = machine->process.name, *last;
 	struct complaint c = {0};
-	bool access = complaint_parse(line, &c), nowhere;
-	char text[400];
+	bool access = complaint_parse(line, &c);
+	char text[400], *to = seen->lines[seen->shown % QEMU_COMPLAINTS_SHOWN];
+	const size_t size = sizeof(seen->lines[0]);
 
-	nowhere = access && strcmp(c.region, NOTHING) == 0;
-	if (access && seen->shown && c.address == seen->next && c.write == seen->write) {
-		seen->next += c.size;
+	if (goes_on(seen, &c) && access)
 		return;
+	if (seen->shown == QEMU_COMPLAINTS_SHOWN)
+		return;
+	last = seen->shown + 1 == QEMU_COMPLAINTS_SHOWN ? "; further ones are not shown" : "";
+	if (!access || strcmp(c.region, NOTHING)) {
+		snprintf(to, size, "%s: QEMU says: %s%s", name, line, last);
+	} else if (register_describe(machine, c.address, text, sizeof(text))) {
+		snprintf(to, size, "%s: %s at %s: there is no register%s", name,
+			 c.write ? "write" : "read", text, last);
+	} else {
+		address_describe(machine, c.address, text, sizeof(text));
+		snprintf(to, size, "%s: DMA fault: %s at dma address 0x%" PRIx64 ": %s%s", name,
+			 c.write ? "write" : "read", c.address, text, last);
 	}
-	seen->next = access ? c.address + c.size : 0;
-	seen->write = c.write;
-	if (seen->shown >= QEMU_COMPLAINTS_SHOWN)
-		return;
-	seen->shown++;
-	last = seen->shown == QEMU_COMPLAINTS_SHOWN ? "; further ones are not shown" : "";
-	if (!nowhere) {
-		log_line(DMALAND_LOG_ERR, "%s: QEMU says: %s%s", name, line, last);
-		return;
-	}
-	address_describe(machine, c.address, text, sizeof(text));
-	log_line(DMALAND_LOG_ERR, "%s: DMA fault: %s at dma address 0x%" PRIx64 ": %s%s", name,
-		 c.write ? "write" : "read", c.address, text, last);
+	line_hand_over(seen);
 }

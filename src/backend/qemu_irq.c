@@ -385,13 +385,16 @@ int qemu_events_open(struct qemu_function *q)
 	if (q->function.event_fd < 0)
 		return error_system("no eventfd for the device's events");
 	q->listener.event_fd = q->function.event_fd;
-	qemu_lines_add(&q->machine->lines, &q->listener);
 	return 0;
+}
+
+void qemu_events_listen(struct qemu_function *q)
+{
+	qemu_lines_add(&q->machine->lines, &q->listener);
 }
 
 void qemu_events_close(struct qemu_function *q)
 {
-	qemu_lines_remove(&q->machine->lines, &q->listener);
 	close(q->function.event_fd);
 }
 

@@ -206,8 +206,10 @@ static int machine_run(struct qemu_machine *machine, const struct start *start)
 	close(doorbell);
 	if (bios >= 0)
 		close(bios);
-	if (err)
+	if (err) {
+		qemu_complaints_end(&machine->complaints);
 		qemu_doorbell_fini(&machine->doorbell);
+	}
 free_path:
 	free(path);
 	return err;
@@ -217,6 +219,7 @@ free_path:
 static void machine_free(struct qemu_machine *machine)
 {
 	iova_space_destroy(&machine->bars);
+	qemu_complaints_fini(&machine->complaints);
 	qemu_lines_fini(&machine->lines);
 	pthread_mutex_destroy(&machine->command_lock);
 	pthread_mutex_destroy(&machine->config_lock);
@@ -225,19 +228,37 @@ static void machine_free(struct qemu_machine *machine)
 	free(machine);
 }
 
+/* 0 or an error number. */
+static int locks_init(struct qemu_machine *machine)
+{
+	int err = pthread_mutex_init(&machine->config_lock, NULL);
+
+	if (err)
+		return err;
+	err = pthread_mutex_init(&machine->command_lock, NULL);
+	if (err)
+		goto config;
+	err = qemu_lines_init(&machine->lines);
+	if (err)
+		goto command;
+	err = qemu_complaints_init(&machine->complaints);
+	if (!err)
+		return 0;
+	qemu_lines_fini(&machine->lines);
+command:
+	pthread_mutex_destroy(&machine->command_lock);
+config:
+	pthread_mutex_destroy(&machine->config_lock);
+	return err;
+}
+
 /* A machine in memory, before anything of it is opened. */
 static int machine_alloc(const struct qemu_machine_options *options, struct qemu_machine **result)
 {
 	const char *program = options->program ? options->program : PROGRAM_DEFAULT;
 	struct qemu_machine *machine = calloc(1, sizeof(*machine));
-	int err = machine ? pthread_mutex_init(&machine->config_lock, NULL) : ENOMEM;
+	int err = machine ? locks_init(machine) : ENOMEM;
 
-	if (!err && (err = pthread_mutex_init(&machine->command_lock, NULL)))
-		pthread_mutex_destroy(&machine->config_lock);
-	if (!err && (err = qemu_lines_init(&machine->lines))) {
-		pthread_mutex_destroy(&machine->command_lock);
-		pthread_mutex_destroy(&machine->config_lock);
-	}
 	if (err) {
 		free(machine);
 		return error_set(err, "cannot make a machine of QEMU: %s", strerror(err));
@@ -297,6 +318,7 @@ static void machine_destroy(struct domain *domain)
 	struct qemu_machine *machine = machine_of(domain);
 
 	qemu_process_stop(&machine->process);
+	qemu_complaints_end(&machine->complaints);
 	qemu_doorbell_fini(&machine->doorbell);
 	qemu_ram_fini(&machine->ram);
 	machine_free(machine);

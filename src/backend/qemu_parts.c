@@ -129,7 +129,7 @@ int qemu_refusal_error(const char *text, const char *file)
 	char words[600];
 
 	words_clean(text, words, sizeof(words));
-	if (strstr(words, " lock") && file)
+	if (strstr(words, "\" lock") && file)
 		return error_set(EBUSY,
 				 "%s is used by another process (or by another device of this "
 				 "one): %s: close it there first",
@@ -177,9 +177,12 @@ static int json_check(const char *text)
 	const char *at = text;
 
 	do {
-		if (*at == '"')
-			for (at++; *at && *at != '"'; at++)
+		if (*at == '"' || *at == '\'') { /* QEMU takes both */
+			char quote = *at++;
+
+			for (; *at && *at != quote; at++)
 				at += *at == '\\' && at[1];
+		}
 		if (!*at)
 			return error_set(EINVAL, "%s is JSON that does not end", text);
 		depth += *at == '{' || *at == '[';
@@ -188,6 +191,33 @@ static int json_check(const char *text)
 	if (at[strspn(at, " \t\r\n")])
 		return error_set(EINVAL, "%s is JSON that goes on behind its end", text);
 	return 0;
+}
+
+/* The name of a node in its description; longer ones than QEMU takes are cut. That of a node inside of it is not meant. */
+static void json_node_name(const char *json, char *name, size_t size)
+{
+	unsigned int depth = 0;
+
+	name[0] = '\0';
+	for (const char *at = json; *at; at++) {
+		const char *string = at + 1;
+		char quote = *at;
+
+		depth += *at == '{' || *at == '[';
+		depth -= *at == '}' || *at == ']';
+		if (quote != '"' && quote != '\'')
+			continue;
+		for (at++; *at && *at != quote; at++)
+			at += *at == '\\' && at[1];
+		if (!*at)
+			return;
+		if (depth != 1 || at - string != 9 || strncmp(string, "node-name", 9))
+			continue;
+		string = at + 1 + strspn(at + 1, " \t\r\n:");
+		if (*string == '"' || *string == '\'')
+			snprintf(name, size, "%.*s", (int)strcspn(string + 1, "\"'"), string + 1);
+		return;
+	}
 }
 
 /* --- a part of one's own -------------------------------------------------------------------- */
@@ -256,12 +286,24 @@ struct source {
 	bool is_child, stays;
 };
 
+/* What says how a file is opened would be lost on it. */
+static int json_drive_part(struct qemu_parts *parts, const struct source *s, const char *drive)
+{
+	for (size_t i = 0; i < s->spec->option_count; i++)
+		if (is_drives(s->spec, s->spec->options[i].key))
+			return error_set(EINVAL,
+					 "'%s=' is for a drive= that is a file: JSON says it "
+					 "itself",
+					 s->spec->options[i].key);
+	return json_part(parts, QEMU_NODE, drive, s->drive);
+}
+
 static int drive_part(struct qemu_parts *parts, const struct source *s, const char *drive)
 {
 	FILE *f;
 
 	if (drive[0] == '{' && access(drive, F_OK))
-		return json_part(parts, QEMU_NODE, drive, s->drive);
+		return json_drive_part(parts, s, drive);
 	f = part_begin(parts, QEMU_DRIVE, s->drive);
 	if (!f)
 		return -ENOMEM;
@@ -434,8 +476,11 @@ struct making {
 static int child_parts(struct making *m, const struct spec *child)
 {
 	size_t kind = child_kind(child->address);
-	struct source s = {.spec = child, .is_child = true, .stays = child_kinds[kind].stays};
+	struct source s = {.spec = child, .is_child = true};
 	char place[48] = "";
+
+	/* Without a subsystem nobody else has the namespace. */
+	s.stays = child_kinds[kind].stays && spec_get(m->spec, "subsys");
 
 	source_name(&s, m->number, m->child);
 	if (spec_get(child, "id"))
@@ -485,8 +530,15 @@ static int nodes_parts(struct making *m)
 	for (size_t i = 0; !err && i < m->spec->option_count; i++) {
 		const struct spec_option *option = &m->spec->options[i];
 
-		if (strcmp(option->key, "blockdev") == 0)
-			err = json_part(m->parts, QEMU_NODE, option->value, "");
+		if (strcmp(option->key, "blockdev"))
+			continue;
+		err = json_part(m->parts, QEMU_NODE, option->value, "");
+		if (!err) {
+			struct qemu_part *part = &m->parts->part[m->parts->n - 1];
+
+			json_node_name(part->text, part->id, sizeof(part->id));
+			part->named = true;
+		}
 	}
 	return err;
 }

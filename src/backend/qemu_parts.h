@@ -23,9 +23,10 @@ struct qemu_part {
 	enum qemu_part_kind kind;
 	char *text;
 	size_t length; /* of text */
-	char id[24];   /* "": whoever wrote the JSON knows it */
+	char id[32];   /* "": whoever wrote the JSON knows it */
 	char *file;    /* its image, as the spec has it; NULL: none */
 	bool stays;    /* it does not go with the device: a namespace that others may share */
+	bool named;    /* the user chose the id, which another device's spec may have, too */
 };
 
 /* In the order in which QEMU needs them; n 0: none. */

@@ -121,11 +121,11 @@ static int slot_check(struct qemu_machine *machine, const struct qemu_plugged *p
 	return -ENODEV;
 }
 
-/* A node is in use until QEMU has freed the device, which is a matter of ms. */
+/* A node is in use until QEMU has freed the device, which is a matter of ms; or by another device, whose it is then. */
 static void node_unplug(struct qemu_machine *machine, const char *id)
 {
 	struct timespec deadline = deadline_in(NODE_TIMEOUT_MS);
-	char arguments[48];
+	char arguments[64];
 	const char *answer;
 	int err;
 
@@ -135,8 +135,12 @@ static void node_unplug(struct qemu_machine *machine, const char *id)
 	} while (err == -EINVAL && deadline_left(&deadline));
 }
 
-/* What the device used, last first; also needed after a plugging that failed: the image would stay locked. */
-static void parts_unplug(struct qemu_machine *machine, const struct qemu_plugged *plugged)
+/*
+ * What the device used, last first; also needed after a plugging that failed: the image would stay locked. shared: others may
+ * use what stays.
+ */
+static void parts_unplug(struct qemu_machine *machine, const struct qemu_plugged *plugged,
+			 bool shared)
 {
 	static const char *const verbs[] = {
 		[QEMU_DRIVE] = "drive_del",
@@ -148,7 +152,7 @@ static void parts_unplug(struct qemu_machine *machine, const struct qemu_plugged
 		char command[48];
 		const char *answer;
 
-		if (part->kind == QEMU_DEVICE || part->stays || !part->id[0] ||
+		if (part->kind == QEMU_DEVICE || (shared && part->stays) || !part->id[0] ||
 		    qtest_has_ended(&machine->process.qtest))
 			continue;
 		if (part->kind == QEMU_NODE) {
@@ -213,7 +217,7 @@ static void plug_undo(struct qemu_machine *machine, const struct qemu_plugged *p
 	error_keep(&error);
 	if (!qtest_has_ended(&machine->process.qtest) && slot_check(machine, plugged) == 0)
 		device_unplug(machine, plugged, PLUG_TIMEOUT_MS);
-	parts_unplug(machine, plugged);
+	parts_unplug(machine, plugged, false);
 	if (!qemu_config_read(machine, plugged->slot, PCI_VENDOR_ID, 2, PLUG_TIMEOUT_MS, &vendor) &&
 	    vendor != 0xffff)
 		machine->slots |= UINT32_C(1) << plugged->slot;
@@ -249,8 +253,14 @@ int qemu_plug(struct qemu_machine *machine, const struct qemu_model *model,
 		return err;
 	machine->plugs++;
 	qemu_files_note(machine->process.pid, &files);
-	for (unsigned int i = 0; !err && i < plugged->parts.n; i++)
-		err = part_plug(machine, model, &plugged->parts.part[i], &files);
+	for (unsigned int i = 0; i < plugged->parts.n; i++) {
+		struct qemu_part *part = &plugged->parts.part[i];
+
+		if (!err)
+			err = part_plug(machine, model, part, &files);
+		if (err && part->named)
+			part->id[0] = '\0'; /* was not plugged: the name is another's */
+	}
 	if (err) {
 		plug_undo(machine, plugged);
 		qemu_parts_free(&plugged->parts);
@@ -263,16 +273,19 @@ int qemu_plug(struct qemu_machine *machine, const struct qemu_model *model,
 void qemu_unplug(struct qemu_machine *machine, const struct qemu_plugged *plugged,
 		 unsigned int timeout)
 {
+	struct error_state error;
 	int err;
 
 	if (qtest_has_ended(&machine->process.qtest))
 		return;
+	error_keep(&error);
 	err = device_unplug(machine, plugged, timeout);
 	if (!err) {
-		parts_unplug(machine, plugged);
+		parts_unplug(machine, plugged, true);
 		machine->slots &= ~(UINT32_C(1) << plugged->slot);
 	} else if (!qtest_has_ended(&machine->process.qtest)) {
 		log_line(DMALAND_LOG_WARN, "%s: slot %u stays taken: %s", machine->process.name,
 			 plugged->slot, error_last());
 	}
+	error_put_back(&error);
 }

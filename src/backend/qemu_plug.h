@@ -18,7 +18,8 @@ int qemu_plug(struct qemu_machine *machine, const struct qemu_model *model,
 	      struct qemu_plugged *plugged);
 
 /*
- * Take it out, and have QEMU close its images; where it does not go, the slot stays taken.
+ * Take it out, and have QEMU close its images, but for those that other devices may share; where it does not go, the slot
+ * stays taken. The error of the call that failed stays.
  * With the machine's lock held.
  */
 void qemu_unplug(struct qemu_machine *machine, const struct qemu_plugged *plugged,

@@ -163,32 +163,80 @@ static char *string_of(char *line, const char *key)
 	return found;
 }
 
-/* Is it the last request's answer? What QEMU could not read as a request has no number. */
-static bool is_answer(const struct qmp *m, const char *line)
+/* The number of the request that the line answers; NULL when it has none. */
+static const char *number_of(const char *line)
 {
 	static const char label[] = "\"id\": ";
 	const char *number = strstr(line, label);
 
-	if (strstr(line, "\"event\": "))
-		return false;
-	return !number || strtoul(number + sizeof(label) - 1, NULL, 10) == m->number;
+	return number && !strstr(line, "\"event\": ") ? number + sizeof(label) - 1 : NULL;
+}
+
+static bool is_answer(const struct qmp *m, const char *line)
+{
+	const char *number = number_of(line);
+
+	return number && strtoul(number, NULL, 10) == m->number;
+}
+
+/* What QEMU could not read as a request has no number. */
+static bool is_unreadable(const char *line)
+{
+	return !number_of(line) && strstr(line, "\"error\": {");
+}
+
+/*
+ * QEMU could not read the last request. It may complain of each piece of it, or wait for its end. A byte that is no JSON has
+ * it begin anew (docs/interop/qmp-intro in QEMU: "Forcing the JSON parser into known-good state"); what it says until it
+ * answers the request behind that is dropped.
+ */
+static int begin_anew(struct qmp *m, const struct timespec *deadline)
+{
+	char request[64], *line;
+	int err;
+
+	m->number++;
+	snprintf(request, sizeof(request), "\xff{\"execute\": \"query-name\", \"id\": %u}\n",
+		 m->number);
+	err = send_all(m, request, strlen(request), deadline);
+	do {
+		if (!err)
+			err = line_next(m, deadline, &line);
+	} while (!err && !is_answer(m, line));
+	return err;
+}
+
+static int refused_error(char *line)
+{
+	const char *words = string_of(line, "desc");
+
+	return error_set(EINVAL, "QEMU's monitor says: %s", words ? words : "error");
 }
 
 /* The line that answers the last request; events and late answers before it are dropped. */
 static int answer_next(struct qmp *m, const struct timespec *deadline, char **answer)
 {
-	const char *words;
+	struct error_state error;
+	bool unreadable;
 	int err;
 
 	do {
 		err = line_next(m, deadline, answer);
 		if (err)
 			return err;
-	} while (!is_answer(m, *answer));
+		unreadable = is_unreadable(*answer);
+	} while (!unreadable && !is_answer(m, *answer));
 	if (!strstr(*answer, "\"error\": {"))
 		return 0;
-	words = string_of(*answer, "desc");
-	return error_set(EINVAL, "QEMU's monitor says: %s", words ? words : "error");
+	err = refused_error(*answer);
+	if (!unreadable)
+		return err;
+	error_keep(&error);
+	err = begin_anew(m, deadline);
+	if (err)
+		return err;
+	error_put_back(&error);
+	return -EINVAL;
 }
 
 /* Send a request, which is to be the next number's, and return the line that answers it. */

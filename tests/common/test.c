@@ -32,7 +32,9 @@ void log_capture(void)
 
 void log_clear(void)
 {
+	pthread_mutex_lock(&lock);
 	text[0] = '\0';
+	pthread_mutex_unlock(&lock);
 }
 
 const char *log_text(void)
@@ -44,8 +46,10 @@ size_t log_lines(void)
 {
 	size_t n = 0;
 
+	pthread_mutex_lock(&lock);
 	for (const char *c = text; *c; c++)
 		n += *c == '\n';
+	pthread_mutex_unlock(&lock);
 	return n;
 }
 

@@ -4,10 +4,13 @@
  */
 #include "suite.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <dmaland/nvme.h>
 
 static struct {
 	char directory[64], a[80], b[80];
@@ -114,6 +117,29 @@ static unsigned int hda_children(struct dmaland_device *dev)
 	return (unsigned int)__builtin_popcount(readw(bar + 0x0e));
 }
 
+/* How often QEMU has the first image open. */
+static unsigned int image_openings(void)
+{
+	char path[300], to[300];
+	const struct dirent *entry;
+	unsigned int n = 0;
+	DIR *files;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", only_child());
+	files = opendir(path);
+	assert_non_null(files);
+	while ((entry = readdir(files))) {
+		ssize_t length;
+
+		snprintf(path, sizeof(path), "/proc/%d/fd/%s", only_child(), entry->d_name);
+		length = readlink(path, to, sizeof(to) - 1);
+		to[length > 0 ? length : 0] = '\0';
+		n += strcmp(to, images.a) == 0;
+	}
+	closedir(files);
+	return n;
+}
+
 typedef unsigned int children_count(struct dmaland_device *dev);
 
 static void a_device_has_the_children_that_its_spec_names(void **state)
@@ -197,11 +223,20 @@ static void a_child_that_is_refused_takes_its_device_with_it(void **state)
 		{"qemu:qemu-xhci%3$s,child=ide-hd,,drive=%1$s",
 		 "the model has no bus for such a child", ENODEV},
 		{"qemu:qemu-xhci%3$s,child=usb-storage,,drive=%1$s-not", "a.img-not", ENOENT},
+		{"qemu:nvme%3$s,drive=%1$s no lock", "No such file", ENOENT},
+		{"qemu:nvme%3$s,drive={\"driver\": \"null-co\"},format=qcow2", "'format='", EINVAL},
 		{"qemu:qemu-xhci%3$s,child=usb-storage,,drive=%1$s,,format=qcow2",
 		 "not in qcow2 format", EINVAL},
 		{"qemu:qemu-xhci%3$s,child={\"driver\": \"usb-nothing\"}", "usb-nothing", ENODEV},
 		{"qemu:qemu-xhci%3$s,child={\"driver\" \"usb-kbd\"}", "JSON", EINVAL},
 		{"qemu:nvme%3$s,drive={\"driver\": \"no-driver\"}", "no-driver", EINVAL},
+		/* of what it can't read QEMU complains several times */
+		{"qemu:qemu-xhci%3$s,child={\"driver\": usb-kbd}", "JSON", EINVAL},
+		{"qemu:qemu-xhci%3$s,child={\"driver\": \"usb-kbd\"]", "JSON", EINVAL},
+		{"qemu:qemu-xhci%3$s,child={\"driver\": \"usb\nkbd\"}", "JSON", EINVAL},
+		{"qemu:qemu-xhci%3$s,child={\"driver\": %%s}", "JSON", EINVAL},
+		{"qemu:qemu-xhci%3$s,child={'driver': '\"',, \"a\": \"}'", "JSON that does not end",
+		 EINVAL},
 	};
 	static const char *const machines[] = {"", ",machine=tree"};
 
@@ -229,6 +264,32 @@ static void a_child_that_is_refused_takes_its_device_with_it(void **state)
 	assert_string_equal(log_text(), "");
 }
 
+/* It is there once more for the next one; what another device's spec has brought stays. */
+static void a_node_goes_with_its_device_be_it_closed_or_refused(void **state)
+{
+	static const char node[] = "qemu:qemu-xhci,machine=tree,blockdev={'file': {'driver': "
+				   "'file',, 'node-name': 'inner',, 'filename': '%1$s'},, "
+				   "\"node-name\" : \"stick\",, \"driver\": \"raw\"},";
+	struct dmaland_device *first = must_open("qemu:edu,machine=tree"), *dev;
+	char refused[512], taken[512];
+
+	(void)state;
+	snprintf(refused, sizeof(refused), "%s%s", node, "child=usb-nothing");
+	snprintf(taken, sizeof(taken), "%s%s", node,
+		 "child={'driver': 'usb-storage',, 'bus': 'dev2.0',, 'drive': 'stick'}");
+	assert_null(try_open(refused));
+	assert_int_equal(image_openings(), 0);
+	dev = must_open(taken);
+	assert_int_equal(xhci_children(dev), 1);
+	assert_null(try_open(refused));
+	assert_error_says("Duplicate nodes");
+	assert_int_equal(image_openings(), 1);
+	dmaland_close(dev);
+	assert_int_equal(image_openings(), 0);
+	dmaland_close(first);
+	assert_string_equal(log_text(), "");
+}
+
 /* QEMU takes these when it starts: whose machine it is, is said. */
 static void a_child_that_can_not_be_plugged_is_refused_with_the_cure(void **state)
 {
@@ -247,10 +308,58 @@ static void a_child_that_can_not_be_plugged_is_refused_with_the_cure(void **stat
 			fail_msg("%s opens", specs[i]);
 		if (errno != ENODEV || !strstr(dmaland_last_error(), "first device of its machine"))
 			fail_msg("%s: errno %d: %s", specs[i], errno, dmaland_last_error());
+		if (image_openings())
+			fail_msg("%s: the image stays open", specs[i]);
 		dev = must_open("qemu:nvme,machine=tree,drive=%1$s");
 		dmaland_close(dev);
 	}
 	dmaland_close(first);
+	assert_string_equal(log_text(), "");
+}
+
+static void a_namespace_goes_with_the_only_drive_that_has_it(void **state)
+{
+	static const char *const specs[] = {
+		"qemu:nvme,machine=tree,child=nvme-ns,,drive=%1$s",
+		"qemu:nvme,machine=tree,child=nvme-ns,,drive={\"driver\": \"file\",,,, "
+		"\"filename\": \"%1$s\"}",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(specs) / sizeof(specs[0]); i++) {
+		struct dmaland_device *drive = must_open(specs[i]);
+		struct dmaland_device *other = must_open("qemu:edu,machine=tree");
+
+		assert_int_equal(image_openings(), 1);
+		dmaland_close(drive);
+		assert_int_equal(image_openings(), 0);
+		dmaland_close(must_open("qemu:nvme,machine=tree,drive=%1$s"));
+		dmaland_close(other);
+	}
+	assert_string_equal(log_text(), "");
+}
+
+static void a_namespace_stays_for_the_other_drives_of_its_subsystem(void **state)
+{
+	struct dmaland_device *first = must_open("qemu:nvme,machine=tree,subsys=s,serial=s,"
+						 "child=nvme-subsys,,id=s,"
+						 "child=nvme-ns,,shared=on,,drive=%1$s");
+	struct dmaland_device *other = must_open("qemu:nvme,machine=tree,subsys=s,serial=s");
+	static char out[512] = "kept", in[512];
+	struct dmaland_nvme_queue *queue;
+	struct dmaland_nvme *ctrl;
+
+	(void)state;
+	dmaland_close(first);
+	ctrl = dmaland_nvme_open(other, NULL);
+	assert_non_null(ctrl);
+	queue = dmaland_nvme_queue_create(ctrl, 0, 0);
+	assert_non_null(queue);
+	assert_int_equal(dmaland_nvme_write(queue, 1, 7, 1, out), 0);
+	assert_int_equal(dmaland_nvme_read(queue, 1, 7, 1, in), 0);
+	assert_memory_equal(in, out, sizeof(in));
+	dmaland_nvme_close(ctrl);
+	dmaland_close(other);
 	assert_string_equal(log_text(), "");
 }
 
@@ -260,7 +369,10 @@ int run_child_tests(void)
 		cmocka_unit_test(a_device_has_the_children_that_its_spec_names),
 		cmocka_unit_test(children_come_and_go_with_a_device_that_joins),
 		cmocka_unit_test(a_child_that_is_refused_takes_its_device_with_it),
+		cmocka_unit_test(a_node_goes_with_its_device_be_it_closed_or_refused),
 		cmocka_unit_test(a_child_that_can_not_be_plugged_is_refused_with_the_cure),
+		cmocka_unit_test(a_namespace_goes_with_the_only_drive_that_has_it),
+		cmocka_unit_test(a_namespace_stays_for_the_other_drives_of_its_subsystem),
 	};
 
 	return cmocka_run_group_tests_name("children", tests, images_begin, images_end);

@@ -24,6 +24,7 @@
 
 #include <dmaland/nvme.h>
 #include <dmaland/soft.h>
+#include "base/error.h"
 #include "backend/sysfs.h"
 #include "device/device.h"
 
@@ -76,6 +77,7 @@ WRAP(int, epoll_create1, (int flags), (flags), EMFILE, -1)
 WRAP(int, epoll_ctl, (int fd, int what, int of, struct epoll_event *event), (fd, what, of, event),
      ENOSPC, -1)
 WRAP(int, dup3, (int fd, int to, int flags), (fd, to, flags), EBUSY, -1)
+WRAP(int, pipe2, (int *fds, int flags), (fds, flags), EMFILE, -1)
 WRAP(pid_t, _Fork, (void), (), EAGAIN, -1)
 WRAP(int, pthread_create,
      (pthread_t * thread, const pthread_attr_t *attributes, void *(*f)(void *), void *p),
@@ -272,6 +274,45 @@ static int run_followed(void)
 	return done ? 0 : -1;
 }
 
+/* ---- children, hubs and JSON of a device of QEMU ---- */
+
+#define PARTS                                                                                      \
+	"blockdev={\"driver\": \"null-co\",, \"node-name\": \"stick\"},"                           \
+	"child=usb-storage,,drive=%s,child=usb-kbd,"                                               \
+	"child=usb-storage,,drive={\"driver\": \"null-co\",,,, \"read-zeroes\": true}"
+
+static char image[64], first_spec[512], joining_spec[512];
+
+static int run_first(void)
+{
+	struct dmaland_device *dev = dmaland_open(first_spec, NULL);
+
+	dmaland_close(dev);
+	return dev ? 0 : -1;
+}
+
+/* What does not join a machine leaves nothing there: neither a locked image, nor a name that is taken. */
+static int run_joining(void)
+{
+	struct dmaland_device *first = dmaland_open("qemu:rtl8139,machine=faults,hub=1", NULL);
+	struct dmaland_device *dev = first ? dmaland_open(joining_spec, NULL) : NULL;
+	int failed = dev ? 0 : -1;
+	struct error_state error;
+
+	error_keep(&error);
+	if (first && !dev) {
+		assert_null(
+			strstr(error.text, "is in use")); /* what was done about it is no reason */
+		dev = dmaland_open(joining_spec, NULL);
+		if (!dev)
+			fail_msg("after '%s': %s", error.text, dmaland_last_error());
+	}
+	dmaland_close(dev);
+	dmaland_close(first);
+	error_put_back(&error);
+	return failed;
+}
+
 /* ---- files of VFIO that are open already ---- */
 
 static struct dmaland_options handed = {.size = sizeof(handed)};
@@ -383,6 +424,25 @@ static void so_it_is_in_debug_mode(void **state)
 		assert_true(fail_each(run_followed) > 20);
 }
 
+static void so_it_is_with_children_hubs_and_json(void **state)
+{
+	int fd;
+
+	(void)state;
+	if (strncmp(spec, "qemu:", 5) != 0)
+		return;
+	snprintf(image, sizeof(image), "/tmp/dmaland-faults-%d", process);
+	fd = open(image, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 1 << 20), 0);
+	close(fd);
+	snprintf(first_spec, sizeof(first_spec), "qemu:qemu-xhci," PARTS, image);
+	snprintf(joining_spec, sizeof(joining_spec), "qemu:qemu-xhci,machine=faults," PARTS, image);
+	assert_true(fail_each(run_first) > 20);
+	assert_true(fail_each(run_joining) > 40);
+	unlink(image);
+}
+
 static void so_it_is_with_files_that_are_open_already(void **state)
 {
 	(void)state;
@@ -403,6 +463,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(whatever_fails_nothing_is_left_and_it_is_told),
 		cmocka_unit_test(so_it_is_in_debug_mode),
+		cmocka_unit_test(so_it_is_with_children_hubs_and_json),
 	};
 	const struct CMUnitTest of_vfio[] = {
 		cmocka_unit_test(so_it_is_with_files_that_are_open_already),
