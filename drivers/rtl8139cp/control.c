@@ -41,6 +41,7 @@ int dmaland_rtl8139cp_set_mac(struct dmaland_rtl8139cp *card, const unsigned cha
 	writel(le32toh(words[0]), card->regs + IDR0);
 	writel(le32toh(words[1]), card->regs + IDR0 + 4);
 	writeb(0, card->regs + EECR);
+	readb(card->regs + EECR);
 	return 0;
 }
 
@@ -68,11 +69,13 @@ static unsigned int filter_bit(const unsigned char *address)
 	return crc >> 26;
 }
 
+/* The read waits for the writes: what is sent from now on meets this filter. */
 static void filter_write(struct dmaland_rtl8139cp *card)
 {
 	writel(card->mar[0], card->regs + MAR0);
 	writel(card->mar[1], card->regs + MAR0 + 4);
 	writel(card->rcr, card->regs + RCR);
+	readl(card->regs + RCR);
 }
 
 void dmaland_rtl8139cp_set_filter(struct dmaland_rtl8139cp *card, bool promiscuous,
@@ -94,8 +97,8 @@ void dmaland_rtl8139cp_set_filter(struct dmaland_rtl8139cp *card, bool promiscuo
 void control_start(struct dmaland_rtl8139cp *card)
 {
 	filter_write(card);
-	writew(0, card->regs + IMR);
 	writew(UINT16_MAX, card->regs + ISR);
+	writew(card->irq >= 0 ? INTERRUPTS : 0, card->regs + IMR);
 }
 
 void dmaland_rtl8139cp_get_stats(struct dmaland_rtl8139cp *card,
@@ -157,6 +160,7 @@ int dmaland_rtl8139cp_irq(struct dmaland_rtl8139cp *card)
 	if (n < 0)
 		return n;
 	card->irq = dmaland_irq(card->dev, 0);
+	writew(INTERRUPTS, card->regs + IMR);
 	return card->irq;
 }
 
@@ -186,18 +190,31 @@ static int irq_take(struct dmaland_rtl8139cp *card)
 	return dmaland_irq_unmask(card->dev, 0);
 }
 
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* An interrupt keeps itself quiet until it is taken here: who polls the rings, and never waits, is interrupted once. */
 int dmaland_rtl8139cp_wait(struct dmaland_rtl8139cp *card, int timeout)
 {
 	struct pollfd irq = {.fd = card->irq, .events = POLLIN};
-	int n, err;
+	int64_t end = now_ms() + timeout;
 
-	if (has_work(card) || card->irq < 0)
-		return has_work(card);
-	writew(INTERRUPTS, card->regs + IMR);
-	n = poll(&irq, 1, has_work(card) ? 0 : timeout);
-	err = n < 0 ? -errno : 0;
-	writew(0, card->regs + IMR);
-	if (n > 0)
-		err = irq_take(card);
-	return err ? err : has_work(card);
+	while (!has_work(card)) {
+		int64_t left = timeout < 0 ? -1 : end - now_ms();
+		int n = card->irq < 0 ? 0
+				      : poll(&irq, 1,
+					     timeout < 0 ? -1
+					     : left > 0	 ? (int)left
+							 : 0);
+		int err = n < 0 ? -errno : n > 0 ? irq_take(card) : 0;
+
+		if (err || n == 0)
+			return err;
+	}
+	return 1;
 }

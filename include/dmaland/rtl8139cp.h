@@ -231,7 +231,8 @@ unsigned int dmaland_rtl8139cp_clean(struct dmaland_rtl8139cp *card);
  * dmaland_rtl8139cp_irq() - have the card interrupt
  *
  * Context: makes system calls.
- * Return: an eventfd that is readable when dmaland_rtl8139cp_wait() has something to do; -errno.
+ * Return: an eventfd that is readable when dmaland_rtl8139cp_wait(), which has returned 0, may have something to do: poll for it among
+ * others, and do not read it; -errno.
  */
 int dmaland_rtl8139cp_irq(struct dmaland_rtl8139cp *card);
 
