@@ -27,8 +27,8 @@ works() {
 	example "$1" >"$work/program.c"
 	[ -s "$work/program.c" ] || { echo "no example in it" && return 1; }
 	cc -std=gnu11 -O1 -Wall -Wextra -Werror -I"$root/include" "$work/program.c" -o "$program" \
-		-L"$build/src" -L"$build/drivers/nvme" -ldmaland -ldmaland-nvme -pthread \
-		-Wl,-rpath,"$build/src:$build/drivers/nvme" || return
+		-L"$build/src" -L"$build/drivers/nvme" -L"$build/drivers/rtl8139cp" -ldmaland-rtl8139cp -ldmaland-nvme -ldmaland -pthread \
+		-Wl,-rpath,"$build/src:$build/drivers/nvme:$build/drivers/rtl8139cp" || return
 	rm -rf "$work/here" && mkdir "$work/here" && truncate -s 64M "$work/here/disk.img" || return
 	(cd "$work/here" && "$program") >"$work/output" || { cat "$work/output" && return 1; }
 	words=$(sed -n 's|.*/\* prints: \(.*\) \*/.*|\1|p' "$work/program.c")

@@ -32,11 +32,11 @@ has() {
 }
 
 library_has_libraries() {
-	has libdmaland0 lib/libdmaland.so.0 lib/libdmaland-nvme.so.0 && ! grep -E '\.(h|a|pc|so)$|^bin/.' "$work/files"
+	has libdmaland0 lib/libdmaland.so.0 lib/libdmaland-nvme.so.0 lib/libdmaland-rtl8139cp.so.0 && ! grep -E '\.(h|a|pc|so)$|^bin/.' "$work/files"
 }
 
 dev_has_headers() {
-	has libdmaland-dev lib/libdmaland.so lib/libdmaland.a lib/pkgconfig/dmaland.pc lib/pkgconfig/dmaland-nvme.pc \
+	has libdmaland-dev lib/libdmaland.so lib/libdmaland.a lib/pkgconfig/dmaland.pc lib/pkgconfig/dmaland-nvme.pc lib/pkgconfig/dmaland-rtl8139cp.pc \
 		share/man/man3/dma_pool.3.gz && cmp <(grep '^include/.*h$' "$work/files" | sort) \
 		<(cd "$root/include" && printf 'include/%s\n' dmaland/*.h | sort)
 }

@@ -42,7 +42,8 @@ install_into() {
 
 archives_are_public() {
 	install_into "$work/install" && archive_is_public "$(find "$work/install" -name libdmaland.a)" src/libdmaland.so &&
-		archive_is_public "$(find "$work/install" -name libdmaland-nvme.a)" drivers/nvme/libdmaland-nvme.so
+		archive_is_public "$(find "$work/install" -name libdmaland-nvme.a)" drivers/nvme/libdmaland-nvme.so &&
+		archive_is_public "$(find "$work/install" -name libdmaland-rtl8139cp.a)" drivers/rtl8139cp/libdmaland-rtl8139cp.so
 }
 
 # Functions of a program's own, named as some of the libraries' are inside: each calls its own.
@@ -96,9 +97,10 @@ optimized() {
 }
 
 optimized_archives_are_public() {
-	optimized src/archive/libdmaland.a src/archive/libdmaland-nvme.a || return
+	optimized src/archive/libdmaland.a src/archive/libdmaland-nvme.a src/archive/libdmaland-rtl8139cp.a || return
 	archive_is_public "$work/optimized/src/archive/libdmaland.a" src/libdmaland.so &&
 		archive_is_public "$work/optimized/src/archive/libdmaland-nvme.a" drivers/nvme/libdmaland-nvme.so &&
+		archive_is_public "$work/optimized/src/archive/libdmaland-rtl8139cp.a" drivers/rtl8139cp/libdmaland-rtl8139cp.so &&
 		links_beside "$work/optimized/src/archive" -O2 && links_beside "$work/optimized/src/archive" -O3 -flto
 }
 
@@ -211,8 +213,10 @@ check "every public header compiles alone as C++" header c++ -std=c++17
 check "libdmaland exports what its headers declare" symbols_match src/libdmaland.so \
 	"coherent.h device.h io.h irq.h pool.h scatterlist.h soft.h streaming.h types.h"
 check "libdmaland-nvme exports what its header declares" symbols_match drivers/nvme/libdmaland-nvme.so nvme.h
+check "libdmaland-rtl8139cp exports what its header declares" symbols_match drivers/rtl8139cp/libdmaland-rtl8139cp.so rtl8139cp.h
 check "each manual page says what may not be called from a signal handler" contexts_tell
-check "the manual pages tell of all that is exported" pages_tell src/libdmaland.so drivers/nvme/libdmaland-nvme.so
+check "the manual pages tell of all that is exported" pages_tell src/libdmaland.so drivers/nvme/libdmaland-nvme.so \
+	drivers/rtl8139cp/libdmaland-rtl8139cp.so
 check "each line of docs/design/threats.md names a test that there is" threats_have_tests
 check "a program builds against the installed library" installed_program_builds
 check "the installed static libraries define what their symbol maps name, and nothing else" archives_are_public

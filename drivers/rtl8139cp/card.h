@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * card.h - what the files of the driver share
+ *
+ *   rtl8139cp.c   open, close, reset
+ *   receive.c     frames that have come       struct rx
+ *   transmit.c    frames to send              struct tx
+ *   packet.c      packets in the card's reach struct packets
+ *   control.c     address, link, filter, counters, interrupts
+ *
+ * The chip can write to descriptors and to buffers at any time. What the driver relies on, addresses, lengths and whose packet
+ * it is, stands beside the rings, where it does not reach; of a descriptor a status is read, once.
+ */
+#ifndef RTL8139CP_CARD_H
+#define RTL8139CP_CARD_H
+
+#include <pthread.h>
+
+#include <dmaland/dmaland.h>
+#include <dmaland/rtl8139cp.h>
+
+#include "chip.h"
+
+enum {
+	RX_BUFFER = 1536, /* bytes for a frame, with its CRC */
+	COPYBREAK = 256,  /* where both ways of receiving cost the same */
+	LINEAR_BELOW = 256,
+	MAX_PACKETS = 4096,
+};
+
+/* Memory that chip and driver share. */
+struct shared {
+	struct descriptor rx[RING], tx[RING];
+	char linear[RING]
+		   [RX_BUFFER]; /* of each descriptor to send: where pieces are copied together */
+	struct tally tally __attribute__((aligned(64)));
+};
+
+struct rx_slot {
+	struct dmaland_packet *packet;
+	dma_addr_t mapping;
+};
+
+struct tx_slot {
+	dma_addr_t mapping;
+	unsigned int size;	       /* bytes that are mapped; 0: none */
+	struct dmaland_packet *packet; /* that ends here */
+};
+
+struct packets {
+	pthread_spinlock_t lock; /* of all that follows */
+	struct dmaland_packet *free;
+	struct dmaland_packet *all; /* by context; see packet.c */
+	unsigned int n, max;
+};
+
+struct dmaland_rtl8139cp {
+	struct dmaland_device *dev;
+	char *regs;
+	struct shared *shared;
+	dma_addr_t shared_dma;
+	struct dma_pool *pool; /* the packets' memory */
+	struct packets packets;
+	struct dmaland_rtl8139cp_options options;
+	struct dmaland_rtl8139cp_stats stats;
+	int irq; /* eventfd; -1: none */
+	uint16_t cpcr;
+	uint32_t rcr, mar[2];
+
+	struct {
+		struct rx_slot slots[RING];
+		unsigned int next;
+	} rx;
+	struct {
+		struct tx_slot slots[RING];
+		unsigned int next, dirty; /* count on; the slot is the rest by RING */
+	} tx;
+};
+
+static inline uint64_t shared_dma(const struct dmaland_rtl8139cp *card, const void *at)
+{
+	return card->shared_dma + (uint64_t)((const char *)at - (const char *)card->shared);
+}
+
+int packets_init(struct dmaland_rtl8139cp *card);
+void packets_fini(struct dmaland_rtl8139cp *card);
+
+/* Give each descriptor a buffer; or the ones that are there, after a reset. */
+int rx_fill(struct dmaland_rtl8139cp *card);
+void rx_start(struct dmaland_rtl8139cp *card);
+void rx_free(struct dmaland_rtl8139cp *card);
+
+void tx_start(struct dmaland_rtl8139cp *card);
+/* Release all that was not sent; the chip is stopped. */
+void tx_clear(struct dmaland_rtl8139cp *card);
+
+/* What a reset of the chip takes: the filter, interrupts. */
+void control_start(struct dmaland_rtl8139cp *card);
+
+int gone_error(const struct dmaland_rtl8139cp *card);
+
+#endif
