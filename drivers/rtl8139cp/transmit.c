@@ -120,18 +120,29 @@ static int xmit_pieces(struct dmaland_rtl8139cp *card, const struct dmaland_pack
 	return 0;
 }
 
-static int packet_check(const struct dmaland_packet *packet, unsigned int length)
+static int length_error(unsigned int length)
 {
+	return dmaland_set_error(EMSGSIZE, "a frame of %u bytes: there are %d at most", length,
+				 DMALAND_ETH_FRAME_LEN);
+}
+
+/* 0, or -errno in words. No sum of lengths that pass wraps around. */
+static int packet_check(const struct dmaland_packet *packet)
+{
+	unsigned int length = packet->len;
+
 	if (packet->nr_frags > DMALAND_MAX_FRAGS)
 		return dmaland_set_error(EINVAL, "a packet of %u pieces: there are %d at most",
 					 packet->nr_frags, DMALAND_MAX_FRAGS);
+	if (length > DMALAND_ETH_FRAME_LEN)
+		return length_error(length);
 	for (unsigned int f = 0; f < packet->nr_frags; f++)
 		if (packet->frags[f].size == 0 || packet->frags[f].size > DMALAND_ETH_FRAME_LEN)
 			return dmaland_set_error(EINVAL, "piece %u of a packet has %u bytes", f,
 						 packet->frags[f].size);
+	length = dmaland_packet_length(packet);
 	if (length > DMALAND_ETH_FRAME_LEN)
-		return dmaland_set_error(EMSGSIZE, "a frame of %u bytes: there are %d at most",
-					 length, DMALAND_ETH_FRAME_LEN);
+		return length_error(length);
 	if (length < 14)
 		return dmaland_set_error(EINVAL, "a frame of %u bytes: its header has 14", length);
 	return 0;
@@ -147,14 +158,11 @@ static bool is_linear(const struct dmaland_rtl8139cp *card, unsigned int length)
 static int rtl8169_start_xmit(struct dmaland_rtl8139cp *card, struct dmaland_packet *packet)
 {
 	unsigned int length, n, last;
-	int err;
+	int err = packet_check(packet);
 
-	if (packet->nr_frags > DMALAND_MAX_FRAGS)
-		return packet_check(packet, 0);
-	length = dmaland_packet_length(packet);
-	err = packet_check(packet, length);
 	if (err)
 		return err;
+	length = dmaland_packet_length(packet);
 	n = is_linear(card, length) ? 1 : (packet->len != 0) + packet->nr_frags;
 	if (RING - (card->tx.next - card->tx.dirty) < n)
 		dmaland_rtl8139cp_clean(card);
