@@ -201,12 +201,15 @@ int dmaland_rtl8139cp_send(struct dmaland_rtl8139cp *card, struct dmaland_packet
 	return sent ? (int)sent : err;
 }
 
-static void slot_release(struct dmaland_rtl8139cp *card, struct tx_slot *slot)
+/* Done with the oldest descriptor. A packet's release may send: then the ring is as if this one had never been. */
+static void slot_release(struct dmaland_rtl8139cp *card)
 {
+	struct tx_slot *slot = &card->tx.slots[card->tx.dirty % RING];
 	struct dmaland_packet *packet = slot->packet;
 
 	rtl8169_unmap_tx_skb(card, slot);
 	slot->packet = NULL;
+	card->tx.dirty++;
 	dmaland_packet_free(packet);
 }
 
@@ -221,8 +224,7 @@ unsigned int dmaland_rtl8139cp_clean(struct dmaland_rtl8139cp *card)
 		dma_rmb();
 		if (card->tx.slots[i].packet && status & TX_FAILED)
 			card->stats.tx_errors++;
-		slot_release(card, &card->tx.slots[i]);
-		card->tx.dirty++;
+		slot_release(card);
 	}
 	return card->tx.next - card->tx.dirty;
 }
@@ -237,5 +239,5 @@ void tx_start(struct dmaland_rtl8139cp *card)
 void tx_clear(struct dmaland_rtl8139cp *card)
 {
 	while (card->tx.dirty != card->tx.next)
-		slot_release(card, &card->tx.slots[card->tx.dirty++ % RING]);
+		slot_release(card);
 }
