@@ -46,6 +46,20 @@ static int piece_map(struct dmaland_rtl8139cp *card, unsigned int i, void *data,
 	return 0;
 }
 
+/*
+ * n pieces of a frame whose first one was not handed over. Their descriptors are the chip's already: it would go on to
+ * them behind the next frame.
+ */
+static void pieces_unmap(struct dmaland_rtl8139cp *card, unsigned int n)
+{
+	while (n > 0) {
+		unsigned int i = (card->tx.next + n--) % RING;
+
+		WRITE_ONCE(card->shared->tx[i].opts1, htole32(desc_end(i)));
+		rtl8169_unmap_tx_skb(card, &card->tx.slots[i]);
+	}
+}
+
 /* The pieces of a frame but the first, in the descriptors behind the first one. With an error none is mapped. */
 static int rtl8169_xmit_frags(struct dmaland_rtl8139cp *card, const struct dmaland_packet *packet,
 			      unsigned int skipped, uint32_t opts)
@@ -56,10 +70,7 @@ static int rtl8169_xmit_frags(struct dmaland_rtl8139cp *card, const struct dmala
 		int err = piece_map(card, i, frag->data, frag->size);
 
 		if (err) {
-			while (f-- > skipped)
-				rtl8169_unmap_tx_skb(
-					card,
-					&card->tx.slots[(card->tx.next + 1 + f - skipped) % RING]);
+			pieces_unmap(card, f - skipped);
 			return err;
 		}
 		desc_put(card, i, card->tx.slots[i].mapping,
@@ -112,8 +123,7 @@ static int xmit_pieces(struct dmaland_rtl8139cp *card, const struct dmaland_pack
 		return err;
 	err = piece_map(card, i, data, size);
 	if (err) {
-		for (unsigned int piece = 1; piece < n; piece++)
-			rtl8169_unmap_tx_skb(card, &card->tx.slots[(i + piece) % RING]);
+		pieces_unmap(card, n - 1);
 		return err;
 	}
 	desc_put(card, i, card->tx.slots[i].mapping,
