@@ -94,8 +94,8 @@ void dmaland_rtl8139cp_set_filter(struct dmaland_rtl8139cp *card, bool promiscuo
 void control_start(struct dmaland_rtl8139cp *card)
 {
 	filter_write(card);
-	writew(0, card->regs + IMR);
 	writew(UINT16_MAX, card->regs + ISR);
+	writew(card->irq >= 0 ? INTERRUPTS : 0, card->regs + IMR);
 }
 
 void dmaland_rtl8139cp_get_stats(struct dmaland_rtl8139cp *card,
@@ -147,17 +147,27 @@ int dmaland_rtl8139cp_get_counters(struct dmaland_rtl8139cp *card,
 
 /* --- interrupts ----------------------------------------------------------------------------- */
 
+/*
+ * They are let through all the time. While nobody waits there is at most one: its line masks itself until it
+ * is taken.
+ */
 int dmaland_rtl8139cp_irq(struct dmaland_rtl8139cp *card)
 {
-	int n;
+	int n, fd;
 
 	if (card->irq >= 0)
 		return card->irq;
 	n = pci_alloc_irq_vectors(card->dev, 1, 1, PCI_IRQ_ALL_TYPES);
 	if (n < 0)
 		return n;
-	card->irq = dmaland_irq(card->dev, 0);
-	return card->irq;
+	fd = dmaland_irq(card->dev, 0);
+	if (fd < 0) {
+		pci_free_irq_vectors(card->dev);
+		return fd;
+	}
+	card->irq = fd;
+	writew(INTERRUPTS, card->regs + IMR);
+	return fd;
 }
 
 /* Has a frame come, or has one been sent? */
@@ -171,7 +181,7 @@ static bool has_work(struct dmaland_rtl8139cp *card)
 	       !(le32toh(READ_ONCE(card->shared->tx[dirty].opts1)) & DESC_OWN);
 }
 
-/* Take the interrupt: clear what has come, in the chip and here, and let it come again. */
+/* Take the interrupt: clear what has come, here and in the chip, and let it come again. */
 static int irq_take(struct dmaland_rtl8139cp *card)
 {
 	uint64_t count;
@@ -186,18 +196,39 @@ static int irq_take(struct dmaland_rtl8139cp *card)
 	return dmaland_irq_unmask(card->dev, 0);
 }
 
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* What interrupts may have been dealt with already: then there is time left to sleep. */
 int dmaland_rtl8139cp_wait(struct dmaland_rtl8139cp *card, int timeout)
 {
-	struct pollfd irq = {.fd = card->irq, .events = POLLIN};
-	int n, err;
+	struct pollfd fds[] = {{.fd = card->irq, .events = POLLIN},
+			       {.fd = dmaland_event_fd(card->dev), .events = POLLIN}};
+	int64_t end = timeout > 0 ? now_ms() + timeout : 0;
 
-	if (has_work(card) || card->irq < 0)
-		return has_work(card);
-	writew(INTERRUPTS, card->regs + IMR);
-	n = poll(&irq, 1, has_work(card) ? 0 : timeout);
-	err = n < 0 ? -errno : 0;
-	writew(0, card->regs + IMR);
-	if (n > 0)
-		err = irq_take(card);
-	return err ? err : has_work(card);
+	while (!has_work(card)) {
+		int64_t left = timeout > 0 ? end - now_ms() : timeout;
+		int n, err;
+
+		if (readw(card->regs + ISR) == UINT16_MAX)
+			return gone_error(card);
+		if (card->irq < 0)
+			return 0;
+		n = poll(fds, 2, left < 0 && timeout > 0 ? 0 : (int)left);
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return has_work(card);
+		if (fds[1].revents) /* it may be gone; the event is the application's to take */
+			fds[1].fd = -1;
+		err = fds[0].revents ? irq_take(card) : 0;
+		if (err)
+			return err;
+	}
+	return 1;
 }
