@@ -6,7 +6,8 @@
 
 #include <endian.h>
 #include <errno.h>
-#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "device/device.h"
 
@@ -338,6 +339,14 @@ void soft_rtl8139_go(struct soft_rtl8139 *chip)
 	frames_send(chip);
 }
 
+void soft_rtl8139_vanish(struct soft_rtl8139 *chip)
+{
+	pthread_mutex_lock(&chip->lock);
+	atomic_store(&chip->gone, true);
+	pthread_mutex_unlock(&chip->lock);
+	eventfd_write(chip->f.event_fd, 1);
+}
+
 /* ---- registers ---- */
 
 /* It forgets all but its address. */
@@ -518,6 +527,13 @@ static int soft_rtl8139_irq_mask(struct pci_function *f, unsigned int kind, unsi
 	return soft_irq_mask(to_chip(f)->engine, kind, vector, masked);
 }
 
+static unsigned int soft_rtl8139_take_events(struct pci_function *f)
+{
+	eventfd_t count;
+
+	return eventfd_read(f->event_fd, &count) == 0 ? DMALAND_EVENT_GONE : 0;
+}
+
 static bool soft_rtl8139_is_dead(struct pci_function *f)
 {
 	return atomic_load(&to_chip(f)->gone);
@@ -527,6 +543,7 @@ static void soft_rtl8139_close(struct pci_function *f)
 {
 	struct soft_rtl8139 *chip = to_chip(f);
 
+	close(f->event_fd);
 	chip->engine->ops->close(chip->engine);
 }
 
@@ -541,6 +558,7 @@ static const struct pci_function_ops soft_rtl8139_ops = {
 	.irq_enable = soft_rtl8139_irq_enable,
 	.irq_disable = soft_rtl8139_irq_disable,
 	.irq_mask = soft_rtl8139_irq_mask,
+	.take_events = soft_rtl8139_take_events,
 	.is_dead = soft_rtl8139_is_dead,
 	.close = soft_rtl8139_close,
 };
@@ -563,7 +581,7 @@ struct dmaland_device *soft_rtl8139_open_with(struct soft_rtl8139 *chip, const c
 	chip->engine = dev->function;
 	chip->f.ops = &soft_rtl8139_ops;
 	chip->f.domain = chip->engine->domain;
-	chip->f.event_fd = -1;
+	chip->f.event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	snprintf(chip->f.name, sizeof(chip->f.name), "soft:rtl8139");
 	dev->function = &chip->f;
 	return dev;

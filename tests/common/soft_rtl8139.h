@@ -81,6 +81,9 @@ void soft_rtl8139_forge(struct soft_rtl8139 *chip, uint32_t status, const void *
 /* Send what waits, however it holds. */
 void soft_rtl8139_go(struct soft_rtl8139 *chip);
 
+/* The card is pulled: after this it neither answers nor does anything. */
+void soft_rtl8139_vanish(struct soft_rtl8139 *chip);
+
 /* Interrupt for these bits of ISR. */
 void soft_rtl8139_raise(struct soft_rtl8139 *chip, uint16_t what);
 
