@@ -139,9 +139,15 @@ static void desc_write_back(struct soft_rtl8139 *chip, unsigned int ring, unsign
 	chip_access(chip, base + i * sizeof(struct descriptor), &opts1, sizeof(opts1), true);
 }
 
-static unsigned int desc_next(unsigned int i, uint32_t opts1)
+/* As in QEMU's model: a ring to send ends at 64 in any case, one of received frames where it says so. */
+static unsigned int tx_next(unsigned int i, uint32_t opts1)
 {
 	return opts1 & DESC_EOR || i == RING - 1 ? 0 : i + 1;
+}
+
+static unsigned int rx_next(unsigned int i, uint32_t opts1)
+{
+	return opts1 & DESC_EOR ? 0 : i + 1;
 }
 
 /* ---- frames that come ---- */
@@ -211,7 +217,7 @@ static bool frame_put(struct soft_rtl8139 *chip, const unsigned char *frame, siz
 				(opts1 & DESC_EOR) | first | (done == length ? DESC_LS : 0) |
 					(uint32_t)length);
 		first = 0;
-		i = desc_next(i, opts1);
+		i = rx_next(i, opts1);
 	}
 	chip->rx = i;
 	return true;
@@ -251,7 +257,7 @@ void soft_rtl8139_forge(struct soft_rtl8139 *chip, uint32_t status, const void *
 			chip_access(chip, buffer_of(chip, &desc), bytes, size, true);
 		}
 		desc_write_back(chip, RDSAR, chip->rx, status | end);
-		chip->rx = desc_next(chip->rx, end);
+		chip->rx = rx_next(chip->rx, end);
 	}
 	pthread_mutex_unlock(&chip->lock);
 }
@@ -295,7 +301,7 @@ static bool frame_take(struct soft_rtl8139 *chip, struct soft_rtl8139_frame *fra
 		if (!chip->keeps_own)
 			desc_write_back(chip, TNPDS, chip->tx,
 					(opts1 & ~DESC_OWN) | chip->sent_status);
-		chip->tx = desc_next(chip->tx, opts1);
+		chip->tx = tx_next(chip->tx, opts1);
 		if (opts1 & DESC_LS)
 			return true;
 	}

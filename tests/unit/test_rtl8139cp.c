@@ -216,8 +216,10 @@ static void a_full_ring_takes_no_more_and_goes_on(void **state)
 	soft_rtl8139_go(chip);
 	assert_int_equal(dmaland_rtl8139cp_clean(ends[0].card), 0);
 	assert_int_equal(chip->kept_count, 70);
-	for (uint32_t i = 0; i < 70; i++)
+	for (uint32_t i = 0; i < 70; i++) {
 		frame_check(1, chip->kept[i].data, (unsigned int)chip->kept[i].length, i, 300);
+		assert_int_equal(chip->kept[i].status & DESC_EOR, i == RING - 1 ? DESC_EOR : 0);
+	}
 }
 
 /* A frame finds room whole or not at all; its pieces lie around the ring's end, too. */

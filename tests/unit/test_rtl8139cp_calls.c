@@ -2,9 +2,9 @@
 /*
  * test_rtl8139cp_calls.c - which DMA calls the driver makes, in which order, and what becomes of each that fails
  *
- * The order is that of the kernel's r8169 and 8139cp: a buffer is mapped when it is allocated, synced for the CPU,
- * copied and synced for the device; or another is mapped and it is unmapped. A frame's pieces are mapped
- * before its first one, and unmapped by their stored addresses in the ring's order.
+ * A buffer is mapped when it is allocated, synced for the CPU, copied and synced for the device, as r8169 does;
+ * or another is mapped and it is unmapped, as 8139cp does. Of a frame to send the pieces are mapped first and
+ * what is in front of them last. It is unmapped in the ring's order, by what the driver has stored.
  *
  * The calls go through here (--wrap). Each can be made to fail; and a sync for the device can be left out, as by a driver
  * that forgot it. Then the card, which is told whose each buffer is, finds that it must not write.
@@ -23,9 +23,10 @@ static struct {
 	bool on; /* calls are written down */
 	char text[CALLS][TEXT];
 	unsigned int n;
-	int fails_after; /* so many mappings */
+	int fails_after;  /* so many mappings */
+	bool comes_again; /* with each that fails a frame comes */
 	bool forgets_device, forgets_cpu;
-	unsigned int maps, unmaps;
+	unsigned int maps, unmaps, failed;
 } calls;
 
 static void note(const char *verb, uint64_t size, enum dma_data_direction dir)
@@ -106,6 +107,9 @@ dma_addr_t __wrap_dma_map_single_attrs(struct dmaland_device *dev, void *ptr, si
 
 	note("map", size, dir);
 	if (calls.fails_after == 0) {
+		if (calls.comes_again)
+			soft_rtl8139_forge(&ends[0].chip, DESC_FS | DESC_LS | 100, NULL, 0);
+		calls.failed++;
 		dmaland_set_error(ENOMEM, "this mapping was told to fail");
 		return DMA_MAPPING_ERROR;
 	}
@@ -175,7 +179,7 @@ static struct dmaland_packet *arrives(unsigned int length)
 static void open_noting(const char *spec, enum dmaland_rx_way rx_way, enum dmaland_tx_way tx_way)
 {
 	struct dmaland_rtl8139cp_options options = {
-		.size = sizeof(options), .rx_way = rx_way, .tx_way = tx_way};
+		.size = sizeof(options), .rx_way = rx_way, .tx_way = tx_way, .max_packets = 8};
 
 	calls_reset();
 	end_open(spec, &options);
@@ -343,6 +347,25 @@ static void a_buffer_that_cannot_be_mapped_costs_a_frame(void **state)
 	close_noting();
 }
 
+/* A card that always has another one, which can't be taken: a call ends all the same. */
+static void a_call_looks_at_so_many_frames_and_no_more(void **state)
+{
+	struct dmaland_packet *packet;
+
+	(void)state;
+	open_noting("soft:", DMALAND_RX_MAP, DMALAND_TX_AUTO);
+	calls.on = false;
+	calls.fails_after = 0;
+	calls.comes_again = true;
+	soft_rtl8139_forge(&ends[0].chip, DESC_FS | DESC_LS | 100, NULL, 0);
+	assert_int_equal(dmaland_rtl8139cp_receive(ends[0].card, &packet, 1), 0);
+	assert_true(calls.failed >= RING && calls.failed <= 4 * RING);
+	calls.fails_after = NEVER;
+	packet = receive_one(0);
+	dmaland_packet_free(packet);
+	close_noting();
+}
+
 /* Whichever of the buffers: nothing is left, and the error is told. */
 static void a_card_whose_buffers_cannot_be_mapped_is_not_there(void **state)
 {
@@ -421,6 +444,7 @@ int main(void)
 		cmocka_unit_test(whichever_mapping_of_a_frame_fails_none_is_left),
 		cmocka_unit_test(a_frame_that_cannot_be_mapped_does_not_take_others_with_it),
 		cmocka_unit_test(a_buffer_that_cannot_be_mapped_costs_a_frame),
+		cmocka_unit_test(a_call_looks_at_so_many_frames_and_no_more),
 		cmocka_unit_test(a_card_whose_buffers_cannot_be_mapped_is_not_there),
 		cmocka_unit_test(a_sync_that_is_left_out_is_found),
 	};
