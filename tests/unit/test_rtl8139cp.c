@@ -106,6 +106,16 @@ static void frames_go_out_in_as_many_pieces_as_told(void **state)
 	end_close();
 }
 
+/* Whatever lay there before. */
+static void short_frames_are_padded_with_zeroes(void **state)
+{
+	(void)state;
+	for (uint32_t i = 0; i < RING; i++)
+		passes(0, i, 200, 1);
+	for (uint32_t i = 0; i < RING; i++)
+		passes(0, i, 14 + i % 46, 1);
+}
+
 /* Where its limits are given, they are kept. */
 static void limits_of_copying_are_options(void **state)
 {
@@ -508,6 +518,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(frames_arrive_whole_by_every_way),
 		cmocka_unit_test(frames_go_out_in_as_many_pieces_as_told),
+		with_two_cards(short_frames_are_padded_with_zeroes),
 		cmocka_unit_test(limits_of_copying_are_options),
 		cmocka_unit_test(a_packet_without_data_of_its_own_is_sent_by_every_way),
 		with_a_card(packets_that_cannot_be_sent_are_refused),

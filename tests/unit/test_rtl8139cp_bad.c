@@ -5,8 +5,7 @@
 #include "rtl8139cp_stand.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <sched.h>
+#include <linux/pci_regs.h>
 
 #include "card.h"
 
@@ -334,6 +333,40 @@ static void a_reset_releases_what_waits(void **state)
 	end_close();
 }
 
+/* The card reads and writes nothing any more when a packet is given back. */
+static void look_at_the_card(struct dmaland_packet *packet)
+{
+	struct soft_rtl8139 *chip = &ends[0].chip;
+	uint32_t word;
+
+	count_released(packet);
+	assert_int_equal(soft_rtl8139_register(chip, CR, 1) & (CR_RE | CR_TE), 0);
+	assert_int_equal(soft_rtl8139_register(chip, IMR, 2), 0);
+	assert_false(
+		soft_rtl8139_access(chip, ends[0].card->shared_dma, &word, sizeof(word), false));
+}
+
+static void a_card_is_stopped_before_its_packets_are_released(void **state)
+{
+	unsigned char memory[1000];
+	unsigned int released = 0;
+	struct dmaland_packet packet = {
+		.data = memory, .len = 1000, .release = look_at_the_card, .context = &released};
+
+	(void)state;
+	end_open("soft:", NULL);
+	assert_true(dmaland_rtl8139cp_irq(ends[0].card) >= 0);
+	frame_fill(memory, 1, 1, sizeof(memory));
+	ends[0].chip.holds = true;
+	send_one(0, &packet);
+	dmaland_rtl8139cp_close(ends[0].card);
+	assert_int_equal(released, 1);
+	assert_int_equal(ends[0].chip.no_master, 1);
+	ends[0].card = NULL;
+	ends[0].chip.no_master = 0;
+	end_close();
+}
+
 /* ---- memory ---- */
 
 /* However little there is: the card is there, or nothing is left of it. */
@@ -352,8 +385,13 @@ static void a_card_without_memory_is_not_there_at_all(void **state)
 		card = dmaland_rtl8139cp_open(dev, NULL);
 		opened += card != NULL;
 		refused += !card;
-		if (!card)
+		if (!card) {
+			uint16_t command;
+
 			assert_int_equal(errno, ENOMEM);
+			assert_int_equal(pci_read_config_word(dev, PCI_COMMAND, &command), 0);
+			assert_int_equal(command & PCI_COMMAND_MASTER, 0);
+		}
 		dmaland_rtl8139cp_close(card);
 		dmaland_close(dev);
 		assert_string_equal(log_text(), "");
@@ -361,6 +399,34 @@ static void a_card_without_memory_is_not_there_at_all(void **state)
 	}
 	assert_true(refused > 2);
 	assert_int_equal(opened, 3);
+}
+
+/* What could not be had is not counted: the memory is short again and again, and not the packets. */
+static void packets_without_memory_are_refused_until_there_is_some(void **state)
+{
+	struct dmaland_rtl8139cp_options options = {.size = sizeof(options), .max_packets = 2000};
+	struct dmaland_options device = {.size = sizeof(device), .memory_limit = 2 << 20};
+	struct dmaland_packet *packets[2000];
+	unsigned int n = 0;
+
+	(void)state;
+	ends[0].dev = soft_rtl8139_open_with(&ends[0].chip, "soft:", &device);
+	ends[0].card = dmaland_rtl8139cp_open(ends[0].dev, &options);
+	assert_non_null(ends[0].card);
+	while ((packets[n] = dmaland_packet_alloc(ends[0].card, 0)))
+		n++;
+	assert_true(n > 100);
+	for (unsigned int i = 0; i < 2000; i++) {
+		assert_null(dmaland_packet_alloc(ends[0].card, 0));
+		assert_int_equal(errno, ENOMEM);
+	}
+	dmaland_packet_free(packets[--n]);
+	packets[n] = dmaland_packet_alloc(ends[0].card, 0);
+	assert_non_null(packets[n]);
+	n++;
+	while (n)
+		dmaland_packet_free(packets[--n]);
+	end_close();
 }
 
 /* The application's own memory in 16 pieces, where fewer mappings than that are allowed. */
@@ -427,119 +493,6 @@ static void pieces_that_cannot_all_be_mapped_leave_none(void **state)
 	assert_true(refused > 10);
 }
 
-/* ---- interrupts ---- */
-
-/* When a wait sleeps, or is about to: the chip has interrupts on, and what came was taken. */
-static void *frame_comes(void *context)
-{
-	struct soft_rtl8139 *chip = context;
-	unsigned char frame[100];
-
-	while (soft_rtl8139_register(chip, ISR, 2))
-		sched_yield();
-	frame_fill(frame, 0, 77, sizeof(frame));
-	assert_true(soft_rtl8139_receive(chip, frame, sizeof(frame)));
-	return NULL;
-}
-
-static void a_wait_sleeps_until_a_frame_comes(void **state)
-{
-	struct soft_rtl8139 *chip = &ends[0].chip;
-	struct dmaland_packet *packet;
-	unsigned char frame[100];
-	int irq = dmaland_rtl8139cp_irq(ends[0].card);
-
-	(void)state;
-	assert_true(irq >= 0);
-	assert_int_equal(dmaland_rtl8139cp_irq(ends[0].card), irq);
-	for (int round = 0; round < 200; round++) {
-		pthread_t thread;
-
-		/* One that is taken without waiting leaves its interrupt: there is nothing more to do. */
-		frame_fill(frame, 0, 1, sizeof(frame));
-		assert_true(soft_rtl8139_receive(chip, frame, sizeof(frame)));
-		dmaland_packet_free(receive_one(0));
-		if (round % 20 == 0)
-			assert_int_equal(dmaland_rtl8139cp_reset(ends[0].card), 0);
-		assert_int_equal(pthread_create(&thread, NULL, frame_comes, chip), 0);
-		assert_int_equal(
-			dmaland_rtl8139cp_wait(ends[0].card, round % 2 ? -1 : (int)patience(60000)),
-			1);
-		assert_int_equal(dmaland_rtl8139cp_receive(ends[0].card, &packet, 1), 1);
-		frame_check(0, packet->data, packet->len, 77, sizeof(frame));
-		dmaland_packet_free(packet);
-		pthread_join(thread, NULL);
-	}
-	/* Of the last, nothing but the interrupt is left. */
-	assert_int_equal(dmaland_rtl8139cp_wait(ends[0].card, 1), 0);
-	assert_int_equal(dmaland_rtl8139cp_wait(ends[0].card, 0), 0);
-}
-
-static void the_interrupts_file_is_readable_when_there_is_something_to_do(void **state)
-{
-	struct soft_rtl8139 *chip = &ends[0].chip;
-	struct pollfd irq = {.fd = dmaland_rtl8139cp_irq(ends[0].card), .events = POLLIN};
-	struct dmaland_packet *packet;
-	unsigned char frame[100];
-
-	(void)state;
-	frame_fill(frame, 0, 1, sizeof(frame));
-	for (int round = 0; round < 10; round++) {
-		assert_int_equal(poll(&irq, 1, 0), 0);
-		if (round % 2) {
-			chip->holds = true;
-			send_one(0, frame_make(0, 1, 100, 1));
-			assert_int_equal(poll(&irq, 1, 0), 0);
-			assert_int_equal(dmaland_rtl8139cp_wait(ends[0].card, 0), 0);
-			soft_rtl8139_go(chip);
-		} else {
-			assert_true(soft_rtl8139_receive(chip, frame, sizeof(frame)));
-		}
-		assert_int_equal(poll(&irq, 1, (int)patience(60000)), 1);
-		assert_int_equal(dmaland_rtl8139cp_wait(ends[0].card, 0), 1);
-		while (dmaland_rtl8139cp_receive(ends[0].card, &packet, 1))
-			dmaland_packet_free(packet);
-		assert_int_equal(dmaland_rtl8139cp_clean(ends[0].card), 0);
-		assert_int_equal(dmaland_rtl8139cp_wait(ends[0].card, 0), 0);
-		if (round == 5)
-			assert_int_equal(dmaland_rtl8139cp_reset(ends[0].card), 0);
-	}
-}
-
-static void without_interrupts_a_wait_only_looks(void **state)
-{
-	unsigned char frame[100];
-
-	(void)state;
-	assert_int_equal(dmaland_rtl8139cp_wait(ends[0].card, -1), 0);
-	frame_fill(frame, 0, 1, sizeof(frame));
-	assert_true(soft_rtl8139_receive(&ends[0].chip, frame, sizeof(frame)));
-	assert_int_equal(dmaland_rtl8139cp_wait(ends[0].card, -1), 1);
-	dmaland_packet_free(receive_one(0));
-	soft_rtl8139_vanish(&ends[0].chip);
-	assert_int_equal(dmaland_rtl8139cp_wait(ends[0].card, -1), -ENODEV);
-}
-
-static void *pull(void *context)
-{
-	while (soft_rtl8139_register(context, ISR, 2))
-		sched_yield();
-	soft_rtl8139_vanish(context);
-	return NULL;
-}
-
-static void a_card_that_is_pulled_wakes_who_waits(void **state)
-{
-	pthread_t thread;
-
-	(void)state;
-	assert_true(dmaland_rtl8139cp_irq(ends[0].card) >= 0);
-	soft_rtl8139_raise(&ends[0].chip, INT_LINK);
-	assert_int_equal(pthread_create(&thread, NULL, pull, &ends[0].chip), 0);
-	assert_int_equal(dmaland_rtl8139cp_wait(ends[0].card, -1), -ENODEV);
-	pthread_join(thread, NULL);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -553,15 +506,12 @@ int main(void)
 		cmocka_unit_test(a_card_that_is_gone_says_so_and_closes),
 		cmocka_unit_test(a_reset_that_does_not_end_leaves_the_packets_and_closes),
 		cmocka_unit_test(a_reset_releases_what_waits),
+		cmocka_unit_test(a_card_is_stopped_before_its_packets_are_released),
 		cmocka_unit_test(a_card_without_memory_is_not_there_at_all),
+		cmocka_unit_test(packets_without_memory_are_refused_until_there_is_some),
 		cmocka_unit_test(pieces_that_cannot_all_be_mapped_leave_none),
-		with_a_card(a_wait_sleeps_until_a_frame_comes),
-		with_a_card(the_interrupts_file_is_readable_when_there_is_something_to_do),
-		with_a_card(without_interrupts_a_wait_only_looks),
-		with_a_card(a_card_that_is_pulled_wakes_who_waits),
 	};
 
-	watchdog(100);
 	log_capture();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

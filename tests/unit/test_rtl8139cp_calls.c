@@ -327,6 +327,35 @@ static void a_frame_that_cannot_be_mapped_does_not_take_others_with_it(void **st
 	close_noting();
 }
 
+/* It is the caller's, also where the next frame takes its descriptors. */
+static void a_frame_that_cannot_be_mapped_is_not_released_with_the_next(void **state)
+{
+	unsigned char memory[5][100];
+	unsigned int released[2] = {0};
+	struct dmaland_packet packets[2], *p;
+
+	(void)state;
+	open_noting("soft:", DMALAND_RX_KEEP, DMALAND_TX_SG);
+	for (unsigned int i = 0; i < 2; i++) {
+		packets[i] = (struct dmaland_packet){.data = memory[4],
+						     .len = 100,
+						     .nr_frags = i ? 4 : 1,
+						     .release = count_released,
+						     .context = &released[i]};
+		for (unsigned int f = 0; f < packets[i].nr_frags; f++)
+			packets[i].frags[f] = (struct dmaland_frag){memory[f], 100};
+	}
+	calls.fails_after = 1;
+	p = &packets[0];
+	assert_int_equal(dmaland_rtl8139cp_send(ends[0].card, &p, 1), -ENOMEM);
+	calls.fails_after = NEVER;
+	send_one(0, &packets[1]);
+	assert_int_equal(dmaland_rtl8139cp_clean(ends[0].card), 0);
+	close_noting();
+	assert_int_equal(released[0], 0);
+	assert_int_equal(released[1], 1);
+}
+
 static void a_buffer_that_cannot_be_mapped_costs_a_frame(void **state)
 {
 	(void)state;
@@ -443,6 +472,7 @@ int main(void)
 		cmocka_unit_test(a_sent_frame_makes_the_calls_of_the_kernels_drivers),
 		cmocka_unit_test(whichever_mapping_of_a_frame_fails_none_is_left),
 		cmocka_unit_test(a_frame_that_cannot_be_mapped_does_not_take_others_with_it),
+		cmocka_unit_test(a_frame_that_cannot_be_mapped_is_not_released_with_the_next),
 		cmocka_unit_test(a_buffer_that_cannot_be_mapped_costs_a_frame),
 		cmocka_unit_test(a_call_looks_at_so_many_frames_and_no_more),
 		cmocka_unit_test(a_card_whose_buffers_cannot_be_mapped_is_not_there),
