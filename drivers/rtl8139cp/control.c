@@ -41,7 +41,7 @@ int dmaland_rtl8139cp_set_mac(struct dmaland_rtl8139cp *card, const unsigned cha
 	writel(le32toh(words[0]), card->regs + IDR0);
 	writel(le32toh(words[1]), card->regs + IDR0 + 4);
 	writeb(0, card->regs + EECR);
-	readb(card->regs + EECR);
+	readb(card->regs + EECR); /* as for the filter */
 	return 0;
 }
 
@@ -69,7 +69,7 @@ static unsigned int filter_bit(const unsigned char *address)
 	return crc >> 26;
 }
 
-/* The read waits for the writes: what is sent from now on meets this filter. */
+/* Writes are posted: after the read they are in force for whatever anybody sends from now on. */
 static void filter_write(struct dmaland_rtl8139cp *card)
 {
 	writel(card->mar[0], card->regs + MAR0);
@@ -150,18 +150,27 @@ int dmaland_rtl8139cp_get_counters(struct dmaland_rtl8139cp *card,
 
 /* --- interrupts ----------------------------------------------------------------------------- */
 
+/*
+ * They are let through all the time. While nobody waits there is at most one: its line masks itself until it
+ * is taken.
+ */
 int dmaland_rtl8139cp_irq(struct dmaland_rtl8139cp *card)
 {
-	int n;
+	int n, fd;
 
 	if (card->irq >= 0)
 		return card->irq;
 	n = pci_alloc_irq_vectors(card->dev, 1, 1, PCI_IRQ_ALL_TYPES);
 	if (n < 0)
 		return n;
-	card->irq = dmaland_irq(card->dev, 0);
+	fd = dmaland_irq(card->dev, 0);
+	if (fd < 0) {
+		pci_free_irq_vectors(card->dev);
+		return fd;
+	}
+	card->irq = fd;
 	writew(INTERRUPTS, card->regs + IMR);
-	return card->irq;
+	return fd;
 }
 
 /* Has a frame come, or has one been sent? */
@@ -175,7 +184,7 @@ static bool has_work(struct dmaland_rtl8139cp *card)
 	       !(le32toh(READ_ONCE(card->shared->tx[dirty].opts1)) & DESC_OWN);
 }
 
-/* Take the interrupt: clear what has come, in the chip and here, and let it come again. */
+/* Take the interrupt: clear what has come, here and in the chip, and let it come again. */
 static int irq_take(struct dmaland_rtl8139cp *card)
 {
 	uint64_t count;
@@ -198,22 +207,30 @@ static int64_t now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* An interrupt keeps itself quiet until it is taken here: who polls the rings, and never waits, is interrupted once. */
+/* What interrupts may have been dealt with already: then there is time left to sleep. */
 int dmaland_rtl8139cp_wait(struct dmaland_rtl8139cp *card, int timeout)
 {
-	struct pollfd irq = {.fd = card->irq, .events = POLLIN};
-	int64_t end = now_ms() + timeout;
+	struct pollfd fds[] = {{.fd = card->irq, .events = POLLIN},
+			       {.fd = dmaland_event_fd(card->dev), .events = POLLIN}};
+	int64_t end = timeout > 0 ? now_ms() + timeout : 0;
 
 	while (!has_work(card)) {
-		int64_t left = timeout < 0 ? -1 : end - now_ms();
-		int n = card->irq < 0 ? 0
-				      : poll(&irq, 1,
-					     timeout < 0 ? -1
-					     : left > 0	 ? (int)left
-							 : 0);
-		int err = n < 0 ? -errno : n > 0 ? irq_take(card) : 0;
+		int64_t left = timeout > 0 ? end - now_ms() : timeout;
+		int n, err;
 
-		if (err || n == 0)
+		if (readw(card->regs + ISR) == UINT16_MAX)
+			return gone_error(card);
+		if (card->irq < 0)
+			return 0;
+		n = poll(fds, 2, left < 0 && timeout > 0 ? 0 : (int)left);
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return has_work(card);
+		if (fds[1].revents) /* it may be gone; the event is the application's to take */
+			fds[1].fd = -1;
+		err = fds[0].revents ? irq_take(card) : 0;
+		if (err)
 			return err;
 	}
 	return 1;

@@ -8,7 +8,7 @@
  *   a frame       sync for the CPU, copy,            map another packet, unmap this one
  *                 sync for the device
  *
- * The sync for the device gives the buffer back to it; where it has a copy of its own, the next frame would else be lost.
+ * The sync for the device gives the buffer back to it. Where caches must be written back for devices, a frame is lost without it now and then.
  */
 #include "card.h"
 

@@ -46,6 +46,20 @@ static int piece_map(struct dmaland_rtl8139cp *card, unsigned int i, void *data,
 	return 0;
 }
 
+/*
+ * n pieces of a frame whose first one was not handed over. Their descriptors are the chip's already: it would go on to
+ * them behind the next frame.
+ */
+static void pieces_unmap(struct dmaland_rtl8139cp *card, unsigned int n)
+{
+	while (n > 0) {
+		unsigned int i = (card->tx.next + n--) % RING;
+
+		WRITE_ONCE(card->shared->tx[i].opts1, htole32(desc_end(i)));
+		rtl8169_unmap_tx_skb(card, &card->tx.slots[i]);
+	}
+}
+
 /* The pieces of a frame but the first, in the descriptors behind the first one. With an error none is mapped. */
 static int rtl8169_xmit_frags(struct dmaland_rtl8139cp *card, const struct dmaland_packet *packet,
 			      unsigned int skipped, uint32_t opts)
@@ -56,10 +70,7 @@ static int rtl8169_xmit_frags(struct dmaland_rtl8139cp *card, const struct dmala
 		int err = piece_map(card, i, frag->data, frag->size);
 
 		if (err) {
-			while (f-- > skipped)
-				rtl8169_unmap_tx_skb(
-					card,
-					&card->tx.slots[(card->tx.next + 1 + f - skipped) % RING]);
+			pieces_unmap(card, f - skipped);
 			return err;
 		}
 		desc_put(card, i, card->tx.slots[i].mapping,
@@ -81,7 +92,8 @@ static void xmit_linear(struct dmaland_rtl8139cp *card, const struct dmaland_pac
 	unsigned int i = card->tx.next % RING;
 	char *to = card->shared->linear[i];
 
-	memcpy(to, packet->data, packet->len);
+	if (packet->len)
+		memcpy(to, packet->data, packet->len);
 	to += packet->len;
 	for (unsigned int f = 0; f < packet->nr_frags; f++) {
 		memcpy(to, packet->frags[f].data, packet->frags[f].size);
@@ -111,8 +123,7 @@ static int xmit_pieces(struct dmaland_rtl8139cp *card, const struct dmaland_pack
 		return err;
 	err = piece_map(card, i, data, size);
 	if (err) {
-		for (unsigned int piece = 1; piece < n; piece++)
-			rtl8169_unmap_tx_skb(card, &card->tx.slots[(i + piece) % RING]);
+		pieces_unmap(card, n - 1);
 		return err;
 	}
 	desc_put(card, i, card->tx.slots[i].mapping,
@@ -120,18 +131,29 @@ static int xmit_pieces(struct dmaland_rtl8139cp *card, const struct dmaland_pack
 	return 0;
 }
 
-static int packet_check(const struct dmaland_packet *packet, unsigned int length)
+static int length_error(unsigned int length)
 {
+	return dmaland_set_error(EMSGSIZE, "a frame of %u bytes: there are %d at most", length,
+				 DMALAND_ETH_FRAME_LEN);
+}
+
+/* 0, or -errno in words. No sum of lengths that pass wraps around. */
+static int packet_check(const struct dmaland_packet *packet)
+{
+	unsigned int length = packet->len;
+
 	if (packet->nr_frags > DMALAND_MAX_FRAGS)
 		return dmaland_set_error(EINVAL, "a packet of %u pieces: there are %d at most",
 					 packet->nr_frags, DMALAND_MAX_FRAGS);
+	if (length > DMALAND_ETH_FRAME_LEN)
+		return length_error(length);
 	for (unsigned int f = 0; f < packet->nr_frags; f++)
 		if (packet->frags[f].size == 0 || packet->frags[f].size > DMALAND_ETH_FRAME_LEN)
 			return dmaland_set_error(EINVAL, "piece %u of a packet has %u bytes", f,
 						 packet->frags[f].size);
+	length = dmaland_packet_length(packet);
 	if (length > DMALAND_ETH_FRAME_LEN)
-		return dmaland_set_error(EMSGSIZE, "a frame of %u bytes: there are %d at most",
-					 length, DMALAND_ETH_FRAME_LEN);
+		return length_error(length);
 	if (length < 14)
 		return dmaland_set_error(EINVAL, "a frame of %u bytes: its header has 14", length);
 	return 0;
@@ -147,14 +169,11 @@ static bool is_linear(const struct dmaland_rtl8139cp *card, unsigned int length)
 static int rtl8169_start_xmit(struct dmaland_rtl8139cp *card, struct dmaland_packet *packet)
 {
 	unsigned int length, n, last;
-	int err;
+	int err = packet_check(packet);
 
-	if (packet->nr_frags > DMALAND_MAX_FRAGS)
-		return packet_check(packet, 0);
-	length = dmaland_packet_length(packet);
-	err = packet_check(packet, length);
 	if (err)
 		return err;
+	length = dmaland_packet_length(packet);
 	n = is_linear(card, length) ? 1 : (packet->len != 0) + packet->nr_frags;
 	if (RING - (card->tx.next - card->tx.dirty) < n)
 		dmaland_rtl8139cp_clean(card);
@@ -193,12 +212,15 @@ int dmaland_rtl8139cp_send(struct dmaland_rtl8139cp *card, struct dmaland_packet
 	return sent ? (int)sent : err;
 }
 
-static void slot_release(struct dmaland_rtl8139cp *card, struct tx_slot *slot)
+/* Done with the oldest descriptor. A packet's release may send: then the ring is as if this one had never been. */
+static void slot_release(struct dmaland_rtl8139cp *card)
 {
+	struct tx_slot *slot = &card->tx.slots[card->tx.dirty % RING];
 	struct dmaland_packet *packet = slot->packet;
 
 	rtl8169_unmap_tx_skb(card, slot);
 	slot->packet = NULL;
+	card->tx.dirty++;
 	dmaland_packet_free(packet);
 }
 
@@ -213,8 +235,7 @@ unsigned int dmaland_rtl8139cp_clean(struct dmaland_rtl8139cp *card)
 		dma_rmb();
 		if (card->tx.slots[i].packet && status & TX_FAILED)
 			card->stats.tx_errors++;
-		slot_release(card, &card->tx.slots[i]);
-		card->tx.dirty++;
+		slot_release(card);
 	}
 	return card->tx.next - card->tx.dirty;
 }
@@ -229,5 +250,5 @@ void tx_start(struct dmaland_rtl8139cp *card)
 void tx_clear(struct dmaland_rtl8139cp *card)
 {
 	while (card->tx.dirty != card->tx.next)
-		slot_release(card, &card->tx.slots[card->tx.dirty++ % RING]);
+		slot_release(card);
 }
