@@ -186,18 +186,54 @@ static int irq_take(struct dmaland_rtl8139cp *card)
 	return dmaland_irq_unmask(card->dev, 0);
 }
 
-int dmaland_rtl8139cp_wait(struct dmaland_rtl8139cp *card, int timeout)
+/*
+ * Let the chip interrupt, and sleep until it does, for ms at most (-1: without end). What came before has set bits of ISR that would
+ * interrupt at once; a frame that comes before they are cleared is seen by has_work(), one that comes later sets them again. Writes
+ * are posted: what is read back has them done. 1: it interrupted, or there is work; 0: the time is over, and interrupts stay on; -errno.
+ */
+static int irq_sleep(struct dmaland_rtl8139cp *card, int ms)
 {
 	struct pollfd irq = {.fd = card->irq, .events = POLLIN};
 	int n, err;
 
-	if (has_work(card) || card->irq < 0)
-		return has_work(card);
+	writew(UINT16_MAX, card->regs + ISR);
 	writew(INTERRUPTS, card->regs + IMR);
-	n = poll(&irq, 1, has_work(card) ? 0 : timeout);
+	if (readw(card->regs + IMR) == UINT16_MAX)
+		return gone_error(card);
+	n = has_work(card) ? 1 : poll(&irq, 1, ms);
+	if (n == 0)
+		return 0;
 	err = n < 0 ? -errno : 0;
 	writew(0, card->regs + IMR);
-	if (n > 0)
+	if (irq.revents)
 		err = irq_take(card);
-	return err ? err : has_work(card);
+	return err ? err : 1;
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* An interrupt may be an old one, or another's on the line: there is work, or it goes on to sleep. */
+int dmaland_rtl8139cp_wait(struct dmaland_rtl8139cp *card, int timeout)
+{
+	int64_t end = 0;
+	int left = timeout, n;
+
+	if (has_work(card) || card->irq < 0)
+		return has_work(card);
+	if (timeout > 0)
+		end = now_ms() + timeout;
+	do {
+		n = irq_sleep(card, left);
+		if (has_work(card))
+			return 1;
+		if (n > 0 && timeout > 0)
+			left = end > now_ms() ? (int)(end - now_ms()) : 0;
+	} while (n > 0);
+	return n;
 }

@@ -231,7 +231,8 @@ unsigned int dmaland_rtl8139cp_clean(struct dmaland_rtl8139cp *card);
  * dmaland_rtl8139cp_irq() - have the card interrupt
  *
  * Context: makes system calls.
- * Return: an eventfd that is readable when dmaland_rtl8139cp_wait() has something to do; -errno.
+ * Return: an eventfd, for poll(2) among others: after dmaland_rtl8139cp_wait() returned 0 it is readable once there may be something to
+ * do, and the next wait makes it unreadable; -errno.
  */
 int dmaland_rtl8139cp_irq(struct dmaland_rtl8139cp *card);
 
