@@ -12,8 +12,9 @@
 #   decode      needs no device of ours: CPUs sleep and wake while a device's decoding is switched on and off
 #   demo FILE   the demo's second act
 #   bench-nvme  BUILD is the program bench-nvme, its arguments follow: the drive for the kernel's driver, then for ours
+#   bench-net   BUILD is the program bench-net, its arguments follow: the first card for the kernel's driver, then for ours
 #
-# Prints TAP, the programs' own and its own; but for the last two. Each program and test has a limit and gets the devices
+# Prints TAP, the programs' own and its own; but for the last three. Each program and test has a limit and gets the devices
 # that it names, so that a failure or a hang leads no other astray.
 
 # shellcheck disable=SC2015
@@ -205,7 +206,7 @@ kernel_card() {
 	local name
 	modprobe -d "$DMALAND_MODULES" 8139cp && bind "$1" 8139cp && name=$(interface "$1") || return
 	[ $# -le 2 ] || ip link set "$name" netns "$3" || return
-	"${@:4}" sysctl -qw "net.ipv6.conf.$name.disable_ipv6=1" # asks nobody by itself
+	"${@:4}" busybox sysctl -qw "net.ipv6.conf.$name.disable_ipv6=1" # asks nobody by itself
 	"${@:4}" ip addr add "$2/24" dev "$name" && "${@:4}" ip link set "$name" up
 }
 
@@ -328,6 +329,17 @@ bench-nvme)
 	"$build" --drive "$(kernel_drive)" "${@:3}" || exit 1
 	bind "$nvme" vfio-pci || exit 1
 	"$build" --drive "vfio:$nvme" "${@:3}" || exit 1
+	;;
+bench-net)
+	# they have the processor for as long as they want it; but the kernel's part of receiving goes before them
+	echo -1 >/proc/sys/kernel/sched_rt_runtime_us
+	softirqs=$(grep -lx ksoftirqd/0 /proc/[0-9]*/comm)
+	chrt --fifo --pid 30 "$(basename "${softirqs%/comm}")" || exit 1
+	bind "$other_card" vfio-pci && modprobe -d "$DMALAND_MODULES" 8139cp && bind "$card" 8139cp &&
+		busybox sysctl -qw "net.ipv6.conf.$(interface "$card").disable_ipv6=1" || exit 1
+	"$build" --card "$(interface "$card")" "vfio:$other_card" "${@:3}" || exit 1
+	bind "$card" vfio-pci || exit 1
+	"$build" --card "vfio:$card" "vfio:$other_card" "${@:3}" || exit 1
 	;;
 esac
 tap_end
