@@ -14,8 +14,6 @@
 #ifndef RTL8139CP_CARD_H
 #define RTL8139CP_CARD_H
 
-#include <pthread.h>
-
 #include <dmaland/dmaland.h>
 #include <dmaland/rtl8139cp.h>
 
@@ -48,7 +46,7 @@ struct tx_slot {
 };
 
 struct packets {
-	pthread_spinlock_t lock; /* of all that follows */
+	uint32_t lock; /* of all that follows; packets_lock() */
 	struct dmaland_packet *free;
 	struct dmaland_packet *all; /* by context; see packet.c */
 	unsigned int n, max;
@@ -81,6 +79,26 @@ static inline uint64_t shared_dma(const struct dmaland_rtl8139cp *card, const vo
 {
 	return card->shared_dma + (uint64_t)((const char *)at - (const char *)card->shared);
 }
+
+/* A few loads and stores are done under it, and no call. */
+static inline void packets_lock(struct packets *packets)
+{
+	while (__atomic_exchange_n(&packets->lock, 1, __ATOMIC_ACQUIRE))
+		while (__atomic_load_n(&packets->lock, __ATOMIC_RELAXED))
+			;
+}
+
+static inline void packets_unlock(struct packets *packets)
+{
+	__atomic_store_n(&packets->lock, 0, __ATOMIC_RELEASE);
+}
+
+/* The release of the card's own packets. */
+void packet_release(struct dmaland_packet *packet);
+
+/* Packets of the card's own that are free now, in a list from first to last. */
+void packets_release(struct dmaland_rtl8139cp *card, struct dmaland_packet *first,
+		     struct dmaland_packet *last);
 
 int packets_init(struct dmaland_rtl8139cp *card);
 void packets_fini(struct dmaland_rtl8139cp *card);
