@@ -157,10 +157,12 @@ static inline int packet_check(const struct dmaland_packet *packet, unsigned int
 	return packet_refuse(packet, *length);
 }
 
-static bool is_linear(const struct dmaland_rtl8139cp *card, unsigned int length)
+/* Is a frame of n pieces copied? */
+static bool is_linear(const struct dmaland_rtl8139cp *card, unsigned int length, unsigned int n)
 {
 	return length < DMALAND_ETH_ZLEN || card->options.tx_way == DMALAND_TX_LINEAR ||
-	       (card->options.tx_way == DMALAND_TX_AUTO && length < card->options.linear_below);
+	       (card->options.tx_way == DMALAND_TX_AUTO &&
+		length < (uint64_t)card->options.linear_below * n);
 }
 
 /* One frame. -EBUSY: the ring is full. */
@@ -173,8 +175,9 @@ static int rtl8169_start_xmit(struct dmaland_rtl8139cp *card, struct dmaland_pac
 	err = packet_check(packet, &length);
 	if (err)
 		return err;
-	linear = is_linear(card, length);
-	n = linear ? 1 : (packet->len != 0) + packet->nr_frags;
+	n = (packet->len != 0) + packet->nr_frags;
+	linear = is_linear(card, length, n);
+	n = linear ? 1 : n;
 	if (RING - (card->tx.next - card->tx.dirty) < n)
 		dmaland_rtl8139cp_clean(card);
 	if (RING - (card->tx.next - card->tx.dirty) < n) {
