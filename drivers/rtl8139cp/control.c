@@ -22,6 +22,12 @@ int gone_error(const struct dmaland_rtl8139cp *card)
 	return dmaland_set_error(ENODEV, "%s is gone", dmaland_name(card->dev));
 }
 
+/* Writes are posted: what is read comes after them. What a call has set holds when it returns, whoever sends then. */
+static void writes_end(struct dmaland_rtl8139cp *card)
+{
+	readb(card->regs + CR);
+}
+
 void dmaland_rtl8139cp_mac(struct dmaland_rtl8139cp *card, unsigned char *address)
 {
 	for (int i = 0; i < DMALAND_ETH_ALEN; i++)
@@ -41,7 +47,7 @@ int dmaland_rtl8139cp_set_mac(struct dmaland_rtl8139cp *card, const unsigned cha
 	writel(le32toh(words[0]), card->regs + IDR0);
 	writel(le32toh(words[1]), card->regs + IDR0 + 4);
 	writeb(0, card->regs + EECR);
-	readb(card->regs + EECR); /* as for the filter */
+	writes_end(card);
 	return 0;
 }
 
@@ -75,7 +81,7 @@ static void filter_write(struct dmaland_rtl8139cp *card)
 	writel(card->mar[0], card->regs + MAR0);
 	writel(card->mar[1], card->regs + MAR0 + 4);
 	writel(card->rcr, card->regs + RCR);
-	readl(card->regs + RCR);
+	writes_end(card);
 }
 
 void dmaland_rtl8139cp_set_filter(struct dmaland_rtl8139cp *card, bool promiscuous,

@@ -18,14 +18,20 @@ struct owned_packet {
 	struct owned_packet *older; /* in the list of all */
 };
 
-static void packet_release(struct dmaland_packet *packet)
+void packets_release(struct dmaland_rtl8139cp *card, struct dmaland_packet *first,
+		     struct dmaland_packet *last)
 {
-	struct packets *packets = &packet->card->packets;
+	struct packets *packets = &card->packets;
 
-	pthread_spin_lock(&packets->lock);
-	packet->next = packets->free;
-	packets->free = packet;
-	pthread_spin_unlock(&packets->lock);
+	packets_lock(packets);
+	last->next = packets->free;
+	packets->free = first;
+	packets_unlock(packets);
+}
+
+void packet_release(struct dmaland_packet *packet)
+{
+	packets_release(packet->card, packet, packet);
 }
 
 /* One more may be made; counted from now on. */
@@ -33,10 +39,10 @@ static bool packets_count(struct packets *packets)
 {
 	bool may;
 
-	pthread_spin_lock(&packets->lock);
+	packets_lock(packets);
 	may = packets->n < packets->max;
 	packets->n += may;
-	pthread_spin_unlock(&packets->lock);
+	packets_unlock(packets);
 	return may;
 }
 
@@ -56,14 +62,14 @@ static struct dmaland_packet *packet_make(struct dmaland_rtl8139cp *card)
 		owned->packet.head = dma_pool_alloc(card->pool, GFP_KERNEL, &owned->dma);
 	else
 		dmaland_set_error(ENOMEM, "no memory for a packet");
-	pthread_spin_lock(&packets->lock);
+	packets_lock(packets);
 	if (owned && owned->packet.head) {
 		owned->older = (struct owned_packet *)packets->all;
 		packets->all = &owned->packet;
 	} else {
 		packets->n--;
 	}
-	pthread_spin_unlock(&packets->lock);
+	packets_unlock(packets);
 	if (!owned || !owned->packet.head) {
 		free(owned);
 		return NULL;
@@ -73,25 +79,22 @@ static struct dmaland_packet *packet_make(struct dmaland_rtl8139cp *card)
 	return &owned->packet;
 }
 
-struct dmaland_packet *dmaland_packet_alloc(struct dmaland_rtl8139cp *card, unsigned int headroom)
+/* With its data not set. NULL where there is none that is free. */
+static inline struct dmaland_packet *packet_take(struct packets *packets)
 {
-	struct packets *packets = &card->packets;
 	struct dmaland_packet *packet;
 
-	if (headroom > DMALAND_PACKET_ROOM) {
-		dmaland_set_error(EINVAL, "a packet has %u bytes, and %u in front were asked",
-				  DMALAND_PACKET_ROOM, headroom);
-		return NULL;
-	}
-	pthread_spin_lock(&packets->lock);
+	packets_lock(packets);
 	packet = packets->free;
 	if (packet)
 		packets->free = packet->next;
-	pthread_spin_unlock(&packets->lock);
-	if (!packet)
-		packet = packet_make(card);
-	if (!packet)
-		return NULL;
+	packets_unlock(packets);
+	return packet;
+}
+
+static inline struct dmaland_packet *packet_begin(struct dmaland_packet *packet,
+						  unsigned int headroom)
+{
 	packet->data = packet->head + headroom;
 	packet->room = DMALAND_PACKET_ROOM;
 	packet->len = 0;
@@ -100,25 +103,43 @@ struct dmaland_packet *dmaland_packet_alloc(struct dmaland_rtl8139cp *card, unsi
 	return packet;
 }
 
+/* Else than from the list; or not at all. */
+static __attribute__((noinline)) struct dmaland_packet *
+packet_alloc_otherwise(struct dmaland_rtl8139cp *card, unsigned int headroom)
+{
+	struct dmaland_packet *packet;
+
+	if (headroom > DMALAND_PACKET_ROOM) {
+		dmaland_set_error(EINVAL, "a packet has %u bytes, and %u in front were asked",
+				  DMALAND_PACKET_ROOM, headroom);
+		return NULL;
+	}
+	packet = packet_make(card);
+	return packet ? packet_begin(packet, headroom) : NULL;
+}
+
+struct dmaland_packet *dmaland_packet_alloc(struct dmaland_rtl8139cp *card, unsigned int headroom)
+{
+	struct dmaland_packet *packet =
+		headroom <= DMALAND_PACKET_ROOM ? packet_take(&card->packets) : NULL;
+
+	return packet ? packet_begin(packet, headroom) : packet_alloc_otherwise(card, headroom);
+}
+
 void dmaland_packet_free(struct dmaland_packet *packet)
 {
-	if (packet && packet->release)
+	if (packet && packet->release == packet_release)
+		packet_release(packet);
+	else if (packet && packet->release)
 		packet->release(packet);
 }
 
 int packets_init(struct dmaland_rtl8139cp *card)
 {
-	int err = pthread_spin_init(&card->packets.lock, PTHREAD_PROCESS_PRIVATE);
-
-	if (err)
-		return dmaland_set_error(err, "cannot make a lock: %s", strerror(err));
 	card->packets.max =
 		RING + (card->options.max_packets ? card->options.max_packets : MAX_PACKETS);
 	card->pool = dma_pool_create("rtl8139cp packet", card->dev, DMALAND_PACKET_ROOM, 64, 0);
-	if (card->pool)
-		return 0;
-	pthread_spin_destroy(&card->packets.lock);
-	return -errno;
+	return card->pool ? 0 : -errno;
 }
 
 void packets_fini(struct dmaland_rtl8139cp *card)
@@ -133,5 +154,4 @@ void packets_fini(struct dmaland_rtl8139cp *card)
 		owned = older;
 	}
 	dma_pool_destroy(card->pool);
-	pthread_spin_destroy(&card->packets.lock);
 }

@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <string.h>
 
+enum { HEADER = 14 };
+
 static uint32_t desc_end(unsigned int i)
 {
 	return i == RING - 1 ? DESC_EOR : 0;
@@ -131,50 +133,64 @@ static int xmit_pieces(struct dmaland_rtl8139cp *card, const struct dmaland_pack
 	return 0;
 }
 
-static int length_error(unsigned int length)
+/* 0, or -errno in words. length: the sum, which may have wrapped. */
+static int packet_refuse(const struct dmaland_packet *packet, unsigned int length)
 {
-	return dmaland_set_error(EMSGSIZE, "a frame of %u bytes: there are %d at most", length,
-				 DMALAND_ETH_FRAME_LEN);
-}
-
-/* 0, or -errno in words. No sum of lengths that pass wraps around. */
-static int packet_check(const struct dmaland_packet *packet)
-{
-	unsigned int length = packet->len;
-
+	if (packet->len > DMALAND_ETH_FRAME_LEN)
+		length = packet->len;
 	if (packet->nr_frags > DMALAND_MAX_FRAGS)
 		return dmaland_set_error(EINVAL, "a packet of %u pieces: there are %d at most",
 					 packet->nr_frags, DMALAND_MAX_FRAGS);
-	if (length > DMALAND_ETH_FRAME_LEN)
-		return length_error(length);
 	for (unsigned int f = 0; f < packet->nr_frags; f++)
 		if (packet->frags[f].size == 0 || packet->frags[f].size > DMALAND_ETH_FRAME_LEN)
 			return dmaland_set_error(EINVAL, "piece %u of a packet has %u bytes", f,
 						 packet->frags[f].size);
-	length = dmaland_packet_length(packet);
 	if (length > DMALAND_ETH_FRAME_LEN)
-		return length_error(length);
-	if (length < 14)
-		return dmaland_set_error(EINVAL, "a frame of %u bytes: its header has 14", length);
+		return dmaland_set_error(EMSGSIZE, "a frame of %u bytes: there are %d at most",
+					 length, DMALAND_ETH_FRAME_LEN);
+	if (length < HEADER)
+		return dmaland_set_error(EINVAL, "a frame of %u bytes: its header has %d", length,
+					 HEADER);
 	return 0;
 }
 
-static bool is_linear(const struct dmaland_rtl8139cp *card, unsigned int length)
+/* Its length, in *length. 0, or -errno in words. A size that is too large, in a sum that wraps, too, is found. */
+static inline int packet_check(const struct dmaland_packet *packet, unsigned int *length)
+{
+	bool good = packet->nr_frags <= DMALAND_MAX_FRAGS;
+
+	*length = packet->len;
+	for (unsigned int f = 0; good && f < packet->nr_frags; f++) {
+		good = packet->frags[f].size - 1 < DMALAND_ETH_FRAME_LEN;
+		*length += packet->frags[f].size;
+	}
+	good &= packet->len <= DMALAND_ETH_FRAME_LEN;
+	if (good && *length - HEADER <= DMALAND_ETH_FRAME_LEN - HEADER)
+		return 0;
+	return packet_refuse(packet, *length);
+}
+
+/* Is a frame of n pieces copied? */
+static bool is_linear(const struct dmaland_rtl8139cp *card, unsigned int length, unsigned int n)
 {
 	return length < DMALAND_ETH_ZLEN || card->options.tx_way == DMALAND_TX_LINEAR ||
-	       (card->options.tx_way == DMALAND_TX_AUTO && length < card->options.linear_below);
+	       (card->options.tx_way == DMALAND_TX_AUTO &&
+		length < (uint64_t)card->options.linear_below * n);
 }
 
 /* One frame. -EBUSY: the ring is full. */
 static int rtl8169_start_xmit(struct dmaland_rtl8139cp *card, struct dmaland_packet *packet)
 {
 	unsigned int length, n, last;
-	int err = packet_check(packet);
+	bool linear;
+	int err;
 
+	err = packet_check(packet, &length);
 	if (err)
 		return err;
-	length = dmaland_packet_length(packet);
-	n = is_linear(card, length) ? 1 : (packet->len != 0) + packet->nr_frags;
+	n = (packet->len != 0) + packet->nr_frags;
+	linear = is_linear(card, length, n);
+	n = linear ? 1 : n;
 	if (RING - (card->tx.next - card->tx.dirty) < n)
 		dmaland_rtl8139cp_clean(card);
 	if (RING - (card->tx.next - card->tx.dirty) < n) {
@@ -185,7 +201,7 @@ static int rtl8169_start_xmit(struct dmaland_rtl8139cp *card, struct dmaland_pac
 	for (unsigned int piece = 0; piece < n; piece++)
 		card->tx.slots[(card->tx.next + piece) % RING].packet = NULL;
 	card->tx.slots[last].packet = packet;
-	if (is_linear(card, length))
+	if (linear)
 		xmit_linear(card, packet, length);
 	else
 		err = xmit_pieces(card, packet, n);
@@ -212,31 +228,44 @@ int dmaland_rtl8139cp_send(struct dmaland_rtl8139cp *card, struct dmaland_packet
 	return sent ? (int)sent : err;
 }
 
-/* Done with the oldest descriptor. A packet's release may send: then the ring is as if this one had never been. */
-static void slot_release(struct dmaland_rtl8139cp *card)
+/* Unmap it. The packet that ends there, or NULL. */
+static struct dmaland_packet *slot_end(struct dmaland_rtl8139cp *card, struct tx_slot *slot)
 {
-	struct tx_slot *slot = &card->tx.slots[card->tx.dirty % RING];
 	struct dmaland_packet *packet = slot->packet;
 
 	rtl8169_unmap_tx_skb(card, slot);
 	slot->packet = NULL;
-	card->tx.dirty++;
-	dmaland_packet_free(packet);
+	return packet;
 }
 
+/* Packets of the card's own are released together at the end; others one by one. */
 unsigned int dmaland_rtl8139cp_clean(struct dmaland_rtl8139cp *card)
 {
+	struct dmaland_packet *first = NULL, *last = NULL;
+
 	while (card->tx.dirty != card->tx.next) {
 		unsigned int i = card->tx.dirty % RING;
 		uint32_t status = le32toh(READ_ONCE(card->shared->tx[i].opts1));
+		struct dmaland_packet *packet;
 
 		if (status & DESC_OWN)
 			break;
 		dma_rmb();
-		if (card->tx.slots[i].packet && status & TX_FAILED)
-			card->stats.tx_errors++;
-		slot_release(card);
+		packet = slot_end(card, &card->tx.slots[i]);
+		card->tx.dirty++;
+		if (!packet)
+			continue;
+		card->stats.tx_errors += (status & TX_FAILED) != 0;
+		if (packet->release != packet_release || packet->card != card) {
+			dmaland_packet_free(packet);
+			continue;
+		}
+		packet->next = first;
+		first = packet;
+		last = last ? last : packet;
 	}
+	if (first)
+		packets_release(card, first, last);
 	return card->tx.next - card->tx.dirty;
 }
 
@@ -250,5 +279,5 @@ void tx_start(struct dmaland_rtl8139cp *card)
 void tx_clear(struct dmaland_rtl8139cp *card)
 {
 	while (card->tx.dirty != card->tx.next)
-		slot_release(card);
+		dmaland_packet_free(slot_end(card, &card->tx.slots[card->tx.dirty++ % RING]));
 }

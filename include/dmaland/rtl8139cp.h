@@ -89,7 +89,7 @@ enum dmaland_tx_way {
  * @rx_way:       how frames come to the application
  * @copybreak:    DMALAND_RX_COPYBREAK: bytes from which on a frame is handed over; 0: what was measured to be best
  * @tx_way:       how frames go out
- * @linear_below: DMALAND_TX_AUTO: bytes below which a frame is copied; 0: what was measured to be best
+ * @linear_below: DMALAND_TX_AUTO: a frame whose pieces have fewer bytes on average is copied; 0: what was measured to be best
  * @max_packets:  that the card may have beside its rings' own; 0: 4096
  */
 struct dmaland_rtl8139cp_options {

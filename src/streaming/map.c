@@ -619,10 +619,10 @@ static void sync_translated(struct streaming *s, uintptr_t word, dma_addr_t dma,
 		report_not_allocated(s, dma, size, true);
 }
 
-void streaming_sync(struct streaming *s, dma_addr_t dma, size_t size,
-		    enum dma_data_direction direction, bool for_device)
+static __attribute__((noinline)) void sync_otherwise(struct streaming *s, dma_addr_t dma,
+						     size_t size, enum dma_data_direction direction,
+						     bool for_device, uintptr_t word)
 {
-	uintptr_t word = frames_get(s->frames, dma);
 	bool moves = direction == DMA_BIDIRECTIONAL ||
 		     direction == (for_device ? DMA_TO_DEVICE : DMA_FROM_DEVICE);
 	struct holding h;
@@ -640,6 +640,16 @@ void streaming_sync(struct streaming *s, dma_addr_t dma, size_t size,
 		report_bad_sync(s, dma, size, direction, &h);
 	else if (moves)
 		sync_holding(s, word, dma, size, for_device);
+}
+
+void streaming_sync(struct streaming *s, dma_addr_t dma, size_t size,
+		    enum dma_data_direction direction, bool for_device)
+{
+	uintptr_t word = frames_get(s->frames, dma);
+
+	if (likely(word == s->holds_nothing))
+		return;
+	sync_otherwise(s, dma, size, direction, for_device, word);
 }
 
 bool streaming_need_sync(struct streaming *s, dma_addr_t dma)

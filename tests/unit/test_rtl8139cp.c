@@ -14,15 +14,15 @@
 static const unsigned int lengths[] = {14, 17, 59, 60, 61, 255, 256, 257, 600, 1513, 1514};
 static const unsigned int pieces[] = {1, 2, 5, 14, 17};
 
-static bool is_linear_by(enum dmaland_tx_way way, unsigned int length)
+static bool is_linear_by(enum dmaland_tx_way way, unsigned int length, unsigned int n)
 {
 	return length < DMALAND_ETH_ZLEN || way == DMALAND_TX_LINEAR ||
-	       (way == DMALAND_TX_AUTO && length < 256);
+	       (way == DMALAND_TX_AUTO && length < LINEAR_BELOW * n);
 }
 
 static bool is_copied_by(enum dmaland_rx_way way, unsigned int length)
 {
-	return way == DMALAND_RX_KEEP || (way == DMALAND_RX_COPYBREAK && length < 256);
+	return way == DMALAND_RX_KEEP || (way == DMALAND_RX_COPYBREAK && length < COPYBREAK);
 }
 
 static void ways_are_tried(const char *spec, enum dmaland_rx_way rx_way, enum dmaland_tx_way tx_way)
@@ -43,7 +43,7 @@ static void ways_are_tried(const char *spec, enum dmaland_rx_way rx_way, enum dm
 			passes(0, (uint32_t)n, length, pieces[p]);
 			passes(1, (uint32_t)n, length, pieces[p]);
 			copied += is_copied_by(rx_way, arrives);
-			linear += is_linear_by(tx_way, length);
+			linear += is_linear_by(tx_way, length, pieces[p]);
 			bytes += arrives;
 			n++;
 		}
@@ -120,7 +120,7 @@ static void short_frames_are_padded_with_zeroes(void **state)
 static void limits_of_copying_are_options(void **state)
 {
 	struct dmaland_rtl8139cp_options options = {
-		.size = sizeof(options), .copybreak = 100, .linear_below = 200};
+		.size = sizeof(options), .copybreak = 100, .linear_below = 100};
 
 	(void)state;
 	ends_open("soft:", &options);
@@ -238,6 +238,7 @@ static void a_frame_of_more_pieces_than_there_is_room_for_waits(void **state)
 	struct soft_rtl8139 *chip = &ends[0].chip;
 
 	(void)state;
+	ends[0].card->options.tx_way = DMALAND_TX_SG;
 	for (uint32_t round = 0; round < 20; round++) {
 		struct dmaland_packet *packet;
 		uint32_t n = 0;
@@ -273,6 +274,7 @@ static void a_frame_half_sent_is_not_released(void **state)
 		.data = memory, .len = 500, .nr_frags = 1, .release = count_released};
 
 	(void)state;
+	ends[0].card->options.tx_way = DMALAND_TX_SG;
 	packet.context = &released;
 	packet.frags[0] = (struct dmaland_frag){memory + 500, 500};
 	frame_fill(memory, 1, 1, sizeof(memory));

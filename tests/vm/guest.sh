@@ -2,7 +2,7 @@
 # Runs inside the VM, as root: guest.sh PART BUILD
 #
 #   device      booted with --removable, a device that reports errors and a USB stick (in ./run): the device suite on VFIO, edu,
-#               isolation, permissions, what VFIO does to mappings, and the stick's first block
+#               isolation, permissions, what VFIO does to mappings, the stick's first block, and network cards, ours and the kernel's
 #   machine     (booted with --functions) what needs states of the machine: other drivers, ordinary users, limits; and the kernel's
 #               own nvme driver reading what ours wrote, and the other way round
 #   no-iommu    booted without an IOMMU
@@ -12,8 +12,9 @@
 #   decode      needs no device of ours: CPUs sleep and wake while a device's decoding is switched on and off
 #   demo FILE   the demo's second act
 #   bench-nvme  BUILD is the program bench-nvme, its arguments follow: the drive for the kernel's driver, then for ours
+#   bench-net   BUILD is the program bench-net, its arguments follow: the first card for the kernel's driver, then for ours
 #
-# Prints TAP, the programs' own and its own; but for the last two. Each program and test has a limit and gets the devices
+# Prints TAP, the programs' own and its own; but for the last three. Each program and test has a limit and gets the devices
 # that it names, so that a failure or a hang leads no other astray.
 
 # shellcheck disable=SC2015
@@ -21,7 +22,7 @@ set -uo pipefail
 
 part=$1 build=$2
 nvme=0000:00:01.0 edu=0000:00:04.0 shared=0000:02:01.0 removable=0000:01:00.0 far=0000:81:00.0
-port=0000:00:08.0 reports=0000:02:00.0 usb=0000:00:09.0
+card=0000:00:02.0 other_card=0000:00:03.0 port=0000:00:08.0 reports=0000:02:00.0 usb=0000:00:09.0
 # shellcheck source=tests/common/tap.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../common/tap.sh" "$TMPDIR"
 
@@ -197,6 +198,29 @@ xhci_reads_a_stick() {
 		! grep dmaland: "$TMPDIR/said" || { cat "$TMPDIR/said" && return 1; }
 }
 
+# interface ADDRESS: the kernel's name of a card
+interface() { basename "/sys/bus/pci/devices/$1/net/"*; }
+
+# kernel_card ADDRESS IP [COMMAND...]: a card is 8139cp's, up, and has that address; COMMAND enters the network it is in
+kernel_card() {
+	local name
+	modprobe -d "$DMALAND_MODULES" 8139cp && bind "$1" 8139cp && name=$(interface "$1") || return
+	[ $# -le 2 ] || ip link set "$name" netns "$3" || return
+	"${@:4}" busybox sysctl -qw "net.ipv6.conf.$name.disable_ipv6=1" # asks nobody by itself
+	"${@:4}" ip addr add "$2/24" dev "$name" && "${@:4}" ip link set "$name" up
+}
+
+# Both cards are the kernel's, which would find its own addresses without the hub: one goes to another network namespace.
+the_card_is_the_kernels_again_and_pings_the_other() {
+	local pid
+	unshare --net sleep 1000 &
+	pid=$!
+	until [ "$(readlink "/proc/$pid/ns/net")" != "$(readlink /proc/self/ns/net)" ]; do
+		kill -0 "$pid" || return
+	done
+	kernel_card "$card" 10.0.0.2 "$pid" nsenter --net --target "$pid" && busybox ping -c 3 -s 1000 -w $((20 * patience)) 10.0.0.2
+}
+
 # reads WAYS [OPTION]: the file "ours" from its second block on, from the drive to a file in memory
 reads() {
 	file_ours && bind "$nvme" vfio-pci && dd if="$TMPDIR/ours" bs=512 skip=1 status=none |
@@ -237,6 +261,10 @@ device)
 	program "$nvme" "$build/tests/device/irq" "vfio:$nvme"
 	program "$edu" "$build/tests/device/irq" "vfio:$edu"
 	checks xhci_reads_a_stick
+	program "$card $other_card $edu" "$build/tests/device/cards" 2000 "vfio:$card" "vfio:$other_card" "vfio:$edu"
+	check "the other card is the kernel's" kernel_card "$other_card" 10.0.0.1
+	program "$card" "$build/tests/device/neighbour" "vfio:$card" "$(interface "$other_card")"
+	checks the_card_is_the_kernels_again_and_pings_the_other
 	removals
 	error_reports
 	program "$nvme" "$build/tests/device/isolation" "$nvme"
@@ -301,6 +329,17 @@ bench-nvme)
 	"$build" --drive "$(kernel_drive)" "${@:3}" || exit 1
 	bind "$nvme" vfio-pci || exit 1
 	"$build" --drive "vfio:$nvme" "${@:3}" || exit 1
+	;;
+bench-net)
+	# they have the processor for as long as they want it; but the kernel's part of receiving goes before them
+	echo -1 >/proc/sys/kernel/sched_rt_runtime_us
+	softirqs=$(grep -lx ksoftirqd/0 /proc/[0-9]*/comm)
+	chrt --fifo --pid 30 "$(basename "${softirqs%/comm}")" || exit 1
+	bind "$other_card" vfio-pci && modprobe -d "$DMALAND_MODULES" 8139cp && bind "$card" 8139cp &&
+		busybox sysctl -qw "net.ipv6.conf.$(interface "$card").disable_ipv6=1" || exit 1
+	"$build" --card "$(interface "$card")" "vfio:$other_card" "${@:3}" || exit 1
+	bind "$card" vfio-pci || exit 1
+	"$build" --card "vfio:$card" "vfio:$other_card" "${@:3}" || exit 1
 	;;
 esac
 tap_end
