@@ -83,7 +83,8 @@ static void xmit_linear(struct dmaland_rtl8139cp *card, const struct dmaland_pac
 	unsigned int i = card->tx.next % RING;
 	char *to = card->shared->linear[i];
 
-	memcpy(to, packet->data, packet->len);
+	if (packet->len) /* else there may be no data */
+		memcpy(to, packet->data, packet->len);
 	to += packet->len;
 	for (unsigned int f = 0; f < packet->nr_frags; f++) {
 		memcpy(to, packet->frags[f].data, packet->frags[f].size);
