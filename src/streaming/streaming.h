@@ -109,7 +109,7 @@ struct streaming {
 	size_t bounce_below;	       /* copy_below; 0 while limits make it more than that */
 	size_t map_from;	       /* bytes from which on memory is mapped the short way */
 	size_t short_below;	       /* bytes, less 1, that may go a short way at all */
-	uintptr_t holds_nothing;       /* word of a frame where an unmap or a sync has nothing to do */
+	uintptr_t holds_nothing; /* word of a frame where an unmap or a sync has nothing to do */
 	size_t slot_bytes; /* up to so many take a slot of addresses; 0 while limits forbid it */
 	size_t granule;	   /* of the domain */
 	bool translates;   /* false: the device is not trusted */
