@@ -46,6 +46,13 @@ static int piece_map(struct dmaland_rtl8139cp *card, unsigned int i, void *data,
 	return 0;
 }
 
+/* Of a frame that is not sent after all: its descriptors but the first are the chip's already, which would go on to them. */
+static void piece_take_back(struct dmaland_rtl8139cp *card, unsigned int i)
+{
+	WRITE_ONCE(card->shared->tx[i].opts1, htole32(desc_end(i)));
+	rtl8169_unmap_tx_skb(card, &card->tx.slots[i]);
+}
+
 /* The pieces of a frame but the first, in the descriptors behind the first one. With an error none is mapped. */
 static int rtl8169_xmit_frags(struct dmaland_rtl8139cp *card, const struct dmaland_packet *packet,
 			      unsigned int skipped, uint32_t opts)
@@ -57,9 +64,7 @@ static int rtl8169_xmit_frags(struct dmaland_rtl8139cp *card, const struct dmala
 
 		if (err) {
 			while (f-- > skipped)
-				rtl8169_unmap_tx_skb(
-					card,
-					&card->tx.slots[(card->tx.next + 1 + f - skipped) % RING]);
+				piece_take_back(card, (card->tx.next + 1 + f - skipped) % RING);
 			return err;
 		}
 		desc_put(card, i, card->tx.slots[i].mapping,
@@ -112,7 +117,7 @@ static int xmit_pieces(struct dmaland_rtl8139cp *card, const struct dmaland_pack
 	err = piece_map(card, i, data, size);
 	if (err) {
 		for (unsigned int piece = 1; piece < n; piece++)
-			rtl8169_unmap_tx_skb(card, &card->tx.slots[(i + piece) % RING]);
+			piece_take_back(card, (i + piece) % RING);
 		return err;
 	}
 	desc_put(card, i, card->tx.slots[i].mapping,
