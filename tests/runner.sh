@@ -192,6 +192,9 @@ host_once() {
 	test_start build/tests/interleave/test_interleave
 	end_suite build 100
 	start "tests/tool/test_tool.sh, pci.ids empty" tests/tool/without_pci_ids.sh tests/tool/test_tool.sh build-asan
+	for script in asked drives net; do
+		test_start tests/tool/test_$script.sh build-asan
+	done
 	for script in project completion examples runner; do
 		test_start tests/tool/test_$script.sh build
 	done
@@ -210,7 +213,9 @@ host_rest() {
 	test_start build-clang/tests/device/suite soft:engine,coherent=no
 	end_suite build-asan 10
 	end_suite build-tsan 10
-	test_start tests/tool/test_tool.sh build
+	for script in tool asked drives net; do
+		test_start tests/tool/test_$script.sh build
+	done
 	test_start tests/tool/test_aarch64.sh build-aarch64
 }
 

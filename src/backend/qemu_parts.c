@@ -23,8 +23,8 @@
 #define SERIAL_DEFAULT "dmaland"
 
 const char *const qemu_keys[] = {
-	"machine", "ram",   "qemu", "timeout",	"open_timeout",
-	"drive",   "child", "hub",  "blockdev", NULL,
+	"machine", "ram", "qemu",   "timeout",	"open_timeout", "drive",
+	"child",   "hub", "netdev", "blockdev", NULL,
 };
 
 /* Others that differ behind the dot are taken too. */
@@ -54,6 +54,11 @@ static const struct {
 	{"emmc", BUS_NONE, false, false}, {"", BUS_FIRST, false, false},
 };
 
+/* Its monitor takes no keys with a dot as text, which are those of dgram and stream. */
+#define NETDEV_CURE                                                                                \
+	"a card that joins a machine wants netdev=dgram and netdev=stream as JSON, as QEMU's "     \
+	"netdev_add takes it; or let it be the first device of its machine"
+
 /* QEMU's words, the error that they mean, and the usual cure. */
 static const struct {
 	const char *words;
@@ -77,6 +82,10 @@ static const struct {
 	{"can't go on", ENODEV, "the model has no bus for such a child"},
 	{"' bus found", ENODEV, "a model is of a PCI device, a child of one that its bus takes"},
 	{"Bus '", ENODEV, "the model has no bus for such a child"},
+	{"Parameter 'type' is missing", EINVAL, NETDEV_CURE},
+	{"Invalid parameter 'local.", EINVAL, NETDEV_CURE},
+	{"Invalid parameter 'remote.", EINVAL, NETDEV_CURE},
+	{"Invalid parameter 'addr.", EINVAL, NETDEV_CURE},
 	{"' not found", EINVAL, "`qemu-system-x86_64 -device MODEL,help` lists the properties"},
 	{"not set", EINVAL, "add it to the spec as key=value"},
 };
@@ -257,20 +266,20 @@ static int part_end(struct qemu_parts *parts, FILE *f, const char *file)
 	return 0;
 }
 
-/* QEMU's own description, with what it needs to be found by put in. */
+/* QEMU's own description, with what it needs to be found by put in: the id, as that key has it. */
 static int json_part(struct qemu_parts *parts, enum qemu_part_kind kind, const char *json,
-		     const char *node_name)
+		     const char *key, const char *id)
 {
 	int err = json_check(json);
 	FILE *f;
 
 	if (err)
 		return err;
-	f = part_begin(parts, kind, node_name);
+	f = part_begin(parts, kind, id);
 	if (!f)
 		return -ENOMEM;
-	if (node_name[0])
-		fprintf(f, "{\"node-name\": \"%s\", %s", node_name, json + 1);
+	if (id[0])
+		fprintf(f, "{\"%s\": \"%s\", %s", key, id, json + 1);
 	else
 		fputs(json, f);
 	return part_end(parts, f, NULL);
@@ -295,7 +304,7 @@ static int json_drive_part(struct qemu_parts *parts, const struct source *s, con
 					 "'%s=' is for a drive= that is a file: JSON says it "
 					 "itself",
 					 s->spec->options[i].key);
-	return json_part(parts, QEMU_NODE, drive, s->drive);
+	return json_part(parts, QEMU_NODE, drive, "node-name", s->drive);
 }
 
 static int drive_part(struct qemu_parts *parts, const struct source *s, const char *drive)
@@ -318,7 +327,7 @@ static int drive_part(struct qemu_parts *parts, const struct source *s, const ch
 	return part_end(parts, f, drive);
 }
 
-static int network_part(struct qemu_parts *parts, const struct source *s, const char *hub)
+static int hub_part(struct qemu_parts *parts, const struct source *s, const char *hub)
 {
 	FILE *f;
 
@@ -334,10 +343,56 @@ static int network_part(struct qemu_parts *parts, const struct source *s, const 
 	return part_end(parts, f, NULL);
 }
 
+static int netdev_check(const char *netdev)
+{
+	if (!netdev[0] || netdev[0] == ',' || key_among(help_words, netdev))
+		return error_set(EINVAL,
+				 "netdev=%s names no network: one is netdev=user; "
+				 "`qemu-system-x86_64 -netdev help` lists the types",
+				 netdev);
+	if (strstr(netdev, ",id="))
+		return error_set(EINVAL, "'id=' in netdev=%s can't be set: dmaland chooses it",
+				 netdev);
+	return 0;
+}
+
+/* "dgram,local.type=unix,...", as behind -netdev, with our id put behind the type; or JSON. */
+static int netdev_part(struct qemu_parts *parts, const struct source *s, const char *netdev)
+{
+	int type = (int)strcspn(netdev, ","), err;
+	FILE *f;
+
+	if (netdev[0] == '{')
+		return json_part(parts, QEMU_NETWORK, netdev, "id", s->network);
+	err = netdev_check(netdev);
+	if (err)
+		return err;
+	f = part_begin(parts, QEMU_NETWORK, s->network);
+	if (!f)
+		return -ENOMEM;
+	fprintf(f, "%.*s,id=%s%s", type, netdev, s->network, netdev + type);
+	return part_end(parts, f, NULL);
+}
+
+static int network_part(struct qemu_parts *parts, const struct source *s)
+{
+	const char *hub = spec_get(s->spec, "hub"), *netdev = spec_get(s->spec, "netdev");
+
+	if (hub && netdev)
+		return error_set(EINVAL, "hub= and netdev= are both given: a card has one network");
+	return hub ? hub_part(parts, s, hub) : netdev_part(parts, s, netdev);
+}
+
+static bool has_network(const struct spec *spec)
+{
+	return spec_get(spec, "hub") || spec_get(spec, "netdev");
+}
+
 /* Is this option a property of the model? Of a child's, what is the machine's is a mistake that QEMU names. */
 static bool is_property(const struct source *s, const char *key)
 {
-	if (is_drives(s->spec, key) || strcmp(key, "drive") == 0 || strcmp(key, "hub") == 0)
+	if (is_drives(s->spec, key) || strcmp(key, "drive") == 0 || strcmp(key, "hub") == 0 ||
+	    strcmp(key, "netdev") == 0)
 		return false;
 	return s->is_child || !key_among(qemu_keys, key);
 }
@@ -355,7 +410,7 @@ static int device_part(struct qemu_parts *parts, const struct source *s)
 	fputs(s->place, f);
 	if (spec_get(spec, "drive"))
 		fprintf(f, ",drive=%s", s->drive);
-	if (spec_get(spec, "hub"))
+	if (has_network(spec))
 		fprintf(f, ",netdev=%s", s->network);
 	if (strcmp(spec->address, "nvme") == 0 && !spec_get(spec, "serial"))
 		fputs(",serial=" SERIAL_DEFAULT, f);
@@ -389,14 +444,14 @@ static int source_check(const struct source *s)
 
 static int source_parts(struct qemu_parts *parts, const struct source *s)
 {
-	const char *drive = spec_get(s->spec, "drive"), *hub = spec_get(s->spec, "hub");
+	const char *drive = spec_get(s->spec, "drive");
 	int err = source_check(s);
 	unsigned int first = parts->n;
 
 	if (!err && drive)
 		err = drive_part(parts, s, drive);
-	if (!err && hub)
-		err = network_part(parts, s, hub);
+	if (!err && has_network(s->spec))
+		err = network_part(parts, s);
 	if (!err)
 		err = device_part(parts, s);
 	for (unsigned int i = first; s->stays && i < parts->n; i++)
@@ -512,7 +567,7 @@ static int children_parts(struct making *m, bool before)
 		m->child++;
 		if (option->value[0] == '{') {
 			if (!before)
-				err = json_part(m->parts, QEMU_DEVICE, option->value, "");
+				err = json_part(m->parts, QEMU_DEVICE, option->value, "", "");
 			continue;
 		}
 		err = child_parse(option->value, &child);
@@ -532,7 +587,7 @@ static int nodes_parts(struct making *m)
 
 		if (strcmp(option->key, "blockdev"))
 			continue;
-		err = json_part(m->parts, QEMU_NODE, option->value, "");
+		err = json_part(m->parts, QEMU_NODE, option->value, "", "");
 		if (!err) {
 			struct qemu_part *part = &m->parts->part[m->parts->n - 1];
 

@@ -60,7 +60,7 @@ static int part_send(struct qemu_machine *machine, const struct qemu_model *mode
 	} kinds[] = {
 		[QEMU_DRIVE] = {"drive_add 0", NULL},
 		[QEMU_NODE] = {NULL, "blockdev-add"},
-		[QEMU_NETWORK] = {"netdev_add", NULL},
+		[QEMU_NETWORK] = {"netdev_add", "netdev_add"},
 		[QEMU_DEVICE] = {"device_add", "device_add"},
 	};
 	bool json = part->text[0] == '{';

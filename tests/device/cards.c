@@ -447,6 +447,40 @@ static void old_interrupts_wake_nobody(void **state)
 	}
 }
 
+/* A piece that can't be mapped: those mapped before it are taken back, and the chip sees none of the frame. */
+static void a_frame_that_can_not_be_mapped_leaves_nothing(void **state)
+{
+	struct dmaland_rtl8139cp_options options = {.size = sizeof(options),
+						    .tx_way = DMALAND_TX_SG};
+	struct dmaland_packet *packet, mine = {.release = count_released};
+	char *none; /* registers, which dma_map_single() refuses */
+
+	(void)state;
+	ends_open(&options);
+	none = pci_iomap(ends[0].dev, 1, 0);
+	assert_non_null(none);
+	released = 0;
+	for (uint32_t round = 0; round < 100; round++) {
+		struct dmaland_packet *bad = &mine;
+		unsigned int at = round % 3;
+
+		packet = frame_make(0, round, 900, 1);
+		mine.data = at ? packet->data : (unsigned char *)none;
+		mine.len = 100;
+		mine.nr_frags = 2;
+		mine.frags[0] = (struct dmaland_frag){at == 1 ? none : (char *)packet->data, 100};
+		mine.frags[1] = (struct dmaland_frag){at == 2 ? none : (char *)packet->data, 100};
+		assert_true(dmaland_rtl8139cp_send(ends[0].card, &bad, 1) < 0);
+		dmaland_packet_free(packet);
+		/* One at a time, in one descriptor: the chip looks at the next. */
+		send_and_receive(0, 2 * round, 1, 1);
+		send_and_receive(0, 2 * round + 1, 1, 1);
+	}
+	assert_int_equal(released, 0);
+	pci_iounmap(ends[0].dev, none);
+	ends_close();
+}
+
 /* Frames are on their way in both cards when one is reset: no packet is lost to its owner. */
 static void a_reset_under_load_releases_all(void **state)
 {
@@ -509,6 +543,7 @@ int main(int argc, char **argv)
 						done),
 		cmocka_unit_test_setup_teardown(packets_on_any_memory_are_sent, with_defaults,
 						done),
+		cmocka_unit_test(a_frame_that_can_not_be_mapped_leaves_nothing),
 		cmocka_unit_test_setup_teardown(interrupts_wake_who_waits, with_defaults, done),
 		cmocka_unit_test_setup_teardown(old_interrupts_wake_nobody, with_defaults, done),
 		cmocka_unit_test_setup_teardown(a_reset_under_load_releases_all, with_defaults,

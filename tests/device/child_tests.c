@@ -363,6 +363,56 @@ static void a_namespace_stays_for_the_other_drives_of_its_subsystem(void **state
 	assert_string_equal(log_text(), "");
 }
 
+/* A card's network goes as its device does, and the next of this name can be had. */
+static void a_card_has_the_network_that_its_spec_names(void **state)
+{
+	static const char dgram[] = "qemu:rtl8139%s,netdev=dgram,,local.type=unix,,local.path=%s,,"
+				    "remote.type=unix,,remote.path=%s";
+	static const char json[] =
+		"qemu:rtl8139%s,netdev={\"type\": \"dgram\",, \"local\": {\"type\": "
+		"\"unix\",, "
+		"\"path\": \"%s\"},, \"remote\": {\"type\": \"unix\",, \"path\": \"%s\"}}";
+	static const struct {
+		const char *format, *machine, *says;
+	} cases[] = {
+		{dgram, "", NULL},
+		{json, "", NULL},
+		{json, ",machine=tree", NULL},
+		{"qemu:rtl8139%s,netdev=hubport,,hubid=3", "", NULL},
+		{"qemu:rtl8139%s,netdev=hubport,,hubid=3", ",machine=tree", NULL},
+		{dgram, ",machine=tree", "as JSON"},
+		{"qemu:rtl8139%s,netdev=frob", "", "frob"},
+		{"qemu:rtl8139%s,netdev=frob", ",machine=tree", "frob"},
+		{"qemu:rtl8139%s,netdev=hubport,,hubid=3,,colour=blue", ",machine=tree", "colour"},
+	};
+	struct dmaland_device *first = must_open("qemu:edu,machine=tree"), *dev;
+	char local[96], remote[96], spec[512];
+
+	(void)state;
+	snprintf(local, sizeof(local), "%s/local", images.directory);
+	snprintf(remote, sizeof(remote), "%s/remote", images.directory);
+	for (size_t i = 0; i < 2 * sizeof(cases) / sizeof(cases[0]); i++) {
+		const char *says = cases[i / 2].says;
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+#pragma GCC diagnostic ignored "-Wformat-extra-args"
+		snprintf(spec, sizeof(spec), cases[i / 2].format, cases[i / 2].machine, local,
+			 remote);
+#pragma GCC diagnostic pop
+		errno = 0;
+		dev = dmaland_open(spec, NULL);
+		if (!dev != !!says)
+			fail_msg("%s: %s", spec, dev ? "opens" : dmaland_last_error());
+		if (says && (errno != EINVAL || !strstr(dmaland_last_error(), says)))
+			fail_msg("%s: errno %d: %s", spec, errno, dmaland_last_error());
+		dmaland_close(dev);
+	}
+	unlink(local);
+	dmaland_close(first);
+	assert_string_equal(log_text(), "");
+}
+
 int run_child_tests(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -373,6 +423,7 @@ int run_child_tests(void)
 		cmocka_unit_test(a_child_that_can_not_be_plugged_is_refused_with_the_cure),
 		cmocka_unit_test(a_namespace_goes_with_the_only_drive_that_has_it),
 		cmocka_unit_test(a_namespace_stays_for_the_other_drives_of_its_subsystem),
+		cmocka_unit_test(a_card_has_the_network_that_its_spec_names),
 	};
 
 	return cmocka_run_group_tests_name("children", tests, images_begin, images_end);

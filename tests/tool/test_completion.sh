@@ -27,9 +27,14 @@ offered() {
 
 offers() { check "$1" offered "${@:2}"; }
 
-offers "commands" "dmaland " info bind unbind nvme pools --help --version
+offers "commands" "dmaland " info bind unbind nvme pools net --help --version
 offers "a command that is begun" "dmaland un" unbind
 offers "commands of nvme" "dmaland nvme " identify log watch read write verify test zero discard format bench admin io --help
+offers "commands of net" "dmaland net " info receive send ping echo bench --help
+offers "network cards after them" "dmaland net info q" qemu:rtl8139,
+offers "a second one where it is an operand" "dmaland net bench qemu:rtl8139,hub=0 q" qemu:rtl8139,
+offers "a third nowhere" "dmaland net bench qemu:rtl8139,hub=0 qemu:rtl8139,hub=0 q" ""
+offers "files to send" "dmaland net send -c 1 qemu:rtl8139,hub=0 di" disk.img
 offers "one of them" "dmaland nvme ver" verify
 offers "options of a command" "dmaland bind --d" --driver --dry-run
 offers "options of a command of nvme" "dmaland nvme zero --" --namespace --start --count --all --yes --verbose
@@ -60,6 +65,12 @@ offers "directories, to go on in" "dmaland nvme read qemu:nvme,drive=ima" images
 offers "the options of a command after its operand" "dmaland bind x --d" --driver --dry-run
 offers "nothing for a command that is not there" "dmaland frob -" ""
 offers "what fits" "dmaland nvme write --namespace=1 qemu:nvme,drive=none" ""
+
+if [[ $(dmaland net ping --help) == *without* ]]; then
+	skip "a card that answers" "no lwIP, and so no net ping, which cannot be had here"
+else
+	offers "a card that answers" "dmaland net ping --echo q" qemu:rtl8139,
+fi
 
 address=$(find /sys/bus/pci/devices -mindepth 1 -printf '%f\n' 2>/dev/null | sort | head -n 1)
 if [ -n "$address" ]; then

@@ -42,7 +42,7 @@ dev_has_headers() {
 }
 
 command_has_manuals() {
-	has dmaland bin/dmaland share/man/man1/dmaland.1.gz share/man/man1/dmaland-nvme.1.gz share/man/man7/dmaland.7.gz \
+	has dmaland bin/dmaland share/man/man1/dmaland.1.gz share/man/man1/dmaland-nvme.1.gz share/man/man1/dmaland-net.1.gz share/man/man7/dmaland.7.gz \
 		share/bash-completion/completions/dmaland && ! grep '^lib/.' "$work/files"
 }
 

@@ -3,7 +3,7 @@
 # Commands, options, which of these take a value, and operands are those that --help prints, so that this file knows none of
 # them by itself.
 
-# The words that begin a line of `dmaland [nvme] --help`.
+# The words that begin a line of `dmaland [nvme|net] --help`.
 _dmaland_commands() {
 	"$1" ${2:+"$2"} --help 2>/dev/null | sed -n 's/^  \([a-z][a-z ]*[a-z]\)  .*/\1/p'
 }
@@ -30,21 +30,27 @@ _dmaland_files() {
 	done
 }
 
-# What a spec may begin with, and images of drives, in whose names a comma is written twice.
+# _dmaland_specs HELP BEGINNING: what a spec may begin with, and images of drives, in whose names a comma is written twice.
 _dmaland_specs() {
+	local model=qemu:nvme,drive=
+	[[ $1 != "Usage: dmaland net "* ]] || model=qemu:rtl8139,
+	shift
 	local value=${1#*drive=}
 	case $1 in
 	qemu:*drive=*)
 		[[ ${value//,,/} == *,* ]] || _dmaland_files "${value//,,/,}" | sed "s/,/,,/g; s|^|${1%"$value"}|"
 		;;
 	vfio:*) compgen -W "$(_dmaland_addresses vfio:)" -- "$1" ;;
-	*) compgen -W "$(_dmaland_addresses '') vfio: qemu:nvme,drive=" -- "$1" ;;
+	*) compgen -W "$(_dmaland_addresses '') vfio: $model" -- "$1" ;;
 	esac
 }
 
-# _dmaland_value OPTION BEGINNING
+# _dmaland_value HELP OPTION BEGINNING
 _dmaland_value() {
+	local help=$1
+	shift
 	case $1 in
+	-e | --echo) _dmaland_specs "$help" "$2" ;;
 	--driver) compgen -W "$(cd /sys/bus/pci/drivers 2>/dev/null && echo *)" -- "$2" ;;
 	-i | --input-file) compgen -f -- "$2" ;;
 	esac
@@ -55,7 +61,7 @@ _dmaland_operand() {
 	local kinds
 	read -ra kinds < <(sed -n '1s/.*\[OPTION\.\.\.\] *//p' <<<"$1" | tr -d '[]')
 	case ${kinds[$2]:-${kinds[*]: -1}} in
-	SPEC) [ "$2" -ge ${#kinds[@]} ] || _dmaland_specs "$3" ;;
+	SPEC) [ "$2" -ge ${#kinds[@]} ] || _dmaland_specs "$1" "$3" ;;
 	FILE) [ "$2" -ge ${#kinds[@]} ] || _dmaland_files "$3" ;;
 	ADDRESS...) compgen -W "$(_dmaland_addresses '') vfio:" -- "$3" ;;
 	esac
@@ -85,9 +91,9 @@ _dmaland_after() {
 		fi
 	done
 	if [ -n "$wants" ]; then
-		_dmaland_value "$wants" "$1"
+		_dmaland_value "$help" "$wants" "$1"
 	elif [ -z "$ended" ] && [[ $1 == --*=* ]]; then
-		_dmaland_value "${1%%=*}" "${1#*=}" | sed "s/^/${1%%=*}=/"
+		_dmaland_value "$help" "${1%%=*}" "${1#*=}" | sed "s/^/${1%%=*}=/"
 	elif [ -z "$ended" ] && [[ $1 == -* ]]; then
 		compgen -W "$(_dmaland_options "$help")" -- "$1"
 	else
@@ -103,9 +109,9 @@ _dmaland_words() {
 		return
 	fi
 	shift 2
-	if [ "${command[1]}" = nvme ]; then
+	if [[ ${command[1]} == @(nvme|net) ]]; then
 		if [ $# = 1 ]; then
-			compgen -W "$(_dmaland_commands "${command[0]}" nvme | sed 's/^nvme //') --help" -- "$1"
+			compgen -W "$(_dmaland_commands "${command[@]}" | sed "s/^${command[1]} //") --help" -- "$1"
 			return
 		fi
 		command+=("$1")

@@ -57,6 +57,12 @@ static const struct option all_options[] = {
 	{"read", no_argument, NULL, 'r'},
 	{"write", no_argument, NULL, 'w'},
 	{"timeout", required_argument, NULL, 't'},
+	{"seconds", required_argument, NULL, 'L'},
+	{"generate", required_argument, NULL, 'H'},
+	{"ip", required_argument, NULL, 'Y'},
+	{"interval", required_argument, NULL, 'V'},
+	{"echo", required_argument, NULL, 'e'},
+	{"udp", no_argument, NULL, 'u'},
 };
 
 /* getopt_long() answers with the letter; in its long form with this too, so that a wrong -J is not taken for --json. */
@@ -119,6 +125,10 @@ static const struct number {
 	{'9', false, offsetof(struct arguments, cdw[7]), 0, UINT32_MAX},
 	{'l', true, offsetof(struct arguments, data_len), 0, UINT32_MAX},
 	{'t', false, offsetof(struct arguments, timeout), 1, UINT32_MAX},
+	{'L', false, offsetof(struct arguments, seconds), 1, UINT32_MAX},
+	{'H', false, offsetof(struct arguments, generate), 14,
+	 1514}, /* a header; Ethernet's most */
+	{'V', false, offsetof(struct arguments, interval), 0, UINT32_MAX},
 };
 
 /* A raw command is given any namespace's id: 0 is none, and all ones are all of them. */
@@ -144,12 +154,18 @@ static int value_set(struct arguments *arguments, const struct command *command,
 	const struct number *number;
 	uint64_t value;
 
-	if (option->val == 'B') {
+	switch (option->val) {
+	case 'B':
 		arguments->driver = text;
 		return STATUS_OK;
-	}
-	if (option->val == 'i') {
+	case 'i':
 		arguments->input = text;
+		return STATUS_OK;
+	case 'Y':
+		arguments->ip = text;
+		return STATUS_OK;
+	case 'e':
+		arguments->echo = text;
 		return STATUS_OK;
 	}
 	if (strchr("nG", option->val) && strcmp(text, "all") == 0 &&

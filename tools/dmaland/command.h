@@ -24,6 +24,9 @@
  *   pools.c      `pools`
  *   drive.c      a drive opened and closed
  *   transfer.c   blocks of a namespace, many requests in flight
+ *   net_*.c      `net info`, `net receive` and so on, a file each, on top of net_card.c (a card opened and closed, frames sent)
+ *   pcap.c       frames in files
+ *   net_stack.c  what is above Ethernet: lwIP on a card
  *   latency.c    how long they took
  *   progress.c   how far it is, on a terminal
  *
@@ -54,7 +57,8 @@ struct arguments {
 	uint64_t nsid, first, blocks, seed, reads, size;
 	uint64_t format, block_size, depth, seconds, requests, format_timeout;
 	uint64_t opcode, cdw[8], data_len, timeout; /* of a raw command; cdw: 2, 3, 10 to 15; ms */
-	const char *driver, *input;
+	uint64_t generate, interval;		    /* bytes of a frame; ms */
+	const char *driver, *input, *ip, *echo;
 	char **operands;
 	int operand_count;
 };
@@ -79,6 +83,8 @@ extern const struct command nvme_zero_command, nvme_discard_command, nvme_format
 extern const struct command nvme_log_command, nvme_watch_command, nvme_bench_command;
 extern const struct command nvme_admin_command, nvme_io_command;
 extern const struct command pools_command;
+extern const struct command net_info_command, net_receive_command, net_send_command;
+extern const struct command net_ping_command, net_echo_command, net_bench_command;
 
 /* arguments.c: 0; or a status, with the user told */
 int arguments_read(struct arguments *arguments, const struct command *command, int argc,
@@ -92,6 +98,9 @@ int fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* The same with the library's words for it; with CONTEXT and a colon in front unless it is NULL. */
 int fail_library(const char *context);
+
+/* From now on all messages of the library go to stderr, not only those that matter. */
+void log_show(void);
 
 /* What was asked can't be meant: STATUS_USAGE, with a hint where to read on. */
 int usage_error(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -64,6 +64,18 @@ int fail_library(const char *context)
 	return fail("%s%s%s", context ? context : "", context ? ": " : "", dmaland_last_error());
 }
 
+static void log_line(void *context, enum dmaland_log_level level, const char *line)
+{
+	(void)context;
+	(void)level;
+	fprintf(stderr, "dmaland: %s\n", line);
+}
+
+void log_show(void)
+{
+	dmaland_set_log(log_line, NULL);
+}
+
 int usage_error(const char *command, const char *format, ...)
 {
 	va_list args;

@@ -4,15 +4,7 @@
  */
 #include "drive.h"
 
-#include <stdio.h>
 #include <string.h>
-
-static void log_all(void *context, enum dmaland_log_level level, const char *line)
-{
-	(void)context;
-	(void)level;
-	fprintf(stderr, "dmaland: %s\n", line);
-}
 
 int drive_open(struct drive *drive, const struct arguments *arguments)
 {
@@ -32,7 +24,7 @@ int drive_open_with(struct drive *drive, const struct arguments *arguments,
 
 	memset(drive, 0, sizeof(*drive));
 	if (arguments_have(arguments, 'v'))
-		dmaland_set_log(log_all, NULL);
+		log_show();
 	drive->dev = dmaland_open(spec, NULL);
 	if (!drive->dev)
 		return signals_status() ? signals_status() : fail_library(NULL);

@@ -10,12 +10,16 @@
 #include <unistd.h>
 
 static const struct command *const commands[] = {
-	&info_command,	      &bind_command,	   &unbind_command,	&nvme_identify_command,
-	&nvme_log_command,    &nvme_watch_command, &nvme_read_command,	&nvme_write_command,
-	&nvme_verify_command, &nvme_test_command,  &nvme_zero_command,	&nvme_discard_command,
-	&nvme_format_command, &nvme_bench_command, &nvme_admin_command, &nvme_io_command,
-	&pools_command,
+	&info_command,	      &bind_command,	   &unbind_command,	 &nvme_identify_command,
+	&nvme_log_command,    &nvme_watch_command, &nvme_read_command,	 &nvme_write_command,
+	&nvme_verify_command, &nvme_test_command,  &nvme_zero_command,	 &nvme_discard_command,
+	&nvme_format_command, &nvme_bench_command, &nvme_admin_command,	 &nvme_io_command,
+	&pools_command,	      &net_info_command,   &net_receive_command, &net_send_command,
+	&net_ping_command,    &net_echo_command,   &net_bench_command,
 };
+
+/* First words of commands that have two. */
+static const char *const groups[] = {"nvme", "net"};
 
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
@@ -23,7 +27,9 @@ enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 static void print_help(FILE *to, const char *group)
 {
 	size_t length = group ? strlen(group) : 0;
+	char page[32];
 
+	snprintf(page, sizeof(page), "dmaland%s%s", group ? "-" : "", group ? group : "");
 	fprintf(to, "Usage: dmaland %s%sCOMMAND [OPTION...] [OPERAND...]\n\n", group ? group : "",
 		group ? " " : "");
 	for (size_t i = 0; i < COMMANDS; i++)
@@ -36,7 +42,7 @@ static void print_help(FILE *to, const char *group)
 		"\n"
 		"A device is named by a spec: 0000:01:00.0, or qemu:nvme,drive=FILE.\n"
 		"More: man %s, man 7 dmaland\n",
-		group && strcmp(group, "nvme") == 0 ? "dmaland-nvme" : "dmaland");
+		page);
 }
 
 /* The command that the words ask for, and how many of them name it. */
@@ -60,20 +66,30 @@ static bool is_help(const char *word)
 	return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
 }
 
+static const char *group_find(const char *word)
+{
+	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++)
+		if (strcmp(groups[i], word) == 0)
+			return groups[i];
+	return NULL;
+}
+
 static int unknown_command(char **words)
 {
-	if (strcmp(words[0], "nvme") != 0) {
+	const char *group = group_find(words[0]);
+
+	if (!group) {
 		const char *kind = words[0][0] == '-' ? "option" : "command";
 
 		return usage_error(NULL, "there is no %s '%s'", kind, words[0]);
 	}
 	if (!words[1]) {
-		print_help(stderr, "nvme");
+		print_help(stderr, group);
 		return STATUS_USAGE;
 	}
 	if (!is_help(words[1]))
-		return usage_error("nvme", "there is no command 'nvme %s'", words[1]);
-	print_help(stdout, "nvme");
+		return usage_error(group, "there is no command '%s %s'", group, words[1]);
+	print_help(stdout, group);
 	return STATUS_OK;
 }
 
