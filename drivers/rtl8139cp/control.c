@@ -41,6 +41,7 @@ int dmaland_rtl8139cp_set_mac(struct dmaland_rtl8139cp *card, const unsigned cha
 	writel(le32toh(words[0]), card->regs + IDR0);
 	writel(le32toh(words[1]), card->regs + IDR0 + 4);
 	writeb(0, card->regs + EECR);
+	readb(card->regs + EECR);
 	return 0;
 }
 
@@ -68,11 +69,13 @@ static unsigned int filter_bit(const unsigned char *address)
 	return crc >> 26;
 }
 
+/* Writes are posted: the read returns when the chip has them, so that a frame that is sent to it from then on meets the new filter. */
 static void filter_write(struct dmaland_rtl8139cp *card)
 {
 	writel(card->mar[0], card->regs + MAR0);
 	writel(card->mar[1], card->regs + MAR0 + 4);
 	writel(card->rcr, card->regs + RCR);
+	readl(card->regs + RCR);
 }
 
 void dmaland_rtl8139cp_set_filter(struct dmaland_rtl8139cp *card, bool promiscuous,
