@@ -264,7 +264,7 @@ int dmaland_rtl8139cp_link(struct dmaland_rtl8139cp *card);
  * @multicast: addresses of groups, DMALAND_ETH_ALEN bytes each; NULL with @n not 0: all groups
  * @n:         how many
  *
- * The chip tells groups apart by 6 bits of a hash: others may come along.
+ * When it returns the chip has the new filter. It tells groups apart by 6 bits of a hash: others may come along.
  */
 void dmaland_rtl8139cp_set_filter(struct dmaland_rtl8139cp *card, bool promiscuous,
 				  const unsigned char *multicast, unsigned int n);
