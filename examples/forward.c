@@ -97,6 +97,9 @@ int main(int argc, char **argv)
 		alarm((unsigned int)atoi(argv[3]));
 	if (port_open(&ports[0], argv[1], NULL) || port_open(&ports[1], argv[2], ports[0].dev))
 		err = -1;
+	if (!err)
+		fprintf(stderr, "forwarding between %s and %s\n", dmaland_name(ports[0].dev),
+			dmaland_name(ports[1].dev));
 	while (!err && !stopped) {
 		if (forward(&ports[0], &ports[1]) + forward(&ports[1], &ports[0]) == 0)
 			err = ports_wait(ports) < 0 ? -1 : 0;

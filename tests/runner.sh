@@ -129,14 +129,15 @@ unit_programs() {
 	esac
 }
 
-# soak BUILD: 200,000 requests; for ThreadSanitizer to a drive in software, and fewer to QEMU's
+# soak BUILD: 200,000 requests, 100,000 frames; for ThreadSanitizer to a drive in software, and fewer by QEMU
 soak() {
-	local requests=200000
+	local requests=200000 frames=100000
 	if [ "$1" = build-tsan ]; then
 		test_start "$1/tests/device/soak" soft:nvme 200000
-		requests=20000
+		requests=20000 frames=10000
 	fi
 	on_drive qemu:nvme "$1/tests/device/soak" $requests
+	test_start "$1/tests/device/cards" $frames
 }
 
 # device_suite BUILD: the device suite and what stands beside it, on soft: and QEMU's models
@@ -152,7 +153,6 @@ device_suite() {
 	test_start "$device/permissions" soft:
 	test_start "$device/edu" qemu:edu,machine=edu qemu:edu,machine=edu
 	test_start "$device/complaints"
-	test_start "$device/cards"
 	soak "$1"
 }
 

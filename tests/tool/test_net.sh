@@ -79,6 +79,35 @@ refused() {
 # wrong WORDS ARGUMENT...: so the command is used wrongly, and says so
 wrong() { check "wrong: ${*:2}" refused 2 "$1" "$tool" "${@:2}"; }
 
+# ---- the forwarder of examples/, and QEMU's own record of frames
+
+# joining OWN OTHER NUMBER: the spec of a card that joins a machine
+joining() {
+	echo "qemu:rtl8139,machine=f,mac=52:54:00:00:00:0$3,netdev={\"type\": \"dgram\",, \"local\": {\"type\": \"unix\",, \"path\":" \
+		"\"$here/$1\"},, \"remote\": {\"type\": \"unix\",, \"path\": \"$here/$2\"}}"
+}
+
+forwards() {
+	local forward=${tool%/tools/*}/examples/forward forwarder
+	pcap_make '<' a1b23c4d 60 64 100 479 480 1513 1514 61 >through.pcap
+	"$forward" "$(joined l2 l1 5),machine=f" "$(joining r2 r1 6)" >forward.out 2>forward.err &
+	forwarder=$!
+	says $forwarder forward.err "forwarding between" && begin receive "listening as" net receive -v -c 8 "$(joined r1 r2 7)" come.pcap &&
+		"$tool" net send "$(joined l1 l2 8)" through.pcap && ended 0 && diff <(pcap_frames through.pcap) <(pcap_frames come.pcap) || return
+	kill -INT $forwarder && wait $forwarder && cat forward.out && grep "mac=52:54:00:00:00:05.*: 8 forwarded, 0 lost" forward.out
+}
+check "examples/forward hands frames from one card to another" forwards
+
+# A program that has QEMU write what passes the card's network.
+cat >dumping <<END
+#!/bin/sh
+exec "$(command -v qemu-system-x86_64)" "\$@" -object filter-dump,id=dump,netdev=net0,file=$here/dump.pcap
+END
+chmod +x dumping
+check "what is sent is what QEMU has seen, frame by frame" eval '
+	pcap_make "<" a1b23c4d $(seq 60 97 1514) 1514 >sent.pcap && "$tool" net send "$one,qemu=$here/dumping" sent.pcap &&
+		diff <(pcap_frames sent.pcap) <(pcap_frames dump.pcap) && [ "$(pcap_frames dump.pcap | wc -l)" = 16 ]'
+
 # ---- info
 
 check "info tells address and link" eval '

@@ -26,9 +26,15 @@ static struct {
 /* What the IOMMU can do: map any address. */
 struct iommu {
 	struct vfio_iommu_type1_info info;
-	struct vfio_iommu_type1_info_cap_iova_range ranges;
+	struct vfio_info_cap_header
+		header; /* the rest is struct vfio_iommu_type1_info_cap_iova_range */
+	uint32_t nr_iovas, reserved;
 	struct vfio_iova_range range;
 };
+
+_Static_assert(offsetof(struct iommu, range) - offsetof(struct iommu, header) ==
+		       offsetof(struct vfio_iommu_type1_info_cap_iova_range, iova_ranges),
+	       "as the kernel has it");
 
 static int tell_iommu(struct iommu *iommu)
 {
@@ -37,9 +43,9 @@ static int tell_iommu(struct iommu *iommu)
 		return 0;
 	}
 	iommu->info.flags = VFIO_IOMMU_INFO_CAPS;
-	iommu->info.cap_offset = offsetof(struct iommu, ranges);
-	iommu->ranges.header.id = VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE;
-	iommu->ranges.nr_iovas = 1;
+	iommu->info.cap_offset = offsetof(struct iommu, header);
+	iommu->header.id = VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE;
+	iommu->nr_iovas = 1;
 	iommu->range.end = UINT64_MAX;
 	return 0;
 }
