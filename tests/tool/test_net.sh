@@ -92,9 +92,9 @@ forwards() {
 	pcap_make '<' a1b23c4d 60 64 100 479 480 1513 1514 61 >through.pcap
 	"$forward" "$(joined l2 l1 5),machine=f" "$(joining r2 r1 6)" >forward.out 2>forward.err &
 	forwarder=$!
-	says $forwarder forward.err "forwarding between" && begin receive "listening as" net receive -v -c 8 "$(joined r1 r2 7)" come.pcap &&
+	says "$forwarder" forward.err "forwarding between" && begin receive "listening as" net receive -v -c 8 "$(joined r1 r2 7)" come.pcap &&
 		"$tool" net send "$(joined l1 l2 8)" through.pcap && ended 0 && diff <(pcap_frames through.pcap) <(pcap_frames come.pcap) || return
-	kill -INT $forwarder && wait $forwarder && cat forward.out && grep "mac=52:54:00:00:00:05.*: 8 forwarded, 0 lost" forward.out
+	kill -INT "$forwarder" && wait "$forwarder" && cat forward.out && grep "mac=52:54:00:00:00:05.*: 8 forwarded, 0 lost" forward.out
 }
 check "examples/forward hands frames from one card to another" forwards
 
