@@ -43,8 +43,7 @@ enum {
 /* Memory that chip and driver share. */
 struct shared {
 	struct descriptor rx[RING], tx[RING];
-	char linear[RING]
-		   [RX_BUFFER]; /* of each descriptor to send: where pieces are copied together */
+	char linear[RING][RX_BUFFER]; /* pieces that are copied together, of each descriptor */
 	struct tally tally __attribute__((aligned(64)));
 };
 
