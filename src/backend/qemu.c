@@ -8,6 +8,8 @@
  *   qemu_lines.c     INTx: lines of the machine          struct qemu_lines
  *   qemu_doorbell.c  MSI-X, MSI: messages to eventfds    struct qemu_doorbell
  *   qemu_parts.c     what a spec asks of QEMU, in QEMU's terms
+ *   qemu_json.c      what of a user's JSON must be known
+ *   qemu_refusal.c   QEMU's words for a refusal, with the cure
  *   qemu_plug.c      devices into and out of a machine
  *   qemu_machine.c   machines: start, join, leave        struct qemu_machine
  *   qemu_complaints.c  what QEMU says of a driver's mistakes

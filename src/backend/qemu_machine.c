@@ -23,6 +23,7 @@
 #include "base/file.h"
 #include "base/mutex.h"
 #include "backend/qemu_plug.h"
+#include "backend/qemu_refusal.h"
 
 /* Registers lie where QEMU has no RAM. */
 #define BARS_FIRST	QEMU_RAM_SPLIT

@@ -19,6 +19,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "backend/qemu_json.h"
 
 #define SERIAL_DEFAULT "dmaland"
 
@@ -54,42 +55,6 @@ static const struct {
 	{"emmc", BUS_NONE, false, false}, {"", BUS_FIRST, false, false},
 };
 
-/* Its monitor takes no keys with a dot as text, which are those of dgram and stream. */
-#define NETDEV_CURE                                                                                \
-	"a card that joins a machine wants netdev=dgram and netdev=stream as JSON, as QEMU's "     \
-	"netdev_add takes it; or let it be the first device of its machine"
-
-/* QEMU's words, the error that they mean, and the usual cure. */
-static const struct {
-	const char *words;
-	int code;
-	const char *cure;
-} refusals[] = {
-	{"Unknown protocol", ENOENT,
-	 "there is no file of this name: truncate -s 64M FILE makes one"},
-	{"No such file or directory", ENOENT, "truncate -s 64M FILE makes an empty drive"},
-	{"Permission denied", EACCES, "drive= needs a file that you can read and write"},
-	{"not available for", EBUSY,
-	 "the slot is taken by another device: close all devices of the machine first"},
-	{"valid device model name", ENODEV, "`qemu-system-x86_64 -device help` lists the models"},
-	{".addr' not found", ENODEV, "only models of PCI devices can be used"},
-	{"does not support hotplugging", ENODEV,
-	 "QEMU takes it when it starts, and not later: let it be the first device of its machine"},
-	{"can not be hotplugged", ENODEV,
-	 "QEMU takes it when it starts, and not later: let it be the first device of its machine"},
-	{"pluggable device type", ENODEV,
-	 "QEMU takes it when it starts, if at all: let it be the first device of its machine"},
-	{"can't go on", ENODEV, "the model has no bus for such a child"},
-	{"' bus found", ENODEV, "a model is of a PCI device, a child of one that its bus takes"},
-	{"Bus '", ENODEV, "the model has no bus for such a child"},
-	{"Parameter 'type' is missing", EINVAL, NETDEV_CURE},
-	{"Invalid parameter 'local.", EINVAL, NETDEV_CURE},
-	{"Invalid parameter 'remote.", EINVAL, NETDEV_CURE},
-	{"Invalid parameter 'addr.", EINVAL, NETDEV_CURE},
-	{"' not found", EINVAL, "`qemu-system-x86_64 -device MODEL,help` lists the properties"},
-	{"not set", EINVAL, "add it to the spec as key=value"},
-};
-
 static bool key_among(const char *const *keys, const char *key)
 {
 	for (; *keys; keys++)
@@ -109,44 +74,6 @@ static bool is_drives(const struct spec *spec, const char *key)
 		if (strcspn(*known, ".") == length && strncmp(*known, key, length) == 0)
 			return true;
 	return false;
-}
-
-/* QEMU's sentences in one line: without its "Error: ", a "; " where a line ends. */
-static void words_clean(const char *text, char *words, size_t size)
-{
-	static const char label[] = "Error: ";
-	char *to = words, *end = words + size - 3;
-
-	if (strncmp(text, label, sizeof(label) - 1) == 0)
-		text += sizeof(label) - 1;
-	while (*text && to < end) {
-		size_t line_end = strspn(text, "\r\n");
-
-		text += line_end;
-		if (line_end && *text) {
-			*to++ = ';';
-			*to++ = ' ';
-		} else if (!line_end) {
-			*to++ = *text++;
-		}
-	}
-	*to = '\0';
-}
-
-int qemu_refusal_error(const char *text, const char *file)
-{
-	char words[600];
-
-	words_clean(text, words, sizeof(words));
-	if (strstr(words, "\" lock") && file)
-		return error_set(EBUSY,
-				 "%s is used by another process (or by another device of this "
-				 "one): %s: close it there first",
-				 file, words);
-	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
-		if (strstr(words, refusals[i].words))
-			return error_set(refusals[i].code, "%s: %s", words, refusals[i].cure);
-	return error_set(EINVAL, "QEMU refuses it: %s", words[0] ? words : "(without a word)");
 }
 
 /* A value in QEMU's option syntax: commas doubled. */
@@ -174,59 +101,6 @@ static void property_put(FILE *f, const struct spec_option *option)
 static bool drive_is_file(const char *drive)
 {
 	return drive[strcspn(drive, ":/")] == ':' && access(drive, F_OK) == 0;
-}
-
-/*
- * Is it one object, whole, with nothing behind it? QEMU's monitor would go on to wait for the rest. What is wrong inside
- * QEMU says.
- */
-static int json_check(const char *text)
-{
-	unsigned int depth = 0;
-	const char *at = text;
-
-	do {
-		if (*at == '"' || *at == '\'') { /* QEMU takes both */
-			char quote = *at++;
-
-			for (; *at && *at != quote; at++)
-				at += *at == '\\' && at[1];
-		}
-		if (!*at)
-			return error_set(EINVAL, "%s is JSON that does not end", text);
-		depth += *at == '{' || *at == '[';
-		depth -= *at == '}' || *at == ']';
-	} while (at++, depth);
-	if (at[strspn(at, " \t\r\n")])
-		return error_set(EINVAL, "%s is JSON that goes on behind its end", text);
-	return 0;
-}
-
-/* The name of a node in its description; longer ones than QEMU takes are cut. That of a node inside of it is not meant. */
-static void json_node_name(const char *json, char *name, size_t size)
-{
-	unsigned int depth = 0;
-
-	name[0] = '\0';
-	for (const char *at = json; *at; at++) {
-		const char *string = at + 1;
-		char quote = *at;
-
-		depth += *at == '{' || *at == '[';
-		depth -= *at == '}' || *at == ']';
-		if (quote != '"' && quote != '\'')
-			continue;
-		for (at++; *at && *at != quote; at++)
-			at += *at == '\\' && at[1];
-		if (!*at)
-			return;
-		if (depth != 1 || at - string != 9 || strncmp(string, "node-name", 9))
-			continue;
-		string = at + 1 + strspn(at + 1, " \t\r\n:");
-		if (*string == '"' || *string == '\'')
-			snprintf(name, size, "%.*s", (int)strcspn(string + 1, "\"'"), string + 1);
-		return;
-	}
 }
 
 /* --- a part of one's own -------------------------------------------------------------------- */
@@ -270,7 +144,7 @@ static int part_end(struct qemu_parts *parts, FILE *f, const char *file)
 static int json_part(struct qemu_parts *parts, enum qemu_part_kind kind, const char *json,
 		     const char *key, const char *id)
 {
-	int err = json_check(json);
+	int err = qemu_json_check(json);
 	FILE *f;
 
 	if (err)
@@ -591,7 +465,7 @@ static int nodes_parts(struct making *m)
 		if (!err) {
 			struct qemu_part *part = &m->parts->part[m->parts->n - 1];
 
-			json_node_name(part->text, part->id, sizeof(part->id));
+			qemu_json_node_name(part->text, part->id, sizeof(part->id));
 			part->named = true;
 		}
 	}

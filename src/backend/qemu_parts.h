@@ -43,9 +43,6 @@ int qemu_parts_make(const struct spec *spec, unsigned int number, unsigned int s
 		    struct qemu_parts *parts);
 void qemu_parts_free(struct qemu_parts *parts);
 
-/* QEMU's words for a refusal, as an error with its usual cure. file: the image that it was about, or NULL. */
-int qemu_refusal_error(const char *words, const char *file);
-
 /* Keys of a spec that are ours; the others are properties of the model. NULL at the end. */
 extern const char *const qemu_keys[];
 

@@ -19,6 +19,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "backend/deadline.h"
+#include "backend/qemu_refusal.h"
 
 /* QEMU, docs/specs/acpi_pci_hotplug.rst: PCI device eject register; a bit each slot */
 #define EJECT_PORT	0xae08

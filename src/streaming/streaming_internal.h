@@ -2,13 +2,16 @@
 /*
  * streaming_internal.h - what the files of this folder share
  *
- *   map.c          the calls: which way, and the checks at the end
+ *   map.c          which way
+ *   unmap.c        what is at an address; unmap and sync, and the checks at the end
  *   bounce.c       slots: blocks of pools, with what is copied through them
+ *   bounce_page.c  what is known of the pages that these lie in
  *   mapped.c       mappings made by the domain, in place or through granules of their own
  *   records.c      where what is known of the latter is kept
  *   granules.c     memory to copy through for devices that are not trusted
  *   sg.c           lists
- *   life.c         making, registering, ending
+ *   register.c     memory that is mapped until further notice
+ *   life.c         making, ending, limits
  *   watch.c        debug mode: registered memory that the program unmapped
  *   follow.c       debug mode: mappings that are translated
  *   threads.c      which shard is a thread's, and what becomes of it
@@ -43,6 +46,12 @@ struct piece {
 	uint32_t entries;   /* how many of them it covers */
 	uint64_t same_bits; /* in all its dma addresses: of a list, ~seg_boundary; or 0 */
 };
+
+/* With errno and the sentence set. */
+static inline bool streaming_is_disowned(const struct streaming *s)
+{
+	return s->disowned && error_forked(s->name);
+}
 
 /* ---- counting ---- */
 
@@ -244,6 +253,12 @@ static inline enum dma_data_direction slot_direction(const struct bounce_slot *s
 	return (enum dma_data_direction)(plain ? plain - 1 : slot->direction);
 }
 
+/* Bytes of a block of the class. */
+static inline size_t bounce_class_size(uint32_t class)
+{
+	return (size_t)1 << (BOUNCE_SHIFT_MIN + class);
+}
+
 static inline uint32_t bounce_class(size_t size)
 {
 	return (uint32_t)(63 ^ __builtin_clzll((size - 1) | ((1u << BOUNCE_SHIFT_MIN) - 1))) -
@@ -292,14 +307,26 @@ void bounce_unmap(struct streaming *s, struct bounce_slot *slot, unsigned long a
 /* Slots that this thread has parked go back to the pools. */
 void bounce_flush(struct streaming *s);
 
-/* Bytes of blocks that are parked, with any thread. */
-size_t bounce_parked(struct streaming *s);
-
 /* All slots and pools of a device go. No shrinker of it is called meanwhile. */
 void bounce_end(struct streaming *s);
 
 /* Have pools and bookkeeping for a device that makes no system calls later. 0 or -ENOMEM. */
 int bounce_prepare(struct streaming *s);
+
+/* ---- bounce_page.c ---- */
+
+/* Bytes of blocks that are parked, with any thread. */
+size_t bounce_parked(struct streaming *s);
+
+/* The slot, parked, of a block that the caller has taken from the pool; NULL with the error set. */
+struct bounce_slot *bounce_slot_of_block(struct streaming *s, uint32_t class, char *cpu,
+					 dma_addr_t block);
+
+/* From now on there is bookkeeping for some pages that nobody uses. 0, or -ENOMEM in words. */
+int bounce_pages_ready(struct streaming_space *space, uint32_t class);
+
+/* All of the device's blocks go back to their pools; no slot of it is found any more. */
+void bounce_pages_end(struct streaming *s);
 
 /* ---- mapped.c ---- */
 
@@ -404,12 +431,6 @@ void granules_free(struct streaming *s);
 /* Choose a way for a piece of a list. */
 dma_addr_t piece_map(struct streaming *s, const struct piece *piece);
 
-/* Is there something of s at dma that is as claimed? Reported if not. */
-bool piece_check(struct streaming *s, dma_addr_t dma, const struct piece *claim);
-
-/* End it, after piece_check(). */
-void piece_unmap(struct streaming *s, dma_addr_t dma, const struct piece *claim);
-
 /* Which way a piece would go. */
 enum piece_way {
 	PIECE_TRANSLATED,
@@ -422,6 +443,19 @@ enum piece_way piece_way(struct streaming *s, const struct piece *piece);
 
 /* May so many bytes be copied, so that the boundary holds? */
 bool piece_can_be_copied(const struct streaming *s, const struct piece *piece);
+
+/* ---- unmap.c ---- */
+
+/* Is there something of s at dma that is as claimed? Reported if not. */
+bool piece_check(struct streaming *s, dma_addr_t dma, const struct piece *claim);
+
+/* End it, after piece_check(). */
+void piece_unmap(struct streaming *s, dma_addr_t dma, const struct piece *claim);
+
+/* ---- register.c ---- */
+
+/* What the device has registered is no more; false: some of it stays mapped, is nobody's, and keeps its addresses. */
+bool registrations_end(struct streaming *s);
 
 /* ---- watch.c: nothing unless the device is in debug mode ---- */
 

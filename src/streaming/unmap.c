@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * unmap.c - unmap, sync: what is at a dma address, and the checks at the end
+ *
+ *   dma --> word of its frame --> slot, mapping, registration, or nothing: the arena
+ *
+ * What holds something is checked against what it holds; a translated address holds nothing, and is
+ * followed in debug mode alone.
+ */
+#include "streaming/streaming_internal.h"
+
+#include <string.h>
+
+/* ---- what is at a dma address ---- */
+
+/* What a word leads to. */
+union place {
+	struct bounce_page *page;
+	struct mapping *mapping;
+	struct registration *registration;
+	uintptr_t word;
+};
+
+static union place word_place(uintptr_t word)
+{
+	return (union place){.word = word & ~(uintptr_t)FRAME_KIND_MASK};
+}
+
+/* Registered memory of which the device has a copy of its own. */
+static bool is_registration(uintptr_t word)
+{
+	return (word & FRAME_KIND_MASK) == FRAME_TRANSLATED && word > FRAME_ARENA;
+}
+
+/* Do these bytes lie inside of it? */
+static bool registration_has(uintptr_t word, dma_addr_t dma, size_t size)
+{
+	const struct registration *r = word_place(word).registration;
+	size_t inside = (size_t)(dma - r->dma_offset - r->begin);
+
+	return size <= r->length && inside <= r->length - size;
+}
+
+/* The live slot of this device that dma is in the copy of; or NULL. */
+static struct bounce_slot *live_slot(const struct streaming *s, uintptr_t word, dma_addr_t dma)
+{
+	struct bounce_page *page = word_place(word).page;
+	struct bounce_slot *slot = bounce_page_slot(page, dma);
+
+	return __atomic_load_n(&page->owner, __ATOMIC_RELAXED) == s && slot_state(slot) == SLOT_LIVE
+		       ? slot
+		       : NULL;
+}
+
+static struct mapping *live_mapping(const struct streaming *s, uintptr_t word)
+{
+	struct mapping *mapping = word_place(word).mapping;
+
+	return __atomic_load_n(&mapping->state, __ATOMIC_ACQUIRE) == MAPPING_LIVE &&
+			       mapping->owner == s
+		       ? mapping
+		       : NULL;
+}
+
+/* What holds dma; false when nothing of this device does. */
+static bool holding_find(const struct streaming *s, uintptr_t word, dma_addr_t dma,
+			 struct holding *holding)
+{
+	const struct bounce_slot *slot;
+	const struct mapping *m;
+
+	switch (word & FRAME_KIND_MASK) {
+	case FRAME_BOUNCE:
+		slot = live_slot(s, word, dma);
+		if (!slot)
+			return false;
+		*holding = (struct holding){slot->dma, slot->size, slot->original,
+					    slot->plain ? 0 : slot->nents, slot_direction(slot)};
+		return true;
+	case FRAME_MAPPED:
+		m = live_mapping(s, word);
+		if (!m || dma - m->dma >= m->bytes)
+			return false;
+		*holding = (struct holding){m->dma + m->offset, m->size, m->original, m->nents,
+					    m->direction};
+		return true;
+	default:
+		return false;
+	}
+}
+
+/*
+ * Memory of the arena, other than blocks to bounce through? mark: then the frame's word, whose table
+ * is there, says so from now on. Under the arena's lock, so that it is set before the memory becomes
+ * a block to bounce through, and its word another.
+ */
+static bool arena_look(struct streaming *s, dma_addr_t dma, bool mark)
+{
+	struct arena *arena = s->space->arena;
+	bool found = false;
+
+	pthread_spin_lock(&arena->lock);
+	for (const struct arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next) {
+		size_t inside = (size_t)(dma - chunk->memory.dma);
+		const struct arena_tenant *tenant;
+
+		if (inside >= chunk->memory.size)
+			continue;
+		tenant = page_tenant(pagemap_find(&arena->pagemap, chunk->memory.cpu + inside));
+		found = tenant && !tenant->limits->bouncing;
+		if (found && mark)
+			frames_set(&s->space->frames, dma, 1, FRAME_ARENA);
+		break;
+	}
+	pthread_spin_unlock(&arena->lock);
+	return found;
+}
+
+/* A word stays when the memory goes, but memory that comes there later is found before. */
+static bool arena_holds(struct streaming *s, dma_addr_t dma)
+{
+	return arena_look(s, dma, false) &&
+	       (frames_reserve(&s->space->frames, dma, 1, !s->options.no_syscalls) ||
+		arena_look(s, dma, true));
+}
+
+/* Is dma a translated address, holding nothing? */
+static bool is_translated(struct streaming *s, uintptr_t word, dma_addr_t dma)
+{
+	if (word && (word & FRAME_KIND_MASK) == FRAME_TRANSLATED)
+		return s->translates;
+	return s->translates && arena_holds(s, dma);
+}
+
+/* ---- unmap ---- */
+
+bool piece_check(struct streaming *s, dma_addr_t dma, const struct piece *claim)
+{
+	uintptr_t word = frames_get(s->frames, dma);
+	struct holding holding;
+
+	if (!holding_find(s, word, dma, &holding)) {
+		if (dma != DMA_MAPPING_ERROR && is_translated(s, word, dma) &&
+		    (!is_registration(word) || registration_has(word, dma, claim->size)))
+			return !s->follow || follow_check(s, dma, claim);
+		report_not_allocated(s, dma, claim->size, false);
+		return false;
+	}
+	if (claim_holds(claim, dma, &holding))
+		return true;
+	report_bad_unmap(s, dma, claim, &holding);
+	return false;
+}
+
+void piece_unmap(struct streaming *s, dma_addr_t dma, const struct piece *claim)
+{
+	uintptr_t word = frames_get(s->frames, dma);
+	struct bounce_slot *slot;
+	struct mapping *mapping;
+
+	switch (word & FRAME_KIND_MASK) {
+	case FRAME_BOUNCE:
+		slot = live_slot(s, word, dma);
+		if (slot)
+			bounce_unmap(s, slot, claim->attrs);
+		break;
+	case FRAME_MAPPED:
+		mapping = live_mapping(s, word);
+		if (mapping)
+			mapped_unmap(s, mapping, claim->attrs);
+		break;
+	default:
+		if (s->follow)
+			follow_end(s, dma, claim);
+		if (is_registration(word) && claim->direction != DMA_TO_DEVICE &&
+		    !(claim->attrs & DMA_ATTR_SKIP_CPU_SYNC))
+			s->space->domain->ops->sync(s->space->domain, dma, claim->size, false);
+		break;
+	}
+}
+
+static __attribute__((noinline)) void unmap_otherwise(struct streaming *s, dma_addr_t dma,
+						      size_t size,
+						      enum dma_data_direction direction,
+						      unsigned long attrs)
+{
+	const struct piece claim = {NULL, size, direction, attrs, 0, 0, 0};
+
+	if (!streaming_is_disowned(s) && piece_check(s, dma, &claim))
+		piece_unmap(s, dma, &claim);
+}
+
+static __attribute__((noinline)) void unmap_bounced(struct streaming *s, dma_addr_t dma,
+						    size_t size, enum dma_data_direction direction,
+						    unsigned long attrs, uintptr_t word)
+{
+	struct bounce_page *page = (struct bounce_page *)(word - FRAME_BOUNCE);
+	struct bounce_slot *slot = bounce_page_slot(page, dma);
+	uint32_t offset = streaming_shard;
+	struct shard *shard;
+	bool wanted;
+
+	if (unlikely(__atomic_load_n(&slot->owner, __ATOMIC_RELAXED) != s || slot->dma != dma ||
+		     slot->size != size ||
+		     __atomic_load_n(&slot->plain, __ATOMIC_RELAXED) != (uint64_t)direction + 1 ||
+		     offset >= EXCLUSIVE_END)) {
+		unmap_otherwise(s, dma, size, direction, attrs);
+		return;
+	}
+	slot_set(slot, SLOT_PARKED, 0);
+	shard = (struct shard *)(void *)((char *)s->shards + offset);
+	count_exclusive(shard, WAY_BOUNCE_END);
+	wanted = direction != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC);
+	if (unlikely(!stack_push(slot_stack(slot, shard), slot)))
+		bounce_slot_end(slot, wanted);
+	else if (wanted) /* only this thread takes from the stack: nobody has the slot before */
+		memcpy(slot->original, slot->cpu, size);
+}
+
+static __attribute__((noinline)) void unmap_mapped(struct streaming *s, dma_addr_t dma, size_t size,
+						   enum dma_data_direction direction,
+						   unsigned long attrs, uintptr_t word)
+{
+	struct mapping *m = live_mapping(s, word);
+
+	if (likely(m && dma == m->dma + m->offset && size == m->size && !m->nents &&
+		   direction == m->direction))
+		mapped_unmap(s, m, attrs);
+	else
+		unmap_otherwise(s, dma, size, direction, attrs);
+}
+
+void streaming_unmap(struct streaming *s, dma_addr_t dma, size_t size,
+		     enum dma_data_direction direction, unsigned long attrs)
+{
+	uintptr_t word = frames_get(s->frames, dma);
+
+	if (likely(word == s->holds_nothing))
+		return;
+	if (word & FRAME_BOUNCE)
+		unmap_bounced(s, dma, size, direction, attrs, word);
+	else if (word & FRAME_MAPPED)
+		unmap_mapped(s, dma, size, direction, attrs, word);
+	else
+		unmap_otherwise(s, dma, size, direction, attrs);
+}
+
+/* ---- sync ---- */
+
+static void sync_holding(struct streaming *s, uintptr_t word, dma_addr_t dma, size_t size,
+			 bool for_device)
+{
+	struct bounce_slot *slot;
+	struct mapping *mapping;
+
+	if ((word & FRAME_KIND_MASK) == FRAME_MAPPED) {
+		mapping = word_place(word).mapping;
+		mapped_copy(s, mapping, (size_t)(dma - mapping->dma) - mapping->offset, size,
+			    for_device);
+		return;
+	}
+	slot = bounce_page_slot(word_place(word).page, dma);
+	bounce_copy(slot, (size_t)(dma - slot->dma), size, for_device);
+}
+
+static void sync_translated(struct streaming *s, uintptr_t word, dma_addr_t dma, size_t size,
+			    bool for_device)
+{
+	struct domain *domain = s->space->domain;
+
+	if (!is_registration(word))
+		return;
+	if (registration_has(word, dma, size))
+		domain->ops->sync(domain, dma, size, for_device);
+	else
+		report_not_allocated(s, dma, size, true);
+}
+
+static __attribute__((noinline)) void sync_otherwise(struct streaming *s, dma_addr_t dma,
+						     size_t size, enum dma_data_direction direction,
+						     bool for_device, uintptr_t word)
+{
+	bool moves = direction == DMA_BIDIRECTIONAL ||
+		     direction == (for_device ? DMA_TO_DEVICE : DMA_FROM_DEVICE);
+	struct holding h;
+
+	if (!holding_find(s, word, dma, &h)) {
+		if (streaming_is_disowned(s))
+			return;
+		if (dma == DMA_MAPPING_ERROR || !is_translated(s, word, dma))
+			report_not_allocated(s, dma, size, true);
+		else if ((!s->follow || follow_sync(s, dma, size, direction)) && moves)
+			sync_translated(s, word, dma, size, for_device);
+		return;
+	}
+	if (!sync_holds(dma, size, direction, &h))
+		report_bad_sync(s, dma, size, direction, &h);
+	else if (moves)
+		sync_holding(s, word, dma, size, for_device);
+}
+
+void streaming_sync(struct streaming *s, dma_addr_t dma, size_t size,
+		    enum dma_data_direction direction, bool for_device)
+{
+	uintptr_t word = frames_get(s->frames, dma);
+
+	if (likely(word == s->holds_nothing))
+		return;
+	sync_otherwise(s, dma, size, direction, for_device, word);
+}
+
+bool streaming_need_sync(struct streaming *s, dma_addr_t dma)
+{
+	uintptr_t word = frames_get(s->frames, dma);
+	struct mapping *mapping;
+
+	switch (word & FRAME_KIND_MASK) {
+	case FRAME_BOUNCE:
+		return live_slot(s, word, dma) != NULL;
+	case FRAME_MAPPED:
+		mapping = live_mapping(s, word);
+		return mapping && (s->shadow || mapping->buffer);
+	default:
+		return is_registration(word);
+	}
+}
