@@ -57,7 +57,7 @@ static bool is_ram(const struct domain *domain, uint64_t address)
 }
 
 /* The devices that may not do DMA, "qemu:edu@02, qemu:nvme@03"; false: there are none. */
-static bool slaves(struct qemu_machine *machine, char *names, size_t size)
+static bool not_masters(struct qemu_machine *machine, char *names, size_t size)
 {
 	struct qemu_listener *listener;
 	size_t used = 0;
@@ -118,7 +118,7 @@ static void address_describe(struct qemu_machine *machine, uint64_t address, cha
 	const struct iova_range *end = &domain->usable[domain->usable_count - 1];
 	char names[256];
 
-	if (is_ram(domain, address) && slaves(machine, names, sizeof(names)))
+	if (is_ram(domain, address) && not_masters(machine, names, sizeof(names)))
 		snprintf(text, size, "bus mastering is off for %s: pci_set_master() switches it on",
 			 names);
 	else if (offset < domain->window_size)

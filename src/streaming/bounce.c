@@ -11,7 +11,7 @@
  *
  * A dma address leads to the page's word in the frames, that to the bounce_page, and the offset to
  * the slot. A page's word stays when the pool gives the page back to the arena; whoever meets a slot
- * that is not live asks the arena whether the page is still a pool's of ours (map.c).
+ * that is not live asks the arena whether the page is still a pool's of ours (unmap.c).
  *
  * A slot that is unmapped twice at the same moment by two threads may get into two stacks. The copy
  * is found when it is taken, since the slot is not parked any more by then.
