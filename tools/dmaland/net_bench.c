@@ -14,11 +14,13 @@
 #include "net_card.h"
 #include "progress.h"
 #include "report.h"
+#include "syscalls.h"
 
 enum {
 	COUNT_DEFAULT = 1000,
-	IN_FLIGHT = 32, /* the ring of the receiver has room for twice as many */
-	HEAD = 42,	/* Ethernet, IPv4, UDP */
+	COUNTED_MAX = 128, /* frames while system calls are counted, which takes its time */
+	IN_FLIGHT = 32,	   /* the ring of the receiver has room for twice as many */
+	HEAD = 42,	   /* Ethernet, IPv4, UDP */
 	NUMBER_AT = ETHERNET_HEADER,
 	STUCK_NS = 1000000000,
 	STUCK_S = 5,
@@ -50,10 +52,22 @@ struct bench {
 	unsigned int rx, tx, size;
 	uint64_t limit, sent, received, moved; /* moved: bytes, of all that was measured */
 	unsigned char *data;
+	int uncounted; /* why system calls are not: -errno */
 	struct report report;
 };
 
-enum { ROW_RX, ROW_TX, ROW_SIZE, ROW_FRAMES, ROW_NS, ROW_RATE, ROW_COPIES, ROW_MAPPINGS, ROWS };
+enum {
+	ROW_RX,
+	ROW_TX,
+	ROW_SIZE,
+	ROW_FRAMES,
+	ROW_NS,
+	ROW_RATE,
+	ROW_COPIES,
+	ROW_MAPPINGS,
+	ROW_CALLS,
+	ROWS
+};
 
 static const struct column columns[] = {
 	[ROW_RX] = {"RECEIVE", "receive", COLUMN_TEXT, FIT_NO},
@@ -64,6 +78,7 @@ static const struct column columns[] = {
 	[ROW_RATE] = {"PACKETS/S", "packets_per_second", COLUMN_NUMBER, FIT_NO},
 	[ROW_COPIES] = {"COPIES", "copies_per_packet", COLUMN_NUMBER, FIT_NO},
 	[ROW_MAPPINGS] = {"MAPPINGS", "mappings_per_packet", COLUMN_NUMBER, FIT_NO},
+	[ROW_CALLS] = {"SYSCALLS", "system_calls_per_packet", COLUMN_NUMBER, FIT_NO},
 };
 
 /* Copies of whole packets by the driver, and of pieces by mappings that are not worth a real one. */
@@ -184,12 +199,41 @@ static int frames_move(struct bench *bench)
 	return status ? status : card_drain(&bench->from);
 }
 
-static void row_report(struct bench *bench, const struct costs *before, uint64_t ns)
+/* What moving some frames more takes in system calls, each; below 0: not counted. */
+static int calls_count(struct bench *bench, double *calls)
+{
+	uint64_t limit = bench->limit, moved = bench->moved;
+	struct syscalls syscalls;
+	long counted;
+	int status;
+
+	*calls = -1;
+	if (!bench->uncounted)
+		bench->uncounted = syscalls_begin(&syscalls);
+	if (bench->uncounted)
+		return STATUS_OK;
+	if (bench->limit > COUNTED_MAX)
+		bench->limit = COUNTED_MAX;
+	status = frames_move(bench);
+	counted = syscalls_end(&syscalls);
+	if (counted < 0)
+		bench->uncounted = (int)counted;
+	else
+		*calls = (double)counted / (double)bench->limit;
+	bench->limit = limit;
+	bench->moved = moved;
+	return status;
+}
+
+static int row_report(struct bench *bench, const struct costs *before, uint64_t ns)
 {
 	struct costs costs = costs_now(bench);
-	double n = (double)bench->limit;
+	double n = (double)bench->limit, calls;
+	int status = calls_count(bench, &calls);
 	char text[32];
 
+	if (status)
+		return status;
 	report_row(&bench->report);
 	report_text(&bench->report, ROW_RX, rx_ways[bench->rx].name);
 	report_text(&bench->report, ROW_TX, tx_ways[bench->tx].name);
@@ -201,6 +245,11 @@ static void row_report(struct bench *bench, const struct costs *before, uint64_t
 	report_text(&bench->report, ROW_COPIES, text);
 	snprintf(text, sizeof(text), "%.2f", (double)(costs.mappings - before->mappings) / n);
 	report_text(&bench->report, ROW_MAPPINGS, text);
+	if (calls >= 0) {
+		snprintf(text, sizeof(text), "%.2f", calls);
+		report_text(&bench->report, ROW_CALLS, text);
+	}
+	return STATUS_OK;
 }
 
 /* A pair of ways, with all sizes. */
@@ -223,7 +272,7 @@ static int pair_measure(struct bench *bench, const struct arguments *arguments)
 		bench->size = sizes[i];
 		status = frames_move(bench);
 		if (!status)
-			row_report(bench, &before, nanoseconds_now() - begin);
+			status = row_report(bench, &before, nanoseconds_now() - begin);
 	}
 	if (bench->to.card)
 		card_close(&bench->to);
@@ -259,14 +308,18 @@ static int bench_run(const struct arguments *arguments)
 	if (!bench.data)
 		return fail("no memory");
 	report_begin(&bench.report, arguments_have(arguments, 'J'));
-	report_note(&bench.report,
-		    "%llu packets a row, in two pieces, polled; copies and mappings a packet, of "
-		    "both cards",
-		    (unsigned long long)bench.limit);
+	report_note(
+		&bench.report,
+		"%llu packets a row, in two pieces, polled; copies, mappings and system calls a "
+		"packet, of both cards",
+		(unsigned long long)bench.limit);
 	report_table(&bench.report, "bench", columns, ROWS);
 	status = ways_measure(&bench, arguments);
-	report_note(&bench.report,
-		    "System calls are not counted here: strace -fc counts those of a program.");
+	if (bench.uncounted)
+		report_note(&bench.report,
+			    "System calls could not be counted, for which a child traces this "
+			    "program: %s.",
+			    strerror(-bench.uncounted));
 	reported = report_end(&bench.report, status < STATUS_SIGNAL ? status : STATUS_OK);
 	free(bench.data);
 	return status ? status : reported;
@@ -282,7 +335,7 @@ const struct command net_bench_command = {
 	.help = "Sends frames from the first card to the second, which hear each other, by each "
 		"way\n"
 		"of sending and receiving and in four sizes, and prints how many a second, and\n"
-		"what was copied and mapped for each.\n\n"
+		"what was copied, mapped and asked of the kernel for each.\n\n"
 		"  -c, --count=FRAMES  of each way and size; 1000 when left out\n"
 		"      --json          as one JSON object\n"
 		"  -v, --verbose       more messages on stderr\n\n"
