@@ -28,7 +28,7 @@ static const struct {
 	enum verdict verdict;
 } forged[] = {
 	{DESC_FS | DESC_LS | 64, TAKEN},
-	{DESC_FS | DESC_LS | RX_BUFFER, TAKEN},
+	{DESC_FS | DESC_LS | (DMALAND_ETH_FRAME_LEN + CRC), TAKEN},
 	{DESC_FS | DESC_LS | (1u << 23) | (1u << 24) | (1u << 26) | 64, TAKEN}, /* to whom it was */
 	{DESC_FS | 64, SPLIT},
 	{DESC_LS | 64, SPLIT},
@@ -44,6 +44,9 @@ static const struct {
 	{DESC_FS | DESC_LS | 4, LENGTH},
 	{DESC_FS | DESC_LS | 3, LENGTH},
 	{DESC_FS | DESC_LS | 0, LENGTH},
+	{DESC_FS | DESC_LS | (DMALAND_ETH_FRAME_LEN + CRC + 1), LENGTH},
+	{DESC_FS | DESC_LS | (DMALAND_VLAN_ETH_FRAME_LEN + CRC), LENGTH},
+	{DESC_FS | DESC_LS | RX_BUFFER, LENGTH},
 	{DESC_FS | DESC_LS | (RX_BUFFER + 1), LENGTH},
 	{DESC_FS | DESC_LS | RX_LENGTH, LENGTH},
 };
@@ -81,7 +84,7 @@ static void what_cannot_be_is_counted_and_dropped(void **state)
 			assert_int_equal(s.rx_dropped, 0);
 			/* the next is not harmed */
 			counts[TAKEN]++;
-			passes(0, i, 60 + 70 * i, 1);
+			passes(0, i, 60 + 66 * i, 1);
 		}
 		ends_close();
 	}
