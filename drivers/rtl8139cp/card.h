@@ -94,6 +94,7 @@ struct dmaland_rtl8139cp {
 	struct {
 		struct tx_slot slots[RING];
 		unsigned int next, dirty; /* count on; the slot is the rest by RING */
+		bool clearing;		  /* tx_clear() calls releases: they may not send */
 	} tx;
 };
 

@@ -246,6 +246,9 @@ int dmaland_rtl8139cp_send(struct dmaland_rtl8139cp *card, struct dmaland_packet
 	unsigned int sent = 0;
 	int err = 0;
 
+	if (card->tx.clearing)
+		return dmaland_set_error(ESHUTDOWN, "%s is being reset or closed",
+					 dmaland_name(card->dev));
 	while (sent < n && !err) {
 		err = rtl8169_start_xmit(card, packets[sent]);
 		sent += !err;
@@ -303,8 +306,11 @@ void tx_start(struct dmaland_rtl8139cp *card)
 	card->tx.next = card->tx.dirty = 0;
 }
 
+/* A release that sends again finds no card: else this would not end. */
 void tx_clear(struct dmaland_rtl8139cp *card)
 {
+	card->tx.clearing = true;
 	while (card->tx.dirty != card->tx.next)
 		dmaland_packet_free(slot_end(card, &card->tx.slots[card->tx.dirty++ % RING]));
+	card->tx.clearing = false;
 }

@@ -51,7 +51,7 @@ struct dmaland_frag {
  * @len:      bytes there, in one piece
  * @nr_frags: further pieces, in @frags
  * @csum:     DMALAND_CSUM_*
- * @release:  called when the packet is done with; NULL: nobody wants to know
+ * @release:  called when the packet is done with; NULL: nobody wants to know. It may send, and may not reset or close the card
  * @context:  the application's
  * @next:     the driver's; the application's while the packet is its own
  *
@@ -221,7 +221,7 @@ unsigned int dmaland_rtl8139cp_receive(struct dmaland_rtl8139cp *card,
  *
  * Return: how many were taken, from the first on; fewer than @n when the ring is full (clean and come again), or when the next
  * is refused. When the first was: -EBUSY: the ring is full; -EMSGSIZE: too long; -EINVAL: shorter than a header of 14 bytes,
- * or an empty piece; or the error of a mapping.
+ * or an empty piece; -ESHUTDOWN: in a release, while the card is reset or closed; or the error of a mapping.
  */
 int dmaland_rtl8139cp_send(struct dmaland_rtl8139cp *card, struct dmaland_packet *const *packets,
 			   unsigned int n);
