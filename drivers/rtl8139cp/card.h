@@ -34,11 +34,20 @@
  * So a piece costs some 210 as a mapping and 50 as a copy, beside its bytes: what is copied grows with the count of pieces.
  */
 enum {
+	HEADER_LEN = 14,    /* two addresses and a type */
 	RX_BUFFER = 1536,   /* bytes for a frame, with its CRC */
 	COPYBREAK = 480,    /* shorter frames are copied */
 	LINEAR_BELOW = 788, /* so many bytes a piece */
 	MAX_PACKETS = 4096,
 };
+
+/* A tag of 802.1Q is behind the addresses, 0x88a8 a provider's (IEEE 802.1Q, 9.6). */
+static inline bool is_tagged(const unsigned char *header)
+{
+	unsigned int type = header[12] << 8 | header[13];
+
+	return type == 0x8100 || type == 0x88a8;
+}
 
 /* Memory that chip and driver share. */
 struct shared {
@@ -85,6 +94,7 @@ struct dmaland_rtl8139cp {
 	struct {
 		struct tx_slot slots[RING];
 		unsigned int next, dirty; /* count on; the slot is the rest by RING */
+		bool clearing;		  /* tx_clear() calls releases: they may not send */
 	} tx;
 };
 

@@ -95,6 +95,20 @@ static unsigned int checksums(uint32_t status)
 	return DMALAND_CSUM_IP;
 }
 
+/* May it be longer than others? */
+static bool frame_is_tagged(struct dmaland_rtl8139cp *card, const struct rx_slot *slot,
+			    unsigned int length)
+{
+	bool found;
+
+	if (length > DMALAND_VLAN_ETH_FRAME_LEN + CRC)
+		return false;
+	dma_sync_single_for_cpu(card->dev, slot->mapping, HEADER_LEN, DMA_FROM_DEVICE);
+	found = is_tagged(slot->packet->data);
+	dma_sync_single_for_device(card->dev, slot->mapping, HEADER_LEN, DMA_FROM_DEVICE);
+	return found;
+}
+
 /* The frame of a descriptor, or NULL: it was dropped, and counted. */
 static struct dmaland_packet *frame_take(struct dmaland_rtl8139cp *card, struct rx_slot *slot,
 					 uint32_t status)
@@ -110,7 +124,8 @@ static struct dmaland_packet *frame_take(struct dmaland_rtl8139cp *card, struct 
 		card->stats.rx_errors++;
 		return NULL;
 	}
-	if (length < DMALAND_ETH_ZLEN + CRC || length > RX_BUFFER) {
+	if (length < DMALAND_ETH_ZLEN + CRC ||
+	    (length > DMALAND_ETH_FRAME_LEN + CRC && !frame_is_tagged(card, slot, length))) {
 		card->stats.rx_length++;
 		return NULL;
 	}

@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
-enum { HEADER = 14 };
+_Static_assert(DMALAND_VLAN_ETH_FRAME_LEN + CRC <= RX_BUFFER, "a frame fits into its buffer");
 
 static uint32_t desc_end(unsigned int i)
 {
@@ -133,24 +133,51 @@ static int xmit_pieces(struct dmaland_rtl8139cp *card, const struct dmaland_pack
 	return 0;
 }
 
-/* 0, or -errno in words. length: the sum, which may have wrapped. */
-static int packet_refuse(const struct dmaland_packet *packet, unsigned int length)
+/* Its header may lie in several pieces. */
+static bool packet_is_tagged(const struct dmaland_packet *packet)
 {
-	if (packet->len > DMALAND_ETH_FRAME_LEN)
-		length = packet->len;
+	unsigned char header[HEADER_LEN];
+	unsigned int n = packet->len < HEADER_LEN ? packet->len : HEADER_LEN;
+
+	if (n)
+		memcpy(header, packet->data, n);
+	for (unsigned int f = 0; f < packet->nr_frags && n < HEADER_LEN; f++) {
+		const struct dmaland_frag *frag = &packet->frags[f];
+		unsigned int size = frag->size < HEADER_LEN - n ? frag->size : HEADER_LEN - n;
+
+		memcpy(header + n, frag->data, size);
+		n += size;
+	}
+	return n == HEADER_LEN && is_tagged(header);
+}
+
+/* The length of a packet that is long, or can't be sent. 0, or -errno in words. */
+static int packet_check_closely(const struct dmaland_packet *packet, unsigned int *length)
+{
+	uint64_t sum = packet->len;
+
 	if (packet->nr_frags > DMALAND_MAX_FRAGS)
 		return dmaland_set_error(EINVAL, "a packet of %u pieces: there are %d at most",
 					 packet->nr_frags, DMALAND_MAX_FRAGS);
-	for (unsigned int f = 0; f < packet->nr_frags; f++)
-		if (packet->frags[f].size == 0 || packet->frags[f].size > DMALAND_ETH_FRAME_LEN)
+	for (unsigned int f = 0; f < packet->nr_frags; f++) {
+		unsigned int size = packet->frags[f].size;
+
+		if (size == 0 || size > DMALAND_VLAN_ETH_FRAME_LEN)
 			return dmaland_set_error(EINVAL, "piece %u of a packet has %u bytes", f,
-						 packet->frags[f].size);
-	if (length > DMALAND_ETH_FRAME_LEN)
-		return dmaland_set_error(EMSGSIZE, "a frame of %u bytes: there are %d at most",
-					 length, DMALAND_ETH_FRAME_LEN);
-	if (length < HEADER)
-		return dmaland_set_error(EINVAL, "a frame of %u bytes: its header has %d", length,
-					 HEADER);
+						 size);
+		sum += size;
+	}
+	if (sum > DMALAND_VLAN_ETH_FRAME_LEN ||
+	    (sum > DMALAND_ETH_FRAME_LEN && !packet_is_tagged(packet)))
+		return dmaland_set_error(EMSGSIZE,
+					 "a frame of %llu bytes: there are %d at most, %d with a "
+					 "tag of 802.1Q",
+					 (unsigned long long)sum, DMALAND_ETH_FRAME_LEN,
+					 DMALAND_VLAN_ETH_FRAME_LEN);
+	if (sum < HEADER_LEN)
+		return dmaland_set_error(EINVAL, "a frame of %llu bytes: its header has %d",
+					 (unsigned long long)sum, HEADER_LEN);
+	*length = (unsigned int)sum;
 	return 0;
 }
 
@@ -165,9 +192,9 @@ static inline int packet_check(const struct dmaland_packet *packet, unsigned int
 		*length += packet->frags[f].size;
 	}
 	good &= packet->len <= DMALAND_ETH_FRAME_LEN;
-	if (good && *length - HEADER <= DMALAND_ETH_FRAME_LEN - HEADER)
+	if (good && *length - HEADER_LEN <= DMALAND_ETH_FRAME_LEN - HEADER_LEN)
 		return 0;
-	return packet_refuse(packet, *length);
+	return packet_check_closely(packet, length);
 }
 
 /* Is a frame of n pieces copied? */
@@ -219,6 +246,9 @@ int dmaland_rtl8139cp_send(struct dmaland_rtl8139cp *card, struct dmaland_packet
 	unsigned int sent = 0;
 	int err = 0;
 
+	if (card->tx.clearing)
+		return dmaland_set_error(ESHUTDOWN, "%s is being reset or closed",
+					 dmaland_name(card->dev));
 	while (sent < n && !err) {
 		err = rtl8169_start_xmit(card, packets[sent]);
 		sent += !err;
@@ -276,8 +306,11 @@ void tx_start(struct dmaland_rtl8139cp *card)
 	card->tx.next = card->tx.dirty = 0;
 }
 
+/* A release that sends again finds no card: else this would not end. */
 void tx_clear(struct dmaland_rtl8139cp *card)
 {
+	card->tx.clearing = true;
 	while (card->tx.dirty != card->tx.next)
 		dmaland_packet_free(slot_end(card, &card->tx.slots[card->tx.dirty++ % RING]));
+	card->tx.clearing = false;
 }

@@ -25,12 +25,13 @@ extern "C" {
 
 struct dmaland_rtl8139cp;
 
-#define DMALAND_ETH_ALEN      6
-#define DMALAND_ETH_ZLEN      60 /* the shortest frame, without its CRC; shorter ones are padded */
-#define DMALAND_ETH_FRAME_LEN 1514 /* the longest */
-#define DMALAND_PACKET_ROOM   2048 /* bytes of a packet's own memory */
-#define DMALAND_PACKET_HEAD   64   /* headroom of a packet that was received */
-#define DMALAND_MAX_FRAGS     16
+#define DMALAND_ETH_ALEN	   6
+#define DMALAND_ETH_ZLEN	   60 /* the shortest frame, without its CRC; shorter ones are padded */
+#define DMALAND_ETH_FRAME_LEN	   1514 /* the longest, without its CRC, */
+#define DMALAND_VLAN_ETH_FRAME_LEN 1518 /* and the longest with an 802.1Q tag */
+#define DMALAND_PACKET_ROOM	   2048 /* bytes of a packet's own memory */
+#define DMALAND_PACKET_HEAD	   64	/* headroom of a packet that was received */
+#define DMALAND_MAX_FRAGS	   16
 
 /* Checksums, in struct dmaland_packet: for the chip to fill in, or found right by it. */
 #define DMALAND_CSUM_IP	 1u
@@ -50,7 +51,7 @@ struct dmaland_frag {
  * @len:      bytes there, in one piece
  * @nr_frags: further pieces, in @frags
  * @csum:     DMALAND_CSUM_*
- * @release:  called when the packet is done with; NULL: nobody wants to know
+ * @release:  called when the packet is done with; NULL: nobody wants to know. It may send, and may not reset or close the card
  * @context:  the application's
  * @next:     the driver's; the application's while the packet is its own
  *
@@ -200,8 +201,8 @@ static inline void *dmaland_packet_pull(struct dmaland_packet *packet, unsigned 
  * @packets: where they go, oldest first; they are the caller's, to be freed or sent
  * @n:       at most so many
  *
- * Frames with errors, of impossible length or in several buffers are counted and dropped. Where no packet can be had for one
- * it is dropped, too, and counted.
+ * Frames with errors, in several buffers, below DMALAND_ETH_ZLEN or longer than can be sent are counted and dropped. Where no packet
+ * can be had for one it is dropped, too, and counted. A tag of 802.1Q stays in the frame.
  *
  * Return: how many, 0 when nothing has arrived.
  */
@@ -215,11 +216,12 @@ unsigned int dmaland_rtl8139cp_receive(struct dmaland_rtl8139cp *card,
  * @n:       how many
  *
  * Packets that have been sent are released by later calls, and by dmaland_rtl8139cp_clean(). Frames below 60 bytes are padded with
- * zeroes.
+ * zeroes. A frame has at most DMALAND_ETH_FRAME_LEN bytes; where the type behind the addresses says that a tag follows (0x8100, or
+ * 0x88a8), DMALAND_VLAN_ETH_FRAME_LEN.
  *
  * Return: how many were taken, from the first on; fewer than @n when the ring is full (clean and come again), or when the next
- * is refused. When the first was: -EBUSY: the ring is full; -EMSGSIZE: longer than DMALAND_ETH_FRAME_LEN; -EINVAL: shorter
- * than a header of 14 bytes, or an empty piece; or the error of a mapping.
+ * is refused. When the first was: -EBUSY: the ring is full; -EMSGSIZE: too long; -EINVAL: shorter than a header of 14 bytes,
+ * or an empty piece; -ESHUTDOWN: in a release, while the card is reset or closed; or the error of a mapping.
  */
 int dmaland_rtl8139cp_send(struct dmaland_rtl8139cp *card, struct dmaland_packet *const *packets,
 			   unsigned int n);
@@ -275,7 +277,7 @@ void dmaland_rtl8139cp_set_filter(struct dmaland_rtl8139cp *card, bool promiscuo
  * @rx_copied:    of these, copied
  * @rx_dropped:   no packet could be had for them
  * @rx_errors:    the chip found an error
- * @rx_length:    of a length that can't be
+ * @rx_length:    too short, or too long
  * @rx_split:     in more than one buffer
  * @tx_packets, @tx_bytes: frames sent
  * @tx_linear:    of these, copied together

@@ -368,6 +368,25 @@ static void bad_packets_are_refused_in_words(void **state)
 	dmaland_packet_free(NULL);
 }
 
+/* Room for a tag of 802.1Q is there, and no more. */
+static void a_frame_with_a_tag_is_longer(void **state)
+{
+	struct dmaland_packet *packet = frame_make(0, 1, DMALAND_VLAN_ETH_FRAME_LEN, 3), *come;
+	time_t begun = time(NULL);
+
+	(void)state;
+	assert_int_equal(dmaland_rtl8139cp_send(ends[0].card, &packet, 1), -EMSGSIZE);
+	packet->data[12] = 0x81;
+	packet->data[13] = 0;
+	assert_int_equal(dmaland_rtl8139cp_send(ends[0].card, &packet, 1), 1);
+	while (!dmaland_rtl8139cp_receive(ends[1].card, &come, 1))
+		assert_true(time(NULL) - begun < (time_t)patience(60));
+	assert_int_equal(come->data[12], 0x81);
+	frame_check(1, come, 1, DMALAND_VLAN_ETH_FRAME_LEN);
+	dmaland_packet_free(come);
+	send_and_receive(1, 1, 5, 1);
+}
+
 static unsigned int released;
 
 static void count_released(struct dmaland_packet *packet)
@@ -654,6 +673,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(buffers_that_run_out_lose_and_go_on),
 		cmocka_unit_test_setup_teardown(bad_packets_are_refused_in_words, with_defaults,
 						done),
+		cmocka_unit_test_setup_teardown(a_frame_with_a_tag_is_longer, with_defaults, done),
 		cmocka_unit_test_setup_teardown(packets_on_any_memory_are_sent, with_defaults,
 						done),
 		cmocka_unit_test(a_frame_that_can_not_be_mapped_leaves_nothing),

@@ -191,6 +191,10 @@ head -c 10 ns.pcap >ten.pcap
 pcap_make '<' a1b2c3d4 100 | perl -e 'undef $/; $_ = <STDIN>; substr($_, 20, 4) = pack "L<", 113; print' >cooked.pcap
 check "a frame that is too long is refused by its number" eval '
 	refused 1 "frame 2 of long.pcap has 1515 bytes: there are 1514 at most" "$tool" net send "$here_spec" long.pcap && grep "1 frame of it" err'
+pcap_make '<' a1b2c3d4 1518 | perl -e 'undef $/; $_ = <STDIN>; substr($_, 52, 2) = pack "n", 0x8100; print' >tagged.pcap
+pcap_make '<' a1b2c3d4 1519 >longer.pcap
+check "with a tag it may have four bytes more" "$tool" net send "$here_spec" tagged.pcap
+check "and no more" refused 1 "frame 1 of longer.pcap has 1519 bytes: there are 1518 at most" "$tool" net send "$here_spec" longer.pcap
 check "one without a header too" refused 1 "a frame of 13 bytes: its header has 14" "$tool" net send "$here_spec" short.pcap
 check "one that was cut" refused 1 "frame 1 of cut.pcap was cut when it was taken, from 300 bytes to 100" "$tool" net send "$here_spec" cut.pcap
 check "a file that ends in a frame" refused 1 "end.pcap ends within frame" "$tool" net send "$here_spec" end.pcap

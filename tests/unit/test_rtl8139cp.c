@@ -168,6 +168,86 @@ static void a_packet_without_data_of_its_own_is_sent_by_every_way(void **state)
 	}
 }
 
+/* ---- with a tag of 802.1Q a frame has four bytes more ---- */
+
+static void tag_set(unsigned char *frame, unsigned int type)
+{
+	frame[12] = (unsigned char)(type >> 8);
+	frame[13] = (unsigned char)type;
+}
+
+/* Its header is in one piece, or each byte of it is. */
+static void tagged_is_sent(unsigned int length, unsigned int type, bool in_bytes, bool passes)
+{
+	unsigned char memory[2000];
+	unsigned int released = 0;
+	struct dmaland_packet packet = {.data = memory,
+					.len = length,
+					.release = count_released,
+					.context = &released},
+			      *p = &packet;
+
+	frame_fill(memory, 1, length, length);
+	tag_set(memory, type);
+	if (in_bytes) {
+		packet.len = 1;
+		packet.nr_frags = HEADER;
+		for (unsigned int f = 0; f < HEADER; f++)
+			packet.frags[f] = (struct dmaland_frag){memory + 1 + f, 1};
+		packet.frags[HEADER - 1].size = length - HEADER;
+	}
+	if (!passes) {
+		assert_int_equal(dmaland_rtl8139cp_send(ends[0].card, &p, 1), -EMSGSIZE);
+		assert_error_says("1518 with a tag");
+		return;
+	}
+	send_one(0, p);
+	p = receive_one(1);
+	assert_int_equal(p->len, length);
+	assert_memory_equal(p->data, memory, length);
+	dmaland_packet_free(p);
+	assert_int_equal(dmaland_rtl8139cp_clean(ends[0].card), 0);
+	assert_int_equal(released, 1);
+}
+
+static void frames_with_a_tag_have_four_bytes_more(void **state)
+{
+	static const unsigned int tags[] = {0x8100, 0x88a8, 0x0800, 0x0081};
+
+	(void)state;
+	for (int way = 0; way < 9; way++) {
+		struct dmaland_rtl8139cp_options options = {
+			.size = sizeof(options),
+			.rx_way = (enum dmaland_rx_way)(way / 3),
+			.tx_way = (enum dmaland_tx_way)(way % 3)};
+		uint64_t too_long = 0;
+
+		ends_open(way % 2 ? "soft:,coherent=no,trusted=no" : "soft:", &options);
+		for (unsigned int length = DMALAND_ETH_FRAME_LEN - 1; length <= RX_BUFFER - CRC;
+		     length++)
+			for (unsigned int t = 0; t < ARRAY_SIZE(tags); t++) {
+				bool passes = length <= DMALAND_ETH_FRAME_LEN ||
+					      (t < 2 && length <= DMALAND_VLAN_ETH_FRAME_LEN);
+				unsigned char frame[RX_BUFFER];
+				struct dmaland_packet *packet;
+
+				tagged_is_sent(length, tags[t], false, passes);
+				tagged_is_sent(length, tags[t], true, passes);
+				/* from somebody who sends longer ones */
+				if (passes)
+					continue;
+				frame_fill(frame, 1, length, length);
+				tag_set(frame, tags[t]);
+				assert_true(soft_rtl8139_receive(&ends[1].chip, frame, length));
+				assert_int_equal(
+					dmaland_rtl8139cp_receive(ends[1].card, &packet, 1), 0);
+				assert_int_equal(stats(1).rx_length, ++too_long);
+			}
+		assert_int_equal(too_long, 2 * 18 + 2 * 14);
+		ends_close();
+	}
+}
+
 static void packets_that_cannot_be_sent_are_refused(void **state)
 {
 	static const struct {
@@ -523,6 +603,7 @@ int main(void)
 		with_two_cards(short_frames_are_padded_with_zeroes),
 		cmocka_unit_test(limits_of_copying_are_options),
 		cmocka_unit_test(a_packet_without_data_of_its_own_is_sent_by_every_way),
+		cmocka_unit_test(frames_with_a_tag_have_four_bytes_more),
 		with_a_card(packets_that_cannot_be_sent_are_refused),
 		with_a_card(a_full_ring_takes_no_more_and_goes_on),
 		with_a_card(a_frame_of_more_pieces_than_there_is_room_for_waits),

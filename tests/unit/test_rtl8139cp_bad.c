@@ -28,7 +28,7 @@ static const struct {
 	enum verdict verdict;
 } forged[] = {
 	{DESC_FS | DESC_LS | 64, TAKEN},
-	{DESC_FS | DESC_LS | RX_BUFFER, TAKEN},
+	{DESC_FS | DESC_LS | (DMALAND_ETH_FRAME_LEN + CRC), TAKEN},
 	{DESC_FS | DESC_LS | (1u << 23) | (1u << 24) | (1u << 26) | 64, TAKEN}, /* to whom it was */
 	{DESC_FS | 64, SPLIT},
 	{DESC_LS | 64, SPLIT},
@@ -44,6 +44,9 @@ static const struct {
 	{DESC_FS | DESC_LS | 4, LENGTH},
 	{DESC_FS | DESC_LS | 3, LENGTH},
 	{DESC_FS | DESC_LS | 0, LENGTH},
+	{DESC_FS | DESC_LS | (DMALAND_ETH_FRAME_LEN + CRC + 1), LENGTH},
+	{DESC_FS | DESC_LS | (DMALAND_VLAN_ETH_FRAME_LEN + CRC), LENGTH},
+	{DESC_FS | DESC_LS | RX_BUFFER, LENGTH},
 	{DESC_FS | DESC_LS | (RX_BUFFER + 1), LENGTH},
 	{DESC_FS | DESC_LS | RX_LENGTH, LENGTH},
 };
@@ -81,7 +84,7 @@ static void what_cannot_be_is_counted_and_dropped(void **state)
 			assert_int_equal(s.rx_dropped, 0);
 			/* the next is not harmed */
 			counts[TAKEN]++;
-			passes(0, i, 60 + 70 * i, 1);
+			passes(0, i, 60 + 66 * i, 1);
 		}
 		ends_close();
 	}
@@ -367,6 +370,50 @@ static void a_card_is_stopped_before_its_packets_are_released(void **state)
 	end_close();
 }
 
+/* Each packet wants to be sent again, for ever: the card is reset and closed all the same. */
+struct eager {
+	struct dmaland_packet packet;
+	unsigned int released, refused;
+};
+
+static void send_again(struct dmaland_packet *packet)
+{
+	struct eager *eager = packet->context;
+
+	eager->released++;
+	if (dmaland_rtl8139cp_send(ends[0].card, &packet, 1) == -ESHUTDOWN)
+		eager->refused++;
+}
+
+static void a_release_that_sends_for_ever_does_not_keep_a_card(void **state)
+{
+	static struct eager eager[RING];
+	unsigned char memory[1000];
+
+	(void)state;
+	end_open("soft:,copy_below=1", NULL);
+	frame_fill(memory, 1, 1, sizeof(memory));
+	ends[0].chip.holds = true;
+	for (unsigned int round = 0; round < 3; round++) {
+		for (unsigned int i = 0; i < RING; i++) {
+			eager[i] = (struct eager){.packet = {.data = memory,
+							     .len = sizeof(memory),
+							     .release = send_again,
+							     .context = &eager[i]}};
+			send_one(0, &eager[i].packet);
+		}
+		if (round == 2)
+			end_close();
+		else
+			assert_int_equal(dmaland_rtl8139cp_reset(ends[0].card), 0);
+		for (unsigned int i = 0; i < RING; i++) {
+			assert_int_equal(eager[i].released, 1);
+			assert_int_equal(eager[i].refused, 1);
+		}
+		assert_error_says("being reset or closed");
+	}
+}
+
 /* ---- memory ---- */
 
 /* However little there is: the card is there, or nothing is left of it. */
@@ -507,6 +554,7 @@ int main(void)
 		cmocka_unit_test(a_reset_that_does_not_end_leaves_the_packets_and_closes),
 		cmocka_unit_test(a_reset_releases_what_waits),
 		cmocka_unit_test(a_card_is_stopped_before_its_packets_are_released),
+		cmocka_unit_test(a_release_that_sends_for_ever_does_not_keep_a_card),
 		cmocka_unit_test(a_card_without_memory_is_not_there_at_all),
 		cmocka_unit_test(packets_without_memory_are_refused_until_there_is_some),
 		cmocka_unit_test(pieces_that_cannot_all_be_mapped_leave_none),

@@ -191,7 +191,7 @@ static void receive_some(unsigned int to, uint64_t *random, struct dmaland_packe
 		struct dmaland_packet *packet = held[*n + i];
 
 		assert_ptr_equal(packet->data, packet->head + DMALAND_PACKET_HEAD);
-		assert_in_range(packet->len, DMALAND_ETH_ZLEN, RX_BUFFER - CRC);
+		assert_in_range(packet->len, DMALAND_ETH_ZLEN, DMALAND_VLAN_ETH_FRAME_LEN);
 		packet->data[packet->len - 1] ^= packet->data[0];
 	}
 	*n += taken;

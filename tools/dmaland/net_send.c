@@ -36,6 +36,19 @@ static void frame_make(struct sending *s, unsigned char *at)
 	}
 }
 
+/* The next frame of the file, of what the card sends at most: with a tag of 802.1Q that is longer. */
+static int frame_read(struct sending *s, unsigned char *at, unsigned int *length)
+{
+	int status = pcap_read(&s->file, at, DMALAND_VLAN_ETH_FRAME_LEN, length);
+	unsigned int type = at[12] << 8 | at[13];
+
+	if (status || *length <= DMALAND_ETH_FRAME_LEN || type == 0x8100 || type == 0x88a8)
+		return status;
+	return fail("frame %llu of %s has %u bytes: there are %u at most without a tag of 802.1Q",
+		    (unsigned long long)s->file.frames, s->file.name, *length,
+		    DMALAND_ETH_FRAME_LEN);
+}
+
 /* The next frame, or none with *packet NULL: it was the last. */
 static int frame_next(struct sending *s, struct dmaland_packet **packet)
 {
@@ -45,13 +58,13 @@ static int frame_next(struct sending *s, struct dmaland_packet **packet)
 	*packet = NULL;
 	if (s->frames >= s->limit)
 		return STATUS_OK;
-	*packet = card_packet(&s->net, s->size ? s->size : DMALAND_ETH_FRAME_LEN);
+	*packet = card_packet(&s->net, s->size ? s->size : DMALAND_VLAN_ETH_FRAME_LEN);
 	if (!*packet)
 		return STATUS_FAILED;
 	if (s->size)
 		frame_make(s, (*packet)->data);
 	else
-		status = pcap_read(&s->file, (*packet)->data, DMALAND_ETH_FRAME_LEN, &length);
+		status = frame_read(s, (*packet)->data, &length);
 	(*packet)->len = length;
 	if (status || !length) {
 		dmaland_packet_free(*packet);
