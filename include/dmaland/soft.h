@@ -104,7 +104,7 @@ enum dmaland_soft_mode {
  * domain does: with options.share_with it is refused where something is mapped there.
  *
  * With coherent=no in the spec, mapped memory has a copy that the device sees; until the first sync
- * it holds this byte.
+ * it holds this byte. That goes for streaming mappings of all memory, also of pools and coherent memory.
  */
 #define DMALAND_SOFT_POISON 0xdb
 
