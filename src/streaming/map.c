@@ -168,13 +168,32 @@ static dma_addr_t shadow_map_coherent(struct streaming *s, const struct piece *p
 	return DMA_MAPPING_ERROR;
 }
 
+/*
+ * Where the device has a copy of its own, what is mapped belongs to it: also what SKIP_CPU_SYNC leaves to the
+ * driver's syncs, since the memory may have been handed over before. Coherent memory has no owner.
+ */
+static __attribute__((noinline)) dma_addr_t
+shadow_map(struct streaming *s, const struct piece *piece, dma_addr_t dma, bool registered)
+{
+	bool coherent = dma != DMA_MAPPING_ERROR && !registered;
+
+	if (piece->attrs & DMA_ATTR_REQUIRE_COHERENT)
+		return shadow_map_coherent(s, piece);
+	coherent = coherent && address_holds(s, piece, dma);
+	dma = piece_map_at(s, piece, dma, registered);
+	if (dma == DMA_MAPPING_ERROR || coherent)
+		return dma;
+	shadow_hand(s, HAND_BEGIN, dma, piece->size, piece->ptr);
+	return dma;
+}
+
 dma_addr_t piece_map(struct streaming *s, const struct piece *piece)
 {
 	bool registered;
 	dma_addr_t dma = known_address(s, piece, &registered);
 
-	if (unlikely(s->shadow) && (piece->attrs & DMA_ATTR_REQUIRE_COHERENT))
-		return shadow_map_coherent(s, piece);
+	if (unlikely(s->shadow))
+		return shadow_map(s, piece, dma, registered);
 	return piece_map_at(s, piece, dma, registered);
 }
 
