@@ -8,7 +8,8 @@
  *   a frame       sync for the CPU, copy,            map another packet, unmap this one
  *                 sync for the device
  *
- * The sync for the device gives the buffer back to it. Where caches must be written back for devices, a frame is lost without it now and then.
+ * The sync for the device gives the buffer back to it. It moves no bytes here; on some machines that are not coherent a
+ * frame is lost without it now and then, since the buffer is in the caches still.
  */
 #include "card.h"
 

@@ -104,7 +104,10 @@ enum dmaland_soft_mode {
  * domain does: with options.share_with it is refused where something is mapped there.
  *
  * With coherent=no in the spec, mapped memory has a copy that the device sees; until the first sync
- * it holds this byte.
+ * it holds this byte. That goes for streaming mappings of all memory, also of pools and coherent memory.
+ * What dma_sync_*_for_cpu() has given to the CPU is out of the device's reach, byte by byte, until
+ * dma_sync_*_for_device() gives it back, or the mapping ends: also where the CPU has but read it
+ * (DMA_FROM_DEVICE). Bytes that several mappings have at one dma address, being registered, are left alone.
  */
 #define DMALAND_SOFT_POISON 0xdb
 
@@ -113,6 +116,7 @@ enum dmaland_soft_reason {
 	DMALAND_SOFT_END = 2,	     /* it ran over the end of what is mapped */
 	DMALAND_SOFT_DIRECTION = 3,  /* mapped, but not for reading, or not for writing */
 	DMALAND_SOFT_GONE = 4,	     /* mapped, but the memory itself was unmapped or protected */
+	DMALAND_SOFT_CPU = 5, /* synced for the CPU, and not for the device again (coherent=no) */
 };
 
 enum dmaland_soft_kind {
@@ -127,7 +131,8 @@ enum dmaland_soft_kind {
  * @length:   bytes from there to the end of what the device wanted
  * @write:    the device wanted to write
  * @reason:   what was wrong
- * @kind:     who has the address mapped, or had it last; for DMALAND_SOFT_END: whose end it was
+ * @kind:     who has the address mapped, or had it last; for DMALAND_SOFT_END: whose end it was; for
+ *            DMALAND_SOFT_CPU the streaming mapping, however small
  * @first:    where that mapping begins, as a dma address
  * @size:     its bytes
  * @memory:   where it lies or lay for the CPU

@@ -5,6 +5,9 @@
  * One call, three ways. Memory of the arena (coherent memory, blocks of pools) and registered memory
  * is translated; what is small, or breaks a limit of the device, is copied through memory that the
  * device reaches (bounced); what is large is mapped where it lies. docs/design/streaming.md.
+ *
+ * Where the device has a copy of its own (soft: with coherent=no), memory of the arena goes the way of other
+ * memory, unless no_syscalls forbids to map it.
  */
 #ifndef DMALAND_STREAMING_H
 #define DMALAND_STREAMING_H

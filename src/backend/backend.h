@@ -35,6 +35,13 @@ struct chunk {
 /* What a device may do with memory. */
 enum domain_access { DOMAIN_READ = 1, DOMAIN_WRITE = 2 };
 
+enum domain_hand {
+	HAND_BEGIN, /* mapped: the device's */
+	HAND_TO_CPU,
+	HAND_TO_DEVICE,
+	HAND_END, /* unmapped: nobody's, as far as this mapping is concerned */
+};
+
 struct domain_ops {
 	const char *backend; /* "vfio" */
 
@@ -74,6 +81,14 @@ struct domain_ops {
 	 * one mapping to the device, or from it. NULL where both see the same memory.
 	 */
 	void (*sync)(struct domain *domain, dma_addr_t dma, size_t size, bool for_device);
+
+	/*
+	 * There too: a streaming mapping of these bytes begins or ends, or a sync hands some of them over.
+	 * memory is the program's, where the mapping begins; otherwise NULL. Bytes that no mapping has
+	 * are nobody's, and the device may do with them what it may.
+	 */
+	void (*hand)(struct domain *domain, enum domain_hand what, dma_addr_t dma, size_t size,
+		     const void *memory);
 
 	/* The last device is gone: unmap what is left and give all memory back. */
 	void (*destroy)(struct domain *domain);

@@ -5,6 +5,7 @@
  *   soft.c           options, opening, closing               soft_open()
  *   soft_domain.c    memory, mappings                        struct soft_domain
  *   soft_access.c    a device's accesses, checked            soft_domain_access()
+ *   soft_owners.c    who has what is mapped, with coherent=no struct soft_owners
  *   soft_ranges.c    which dma address is mapped to what     struct soft_ranges
  *   soft_function.c  configuration space, registers          struct soft_function
  *   soft_irq.c       interrupts, events                      struct soft_irq
@@ -24,6 +25,8 @@
 #include "backend/soft_ranges.h"
 #include "backend/window.h"
 
+#define SOFT_OWNER_BUCKETS 1024
+
 /* ---- the domain ---- */
 
 struct soft_domain_options {
@@ -36,10 +39,16 @@ struct soft_domain_options {
 	uint64_t memory_limit;
 };
 
+/* Streaming mappings that are live, by where they begin. */
+struct soft_owners {
+	struct soft_owner *buckets[SOFT_OWNER_BUCKETS];
+};
+
 struct soft_domain {
 	struct domain domain;
 	struct memory_window window;
 	struct soft_ranges ranges; /* guarded by domain.lock */
+	struct soft_owners owners; /* so too; none unless coherent=no */
 	unsigned int joined;	   /* devices ever */
 };
 
@@ -58,6 +67,21 @@ int soft_domain_reserve(struct soft_domain *sd, const struct iova_range *reserve
 /* One device more in it: its number. The last that leaves ends the domain. */
 unsigned int soft_domain_join(struct soft_domain *sd);
 void soft_domain_leave(struct soft_domain *sd);
+
+/* ---- who has what is mapped; the domain's lock is held, but for soft_hand() ---- */
+
+/* domain_ops.hand with coherent=no. */
+void soft_hand(struct domain *domain, enum domain_hand what, dma_addr_t dma, size_t size,
+	       const void *memory);
+
+/* Of size bytes at an address in a range, those before the first that the CPU has. */
+size_t soft_owners_allow(const struct soft_range *range, dma_addr_t at, size_t size);
+
+/* The mapping that has an address goes into a fault, in place of the range that it lies in. */
+void soft_owners_attribute(const struct soft_owners *owners, dma_addr_t at,
+			   struct dmaland_soft_fault *fault);
+
+void soft_owners_fini(struct soft_owners *owners);
 
 /* ---- accesses ---- */
 

@@ -94,9 +94,15 @@ static size_t range_access(struct soft_domain *sd, const struct soft_access *acc
 	if (!(range->access & (access->write ? DOMAIN_WRITE : DOMAIN_READ)))
 		return 0;
 	rest = range->size - (at - range->dma);
+	size = soft_owners_allow(range, at, size < rest ? size : (size_t)rest);
+	if (!size) {
+		fault->reason = DMALAND_SOFT_CPU;
+		soft_owners_attribute(&sd->owners, at, fault);
+		return 0;
+	}
 	fault->reason = DMALAND_SOFT_GONE;
 	return soft_memory_copy(range->device + (at - range->dma), (char *)access->data + done,
-				size < rest ? size : (size_t)rest, access->write);
+				size, access->write);
 }
 
 size_t soft_domain_access(struct soft_domain *sd, const struct soft_access *access,

@@ -85,6 +85,30 @@ static int no_bookkeeping(void)
 	return error_set(ENOMEM, "no memory for a domain's bookkeeping");
 }
 
+/* ---- ranges ---- */
+
+/* A range that begins with nobody's bytes; NULL: no memory. The domain's lock is held, as for its end. */
+static struct soft_range *range_add(struct soft_domain *sd, dma_addr_t dma, size_t size)
+{
+	unsigned char *owners = sd->domain.ops->hand ? calloc(size, 1) : NULL;
+	struct soft_range *range = NULL;
+
+	if (owners || !sd->domain.ops->hand)
+		range = soft_ranges_add(&sd->ranges, dma, size);
+	if (range)
+		range->owners = owners;
+	else
+		free(owners);
+	return range;
+}
+
+static void range_remove(struct soft_domain *sd, struct soft_range *range)
+{
+	free(range->owners);
+	range->owners = NULL; /* of the note, too */
+	soft_ranges_remove(&sd->ranges, range);
+}
+
 /* ---- the arena's memory ---- */
 
 /* The domain's lock is held. */
@@ -108,7 +132,7 @@ static int chunk_make(struct soft_domain *sd, size_t size, size_t align, dma_add
 	err = window_take(&sd->window, size, align, &chunk->cpu);
 	if (err)
 		goto release;
-	range = soft_ranges_add(&sd->ranges, chunk->dma, size);
+	range = range_add(sd, chunk->dma, size);
 	if (!range) {
 		err = no_bookkeeping();
 		goto give;
@@ -152,7 +176,7 @@ static int soft_withdraw(struct domain *domain, const struct chunk *chunk)
 	struct soft_domain *sd = to_soft_domain(domain);
 
 	mutex_lock(&domain->lock);
-	soft_ranges_remove(&sd->ranges, soft_ranges_find(&sd->ranges, chunk->dma));
+	range_remove(sd, soft_ranges_find(&sd->ranges, chunk->dma));
 	window_give(&sd->window, chunk->cpu, chunk->size);
 	iova_space_release(&domain->iova, chunk->dma, chunk->size);
 	domain->mappings--;
@@ -211,7 +235,7 @@ static int range_map(struct soft_domain *sd, dma_addr_t dma, char *cpu, size_t s
 				 "on, where %zu bytes at 0x%llx were asked",
 				 (unsigned long long)(range->dma > dma ? range->dma : dma),
 				 (unsigned long long)range->dma, size, (unsigned long long)dma);
-	range = soft_ranges_add(&sd->ranges, dma, size);
+	range = range_add(sd, dma, size);
 	if (!range)
 		return no_bookkeeping();
 	range->cpu = cpu;
@@ -290,7 +314,7 @@ static void range_unmap(struct soft_domain *sd, struct soft_range *range)
 {
 	char *copy = range->device != range->cpu ? range->device : NULL;
 
-	soft_ranges_remove(&sd->ranges, range);
+	range_remove(sd, range);
 	sd->domain.mappings--;
 	if (copy)
 		free(copy);
@@ -357,6 +381,7 @@ static void soft_domain_destroy(struct domain *domain)
 	while ((range = soft_ranges_before(&sd->ranges, UINT64_MAX)))
 		range_unmap(sd, range);
 	soft_ranges_fini(&sd->ranges);
+	soft_owners_fini(&sd->owners);
 	window_close(&sd->window);
 	free(domain->usable);
 	domain_fini(domain);
@@ -380,6 +405,7 @@ static const struct domain_ops soft_copying_ops = {
 	.map = soft_map,
 	.unmap = soft_unmap,
 	.sync = soft_sync,
+	.hand = soft_hand,
 	.destroy = soft_domain_destroy,
 };
 

@@ -92,6 +92,8 @@ void soft_fault_log(const char *name, const struct dmaland_soft_fault *fault, bo
 		[DMALAND_SOFT_END] = "it ran over the end of what is mapped",
 		[DMALAND_SOFT_DIRECTION] = "it is not mapped for that",
 		[DMALAND_SOFT_GONE] = "it is mapped, but the memory is gone",
+		[DMALAND_SOFT_CPU] = "it is the CPU's since dma_sync_*_for_cpu(): give it back by "
+				     "dma_sync_*_for_device() first",
 	};
 	static const char *const kinds[] = {
 		[DMALAND_SOFT_ARENA] = "the arena",

@@ -228,7 +228,7 @@ dma_addr_t bounce_map(struct streaming *s, const struct piece *piece, enum way w
 
 	if (!slot)
 		return DMA_MAPPING_ERROR;
-	plain = !slot->offset && !slot->nents;
+	plain = !slot->offset && !slot->nents && !s->shadow;
 	memcpy(slot->cpu, piece->ptr, piece->size);
 	slot_set(slot, SLOT_LIVE, plain ? (uint32_t)piece->direction + 1 : 0);
 	count_way(s, why);

@@ -298,6 +298,8 @@ static void page_end(struct streaming *s, struct bounce_page *page)
 
 		if (slot_state(slot) == SLOT_NONE)
 			continue;
+		if (slot_state(slot) == SLOT_LIVE && s->shadow)
+			shadow_hand(s, HAND_END, slot->dma, slot->size, NULL);
 		slot_set(slot, SLOT_NONE, 0);
 		dma_pool_free(s->pools[slot_class(slot)], slot->cpu - slot->offset,
 			      slot->dma - slot->offset);

@@ -253,6 +253,16 @@ static int trust_check(struct streaming *s)
 		untrusted ? "trusted" : "not trusted");
 }
 
+/*
+ * Where the device has a copy of its own of what is mapped, it has one of memory of the arena too: what a
+ * driver forgets to sync shows, wherever its memory is from. Mapping it would be a system call, though.
+ */
+static bool arena_is_translated(const struct domain *domain,
+				const struct streaming_options *options)
+{
+	return !options->untrusted && (!domain->ops->sync || options->no_syscalls);
+}
+
 int streaming_init(struct streaming *s, struct streaming_space *space, struct dma_limits *limits,
 		   struct arena_tenant *orphans, const char *name,
 		   const struct streaming_options *options)
@@ -265,7 +275,7 @@ int streaming_init(struct streaming *s, struct streaming_space *space, struct dm
 	s->limits = s->own_limits = limits;
 	s->pages = space->arena->pagemap.pages;
 	s->window = (uintptr_t)domain->window;
-	s->window_bytes = options->untrusted ? 0 : domain->window_size;
+	s->window_bytes = arena_is_translated(domain, options) ? domain->window_size : 0;
 	s->frames = &space->frames;
 	s->registered =
 		options->untrusted || domain->ops->sync ? &nothing_registered : &space->registered;

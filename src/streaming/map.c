@@ -8,6 +8,9 @@
  *           not trusted:   whole granules -> mapped; others -> granules of their own
  *           small:         bounced
  *           large:         mapped, or bounced where the domain can't map
+ *
+ * Where the device has a copy of its own (coherent=no), memory of the arena takes the way of other memory,
+ * and registered memory is translated to the copy.
  */
 #include "streaming/streaming_internal.h"
 
@@ -21,23 +24,30 @@
  * The dma address of memory inside one chunk of the arena; DMA_MAPPING_ERROR when it is not. The
  * first page must be somebody's; what lies between first and last is in the same chunk.
  */
-static inline __attribute__((always_inline)) dma_addr_t arena_address(const struct streaming *s,
-								      const char *ptr, size_t size)
+static inline __attribute__((always_inline)) dma_addr_t
+arena_address_within(const struct streaming *s, const char *ptr, size_t size, size_t window_bytes)
 {
 	size_t begin = (uintptr_t)ptr - s->window, end = begin + (size - 1);
 	const struct page *page = &s->pages[begin >> FRAME_SHIFT];
 	const struct arena_chunk *chunk;
 
-	if (begin >= s->window_bytes)
+	if (begin >= window_bytes)
 		return DMA_MAPPING_ERROR;
 	chunk = __atomic_load_n(&page->chunk, __ATOMIC_ACQUIRE);
 	if (unlikely(!chunk || !__atomic_load_n(&page->tenant, __ATOMIC_ACQUIRE)))
 		return DMA_MAPPING_ERROR;
 	if ((begin ^ end) >> FRAME_SHIFT &&
-	    unlikely(end >= s->window_bytes || __atomic_load_n(&s->pages[end >> FRAME_SHIFT].chunk,
-							       __ATOMIC_ACQUIRE) != chunk))
+	    unlikely(end >= window_bytes || __atomic_load_n(&s->pages[end >> FRAME_SHIFT].chunk,
+							    __ATOMIC_ACQUIRE) != chunk))
 		return DMA_MAPPING_ERROR;
 	return (uintptr_t)ptr + page->dma_offset;
+}
+
+/* The same, unless memory of the arena is not translated. */
+static inline __attribute__((always_inline)) dma_addr_t arena_address(const struct streaming *s,
+								      const char *ptr, size_t size)
+{
+	return arena_address_within(s, ptr, size, s->window_bytes);
 }
 
 /* The dma address of memory that the device reaches already. */
@@ -68,16 +78,6 @@ static bool piece_is_small(const struct streaming *s, const struct piece *piece)
 	return piece->size < s->copy_below &&
 	       piece->size <= BOUNCE_MAX - s->limits->min_align_mask &&
 	       !(piece->attrs & DMA_ATTR_REQUIRE_COHERENT);
-}
-
-/* Only the arena is seen by such a device as it is: it has copies of what is mapped or registered. */
-static dma_addr_t refuse_shadow(const struct streaming *s, const struct piece *piece)
-{
-	error_set(EOPNOTSUPP,
-		  "%s: the device has a copy of its own of %zu bytes at %p (coherent=no), and "
-		  "DMA_ATTR_REQUIRE_COHERENT forbids it: take the memory from a pool",
-		  s->name, piece->size, (void *)piece->ptr);
-	return DMA_MAPPING_ERROR;
 }
 
 /* Is it mapped where it lies, not being translated? If not it is copied. */
@@ -133,15 +133,10 @@ static dma_addr_t register_map(struct streaming *s, const struct piece *piece, d
 	return dma;
 }
 
-dma_addr_t piece_map(struct streaming *s, const struct piece *piece)
+/* A piece that the device reaches at dma, or not: DMA_MAPPING_ERROR. */
+static inline __attribute__((always_inline)) dma_addr_t
+piece_map_at(struct streaming *s, const struct piece *piece, dma_addr_t dma, bool registered)
 {
-	bool registered;
-	dma_addr_t dma = known_address(s, piece, &registered);
-
-	if (unlikely(s->shadow) && (piece->attrs & DMA_ATTR_REQUIRE_COHERENT) &&
-	    (registered || dma == DMA_MAPPING_ERROR ||
-	     !limits_hold(s->limits, piece->ptr, dma, piece->size)))
-		return refuse_shadow(s, piece);
 	if (dma == DMA_MAPPING_ERROR)
 		return piece_map_untranslated(s, piece, false);
 	if (!address_holds(s, piece, dma))
@@ -154,6 +149,52 @@ dma_addr_t piece_map(struct streaming *s, const struct piece *piece)
 		return register_map(s, piece, dma);
 	count_way(s, WAY_ARENA);
 	return dma;
+}
+
+/* Only coherent memory is seen by a device that has a copy of its own of what is mapped. */
+static dma_addr_t shadow_map_coherent(struct streaming *s, const struct piece *piece)
+{
+	dma_addr_t dma = DMA_MAPPING_ERROR;
+
+	if (s->translates)
+		dma = arena_address_within(s, piece->ptr, piece->size,
+					   s->space->domain->window_size);
+	if (dma != DMA_MAPPING_ERROR && address_holds(s, piece, dma))
+		return piece_map_at(s, piece, dma, false);
+	error_set(EOPNOTSUPP,
+		  "%s: the device has a copy of its own of %zu bytes at %p (coherent=no), and "
+		  "DMA_ATTR_REQUIRE_COHERENT forbids it: take the memory from a pool",
+		  s->name, piece->size, (void *)piece->ptr);
+	return DMA_MAPPING_ERROR;
+}
+
+/*
+ * Where the device has a copy of its own, what is mapped belongs to it: also what SKIP_CPU_SYNC leaves to the
+ * driver's syncs, since the memory may have been handed over before. Coherent memory has no owner.
+ */
+static __attribute__((noinline)) dma_addr_t
+shadow_map(struct streaming *s, const struct piece *piece, dma_addr_t dma, bool registered)
+{
+	bool coherent = dma != DMA_MAPPING_ERROR && !registered;
+
+	if (piece->attrs & DMA_ATTR_REQUIRE_COHERENT)
+		return shadow_map_coherent(s, piece);
+	coherent = coherent && address_holds(s, piece, dma);
+	dma = piece_map_at(s, piece, dma, registered);
+	if (dma == DMA_MAPPING_ERROR || coherent)
+		return dma;
+	shadow_hand(s, HAND_BEGIN, dma, piece->size, piece->ptr);
+	return dma;
+}
+
+dma_addr_t piece_map(struct streaming *s, const struct piece *piece)
+{
+	bool registered;
+	dma_addr_t dma = known_address(s, piece, &registered);
+
+	if (unlikely(s->shadow))
+		return shadow_map(s, piece, dma, registered);
+	return piece_map_at(s, piece, dma, registered);
 }
 
 static __attribute__((noinline)) dma_addr_t map_otherwise(struct streaming *s, void *ptr,

@@ -514,6 +514,16 @@ static void wait_to_be_revoked(struct streaming *s, struct mapping *mapping)
 	revoke_later(s->space->revoke, &entry);
 }
 
+static __attribute__((noinline)) void shadow_end(struct streaming *s, const struct mapping *mapping,
+						 bool wanted)
+{
+	dma_addr_t dma = mapping->dma + mapping->offset;
+
+	shadow_hand(s, HAND_END, dma, mapping->size, NULL);
+	if (wanted)
+		sync_shadow(s, dma, mapping->size, false);
+}
+
 void mapped_unmap(struct streaming *s, struct mapping *mapping, unsigned long attrs)
 {
 	bool wanted = mapping->direction != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC);
@@ -526,8 +536,8 @@ void mapped_unmap(struct streaming *s, struct mapping *mapping, unsigned long at
 		return;
 	}
 	count_way(s, WAY_MAPPED_END);
-	if (unlikely(s->shadow) && wanted)
-		sync_shadow(s, mapping->dma + mapping->offset, mapping->size, false);
+	if (unlikely(s->shadow))
+		shadow_end(s, mapping, wanted);
 	if (unlikely(s->options.lazy)) {
 		wait_to_be_revoked(s, mapping);
 		return;

@@ -171,6 +171,14 @@ static inline uint64_t piece_kept_bits(const struct streaming *s, const struct p
 	return piece_touches_edge(s, piece) && !place_crosses(piece, page) ? page : bits;
 }
 
+/* ---- who has the bytes of a mapping: where s->shadow is set ---- */
+
+static inline void shadow_hand(struct streaming *s, enum domain_hand what, dma_addr_t dma,
+			       size_t size, const void *memory)
+{
+	s->space->domain->ops->hand(s->space->domain, what, dma, size, memory);
+}
+
 /* ---- bounce.c ---- */
 
 enum slot_state { SLOT_NONE, SLOT_PARKED, SLOT_LIVE };
@@ -178,8 +186,8 @@ enum slot_state { SLOT_NONE, SLOT_PARKED, SLOT_LIVE };
 /* A block that the pool has given to us: live, or parked in a stack; and who is copied through it. */
 struct bounce_slot {
 	uint32_t state; /* enum slot_state */
-	uint32_t
-		plain; /* live, of a single mapping, at offset 0: its direction plus 1; otherwise 0 */
+	uint32_t plain; /* live, of a single mapping, at offset 0, and no more to be done at its
+			   end: its direction plus 1; otherwise 0 */
 	size_t size;
 	dma_addr_t dma; /* of the copy */
 	char *cpu;	/* the same, for us; at the block's offset */

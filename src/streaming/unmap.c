@@ -152,6 +152,16 @@ bool piece_check(struct streaming *s, dma_addr_t dma, const struct piece *claim)
 	return false;
 }
 
+/* Of registered memory of which the device has a copy. */
+static void registered_unmap(struct streaming *s, dma_addr_t dma, const struct piece *claim)
+{
+	struct domain *domain = s->space->domain;
+
+	shadow_hand(s, HAND_END, dma, claim->size, NULL);
+	if (claim->direction != DMA_TO_DEVICE && !(claim->attrs & DMA_ATTR_SKIP_CPU_SYNC))
+		domain->ops->sync(domain, dma, claim->size, false);
+}
+
 void piece_unmap(struct streaming *s, dma_addr_t dma, const struct piece *claim)
 {
 	uintptr_t word = frames_get(s->frames, dma);
@@ -161,8 +171,11 @@ void piece_unmap(struct streaming *s, dma_addr_t dma, const struct piece *claim)
 	switch (word & FRAME_KIND_MASK) {
 	case FRAME_BOUNCE:
 		slot = live_slot(s, word, dma);
-		if (slot)
-			bounce_unmap(s, slot, claim->attrs);
+		if (!slot)
+			break;
+		if (unlikely(s->shadow))
+			shadow_hand(s, HAND_END, slot->dma, slot->size, NULL);
+		bounce_unmap(s, slot, claim->attrs);
 		break;
 	case FRAME_MAPPED:
 		mapping = live_mapping(s, word);
@@ -172,9 +185,8 @@ void piece_unmap(struct streaming *s, dma_addr_t dma, const struct piece *claim)
 	default:
 		if (s->follow)
 			follow_end(s, dma, claim);
-		if (is_registration(word) && claim->direction != DMA_TO_DEVICE &&
-		    !(claim->attrs & DMA_ATTR_SKIP_CPU_SYNC))
-			s->space->domain->ops->sync(s->space->domain, dma, claim->size, false);
+		if (is_registration(word))
+			registered_unmap(s, dma, claim);
 		break;
 	}
 }
@@ -247,33 +259,42 @@ void streaming_unmap(struct streaming *s, dma_addr_t dma, size_t size,
 
 /* ---- sync ---- */
 
-static void sync_holding(struct streaming *s, uintptr_t word, dma_addr_t dma, size_t size,
-			 bool for_device)
+/* Memory that is translated is coherent, unless it is registered and the device has a copy of it. */
+static void sync_move(struct streaming *s, uintptr_t word, dma_addr_t dma, size_t size,
+		      bool for_device)
 {
 	struct bounce_slot *slot;
 	struct mapping *mapping;
 
-	if ((word & FRAME_KIND_MASK) == FRAME_MAPPED) {
+	switch (word & FRAME_KIND_MASK) {
+	case FRAME_MAPPED:
 		mapping = word_place(word).mapping;
 		mapped_copy(s, mapping, (size_t)(dma - mapping->dma) - mapping->offset, size,
 			    for_device);
-		return;
+		break;
+	case FRAME_BOUNCE:
+		slot = bounce_page_slot(word_place(word).page, dma);
+		bounce_copy(slot, (size_t)(dma - slot->dma), size, for_device);
+		break;
+	default:
+		if (is_registration(word))
+			s->space->domain->ops->sync(s->space->domain, dma, size, for_device);
+		break;
 	}
-	slot = bounce_page_slot(word_place(word).page, dma);
-	bounce_copy(slot, (size_t)(dma - slot->dma), size, for_device);
 }
 
-static void sync_translated(struct streaming *s, uintptr_t word, dma_addr_t dma, size_t size,
-			    bool for_device)
+/* May it be synced, being translated? Reported if not. */
+static bool translated_holds(struct streaming *s, uintptr_t word, dma_addr_t dma, size_t size,
+			     enum dma_data_direction direction)
 {
-	struct domain *domain = s->space->domain;
+	bool translated = dma != DMA_MAPPING_ERROR && is_translated(s, word, dma);
 
-	if (!is_registration(word))
-		return;
-	if (registration_has(word, dma, size))
-		domain->ops->sync(domain, dma, size, for_device);
-	else
-		report_not_allocated(s, dma, size, true);
+	if (translated && s->follow)
+		return follow_sync(s, dma, size, direction);
+	if (translated && (!is_registration(word) || registration_has(word, dma, size)))
+		return true;
+	report_not_allocated(s, dma, size, true);
+	return false;
 }
 
 static __attribute__((noinline)) void sync_otherwise(struct streaming *s, dma_addr_t dma,
@@ -285,18 +306,19 @@ static __attribute__((noinline)) void sync_otherwise(struct streaming *s, dma_ad
 	struct holding h;
 
 	if (!holding_find(s, word, dma, &h)) {
-		if (streaming_is_disowned(s))
+		if (streaming_is_disowned(s) || !translated_holds(s, word, dma, size, direction))
 			return;
-		if (dma == DMA_MAPPING_ERROR || !is_translated(s, word, dma))
-			report_not_allocated(s, dma, size, true);
-		else if ((!s->follow || follow_sync(s, dma, size, direction)) && moves)
-			sync_translated(s, word, dma, size, for_device);
+	} else if (!sync_holds(dma, size, direction, &h)) {
+		report_bad_sync(s, dma, size, direction, &h);
 		return;
 	}
-	if (!sync_holds(dma, size, direction, &h))
-		report_bad_sync(s, dma, size, direction, &h);
-	else if (moves)
-		sync_holding(s, word, dma, size, for_device);
+	/* Also where nothing moves: what the CPU has but read is given back. */
+	if (unlikely(s->shadow) && !for_device)
+		shadow_hand(s, HAND_TO_CPU, dma, size, NULL);
+	if (moves)
+		sync_move(s, word, dma, size, for_device);
+	if (unlikely(s->shadow) && for_device)
+		shadow_hand(s, HAND_TO_DEVICE, dma, size, NULL);
 }
 
 void streaming_sync(struct streaming *s, dma_addr_t dma, size_t size,

@@ -198,6 +198,20 @@ static void fake_sync(struct domain *domain, dma_addr_t dma, size_t size, bool f
 	pthread_mutex_unlock(&domain->lock);
 }
 
+/* Only what the device reaches changes hands: memory of the arena, or in one mapping. */
+static void fake_hand(struct domain *domain, enum domain_hand what, dma_addr_t dma, size_t size,
+		      const void *memory)
+{
+	struct fake_domain *fake = (struct fake_domain *)domain;
+	const struct fake_mapping *m;
+
+	pthread_mutex_lock(&domain->lock);
+	m = mapping_at(fake, dma);
+	if ((m && size > m->size - (dma - m->dma)) || (what == HAND_BEGIN && !memory))
+		fail_msg("%zu bytes at 0x%llx change hands", size, (unsigned long long)dma);
+	pthread_mutex_unlock(&domain->lock);
+}
+
 static const struct domain_ops fake_ops[] = {
 	[FAKE_PLAIN] = {.backend = "fake", .provide = fake_provide, .withdraw = fake_withdraw},
 	[FAKE_MAPS] = {.backend = "fake",
@@ -210,7 +224,8 @@ static const struct domain_ops fake_ops[] = {
 			 .withdraw = fake_withdraw,
 			 .map = fake_map,
 			 .unmap = fake_unmap,
-			 .sync = fake_sync},
+			 .sync = fake_sync,
+			 .hand = fake_hand},
 };
 
 /* ---- the device ---- */

@@ -48,13 +48,11 @@ struct soft_rtl8139 {
 	bool holds;	      /* sends nothing before soft_rtl8139_go() */
 	uint32_t sent_status; /* bits of descriptors that were sent */
 	bool keeps_own;	      /* never gives a descriptor of a frame to send back */
-	/* May it write there? Called with its lock held; NULL: it may. What it may not is lost, and counted. */
-	bool (*may_write)(dma_addr_t dma, size_t size);
 
 	/* what it saw; read with the lock, or when nobody uses it */
-	unsigned int faults;	/* accesses that the domain did not allow */
-	unsigned int no_master; /* accesses without bus mastering */
-	unsigned int lost;	/* may_write() said no */
+	unsigned int faults;		 /* accesses that the domain did not allow */
+	struct dmaland_soft_fault fault; /* the last of them */
+	unsigned int no_master;		 /* accesses without bus mastering */
 	unsigned int resets, polls, isr_writes;
 	struct soft_rtl8139_frame kept[SOFT_RTL8139_KEPT]; /* frames that were sent, oldest first */
 	unsigned int kept_count;

@@ -26,13 +26,11 @@ bool soft_rtl8139_access_locked(struct soft_rtl8139 *chip, dma_addr_t dma, void 
 		chip->no_master++;
 		return false;
 	}
-	if (write && chip->may_write && !chip->may_write(dma, size)) {
-		chip->lost++;
-		return false;
-	}
 	if (soft_domain_access(sd, &access, &fault) == size)
 		return true;
+	fault.length = size - (size_t)(fault.address - dma);
 	chip->faults++;
+	chip->fault = fault;
 	return false;
 }
 

@@ -174,7 +174,7 @@ static void registered_lists_are_walked_in_pages(void **state)
 
 enum { TWICE = 4 };
 
-/* The same memory, translated to the same address: alone, and in lists of one, two and three elements. */
+/* The same memory, translated to the same address unless it is copied: alone, and in lists of one, two and three elements. */
 static void twice_map(struct scatterlist (*lists)[3], unsigned char *shared, dma_addr_t *single)
 {
 	*single = map(shared, 512, DMA_TO_DEVICE);
@@ -183,7 +183,7 @@ static void twice_map(struct scatterlist (*lists)[3], unsigned char *shared, dma
 		for (unsigned int k = 0; k < i; k++)
 			sg_set_buf(&lists[i][k], k ? memory + k * GUARD : shared, 512);
 		assert_int_equal(dma_map_sg(m.dev, lists[i], (int)i, DMA_TO_DEVICE), i);
-		assert_true(sg_dma_address(&lists[i][0]) == *single);
+		assert_int_equal(sg_dma_address(&lists[i][0]) == *single, !device_has_copies());
 	}
 }
 

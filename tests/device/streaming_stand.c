@@ -9,6 +9,11 @@ unsigned char *memory, *model;
 uint32_t mappings;
 uint64_t bad_calls;
 
+bool device_has_copies(void)
+{
+	return strstr(device_spec, "coherent=no");
+}
+
 struct dmaland_streaming_stats stats_now(void)
 {
 	struct dmaland_streaming_stats stats;

@@ -38,6 +38,9 @@ int close_device(void **state);
 /* Ends the test where the device can't be told what to do. */
 void need_mover(void);
 
+/* Has the device a copy of its own of what is mapped? */
+bool device_has_copies(void);
+
 struct dmaland_streaming_stats stats_now(void);
 dma_addr_t map(void *ptr, size_t size, enum dma_data_direction direction);
 void random_fill(unsigned char *bytes, size_t size, uint64_t seed);

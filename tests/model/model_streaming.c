@@ -4,7 +4,8 @@
  *
  * The model keeps the application's memory once more, and for each piece of a mapping whether the
  * device has a copy (dma_need_sync() says so) and what is in it: mapping copies to it, unmapping and
- * syncing bring together what the direction says, and without a copy both see the same bytes.
+ * syncing bring together what the direction says, and without a copy both see the same bytes. Where
+ * memory is not coherent, it keeps for each byte whose it is.
  * Random operations run on both, and all bytes that can be seen are compared.
  *
  * Below is the address space of `soft:`, which checks each access of the device; or a fake domain,
@@ -27,11 +28,18 @@ enum {
 	REGISTRATIONS = 6,
 };
 
+/* Of a byte: in how many mappings, and synced for the CPU last. */
+struct model_owner {
+	unsigned int mappings;
+	bool is_cpu;
+};
+
 struct model_piece {
 	dma_addr_t dma;
 	size_t at, size; /* in the memory */
 	char *copy;	 /* the device's; NULL: it sees the memory */
 	bool copy_is_ours;
+	struct model_owner *owners; /* NULL: not kept; ours where the copy is */
 };
 
 struct model_mapping {
@@ -45,6 +53,7 @@ struct model_mapping {
 struct model_registration {
 	size_t at, size;
 	char *copy;
+	struct model_owner *owners;
 };
 
 static struct fake_place place;
@@ -118,20 +127,30 @@ static void piece_begin(struct model_piece *p, dma_addr_t dma, size_t at, size_t
 	if (!streaming_need_sync(s, dma))
 		return;
 	/* The copy of registered memory is all its mappings'. */
-	if (r && r->copy && s->shadow && s->translates)
-		p->copy = r->copy + (at - r->at);
-	else
-		p->copy = malloc(size);
 	p->copy_is_ours = !(r && r->copy && s->shadow && s->translates);
+	p->copy = p->copy_is_ours ? malloc(size) : r->copy + (at - r->at);
 	memcpy(p->copy, expected + at, size);
+	if (!s->shadow)
+		return;
+	p->owners = p->copy_is_ours ? calloc(size, sizeof(*p->owners)) : r->owners + (at - r->at);
+	for (size_t i = 0; i < size; i++) {
+		p->owners[i].mappings++;
+		p->owners[i].is_cpu = false;
+	}
 }
 
 static void piece_end(struct model_piece *p, enum dma_data_direction dir)
 {
 	if (p->copy && dir != DMA_TO_DEVICE)
 		memcpy(expected + p->at, p->copy, p->size);
-	if (p->copy_is_ours)
-		free(p->copy);
+	for (size_t i = 0; p->owners && i < p->size; i++) {
+		p->owners[i].mappings--;
+		p->owners[i].is_cpu = false;
+	}
+	if (!p->copy_is_ours)
+		return;
+	free(p->copy);
+	free(p->owners);
 }
 
 static void do_map(struct model_mapping *m)
@@ -216,6 +235,27 @@ static bool device_does(dma_addr_t dma, void *data, size_t size, bool write)
 		     : fake_device_read(&place, dma, data, size);
 }
 
+/* Of n bytes of a piece, those before the first that the CPU has, which the device can't touch. */
+static size_t before_the_cpus(const struct model_mapping *m, const struct model_piece *p,
+			      size_t from, size_t n)
+{
+	size_t allowed = 0;
+	char byte = 0;
+
+	while (allowed < n && !p->owners[from + allowed].is_cpu)
+		allowed++;
+	if (allowed < n) {
+		const struct soft_access access = {p->dma + from, p->dma + from + allowed, &byte, 1,
+						   m->dir != DMA_TO_DEVICE};
+		struct dmaland_soft_fault fault;
+
+		assert_int_equal(soft_domain_access(soft, &access, &fault), 0);
+		assert_int_equal(fault.reason, DMALAND_SOFT_CPU);
+		assert_true(fault.address == access.dma && access.dma - fault.first < fault.size);
+	}
+	return allowed;
+}
+
 static void do_device_access(struct model_mapping *m)
 {
 	struct model_piece *p = &m->pieces[below((size_t)m->count)];
@@ -223,6 +263,10 @@ static void do_device_access(struct model_mapping *m)
 	char *view = p->copy ? p->copy + from : expected + p->at + from;
 	static char buffer[65536];
 
+	if (soft && p->owners)
+		n = before_the_cpus(m, p, from, n);
+	if (!n)
+		return;
 	if (m->dir != DMA_FROM_DEVICE) {
 		if (!device_does(p->dma + from, buffer, n, false))
 			fail_msg("the device can't read what it was given");
@@ -248,6 +292,8 @@ static void do_sync(struct model_mapping *m)
 		memcpy(p->copy + from, expected + p->at + from, n);
 	if (p->copy && !for_device && m->dir != DMA_TO_DEVICE)
 		memcpy(expected + p->at + from, p->copy + from, n);
+	for (size_t i = 0; p->owners && i < n; i++)
+		p->owners[from + i].is_cpu = !for_device && p->owners[from + i].mappings == 1;
 	compare(p->at, p->size);
 }
 
@@ -292,6 +338,7 @@ static void do_register(struct model_registration *r)
 	if (s->shadow) {
 		r->copy = malloc(size);
 		memset(r->copy, 0xee, size);
+		r->owners = calloc(size, sizeof(*r->owners));
 	}
 }
 
@@ -301,6 +348,7 @@ static void do_unregister(struct model_registration *r)
 		return;
 	assert_int_equal(streaming_unregister(s, memory + r->at), 0);
 	free(r->copy);
+	free(r->owners);
 	*r = (struct model_registration){0};
 }
 

@@ -6,8 +6,8 @@
  * or another is mapped and it is unmapped, as 8139cp does. Of a frame to send the pieces are mapped first and
  * what is in front of them last. It is unmapped in the ring's order, by what the driver has stored.
  *
- * The calls go through here (--wrap). Each can be made to fail; and a sync for the device can be left out, as by a driver
- * that forgot it. Then the card, which is told whose each buffer is, finds that it must not write.
+ * The calls go through here (--wrap). Each can be made to fail; and a sync can be left out, as by a driver that
+ * forgot it. Then the checker of a machine that is not coherent (soft:,coherent=no) finds that the card must not write.
  */
 #include "rtl8139cp_stand.h"
 
@@ -16,6 +16,8 @@
 #include "card.h"
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+
+#define INCOHERENT "soft:,coherent=no"
 
 enum { CALLS = 64, TEXT = 32, NEVER = -1 };
 
@@ -40,44 +42,9 @@ static void note(const char *verb, uint64_t size, enum dma_data_direction dir)
 					  : "?");
 }
 
-/* ---- whose is a buffer? ---- */
-
-static struct {
-	dma_addr_t dma;
-	size_t size;
-} cpus[RING];
-
-static void give_to_device(dma_addr_t dma)
-{
-	for (unsigned int i = 0; i < RING; i++)
-		if (cpus[i].dma == dma)
-			cpus[i].size = 0;
-}
-
-static void give_to_cpu(dma_addr_t dma, size_t size)
-{
-	give_to_device(dma); /* it may be the CPU's already */
-	for (unsigned int i = 0; i < RING; i++)
-		if (!cpus[i].size) {
-			cpus[i].dma = dma;
-			cpus[i].size = size;
-			return;
-		}
-	fail_msg("the CPU has more buffers than there are");
-}
-
-static bool is_the_devices(dma_addr_t dma, size_t size)
-{
-	for (unsigned int i = 0; i < RING; i++)
-		if (cpus[i].size && dma < cpus[i].dma + cpus[i].size && cpus[i].dma < dma + size)
-			return false;
-	return true;
-}
-
 static void calls_reset(void)
 {
 	memset(&calls, 0, sizeof(calls));
-	memset(cpus, 0, sizeof(cpus));
 	calls.fails_after = NEVER;
 }
 
@@ -116,7 +83,6 @@ dma_addr_t __wrap_dma_map_single_attrs(struct dmaland_device *dev, void *ptr, si
 	if (calls.fails_after > 0)
 		calls.fails_after--;
 	dma = __real_dma_map_single_attrs(dev, ptr, size, dir, attrs);
-	give_to_device(dma);
 	calls.maps++;
 	return dma;
 }
@@ -126,7 +92,6 @@ void __wrap_dma_unmap_single_attrs(struct dmaland_device *dev, dma_addr_t addr, 
 {
 	note("unmap", size, dir);
 	calls.unmaps++;
-	give_to_device(addr);
 	__real_dma_unmap_single_attrs(dev, addr, size, dir, attrs);
 }
 
@@ -134,20 +99,16 @@ void __wrap_dma_sync_single_for_cpu(struct dmaland_device *dev, dma_addr_t addr,
 				    enum dma_data_direction dir)
 {
 	note("cpu", size, dir);
-	if (calls.forgets_cpu)
-		return;
-	give_to_cpu(addr, size);
-	__real_dma_sync_single_for_cpu(dev, addr, size, dir);
+	if (!calls.forgets_cpu)
+		__real_dma_sync_single_for_cpu(dev, addr, size, dir);
 }
 
 void __wrap_dma_sync_single_for_device(struct dmaland_device *dev, dma_addr_t addr, size_t size,
 				       enum dma_data_direction dir)
 {
 	note("device", size, dir);
-	if (calls.forgets_device)
-		return;
-	give_to_device(addr);
-	__real_dma_sync_single_for_device(dev, addr, size, dir);
+	if (!calls.forgets_device)
+		__real_dma_sync_single_for_device(dev, addr, size, dir);
 }
 
 /* ---- order ---- */
@@ -183,7 +144,6 @@ static void open_noting(const char *spec, enum dmaland_rx_way rx_way, enum dmala
 
 	calls_reset();
 	end_open(spec, &options);
-	ends[0].chip.may_write = is_the_devices;
 	calls.on = true;
 }
 
@@ -191,14 +151,13 @@ static void close_noting(void)
 {
 	calls.on = false;
 	end_close();
-	assert_int_equal(ends[0].chip.lost, 0);
 	assert_int_equal(calls.maps, calls.unmaps);
 }
 
 static void a_received_frame_makes_the_calls_of_the_kernels_drivers(void **state)
 {
 	(void)state;
-	open_noting("soft:", DMALAND_RX_KEEP, DMALAND_TX_AUTO);
+	open_noting(INCOHERENT, DMALAND_RX_KEEP, DMALAND_TX_AUTO);
 	assert_int_equal(calls.maps, RING); /* when it was opened */
 	dmaland_packet_free(arrives(1000));
 	calls_are("cpu 1000 from", "device 1000 from");
@@ -206,12 +165,12 @@ static void a_received_frame_makes_the_calls_of_the_kernels_drivers(void **state
 	calls_are("cpu 60 from", "device 60 from");
 	close_noting();
 
-	open_noting("soft:", DMALAND_RX_MAP, DMALAND_TX_AUTO);
+	open_noting(INCOHERENT, DMALAND_RX_MAP, DMALAND_TX_AUTO);
 	dmaland_packet_free(arrives(60));
 	calls_are("map 1536 from", "unmap 1536 from");
 	close_noting();
 
-	open_noting("soft:", DMALAND_RX_COPYBREAK, DMALAND_TX_AUTO);
+	open_noting(INCOHERENT, DMALAND_RX_COPYBREAK, DMALAND_TX_AUTO);
 	dmaland_packet_free(arrives(100));
 	calls_are("cpu 100 from", "device 100 from");
 	dmaland_packet_free(arrives(1000));
@@ -225,7 +184,7 @@ static void a_dropped_frame_makes_no_calls(void **state)
 	for (int way = 0; way < 3; way++) {
 		struct dmaland_packet *packet;
 
-		open_noting("soft:", (enum dmaland_rx_way)way, DMALAND_TX_AUTO);
+		open_noting(INCOHERENT, (enum dmaland_rx_way)way, DMALAND_TX_AUTO);
 		soft_rtl8139_forge(&ends[0].chip, DESC_FS | 64, NULL, 0);
 		assert_int_equal(dmaland_rtl8139cp_receive(ends[0].card, &packet, 1), 0);
 		assert_int_equal(calls.n, 0);
@@ -236,7 +195,7 @@ static void a_dropped_frame_makes_no_calls(void **state)
 static void a_sent_frame_makes_the_calls_of_the_kernels_drivers(void **state)
 {
 	(void)state;
-	open_noting("soft:", DMALAND_RX_KEEP, DMALAND_TX_SG);
+	open_noting(INCOHERENT, DMALAND_RX_KEEP, DMALAND_TX_SG);
 	send_one(0, frame_make(0, 1, 300, 1));
 	calls_are("map 300 to");
 	assert_int_equal(dmaland_rtl8139cp_clean(ends[0].card), 0);
@@ -248,7 +207,7 @@ static void a_sent_frame_makes_the_calls_of_the_kernels_drivers(void **state)
 	calls_are("unmap 102 to", "unmap 100 to", "unmap 100 to");
 	close_noting();
 
-	open_noting("soft:", DMALAND_RX_KEEP, DMALAND_TX_LINEAR);
+	open_noting(INCOHERENT, DMALAND_RX_KEEP, DMALAND_TX_LINEAR);
 	send_one(0, frame_make(0, 1, 302, 3));
 	assert_int_equal(dmaland_rtl8139cp_clean(ends[0].card), 0);
 	assert_int_equal(calls.n, 0);
@@ -311,7 +270,7 @@ static void a_frame_that_cannot_be_mapped_does_not_take_others_with_it(void **st
 	struct dmaland_packet *packets[4];
 
 	(void)state;
-	open_noting("soft:", DMALAND_RX_KEEP, DMALAND_TX_SG);
+	open_noting(INCOHERENT, DMALAND_RX_KEEP, DMALAND_TX_SG);
 	for (uint32_t i = 0; i < 4; i++)
 		packets[i] = frame_make(0, i, 400, 2);
 	calls.fails_after = 5;
@@ -335,7 +294,7 @@ static void a_frame_that_cannot_be_mapped_is_not_released_with_the_next(void **s
 	struct dmaland_packet packets[2], *p;
 
 	(void)state;
-	open_noting("soft:", DMALAND_RX_KEEP, DMALAND_TX_SG);
+	open_noting(INCOHERENT, DMALAND_RX_KEEP, DMALAND_TX_SG);
 	for (unsigned int i = 0; i < 2; i++) {
 		packets[i] = (struct dmaland_packet){.data = memory[4],
 						     .len = 100,
@@ -359,7 +318,7 @@ static void a_frame_that_cannot_be_mapped_is_not_released_with_the_next(void **s
 static void a_buffer_that_cannot_be_mapped_costs_a_frame(void **state)
 {
 	(void)state;
-	open_noting("soft:", DMALAND_RX_MAP, DMALAND_TX_AUTO);
+	open_noting(INCOHERENT, DMALAND_RX_MAP, DMALAND_TX_AUTO);
 	for (unsigned int round = 0; round < 2 * RING; round++) {
 		unsigned char frame[500];
 		struct dmaland_packet *packet;
@@ -382,7 +341,7 @@ static void a_call_looks_at_so_many_frames_and_no_more(void **state)
 	struct dmaland_packet *packet;
 
 	(void)state;
-	open_noting("soft:", DMALAND_RX_MAP, DMALAND_TX_AUTO);
+	open_noting(INCOHERENT, DMALAND_RX_MAP, DMALAND_TX_AUTO);
 	calls.on = false;
 	calls.fails_after = 0;
 	calls.comes_again = true;
@@ -419,11 +378,17 @@ static void a_card_whose_buffers_cannot_be_mapped_is_not_there(void **state)
 
 /* ---- what is forgotten is found ---- */
 
-/* So many of the frames that were sent did not come as they were. */
-static unsigned int frames_that_are_wrong(const char *spec, enum dmaland_rx_way way,
-					  bool forgets_cpu, bool forgets_device)
+struct found {
+	unsigned int wrong;  /* frames that did not come as they were sent */
+	unsigned int faults; /* of the card */
+};
+
+/* Of two frames for each buffer. */
+static struct found frames_come(const char *spec, enum dmaland_rx_way way, bool forgets_cpu,
+				bool forgets_device)
 {
-	unsigned int wrong = 0;
+	struct soft_rtl8139 *chip = &ends[0].chip;
+	struct found found = {0};
 
 	open_noting(spec, way, DMALAND_TX_AUTO);
 	calls.on = false;
@@ -434,34 +399,84 @@ static unsigned int frames_that_are_wrong(const char *spec, enum dmaland_rx_way 
 		struct dmaland_packet *packet;
 
 		frame_fill(frame, 0, i, sizeof(frame));
-		assert_true(soft_rtl8139_receive(&ends[0].chip, frame, sizeof(frame)));
+		assert_true(soft_rtl8139_receive(chip, frame, sizeof(frame)));
 		packet = receive_one(0);
-		wrong += memcmp(packet->data, frame, sizeof(frame)) != 0;
+		found.wrong += memcmp(packet->data, frame, sizeof(frame)) != 0;
 		dmaland_packet_free(packet);
 	}
-	if (!forgets_device)
-		assert_int_equal(ends[0].chip.lost, 0);
-	ends[0].chip.lost = 0;
+	found.faults = chip->faults;
+	chip->faults = 0; /* the stand wants none */
 	close_noting();
-	return wrong;
+	return found;
 }
 
-static void a_sync_that_is_left_out_is_found(void **state)
+static void check_found(struct found found, unsigned int wrong, unsigned int faults)
 {
-	static const char *const copying = "soft:,coherent=no,trusted=no";
+	assert_int_equal(found.wrong, wrong);
+	assert_int_equal(found.faults, faults);
+}
+
+/* The last fault is the card's, at a buffer for frames, and says what cures it. */
+static void check_named(void)
+{
+	const struct dmaland_soft_fault *fault = &ends[0].chip.fault;
+
+	assert_true(fault->write);
+	assert_int_equal(fault->reason, DMALAND_SOFT_CPU);
+	assert_int_equal(fault->kind, DMALAND_SOFT_MAPPING);
+	assert_true(fault->address == fault->first);
+	assert_int_equal(fault->size, RX_BUFFER);
+	assert_false(fault->unmapped);
+	soft_fault_log("card", fault, false);
+	assert_logged("card: DMA fault: write of ");
+	assert_logged("it is the CPU's since dma_sync_*_for_cpu(): give it back by "
+		      "dma_sync_*_for_device() first");
+	log_clear();
+}
+
+static const char *const incoherent[] = {INCOHERENT, INCOHERENT ",trusted=no",
+					 INCOHERENT ",copy_below=1"};
+
+static void with_every_sync_in_its_place_nothing_is_found(void **state)
+{
+	(void)state;
+	for (int way = 0; way < 3; way++) {
+		for (unsigned int i = 0; i < ARRAY_SIZE(incoherent); i++)
+			check_found(
+				frames_come(incoherent[i], (enum dmaland_rx_way)way, false, false),
+				0, 0);
+		check_found(frames_come("soft:", (enum dmaland_rx_way)way, false, false), 0, 0);
+	}
+}
+
+/* The first frame of each buffer comes, and none after it. */
+static void a_sync_for_the_device_that_is_left_out_is_found_and_named(void **state)
+{
 	static const enum dmaland_rx_way ways[] = {DMALAND_RX_KEEP, DMALAND_RX_COPYBREAK};
 
 	(void)state;
-	for (unsigned int i = 0; i < ARRAY_SIZE(ways); i++) {
-		assert_int_equal(frames_that_are_wrong(copying, ways[i], false, false), 0);
-		assert_int_equal(frames_that_are_wrong("soft:", ways[i], false, false), 0);
-		/* nothing comes from the card's copy */
-		assert_int_equal(frames_that_are_wrong(copying, ways[i], true, false), 2 * RING);
-		/* the first of each buffer comes, and none after it */
-		assert_int_equal(frames_that_are_wrong(copying, ways[i], false, true), RING);
-		assert_int_equal(frames_that_are_wrong("soft:", ways[i], false, true), RING);
+	for (unsigned int i = 0; i < ARRAY_SIZE(incoherent); i++) {
+		for (unsigned int k = 0; k < ARRAY_SIZE(ways); k++) {
+			check_found(frames_come(incoherent[i], ways[k], false, true), RING, RING);
+			check_named();
+		}
+		/* this way has none */
+		check_found(frames_come(incoherent[i], DMALAND_RX_MAP, true, true), 0, 0);
 	}
-	assert_int_equal(frames_that_are_wrong(copying, DMALAND_RX_MAP, true, true), 0);
+	/* A coherent machine needs none. */
+	for (unsigned int k = 0; k < ARRAY_SIZE(ways); k++)
+		check_found(frames_come("soft:", ways[k], false, true), 0, 0);
+}
+
+/* Nothing comes from the card's copy. */
+static void a_sync_for_the_cpu_that_is_left_out_is_seen_in_the_data(void **state)
+{
+	(void)state;
+	for (unsigned int i = 0; i < ARRAY_SIZE(incoherent); i++) {
+		check_found(frames_come(incoherent[i], DMALAND_RX_KEEP, true, false), 2 * RING, 0);
+		check_found(frames_come(incoherent[i], DMALAND_RX_COPYBREAK, true, false), 2 * RING,
+			    0);
+	}
 }
 
 int main(void)
@@ -476,7 +491,9 @@ int main(void)
 		cmocka_unit_test(a_buffer_that_cannot_be_mapped_costs_a_frame),
 		cmocka_unit_test(a_call_looks_at_so_many_frames_and_no_more),
 		cmocka_unit_test(a_card_whose_buffers_cannot_be_mapped_is_not_there),
-		cmocka_unit_test(a_sync_that_is_left_out_is_found),
+		cmocka_unit_test(with_every_sync_in_its_place_nothing_is_found),
+		cmocka_unit_test(a_sync_for_the_device_that_is_left_out_is_found_and_named),
+		cmocka_unit_test(a_sync_for_the_cpu_that_is_left_out_is_seen_in_the_data),
 	};
 
 	log_capture();

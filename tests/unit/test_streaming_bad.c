@@ -398,7 +398,8 @@ static void what_is_translated_is_followed_in_debug_mode(void **state)
 	for (enum fake_kind kind = FAKE_PLAIN; kind <= FAKE_SHADOW; kind++) {
 		open_kind(kind, (struct streaming_options){.debug = true});
 		coherent = coherent_alloc(place.arena, &place.coherent, 8192, &handle, GFP_KERNEL);
-		check_followed(coherent + 100, 5000);
+		if (kind != FAKE_SHADOW) /* there the device has a copy */
+			check_followed(coherent + 100, 5000);
 		if (kind != FAKE_PLAIN) {
 			assert_int_equal(streaming_register(s, memory + 50, 60000), 0);
 			check_followed(memory + 100, 50);
@@ -406,7 +407,8 @@ static void what_is_translated_is_followed_in_debug_mode(void **state)
 			assert_int_equal(streaming_unregister(s, memory + 50), 0);
 		}
 		/* One that is left goes with the device. */
-		assert_true(streaming_map(s, coherent, 1, DMA_TO_DEVICE, 0) == handle);
+		assert_int_equal(streaming_map(s, coherent, 1, DMA_TO_DEVICE, 0) == handle,
+				 kind != FAKE_SHADOW);
 		assert_int_equal(streaming_live(s), 1);
 		coherent_free(place.arena, &place.coherent, "fake", 8192, coherent, handle);
 		fake_streaming_close(&place);
