@@ -48,19 +48,24 @@ static int port_open(struct port *port, const char *spec, struct dmaland_device 
 	return 0;
 }
 
-/* What has come to one port goes to the other, until the ring there is full: the rest is lost, as on any wire. */
+/* What has come to one port goes to the other, until the ring there is full: the rest is lost, as on any wire. So is what is refused. */
 static unsigned int forward(struct port *from, struct port *to)
 {
 	struct dmaland_packet *packets[BURST];
 	unsigned int n = dmaland_rtl8139cp_receive(from->card, packets, BURST);
-	int sent = n ? dmaland_rtl8139cp_send(to->card, packets, n) : 0;
 
-	dmaland_rtl8139cp_clean(to->card);
-	for (unsigned int i = sent > 0 ? (unsigned int)sent : 0; i < n; i++) {
-		dmaland_packet_free(packets[i]);
-		from->lost++;
+	for (unsigned int i = 0; i < n;) {
+		int sent = dmaland_rtl8139cp_send(to->card, packets + i, n - i);
+
+		if (sent > 0) {
+			i += (unsigned int)sent;
+			from->forwarded += (unsigned int)sent;
+		} else {
+			dmaland_packet_free(packets[i++]);
+			from->lost++;
+		}
 	}
-	from->forwarded += sent > 0 ? (unsigned int)sent : 0;
+	dmaland_rtl8139cp_clean(to->card);
 	return n;
 }
 

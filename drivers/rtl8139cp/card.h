@@ -94,7 +94,8 @@ struct dmaland_rtl8139cp {
 	struct {
 		struct tx_slot slots[RING];
 		unsigned int next, dirty; /* count on; the slot is the rest by RING */
-		bool clearing;		  /* tx_clear() calls releases: they may not send */
+		bool releasing;		  /* by releases: none is called meanwhile */
+		bool clearing;		  /* by tx_clear(): they may not send either */
 	} tx;
 };
 

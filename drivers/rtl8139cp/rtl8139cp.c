@@ -177,8 +177,12 @@ struct dmaland_rtl8139cp *dmaland_rtl8139cp_open(struct dmaland_device *dev,
 
 int dmaland_rtl8139cp_reset(struct dmaland_rtl8139cp *card)
 {
-	int err = chip_reset(card);
+	int err;
 
+	if (card->tx.releasing)
+		return dmaland_set_error(EBUSY, "%s is not reset in a release",
+					 dmaland_name(card->dev));
+	err = chip_reset(card);
 	if (err)
 		return err;
 	tx_clear(card);

@@ -268,12 +268,16 @@ static struct dmaland_packet *slot_end(struct dmaland_rtl8139cp *card, struct tx
 	return packet;
 }
 
-/* Packets of the card's own are released together at the end; others one by one. */
+/*
+ * Packets of the card's own are released together at the end; others one by one. What a release sends is for the next time: the
+ * chip may be as fast as the program.
+ */
 unsigned int dmaland_rtl8139cp_clean(struct dmaland_rtl8139cp *card)
 {
 	struct dmaland_packet *first = NULL, *last = NULL;
+	const unsigned int end = card->tx.releasing ? card->tx.dirty : card->tx.next;
 
-	while (card->tx.dirty != card->tx.next) {
+	while (card->tx.dirty != end) {
 		unsigned int i = card->tx.dirty % RING;
 		uint32_t status = le32toh(READ_ONCE(card->shared->tx[i].opts1));
 		struct dmaland_packet *packet;
@@ -287,7 +291,9 @@ unsigned int dmaland_rtl8139cp_clean(struct dmaland_rtl8139cp *card)
 			continue;
 		card->stats.tx_errors += (status & TX_FAILED) != 0;
 		if (packet->release != packet_release || packet->card != card) {
+			card->tx.releasing = true;
 			dmaland_packet_free(packet);
+			card->tx.releasing = false;
 			continue;
 		}
 		packet->next = first;
@@ -309,8 +315,8 @@ void tx_start(struct dmaland_rtl8139cp *card)
 /* A release that sends again finds no card: else this would not end. */
 void tx_clear(struct dmaland_rtl8139cp *card)
 {
-	card->tx.clearing = true;
+	card->tx.releasing = card->tx.clearing = true;
 	while (card->tx.dirty != card->tx.next)
 		dmaland_packet_free(slot_end(card, &card->tx.slots[card->tx.dirty++ % RING]));
-	card->tx.clearing = false;
+	card->tx.releasing = card->tx.clearing = false;
 }

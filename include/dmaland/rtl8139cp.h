@@ -5,8 +5,9 @@
  * The chip's C+ mode: rings of descriptors, each with the dma address of a buffer, as the 8169 family has them. Rings are coherent
  * memory. Packets are streaming mappings, made and ended for each packet, or made once and synced; options say which.
  *
- * One thread at a time receives, one at a time sends; it may be another. Everything else has the card for itself. Nothing here makes
- * a system call but what says so; a mapping does where it has to, see <dmaland/streaming.h>.
+ * One thread at a time receives, and one at a time, which may be another, sends and cleans. Packets are allocated and freed by any.
+ * All else has the card for itself, dmaland_rtl8139cp_wait() too, which looks at both rings: where two threads work they poll. Nothing
+ * here makes a system call but what says so; a mapping does where it has to, see <dmaland/streaming.h>.
  *
  * Registers and bits are those of the RTL8139C+ data sheet, revision 1.6.
  */
@@ -51,7 +52,7 @@ struct dmaland_frag {
  * @len:      bytes there, in one piece
  * @nr_frags: further pieces, in @frags
  * @csum:     DMALAND_CSUM_*
- * @release:  called when the packet is done with; NULL: nobody wants to know. It may send, and may not reset or close the card
+ * @release:  called when the packet is done with; NULL: nobody wants to know. It may send, but not close the card
  * @context:  the application's
  * @next:     the driver's; the application's while the packet is its own
  *
@@ -129,7 +130,7 @@ void dmaland_rtl8139cp_close(struct dmaland_rtl8139cp *card);
  * have arrived and were not taken are lost.
  *
  * Context: sleeps.
- * Return: 0; -ENODEV when the card is gone; -ETIMEDOUT.
+ * Return: 0; -ENODEV when the card is gone; -ETIMEDOUT; -EBUSY: in a release.
  */
 int dmaland_rtl8139cp_reset(struct dmaland_rtl8139cp *card);
 
@@ -226,7 +227,13 @@ unsigned int dmaland_rtl8139cp_receive(struct dmaland_rtl8139cp *card,
 int dmaland_rtl8139cp_send(struct dmaland_rtl8139cp *card, struct dmaland_packet *const *packets,
 			   unsigned int n);
 
-/** dmaland_rtl8139cp_clean() - release packets that have been sent. Return: how many wait still. */
+/**
+ * dmaland_rtl8139cp_clean() - release packets that have been sent
+ *
+ * Those that releases send meanwhile are left to the next call. In a release it only counts.
+ *
+ * Return: how many wait still.
+ */
 unsigned int dmaland_rtl8139cp_clean(struct dmaland_rtl8139cp *card);
 
 /**

@@ -577,9 +577,54 @@ static void a_release_may_send(void **state)
 		send_one(0, &chain.packets[i]);
 	ends[0].chip.holds = false;
 	soft_rtl8139_go(&ends[0].chip);
-	assert_int_equal(dmaland_rtl8139cp_clean(ends[0].card), 0);
+	for (unsigned int left = RING; left; left = dmaland_rtl8139cp_clean(ends[0].card))
+		assert_true(left <= RING);
 	assert_int_equal(chain.released, ARRAY_SIZE(chain.packets));
 	assert_int_equal(ends[0].chip.tally.tx_ok, ARRAY_SIZE(chain.packets));
+}
+
+/* Each release sends two more for ever, of which the chip takes any number at once. */
+struct fountain {
+	struct dmaland_packet packets[4 * RING];
+	unsigned int sent, released, depth, deepest, refused_resets;
+};
+
+static void send_two_more(struct dmaland_packet *packet)
+{
+	struct fountain *f = packet->context;
+
+	f->released++;
+	f->deepest = ++f->depth > f->deepest ? f->depth : f->deepest;
+	f->refused_resets += dmaland_rtl8139cp_reset(ends[0].card) == -EBUSY;
+	for (int i = 0; i < 2; i++) {
+		struct dmaland_packet *more = &f->packets[f->sent % ARRAY_SIZE(f->packets)];
+
+		f->sent += dmaland_rtl8139cp_send(ends[0].card, &more, 1) == 1;
+	}
+	f->depth--;
+}
+
+static void releases_that_send_without_end_do_not_hold_clean(void **state)
+{
+	static struct fountain f;
+	unsigned char memory[300];
+	struct dmaland_packet *first = &f.packets[0];
+
+	(void)state;
+	frame_fill(memory, 1, 1, sizeof(memory));
+	for (unsigned int i = 0; i < ARRAY_SIZE(f.packets); i++)
+		f.packets[i] = (struct dmaland_packet){.data = memory,
+						       .len = sizeof(memory),
+						       .release = send_two_more,
+						       .context = &f};
+	f.sent = (unsigned int)dmaland_rtl8139cp_send(ends[0].card, &first, 1);
+	for (int i = 0; i < 100; i++)
+		assert_true(dmaland_rtl8139cp_clean(ends[0].card) <= RING);
+	assert_true(f.released > RING);
+	assert_int_equal(f.deepest, 1);
+	assert_int_equal(f.refused_resets, f.released);
+	assert_int_equal(dmaland_rtl8139cp_reset(ends[0].card), 0);
+	assert_int_equal(f.released, f.sent);
 }
 
 static void frames_that_could_not_be_sent_are_counted(void **state)
@@ -615,6 +660,7 @@ int main(void)
 		with_a_card(what_the_chip_says_of_checksums_is_told),
 		with_a_card(the_filter_the_address_and_the_counters_reach_the_chip),
 		with_a_card(a_release_may_send),
+		with_a_card(releases_that_send_without_end_do_not_hold_clean),
 		with_a_card(frames_that_could_not_be_sent_are_counted),
 	};
 
