@@ -6,6 +6,7 @@
  * before a register's answer is in the log when that is read, unless the machine is busy.
  */
 #include "test.h"
+#include "edu.h"
 
 #include <sched.h>
 #include <stdatomic.h>
@@ -13,16 +14,6 @@
 #include <time.h>
 
 #define SPEC "qemu:edu,dma_mask=0xffffffffffffffff"
-
-enum {
-	EDU_DMA_FROM = 0x80,
-	EDU_DMA_TO = 0x88,
-	EDU_DMA_COUNT = 0x90,
-	EDU_DMA_COMMAND = 0x98,
-	EDU_BUFFER = 0x40000,
-	EDU_START = 1,
-	EDU_TO_MEMORY = 2,
-};
 
 static struct dmaland_device *dev;
 static char *bar;

@@ -14,19 +14,7 @@
 
 #include "backend/qemu.h"
 #include "device/device.h"
-
-enum {
-	EDU_ID = 0x00,
-	EDU_FACTORIAL = 0x08,
-	EDU_STATUS = 0x20,
-	EDU_DMA_FROM = 0x80,
-	EDU_DMA_TO = 0x88,
-	EDU_DMA_COUNT = 0x90,
-	EDU_DMA_COMMAND = 0x98,
-	EDU_BUFFER = 0x40000,
-	EDU_START = 1,
-	EDU_TO_MEMORY = 2,
-};
+#include "edu.h"
 
 static const char *spec, *shared_spec;
 static struct dmaland_device *dev;

@@ -5,6 +5,7 @@
 
 #include <dmaland/soft.h>
 #include "nvme_internal.h"
+#include "edu.h"
 
 static void wait_begin(struct timespec *begin)
 {
@@ -21,19 +22,6 @@ static void wait_check(const struct timespec *begin)
 }
 
 /* ---- edu: docs/specs/edu in QEMU ---- */
-
-enum {
-	EDU_RAISE = 0x60,
-	EDU_HANDLED = 0x64,
-	EDU_DMA_FROM = 0x80,
-	EDU_DMA_TO = 0x88,
-	EDU_DMA_COUNT = 0x90,
-	EDU_DMA_COMMAND = 0x98,
-	EDU_BUFFER = 0x40000,
-	EDU_START = 1,
-	EDU_TO_MEMORY = 2,
-	EDU_ROOM = 2048, /* of 4096, which QEMU 7.2 does not like whole */
-};
 
 static int edu_start(struct mover *m)
 {
