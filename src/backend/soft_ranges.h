@@ -24,13 +24,15 @@
 
 struct soft_range {
 	dma_addr_t dma;
-	uint64_t size;	       /* 0: the place is free */
-	char *cpu;	       /* where it lies for the application */
-	char *device;	       /* what the device sees: cpu, or its own copy */
-	unsigned char *owners; /* a byte for each of it: soft_owners.c; or NULL */
+	uint64_t size; /* 0: the place is free */
+	char *cpu;     /* where it lies for the application */
+	char *device;  /* what the device sees: cpu, or its own copy */
 	enum dmaland_soft_kind kind;
 	unsigned int access; /* enum domain_access */
-	struct soft_range *next_free;
+	union {
+		unsigned char *owners; /* in use: a byte for each of it, soft_owners.c; or NULL */
+		struct soft_range *next_free;
+	};
 };
 
 struct soft_node {

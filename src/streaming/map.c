@@ -24,30 +24,23 @@
  * The dma address of memory inside one chunk of the arena; DMA_MAPPING_ERROR when it is not. The
  * first page must be somebody's; what lies between first and last is in the same chunk.
  */
-static inline __attribute__((always_inline)) dma_addr_t
-arena_address_within(const struct streaming *s, const char *ptr, size_t size, size_t window_bytes)
+static inline __attribute__((always_inline)) dma_addr_t arena_address(const struct streaming *s,
+								      const char *ptr, size_t size)
 {
 	size_t begin = (uintptr_t)ptr - s->window, end = begin + (size - 1);
 	const struct page *page = &s->pages[begin >> FRAME_SHIFT];
 	const struct arena_chunk *chunk;
 
-	if (begin >= window_bytes)
+	if (begin >= s->window_bytes)
 		return DMA_MAPPING_ERROR;
 	chunk = __atomic_load_n(&page->chunk, __ATOMIC_ACQUIRE);
 	if (unlikely(!chunk || !__atomic_load_n(&page->tenant, __ATOMIC_ACQUIRE)))
 		return DMA_MAPPING_ERROR;
 	if ((begin ^ end) >> FRAME_SHIFT &&
-	    unlikely(end >= window_bytes || __atomic_load_n(&s->pages[end >> FRAME_SHIFT].chunk,
-							    __ATOMIC_ACQUIRE) != chunk))
+	    unlikely(end >= s->window_bytes || __atomic_load_n(&s->pages[end >> FRAME_SHIFT].chunk,
+							       __ATOMIC_ACQUIRE) != chunk))
 		return DMA_MAPPING_ERROR;
 	return (uintptr_t)ptr + page->dma_offset;
-}
-
-/* The same, unless memory of the arena is not translated. */
-static inline __attribute__((always_inline)) dma_addr_t arena_address(const struct streaming *s,
-								      const char *ptr, size_t size)
-{
-	return arena_address_within(s, ptr, size, s->window_bytes);
 }
 
 /* The dma address of memory that the device reaches already. */
@@ -110,7 +103,8 @@ enum piece_way piece_way(struct streaming *s, const struct piece *piece)
 }
 
 /* Memory that is not translated: limit, if a limit is why. */
-static dma_addr_t piece_map_untranslated(struct streaming *s, const struct piece *piece, bool limit)
+static inline __attribute__((always_inline)) dma_addr_t
+piece_map_untranslated(struct streaming *s, const struct piece *piece, bool limit)
 {
 	if (registers_check(s, piece->ptr, piece->size))
 		return DMA_MAPPING_ERROR;
@@ -125,7 +119,8 @@ static dma_addr_t piece_map_untranslated(struct streaming *s, const struct piece
 	return bounce_map(s, piece, limit ? WAY_LIMIT : WAY_UNMAPPABLE);
 }
 
-static dma_addr_t register_map(struct streaming *s, const struct piece *piece, dma_addr_t dma)
+static inline __attribute__((always_inline)) dma_addr_t
+register_map(struct streaming *s, const struct piece *piece, dma_addr_t dma)
 {
 	count_way(s, WAY_REGISTERED);
 	if (unlikely(s->shadow) && !(piece->attrs & DMA_ATTR_SKIP_CPU_SYNC))
@@ -151,16 +146,31 @@ piece_map_at(struct streaming *s, const struct piece *piece, dma_addr_t dma, boo
 	return dma;
 }
 
+/* The dma address of memory of the arena where that is not translated; DMA_MAPPING_ERROR when it is not. */
+static dma_addr_t coherent_address(const struct streaming *s, const struct piece *piece)
+{
+	const struct pagemap *pagemap = &s->space->arena->pagemap;
+	const struct page *first = pagemap_find(pagemap, piece->ptr);
+	const struct page *last = pagemap_find(pagemap, piece->ptr + (piece->size - 1));
+
+	if (!s->translates || !first || !last || !first->chunk || !page_tenant(first) ||
+	    __atomic_load_n(&first->chunk, __ATOMIC_ACQUIRE) !=
+		    __atomic_load_n(&last->chunk, __ATOMIC_ACQUIRE))
+		return DMA_MAPPING_ERROR;
+	return (uintptr_t)piece->ptr + first->dma_offset;
+}
+
 /* Only coherent memory is seen by a device that has a copy of its own of what is mapped. */
 static dma_addr_t shadow_map_coherent(struct streaming *s, const struct piece *piece)
 {
-	dma_addr_t dma = DMA_MAPPING_ERROR;
+	dma_addr_t dma = coherent_address(s, piece);
 
-	if (s->translates)
-		dma = arena_address_within(s, piece->ptr, piece->size,
-					   s->space->domain->window_size);
-	if (dma != DMA_MAPPING_ERROR && address_holds(s, piece, dma))
-		return piece_map_at(s, piece, dma, false);
+	if (dma != DMA_MAPPING_ERROR && address_holds(s, piece, dma)) {
+		if (s->follow && follow_begin(s, dma, piece))
+			return DMA_MAPPING_ERROR;
+		count_way(s, WAY_ARENA);
+		return dma;
+	}
 	error_set(EOPNOTSUPP,
 		  "%s: the device has a copy of its own of %zu bytes at %p (coherent=no), and "
 		  "DMA_ATTR_REQUIRE_COHERENT forbids it: take the memory from a pool",
