@@ -2,7 +2,8 @@
 # Runs inside the VM, as root: guest.sh PART BUILD
 #
 #   device      booted with --removable, a device that reports errors and a USB stick (in ./run): the device suite on VFIO, edu,
-#               isolation, permissions, what VFIO does to mappings, the stick's first block, and network cards, ours and the kernel's
+#               isolation, permissions, what VFIO does to mappings, the stick's first block, and network cards, ours and the kernel's,
+#               also by `dmaland net`
 #   machine     (booted with --functions) what needs states of the machine: other drivers, ordinary users, limits; and the kernel's
 #               own nvme driver reading what ours wrote, and the other way round
 #   no-iommu    booted without an IOMMU
@@ -262,7 +263,9 @@ device)
 	program "$edu" "$build/tests/device/irq" "vfio:$edu"
 	checks xhci_reads_a_stick
 	program "$card $other_card $edu" "$build/tests/device/cards" 2000 "vfio:$card" "vfio:$other_card" "vfio:$edu"
+	program "$card $other_card" tests/vm/net.sh "$build" "$card" "$other_card"
 	check "the other card is the kernel's" kernel_card "$other_card" 10.0.0.1
+	program "$card" tests/vm/net.sh "$build" "$card" "$(interface "$other_card")"
 	program "$card" "$build/tests/device/neighbour" "vfio:$card" "$(interface "$other_card")"
 	checks the_card_is_the_kernels_again_and_pings_the_other
 	removals
