@@ -3,20 +3,20 @@
  * arena.c - memory that is mapped for the device and stays mapped
  *
  *   arena --> chunk (dma 0xfee0_0000) --> chunk (dma 0xfec0_0000) --> ...
- *             |####....##......|          |########........|          bit per page: free or not
+ *             |....####..##......|          |########........|          free pages, and others
  *
- * Chunks hang in one list by descending dma address: devices with wide masks are served from high
- * addresses, so that low ones are left for those that need them. Who holds a page stands in the
- * page map. Chunks start small and double with use, so that a small program pins little and a
- * large one makes few system calls; where a large one can't be had, smaller ones are tried down
- * to what was asked.
+ * Devices with wide masks are served from high addresses, so that low ones are left for those that need
+ * them. Who holds a page stands in the page map. Chunks start small and double with use, so that a
+ * small program pins little and a large one makes few system calls; where a large one can't be had,
+ * smaller ones are tried down to what was asked.
  *
- * Here is who gets what, and what is given up for it. chunk.c adds and removes chunks, run.c takes pages from them and gives
- * them back. What is free is counted for each device's mask: reserve.c.
+ * Here is who gets what, and what is given up for it. chunk.c adds and removes chunks, free_runs.c knows
+ * which pages are free, run.c whose the others are. What is free is counted for each device's mask:
+ * reserve.c.
  *
  * Two locks: `growing` serialises those who add and remove chunks and is held across system calls;
- * `lock` guards lists and bitmaps and is held for some loads and stores only, so that
- * GFP_ATOMIC never waits for the kernel.
+ * `lock` guards what is free and is held for some loads and stores only, a number that has a bound
+ * (docs/design/memory.md), so that GFP_ATOMIC waits neither for the kernel nor for others' work.
  */
 #include "memory/arena_internal.h"
 
@@ -148,55 +148,69 @@ static uint64_t domain_last(struct domain *domain)
 	return last;
 }
 
-/* What is free under a reserve's mask; the lock is held. */
-static size_t free_pages_below(const struct arena *arena, uint64_t mask)
+/*
+ * Count what is free under the mask that a reserve should have, then give it that one. Chunk by chunk, with
+ * the lock for each: what is taken and given meanwhile counts where counting has been. `growing` is held,
+ * so the chunks stay.
+ */
+static void reserve_renew(struct arena *arena, struct arena_reserve *reserve)
 {
-	size_t sum = 0;
+	struct arena_reserve fresh = *reserve;
 
+	fresh.next = NULL;
+	fresh.free_pages = 0;
+	fresh.mask = reserve->wanted < arena->last ? reserve->wanted : arena->last;
+	pthread_spin_lock(&arena->lock);
+	arena->counting = &fresh;
+	arena->counted_from = UINT64_MAX;
+	pthread_spin_unlock(&arena->lock);
 	for (const struct arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next) {
-		size_t below = pages_below(chunk->memory.dma, chunk->pages, mask);
-
-		if (below == chunk->pages)
-			sum += chunk->free_pages;
-		else
-			sum += bitmap_count(chunk->free, below);
+		pthread_spin_lock(&arena->lock);
+		arena->counted_from = chunk->memory.dma;
+		reserves_count(&fresh, chunk_last(chunk), chunk->free_pages, 1);
+		pthread_spin_unlock(&arena->lock);
 	}
-	return sum;
+	pthread_spin_lock(&arena->lock);
+	arena->counting = NULL;
+	if (reserve_find(arena->reserves, reserve->limits))
+		reserve_unlink(&arena->reserves, reserve);
+	*reserve = fresh;
+	reserve_link(&arena->reserves, reserve);
+	pthread_spin_unlock(&arena->lock);
 }
 
-/* Masks, or the domain's addresses, have changed: count anew. `growing` and the lock are held. */
+/* Masks, or the domain's addresses, have changed: count anew what that concerns. `growing` is held. */
 static void reserves_renew(struct arena *arena, uint64_t last)
 {
-	struct arena_reserve *old = arena->reserves, *reserve;
+	struct arena_reserve *reserve;
 
-	arena->reserves = NULL;
+	pthread_spin_lock(&arena->lock);
 	arena->last = last;
-	while ((reserve = old)) {
-		old = reserve->next;
-		reserve->mask = reserve->wanted < last ? reserve->wanted : last;
-		reserve->free_pages = free_pages_below(arena, reserve->mask);
-		reserve_link(&arena->reserves, reserve);
-	}
+	pthread_spin_unlock(&arena->lock);
+	do {
+		reserve = arena->reserves; /* only those who hold `growing` change the list */
+		while (reserve &&
+		       reserve->mask == (reserve->wanted < last ? reserve->wanted : last))
+			reserve = reserve->next;
+		if (reserve)
+			reserve_renew(arena, reserve);
+	} while (reserve);
 }
 
 /* There is a reserve for these limits, if memory is to be had. `growing` is held. */
 static void reserve_begin(struct arena *arena, const struct dma_limits *limits)
 {
 	struct arena_reserve *reserve;
-	uint64_t last;
 
-	if (reserve_find(arena->reserves, limits)) /* only those who hold `growing` change them */
+	if (reserve_find(arena->reserves, limits))
 		return;
 	reserve = calloc(1, sizeof(*reserve));
 	if (!reserve)
 		return;
 	reserve->limits = limits;
 	reserve->wanted = limits->coherent_mask;
-	last = domain_last(arena->domain);
-	pthread_spin_lock(&arena->lock);
-	reserve_link(&arena->reserves, reserve);
-	reserves_renew(arena, last);
-	pthread_spin_unlock(&arena->lock);
+	reserves_renew(arena, domain_last(arena->domain));
+	reserve_renew(arena, reserve);
 }
 
 /* The first dma address above narrower masks; 0 where there are none. `growing` is held. */
@@ -250,10 +264,10 @@ void arena_refill(struct arena *arena)
 static struct page *find_below(struct arena *arena, struct arena_tenant *tenant, size_t n,
 			       size_t align)
 {
-	struct page *first = arena_find(arena, tenant, n, align, LEAVE_ALL, TAKE_RUN);
+	struct page *first = arena_find(arena, tenant, n, align, LEAVE_ALL);
 
 	if (!first)
-		return arena_find(arena, tenant, n, align, LEAVE_NARROWER, TAKE_RUN);
+		return arena_find(arena, tenant, n, align, LEAVE_NARROWER);
 	pthread_spin_lock(&arena->lock);
 	arena->low_pages = LOW_PAGES;
 	pthread_spin_unlock(&arena->lock);
@@ -264,9 +278,9 @@ static struct page *find_below(struct arena *arena, struct arena_tenant *tenant,
 static struct page *find_grown(struct arena *arena, struct arena_tenant *tenant, size_t n,
 			       size_t align)
 {
-	struct page *first = arena_find(arena, tenant, n, align, LEAVE_NARROWER, TAKE_RUN);
+	struct page *first = arena_find(arena, tenant, n, align, LEAVE_NARROWER);
 
-	return first ? first : arena_find(arena, tenant, n, align, LEAVE_NOTHING, TAKE_RUN);
+	return first ? first : arena_find(arena, tenant, n, align, LEAVE_NOTHING);
 }
 
 /* Grow, then take the run; from lower addresses or the reserve when growing fails. */
@@ -284,10 +298,10 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 	reserve_begin(arena, tenant->limits);
 	mask = tenant->limits->coherent_mask; /* does not change meanwhile: arena_set_mask() */
 	lowest = zone_begin(arena, mask);
-	*first = arena_find(arena, tenant, n, align, LEAVE_LOW, TAKE_RUN);
+	*first = arena_find(arena, tenant, n, align, LEAVE_LOW);
 	while (!*first) {
 		err = arena_grow(arena, size, align, lowest, mask);
-		*first = arena_find(arena, tenant, n, align, LEAVE_LOW, TAKE_RUN);
+		*first = arena_find(arena, tenant, n, align, LEAVE_LOW);
 		if (!*first && gfp & __GFP_NORETRY) {
 			err = error_set(ENOMEM, "nothing is left but what others need");
 			break;
@@ -299,12 +313,12 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 			continue;
 		/* What others hold idle may do; or its chunks make room for one that does. */
 		shrink_all(arena);
-		*first = arena_find(arena, tenant, n, align, LEAVE_NARROWER, TAKE_RUN);
+		*first = arena_find(arena, tenant, n, align, LEAVE_NARROWER);
 		if (*first)
 			break;
 		arena_trim_locked(arena, ARENA_RESERVE_PAGES, lowest);
 		err = arena_grow(arena, size, align, 0, mask);
-		*first = err ? arena_find(arena, tenant, n, align, LEAVE_NARROWER, TAKE_RUN)
+		*first = err ? arena_find(arena, tenant, n, align, LEAVE_NARROWER)
 			     : find_grown(arena, tenant, n, align);
 		if (!*first && !err) /* GFP_ATOMIC has taken what was mapped for this */
 			err = error_set(ENOMEM, "nothing is left but what others need");
@@ -349,7 +363,7 @@ int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, si
 		return window_is_small(arena->domain, size);
 	if (gfp & __GFP_RECLAIM && arena_refill_due(arena))
 		arena_refill(arena);
-	*first = arena_find(arena, tenant, n, align, leave, TAKE_RUN);
+	*first = arena_find(arena, tenant, n, align, leave);
 	if (!(gfp & __GFP_RECLAIM))
 		arena_refill_later(arena);
 	if (*first)
@@ -364,23 +378,11 @@ int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, si
 	return arena_take_growing(arena, tenant, size, n, align, gfp, first);
 }
 
-size_t arena_take_pages(struct arena *arena, struct arena_tenant *tenant, size_t n, gfp_t gfp,
-			struct page **first)
-{
-	enum reserve_leave leave = gfp & __GFP_RECLAIM ? LEAVE_LOW : LEAVE_NARROWER;
-
-	for (; n; n /= 2) {
-		*first = arena_find(arena, tenant, n, ARENA_PAGE, leave, TAKE_PAGES);
-		if (*first)
-			break;
-	}
-	return n;
-}
-
 void arena_add_shrinker(struct arena *arena, struct arena_shrinker *shrinker)
 {
 	mutex_lock(&arena->growing);
 	shrinker->next = NULL;
+	shrinker->link = arena->shrinkers_end;
 	*arena->shrinkers_end = shrinker;
 	arena->shrinkers_end = &shrinker->next;
 	mutex_unlock(&arena->growing);
@@ -388,14 +390,12 @@ void arena_add_shrinker(struct arena *arena, struct arena_shrinker *shrinker)
 
 void arena_remove_shrinker(struct arena *arena, struct arena_shrinker *shrinker)
 {
-	struct arena_shrinker **link = &arena->shrinkers;
-
 	mutex_lock(&arena->growing);
-	while (*link != shrinker)
-		link = &(*link)->next;
-	*link = shrinker->next;
-	if (!*link)
-		arena->shrinkers_end = link;
+	*shrinker->link = shrinker->next;
+	if (shrinker->next)
+		shrinker->next->link = shrinker->link;
+	else
+		arena->shrinkers_end = shrinker->link;
 	mutex_unlock(&arena->growing);
 }
 
@@ -411,7 +411,7 @@ void arena_prepare(struct arena *arena, struct arena_tenant *tenant)
 	mutex_lock(&arena->growing);
 	reserve_begin(arena, tenant->limits);
 	reserves_fill(arena);
-	first = arena_find(arena, tenant, 1, ARENA_PAGE, LEAVE_NARROWER, TAKE_RUN);
+	first = arena_find(arena, tenant, 1, ARENA_PAGE, LEAVE_NARROWER);
 	mutex_unlock(&arena->growing);
 	fork_release();
 	if (first || !arena_take(arena, tenant, ARENA_PAGE, ARENA_PAGE, GFP_KERNEL, &first))
@@ -433,17 +433,15 @@ void arena_forget(struct arena *arena, const struct dma_limits *limits)
 	free(reserve);
 }
 
-/* The first page at or after index whose run belongs to a device; the lock is held. */
-static struct page *run_of_device(struct arena *arena, const struct arena_chunk *chunk,
-				  size_t index, const struct dma_limits *limits)
+/*
+ * Some pages of a chunk are looked at under the lock, under which they are given back: so long the tenant
+ * is there.
+ */
+static bool page_is_of(const struct page *page, const struct dma_limits *limits)
 {
-	struct page *pages = pagemap_find(&arena->pagemap, chunk->memory.cpu);
+	const struct arena_tenant *tenant = __atomic_load_n(&page->tenant, __ATOMIC_ACQUIRE);
 
-	for (; index < chunk->pages; index++)
-		if (page_tenant(&pages[index]) && pages[index].run_offset == 0 &&
-		    page_tenant(&pages[index])->limits == limits)
-			return &pages[index];
-	return NULL;
+	return tenant && tenant->limits == limits;
 }
 
 void arena_for_each_run(struct arena *arena, const struct dma_limits *limits,
@@ -452,15 +450,17 @@ void arena_for_each_run(struct arena *arena, const struct dma_limits *limits,
 {
 	mutex_lock(&arena->growing);
 	for (struct arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next) {
-		struct page *base = pagemap_find(&arena->pagemap, chunk->memory.cpu);
-		size_t index = 0;
-
-		while (index < chunk->pages) {
-			struct page *first;
+		for (size_t index = 0; index < chunk->pages;) {
+			size_t end = index + ARENA_PAGES_AT_ONCE;
+			struct page *first = NULL;
 
 			pthread_spin_lock(&arena->lock);
-			first = run_of_device(arena, chunk, index, limits);
-			index = first ? (size_t)(first - base) + first->run_pages : chunk->pages;
+			for (; !first && index < chunk->pages && index < end; index++)
+				if (page_is_of(&chunk->entries[index], limits) &&
+				    chunk->entries[index].run_offset == 0)
+					first = &chunk->entries[index];
+			if (first)
+				index += first->run_pages - 1;
 			pthread_spin_unlock(&arena->lock);
 			if (first)
 				visit(arena, first, context);
@@ -469,40 +469,70 @@ void arena_for_each_run(struct arena *arena, const struct dma_limits *limits,
 	mutex_unlock(&arena->growing);
 }
 
-/* The highest dma address that a device has in use; 0: none. The lock is held. */
-static dma_addr_t highest_in_use(struct arena *arena, const struct dma_limits *limits)
+/* The end of the device's highest run in the last pages of a chunk, or 0; *pages: those before them. */
+static dma_addr_t end_in_use(struct arena *arena, const struct arena_chunk *chunk, size_t *pages,
+			     const struct dma_limits *limits)
 {
-	for (struct arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next) {
-		struct page *pages = pagemap_find(&arena->pagemap, chunk->memory.cpu);
+	const struct page *last = NULL;
+	size_t end = *pages > ARENA_PAGES_AT_ONCE ? *pages - ARENA_PAGES_AT_ONCE : 0;
+	dma_addr_t dma = 0;
 
-		if (chunk->free_pages == chunk->pages)
-			continue;
-		for (size_t i = chunk->pages; i-- > 0;)
-			if (page_tenant(&pages[i]) && page_tenant(&pages[i])->limits == limits)
-				return chunk->memory.dma + (i + 1) * ARENA_PAGE - 1;
+	pthread_spin_lock(&arena->lock);
+	while (!last && *pages > end)
+		if (page_is_of(&chunk->entries[--*pages], limits))
+			last = &chunk->entries[*pages];
+	if (last) { /* of a run that is just being taken the first page tells */
+		const struct page *first = last - last->run_offset;
+
+		dma = chunk->memory.dma +
+		      (size_t)(first - chunk->entries + first->run_pages) * ARENA_PAGE - 1;
 	}
+	pthread_spin_unlock(&arena->lock);
+	return dma;
+}
+
+/* The highest dma address above a mask that a device has in use; 0: none. `growing` is held. */
+static dma_addr_t highest_in_use(struct arena *arena, const struct dma_limits *limits,
+				 uint64_t mask)
+{
+	for (const struct arena_chunk *chunk = arena->chunks; chunk && chunk_last(chunk) > mask;
+	     chunk = chunk->next)
+		for (size_t pages = chunk->pages; pages;) {
+			dma_addr_t dma = end_in_use(arena, chunk, &pages, limits);
+
+			if (dma > mask)
+				return dma;
+		}
 	return 0;
 }
 
-/* Set the mask if nothing of the device lies above; `growing` is held. What lies highest. */
+static void mask_put(struct arena *arena, struct dma_limits *limits, uint64_t mask)
+{
+	pthread_spin_lock(&arena->lock);
+	limits->coherent_mask = mask;
+	pthread_spin_unlock(&arena->lock);
+}
+
+/*
+ * Set the mask if nothing of the device lies above; `growing` is held. What lies highest there, or 0. The
+ * mask is set while that is found out, so that nothing is taken above it meanwhile.
+ */
 static dma_addr_t mask_try(struct arena *arena, struct dma_limits *limits, uint64_t mask)
 {
-	struct arena_reserve *reserve;
+	struct arena_reserve *reserve = reserve_find(arena->reserves, limits);
+	uint64_t before = limits->coherent_mask;
 	dma_addr_t highest;
-	uint64_t last;
 
-	last = domain_last(arena->domain);
-	pthread_spin_lock(&arena->lock);
-	highest = highest_in_use(arena, limits);
-	reserve = reserve_find(arena->reserves, limits);
-	if (highest <= mask) {
-		limits->coherent_mask = mask;
-		if (reserve)
-			reserve->wanted = mask;
-		reserves_renew(arena, last);
+	mask_put(arena, limits, mask);
+	highest = highest_in_use(arena, limits, mask);
+	if (highest) {
+		mask_put(arena, limits, before);
+		return highest;
 	}
-	pthread_spin_unlock(&arena->lock);
-	return highest;
+	if (reserve)
+		reserve->wanted = mask;
+	reserves_renew(arena, domain_last(arena->domain));
+	return 0;
 }
 
 int arena_set_mask(struct arena *arena, struct dma_limits *limits, uint64_t mask, const char *name)
@@ -514,11 +544,11 @@ int arena_set_mask(struct arena *arena, struct dma_limits *limits, uint64_t mask
 	fork_hold();
 	mutex_lock(&arena->growing);
 	highest = mask_try(arena, limits, mask);
-	if (highest > mask) {
+	if (highest) {
 		shrink_all(arena);
 		highest = mask_try(arena, limits, mask);
 	}
-	if (highest > mask) {
+	if (highest) {
 		error_set(EBUSY,
 			  "%s has memory in use up to dma address 0x%llx, above the mask 0x%llx: "
 			  "set the mask before allocating",

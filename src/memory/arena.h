@@ -13,6 +13,7 @@
 #include <dmaland/types.h>
 #include "backend/backend.h"
 #include "iova/limits.h"
+#include "memory/free_runs.h"
 #include "memory/pagemap.h"
 #include "memory/reserve.h"
 
@@ -26,7 +27,16 @@ struct arena_chunk {
 	struct arena_chunk *next; /* descending dma addresses */
 	struct chunk memory;
 	size_t pages, free_pages;
-	uint64_t free[]; /* bit set: page is free */
+
+	/* free_runs.c */
+	struct arena_chunk *parent, *lower, *higher; /* in the tree of chunks */
+	uint64_t priority;			     /* there: above those of lower ones */
+	struct fit best;			     /* of the chunk and those below it */
+	struct page *entries;			     /* in the page map */
+	unsigned int orders; /* alignments to fewer than 2^this hold for CPU and device alike */
+	size_t leaves;	     /* a power of two */
+	uint32_t *edges;     /* a bit a page: the first or last of a free run */
+	struct fit fits[];   /* of leaf i at leaves + i; of 2i and 2i + 1 at i; of the chunk at 1 */
 };
 
 /* Who takes runs; embedded in what uses them. */
@@ -45,7 +55,7 @@ struct arena_idle {
  * thread has parked, too. `growing` is held.
  */
 struct arena_shrinker {
-	struct arena_shrinker *next;
+	struct arena_shrinker *next, **link; /* in arena.shrinkers; link is what points here */
 	void (*shrink)(struct arena_shrinker *shrinker);
 	void (*count)(struct arena_shrinker *shrinker, struct arena_idle *idle); /* adds */
 };
@@ -63,12 +73,15 @@ struct arena {
 	struct arena_shrinker *shrinkers; /* guarded by growing; the oldest first */
 	struct arena_shrinker **shrinkers_end;
 
-	pthread_spinlock_t lock; /* all that follows; never held across a system call */
-	struct arena_chunk *chunks;
+	pthread_spinlock_t lock;    /* all that follows; never held across a system call */
+	struct arena_chunk *chunks; /* the list changes under growing, too */
+	struct arena_chunk *tree;   /* the same, by dma address */
 	size_t pages, free_pages;
 	struct arena_reserve *reserves;
-	uint64_t last;	  /* highest dma address that can come: wider masks are one */
-	bool refill_due;  /* GFP_ATOMIC took pages; others look without the lock */
+	struct arena_reserve *counting; /* one that is being counted anew, or NULL */
+	uint64_t counted_from;		/* the dma address down to which it has been */
+	uint64_t last;			/* highest dma address that can come: wider masks are one */
+	bool refill_due;		/* GFP_ATOMIC took pages; others look without the lock */
 	size_t low_pages; /* since growing failed, so many may be taken under narrower masks */
 };
 
@@ -78,6 +91,9 @@ struct arena {
  * pages.
  */
 #define ARENA_RESERVE_PAGES 32
+
+/* The lock is held over the entries of so many pages at most. */
+#define ARENA_PAGES_AT_ONCE 64
 
 int arena_create(struct domain *domain, struct arena **arena);
 
@@ -93,8 +109,8 @@ int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, si
 	       gfp_t gfp, struct page **first);
 
 /*
- * Take several pages from what is mapped, neighbours, each a run of its own; as many as there are of
- * n, or none. How many; the first's entry in *first.
+ * Take several pages from what is mapped, neighbours, each a run of its own: n, up to
+ * ARENA_PAGES_AT_ONCE, or half as many, or half of that, or none. How many; the first's entry in *first.
  */
 size_t arena_take_pages(struct arena *arena, struct arena_tenant *tenant, size_t n, gfp_t gfp,
 			struct page **first);
@@ -112,7 +128,10 @@ void arena_hand_over(struct arena *arena, struct page *first, struct arena_tenan
 bool arena_give_if(struct arena *arena, struct arena_tenant *tenant, const void *address,
 		   bool (*accept)(struct page *first, void *context), void *context);
 
-/* Call visit for each run whose tenant has these limits. The arena's lock is not held. */
+/*
+ * Call visit for each run whose tenant has these limits. The arena's lock is not held. Looks at all pages
+ * that are mapped.
+ */
 void arena_for_each_run(struct arena *arena, const struct dma_limits *limits,
 			void (*visit)(struct arena *arena, struct page *first, void *context),
 			void *context);
@@ -185,6 +204,9 @@ int arena_set_mask(struct arena *arena, struct dma_limits *limits, uint64_t mask
  */
 dma_addr_t arena_translate(struct arena *arena, const struct dma_limits *limits,
 			   const void *address, size_t size);
+
+/* The chunk that a dma address lies in, or NULL. The lock is held. */
+struct arena_chunk *arena_chunk_at(const struct arena *arena, dma_addr_t dma);
 
 /* The dma address of an address inside a chunk. */
 static inline dma_addr_t chunk_dma(const struct arena_chunk *chunk, const void *address)

@@ -6,15 +6,20 @@
 #include "memory/arena.h"
 #include "memory/reserve.h"
 
-/* How n pages are taken: as one run, or each a run of its own. */
-enum take { TAKE_RUN, TAKE_PAGES };
-
 /*
- * run.c: pages from what is mapped, leaving others their reserves; NULL when there are none. Takes
- * the lock.
+ * run.c: a run of n pages from what is mapped, leaving others their reserves; NULL when there is none.
+ * Takes the lock.
  */
 struct page *arena_find(struct arena *arena, struct arena_tenant *tenant, size_t n, size_t align,
-			enum reserve_leave leave, enum take take);
+			enum reserve_leave leave);
+
+/* Pages of a chunk were taken (sign -1) or became free (1): count it. The lock is held. */
+void arena_count(struct arena *arena, const struct arena_chunk *chunk, size_t pages, int sign);
+
+static inline uint64_t chunk_last(const struct arena_chunk *chunk)
+{
+	return chunk->memory.dma + (chunk->memory.size - 1);
+}
 
 /* ---- chunk.c; `growing` is held ---- */
 

@@ -29,42 +29,28 @@ struct arena_side {
 	unsigned int kind;
 };
 
-/* All pages of the chunk are free, here and in chunk_unlink(). */
+/* All pages of the chunk are free, here and in chunk_unlink(). The lock is held. */
 static void chunk_link(struct arena *arena, struct arena_chunk *chunk)
 {
-	struct arena_chunk **link = &arena->chunks;
-
-	while (*link && (*link)->memory.dma > chunk->memory.dma)
-		link = &(*link)->next;
-	chunk->next = *link;
-	*link = chunk;
+	chunks_insert(arena, chunk);
 	arena->pages += chunk->pages;
-	arena->free_pages += chunk->pages;
 	arena->low_pages = 0;
-	reserves_count(arena->reserves, chunk->memory.dma, chunk->pages, 1);
+	arena_count(arena, chunk, chunk->pages, 1);
 }
 
 static void chunk_unlink(struct arena *arena, struct arena_chunk *chunk)
 {
-	struct arena_chunk **link = &arena->chunks;
-
-	while (*link != chunk)
-		link = &(*link)->next;
-	*link = chunk->next;
+	chunks_remove(arena, chunk);
 	arena->pages -= chunk->pages;
-	arena->free_pages -= chunk->pages;
-	reserves_count(arena->reserves, chunk->memory.dma, chunk->pages, -1);
+	arena_count(arena, chunk, chunk->pages, -1);
 }
 
-/* Who the pages belong to, in the page map: a chunk, or nobody. */
-static void chunk_announce(struct arena *arena, const struct arena_chunk *chunk,
-			   struct arena_chunk *owner)
+/* Who the pages belong to, in the page map: a chunk, or nobody. It is in no list: they are nobody's. */
+static void chunk_announce(const struct arena_chunk *chunk, struct arena_chunk *owner)
 {
-	struct page *first = pagemap_find(&arena->pagemap, chunk->memory.cpu);
-
 	for (size_t i = 0; i < chunk->pages; i++) {
-		first[i].dma_offset = chunk->memory.dma - (uintptr_t)chunk->memory.cpu;
-		__atomic_store_n(&first[i].chunk, owner, __ATOMIC_RELEASE);
+		chunk->entries[i].dma_offset = chunk->memory.dma - (uintptr_t)chunk->memory.cpu;
+		__atomic_store_n(&chunk->entries[i].chunk, owner, __ATOMIC_RELEASE);
 	}
 }
 
@@ -97,13 +83,12 @@ static int chunk_commit(struct arena *arena, const struct chunk *memory)
 /* Add a chunk of size bytes; `growing` is held. lowest: the first dma address for it; 0: any. */
 static int chunk_add(struct arena *arena, size_t size, size_t align, uint64_t lowest, uint64_t mask)
 {
-	size_t pages = size >> ARENA_PAGE_SHIFT;
 	struct arena_chunk *chunk;
 	int err;
 
 	if (lowest && addresses_check(arena->domain, size, align, lowest, mask))
 		return -ENOMEM;
-	chunk = calloc(1, sizeof(*chunk) + bitmap_words(pages) * sizeof(chunk->free[0]));
+	chunk = chunk_new(size >> ARENA_PAGE_SHIFT);
 	if (!chunk)
 		return error_set(ENOMEM, "no memory for the bookkeeping of %zu KiB", size >> 10);
 	err = arena->domain->ops->provide(arena->domain, size, align, mask, &chunk->memory);
@@ -112,12 +97,9 @@ static int chunk_add(struct arena *arena, size_t size, size_t align, uint64_t lo
 	err = chunk_commit(arena, &chunk->memory);
 	if (err)
 		goto withdraw;
-	chunk->pages = chunk->free_pages = pages;
-	for (size_t i = 0; i < pages; i++)
-		bitmap_set(chunk->free, i);
-
+	chunk_begin(arena, chunk);
+	chunk_announce(chunk, chunk);
 	pthread_spin_lock(&arena->lock);
-	chunk_announce(arena, chunk, chunk);
 	chunk_link(arena, chunk);
 	pthread_spin_unlock(&arena->lock);
 	return 0;
@@ -129,14 +111,21 @@ free_chunk:
 	return err;
 }
 
-/* Bytes that are mapped there. `growing` is held: nobody else changes the list. */
-static size_t mapped_between(const struct arena *arena, uint64_t lowest, uint64_t mask)
+/*
+ * Bytes that are mapped there, as far as that matters: up to CHUNK_SIZE_MAX, and not in chunks so small that
+ * larger ones are not to be had. `growing` is held: nobody else changes the list.
+ */
+static size_t mapped_between(struct arena *arena, uint64_t lowest, uint64_t mask)
 {
-	size_t size = 0;
+	size_t size = 0, chunks = CHUNK_SIZE_MAX / CHUNK_SIZE_MIN;
+	const struct arena_chunk *chunk;
 
-	for (const struct arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next)
-		if (chunk->memory.dma >= lowest && chunk->memory.dma <= mask)
-			size += chunk->memory.size;
+	pthread_spin_lock(&arena->lock);
+	chunk = chunks_find(arena->tree, 0, 0, mask);
+	pthread_spin_unlock(&arena->lock);
+	for (; chunk && chunk->memory.dma >= lowest && size < CHUNK_SIZE_MAX && chunks--;
+	     chunk = chunk->next)
+		size += chunk->memory.size;
 	return size;
 }
 
@@ -177,50 +166,50 @@ int arena_grow_least(struct arena *arena, uint64_t lowest, uint64_t mask)
 	return grow_from(arena, CHUNK_SIZE_MIN, CHUNK_SIZE_MIN / 2, ARENA_PAGE, lowest, mask);
 }
 
-/* Give a chunk back that nobody uses; `growing` is held. False when the domain can't take it. */
-static bool chunk_remove(struct arena *arena, struct arena_chunk *chunk)
+/*
+ * Out of the list: the highest chunk up to an address that nobody uses, if it may go; then the next is looked
+ * for below it. `growing` is held.
+ */
+static struct arena_chunk *chunk_unlink_idle(struct arena *arena, size_t keep, uint64_t limit,
+					     uint64_t *last)
 {
-	pthread_spin_lock(&arena->lock);
-	if (chunk->free_pages != chunk->pages) {
-		pthread_spin_unlock(&arena->lock);
-		return true;
-	}
-	chunk_unlink(arena, chunk);
-	chunk_announce(arena, chunk, NULL);
-	pthread_spin_unlock(&arena->lock);
+	struct arena_chunk *chunk;
+	bool leaves;
 
-	if (arena->domain->ops->withdraw(arena->domain, &chunk->memory)) {
-		log_line(DMALAND_LOG_ERR, "%zu KiB at dma address 0x%llx stay mapped: %s",
-			 chunk->memory.size >> 10, (unsigned long long)chunk->memory.dma,
-			 error_last());
+	do {
 		pthread_spin_lock(&arena->lock);
-		chunk_announce(arena, chunk, chunk);
-		chunk_link(arena, chunk);
+		chunk = chunks_find(arena->tree, FIT_IDLE, 1, *last);
+		leaves = chunk && (chunk->memory.size > CHUNK_SIZE_MAX ||
+				   reserves_hold(arena->reserves, keep, chunk_last(chunk),
+						 chunk->pages, limit));
+		if (leaves)
+			chunk_unlink(arena, chunk);
 		pthread_spin_unlock(&arena->lock);
-		return false;
-	}
-	free(chunk);
-	return true;
+		if (chunk)
+			*last = chunk->memory.dma - 1;
+	} while (chunk && !leaves);
+	return chunk;
 }
 
 void arena_trim_locked(struct arena *arena, size_t keep, uint64_t limit)
 {
-	struct arena_chunk *chunk, *next;
+	struct arena_chunk *chunk;
+	uint64_t last = UINT64_MAX;
 
-	/* Only those who hold `growing` change the list, so it may be read without the lock. */
-	for (chunk = arena->chunks; chunk; chunk = next) {
-		bool idle;
-
-		next = chunk->next;
-		pthread_spin_lock(&arena->lock);
-		idle = chunk->free_pages == chunk->pages &&
-		       (chunk->memory.size > CHUNK_SIZE_MAX ||
-			reserves_hold(arena->reserves, keep, chunk->memory.dma, chunk->pages,
-				      limit));
-		pthread_spin_unlock(&arena->lock);
-		if (idle && !chunk_remove(arena, chunk))
-			return;
+	while ((chunk = chunk_unlink_idle(arena, keep, limit, &last))) {
+		chunk_announce(chunk, NULL);
+		if (arena->domain->ops->withdraw(arena->domain, &chunk->memory))
+			break;
+		free(chunk);
 	}
+	if (!chunk)
+		return;
+	log_line(DMALAND_LOG_ERR, "%zu KiB at dma address 0x%llx stay mapped: %s",
+		 chunk->memory.size >> 10, (unsigned long long)chunk->memory.dma, error_last());
+	chunk_announce(chunk, chunk);
+	pthread_spin_lock(&arena->lock);
+	chunk_link(arena, chunk);
+	pthread_spin_unlock(&arena->lock);
 }
 
 void arena_trim(struct arena *arena, size_t keep)
@@ -230,6 +219,13 @@ void arena_trim(struct arena *arena, size_t keep)
 	arena_trim_locked(arena, keep, UINT64_MAX);
 	mutex_unlock(&arena->growing);
 	log_release();
+}
+
+struct arena_chunk *arena_chunk_at(const struct arena *arena, dma_addr_t dma)
+{
+	struct arena_chunk *chunk = chunks_find(arena->tree, 0, 0, dma);
+
+	return chunk && dma - chunk->memory.dma < chunk->memory.size ? chunk : NULL;
 }
 
 void chunks_free(struct arena *arena)

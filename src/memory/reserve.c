@@ -45,13 +45,11 @@ size_t pages_below(uint64_t dma, size_t pages, uint64_t mask)
 	return (size_t)((mask - dma + 1) >> ARENA_PAGE_SHIFT);
 }
 
-void reserves_count(struct arena_reserve *list, uint64_t dma, size_t pages, int sign)
+void reserves_count(struct arena_reserve *list, uint64_t last, size_t pages, int sign)
 {
-	for (; list; list = list->next) {
-		size_t below = pages_below(dma, pages, list->mask);
-
-		list->free_pages += sign > 0 ? below : -below;
-	}
+	for (; list; list = list->next)
+		if (last <= list->mask)
+			list->free_pages += sign > 0 ? pages : -pages;
 }
 
 uint64_t reserves_narrower(const struct arena_reserve *list, uint64_t mask)
@@ -98,13 +96,13 @@ bool reserve_is_short(const struct arena_reserve *list, const struct arena_reser
 	return reserve->free_pages < narrower + ARENA_RESERVE_PAGES;
 }
 
-bool reserves_hold(const struct arena_reserve *list, size_t keep, uint64_t dma, size_t pages,
+bool reserves_hold(const struct arena_reserve *list, size_t keep, uint64_t last, size_t pages,
 		   uint64_t limit)
 {
 	size_t narrower = 0;
 
 	for (; list && list->mask < limit; list = list->next) {
-		size_t below = pages_below(dma, pages, list->mask);
+		size_t below = last <= list->mask ? pages : 0;
 		size_t left = list->free_pages - below;
 
 		if (below && left < narrower + keep)

@@ -5,7 +5,7 @@
  * A device of a narrow mask can take only from low addresses, one of a wide mask from anywhere. So
  * what is free is counted for each mask, and each mask has a reserve that those of wider masks leave
  * alone: the kernel's zones and their lowmem_reserve, with the devices' masks for borders. Devices of
- * equal masks have one reserve in common.
+ * equal masks have one reserve in common. A chunk that a mask cuts counts for wider ones only.
  *
  * All of it is guarded by arena.lock.
  */
@@ -23,7 +23,7 @@ struct arena_reserve {
 	const struct dma_limits *limits; /* whose; compared, and not looked into */
 	uint64_t wanted;		 /* its coherent mask */
 	uint64_t mask;	   /* the same, or the domain's last address if that is lower */
-	size_t free_pages; /* of the arena, under the mask */
+	size_t free_pages; /* of the arena's chunks that lie under the mask */
 };
 
 /* Whom a caller leaves its reserve. */
@@ -41,8 +41,8 @@ struct arena_reserve *reserve_find(struct arena_reserve *list, const struct dma_
 void reserve_link(struct arena_reserve **list, struct arena_reserve *reserve);
 void reserve_unlink(struct arena_reserve **list, const struct arena_reserve *reserve);
 
-/* Pages were taken (sign -1) or became free (1), neighbours from this dma address on. */
-void reserves_count(struct arena_reserve *list, uint64_t dma, size_t pages, int sign);
+/* Pages of a chunk that ends at this dma address were taken (sign -1) or became free (1). */
+void reserves_count(struct arena_reserve *list, uint64_t last, size_t pages, int sign);
 
 /* How many of so many pages lie under a mask. */
 size_t pages_below(uint64_t dma, size_t pages, uint64_t mask);
@@ -57,8 +57,8 @@ uint64_t reserves_lowest(const struct arena_reserve *list, uint64_t mask, size_t
 /* Has it less than GFP_KERNEL leaves it? */
 bool reserve_is_short(const struct arena_reserve *list, const struct arena_reserve *reserve);
 
-/* Would each mask below a limit have `keep` pages of its own left without these? */
-bool reserves_hold(const struct arena_reserve *list, size_t keep, uint64_t dma, size_t pages,
+/* Would each mask below a limit have `keep` pages of its own left without a chunk that ends there? */
+bool reserves_hold(const struct arena_reserve *list, size_t keep, uint64_t last, size_t pages,
 		   uint64_t limit);
 
 #endif

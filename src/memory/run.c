@@ -1,133 +1,136 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * run.c - runs of pages, taken from chunks and given back: some loads and stores under `lock`
+ * run.c - runs of pages: whose they are
  *
- *   chunk  |####....##......|          a bit a page: free or not
- *               ^ a run of two: its first page says how long it is, each page who has it
+ *   page map   | A, 3 | A, +1 | A, +2 |     a run of three: its first page says how long it is, each whose
+ *                                           it is, and how far from the first
+ *
+ * The first page becomes somebody's under `lock`, with the step that takes the run from those that are
+ * free: who finds it there knows the whole run. So do all pages of a run of up to
+ * ARENA_PAGES_AT_ONCE; those of a longer one are written before it is free, or once it is not.
  */
 #include "memory/arena_internal.h"
 
 #include "base/bits.h"
 
-/*
- * The first page of the chunk where n free ones begin, aligned, from a dma address on and under a
- * mask; chunk->pages when there is none.
- */
-static size_t chunk_find(const struct arena_chunk *chunk, size_t n, size_t align, uint64_t lowest,
-			 uint64_t mask)
+/* How n pages are taken: as one run, or each a run of its own. */
+enum take { TAKE_RUN, TAKE_PAGES };
+
+void arena_count(struct arena *arena, const struct arena_chunk *chunk, size_t pages, int sign)
 {
-	const struct chunk *m = &chunk->memory;
-	size_t step = align > ARENA_PAGE ? align / ARENA_PAGE : 1;
-	size_t phase = (step - (m->dma / ARENA_PAGE) % step) % step;
-	size_t end = pages_below(m->dma, chunk->pages, mask), at = phase;
-
-	if (((uintptr_t)m->cpu ^ m->dma) & (align - 1))
-		return chunk->pages;
-	if (lowest > m->dma + phase * ARENA_PAGE)
-		at = align_up((size_t)((lowest - m->dma + ARENA_PAGE - 1) / ARENA_PAGE) - phase,
-			      step) +
-		     phase;
-
-	while (at + n <= end) {
-		size_t begin = bitmap_next(chunk->free, at, end, true);
-		size_t used;
-
-		begin = align_up(begin - phase, step) + phase;
-		if (begin + n > end)
-			break;
-		used = bitmap_next(chunk->free, begin, begin + n, false);
-		if (used == begin + n)
-			return begin;
-		at = align_up(used + 1 - phase, step) + phase;
-	}
-	return chunk->pages;
+	arena->free_pages += sign > 0 ? pages : -pages;
+	reserves_count(arena->reserves, chunk_last(chunk), pages, sign);
+	if (arena->counting && chunk->memory.dma >= arena->counted_from)
+		reserves_count(arena->counting, chunk_last(chunk), pages, sign);
 }
 
-/* Mark pages as taken; the lock is held. */
-static struct page *chunk_take(struct arena *arena, struct arena_chunk *chunk, size_t at, size_t n,
-			       struct arena_tenant *tenant, enum take take)
+/* Pages `from` up to n of what begins here are the tenant's; not the first, which says how many. */
+static void pages_own(struct page *first, size_t from, size_t n, struct arena_tenant *tenant,
+		      enum take take)
 {
-	struct page *first = pagemap_find(&arena->pagemap, chunk->memory.cpu + at * ARENA_PAGE);
-
-	for (size_t i = 0; i < n; i++) {
-		bitmap_clear(chunk->free, at + i);
+	for (size_t i = from; i < n; i++) {
 		first[i].run_offset = take == TAKE_RUN ? (uint32_t)i : 0;
 		first[i].run_pages = take == TAKE_RUN ? 0 : 1;
 		page_set_tenant(&first[i], tenant);
 	}
-	if (take == TAKE_RUN)
-		first->run_pages = (uint32_t)n;
-	chunk->free_pages -= n;
-	arena->free_pages -= n;
-	reserves_count(arena->reserves, chunk->memory.dma + at * ARENA_PAGE, n, -1);
-	return first;
 }
 
-/* The dma addresses that the tenant can send; the lock is held. */
-static uint64_t mask_of(const struct arena *arena, const struct arena_tenant *tenant)
+static void pages_disown(struct page *first, size_t from, size_t n)
+{
+	for (size_t i = from; i < n; i++)
+		page_set_tenant(&first[i], NULL);
+}
+
+/* How many of a run's pages are written under the lock. */
+static size_t at_once(size_t n)
+{
+	return n <= ARENA_PAGES_AT_ONCE ? n : 1;
+}
+
+/* Where n pages may be taken: what the tenant can send, less what it leaves to others. The lock is held. */
+static bool request_limit(const struct arena *arena, const struct arena_tenant *tenant,
+			  enum reserve_leave leave, struct fit_request *request)
 {
 	uint64_t mask = tenant->limits->coherent_mask;
 
-	return mask < arena->last ? mask : arena->last;
+	request->mask = mask < arena->last ? mask : arena->last;
+	request->lowest = reserves_lowest(arena->reserves, request->mask, request->n, leave);
+	return request->lowest <= request->mask;
 }
 
-/* Where n pages may be taken, from this dma address on; the lock is held. */
-static uint64_t lowest_for(struct arena *arena, uint64_t mask, size_t n, enum reserve_leave leave)
+/* The lock is held. */
+static struct page *pages_take(struct arena *arena, struct arena_tenant *tenant, size_t n,
+			       size_t align, enum reserve_leave leave, enum take take)
 {
-	if (leave == LEAVE_LOW && arena->low_pages >= n) {
-		leave = LEAVE_ALL;
+	struct fit_request request = {.n = n, .order = 0};
+	bool low = leave == LEAVE_LOW && arena->low_pages >= n;
+	struct fit_place place;
+	struct page *first;
+
+	if (align > ARENA_PAGE)
+		request.order = (unsigned int)__builtin_ctzll(align) - ARENA_PAGE_SHIFT;
+	if (!request_limit(arena, tenant, low ? LEAVE_ALL : leave, &request))
+		return NULL;
+	place = free_runs_find(arena, &request);
+	if (!place.chunk)
+		return NULL;
+	free_runs_take(&place, n);
+	arena_count(arena, place.chunk, n, -1);
+	if (low)
 		arena->low_pages -= n;
-	}
-	return reserves_lowest(arena->reserves, mask, n, leave);
-}
-
-struct page *arena_find(struct arena *arena, struct arena_tenant *tenant, size_t n, size_t align,
-			enum reserve_leave leave, enum take take)
-{
-	struct page *first = NULL;
-	uint64_t lowest, mask;
-
-	pthread_spin_lock(&arena->lock);
-	mask = mask_of(arena, tenant);
-	lowest = lowest_for(arena, mask, n, leave);
-	if (lowest > mask)
-		goto unlock;
-	for (struct arena_chunk *chunk = arena->chunks; chunk && !first; chunk = chunk->next) {
-		size_t at;
-
-		if (chunk->memory.dma + (chunk->memory.size - 1) < lowest)
-			break;
-		if (chunk->free_pages < n)
-			continue;
-		at = chunk_find(chunk, n, align, lowest, mask);
-		if (at < chunk->pages)
-			first = chunk_take(arena, chunk, at, n, tenant, take);
-	}
-unlock:
-	pthread_spin_unlock(&arena->lock);
+	first = &place.chunk->entries[place.at];
+	first->run_offset = 0;
+	first->run_pages = take == TAKE_RUN ? (uint32_t)n : 1;
+	page_set_tenant(first, tenant);
+	pages_own(first, 1, at_once(n), tenant, take);
 	return first;
 }
 
-/* Mark a run as free; the lock is held. */
+struct page *arena_find(struct arena *arena, struct arena_tenant *tenant, size_t n, size_t align,
+			enum reserve_leave leave)
+{
+	struct page *first;
+
+	pthread_spin_lock(&arena->lock);
+	first = pages_take(arena, tenant, n, align, leave, TAKE_RUN);
+	pthread_spin_unlock(&arena->lock);
+	if (first)
+		pages_own(first, at_once(n), n, tenant, TAKE_RUN);
+	return first;
+}
+
+/* What is not there in one run is known at the root of the tree, so that halving costs nothing. */
+size_t arena_take_pages(struct arena *arena, struct arena_tenant *tenant, size_t n, gfp_t gfp,
+			struct page **first)
+{
+	enum reserve_leave leave = gfp & __GFP_RECLAIM ? LEAVE_LOW : LEAVE_NARROWER;
+
+	if (n > ARENA_PAGES_AT_ONCE)
+		n = ARENA_PAGES_AT_ONCE;
+	pthread_spin_lock(&arena->lock);
+	for (; n; n /= 2) {
+		*first = pages_take(arena, tenant, n, ARENA_PAGE, leave, TAKE_PAGES);
+		if (*first)
+			break;
+	}
+	pthread_spin_unlock(&arena->lock);
+	return n;
+}
+
+/* A run is free; the lock is held. Its pages behind those written at once are nobody's already. */
 static void run_release(struct arena *arena, struct page *first)
 {
 	struct arena_chunk *chunk = first->chunk;
 	size_t n = first->run_pages;
-	size_t at = (size_t)(pagemap_address(&arena->pagemap, first) - chunk->memory.cpu) >>
-		    ARENA_PAGE_SHIFT;
 
-	for (size_t i = 0; i < n; i++) {
-		page_set_tenant(&first[i], NULL);
-		bitmap_set(chunk->free, at + i);
-	}
-	first->run_pages = 0;
-	chunk->free_pages += n;
-	arena->free_pages += n;
-	reserves_count(arena->reserves, chunk->memory.dma + at * ARENA_PAGE, n, 1);
+	pages_disown(first, 0, at_once(n));
+	free_runs_give(chunk, (size_t)(first - chunk->entries), n);
+	arena_count(arena, chunk, n, 1);
 }
 
 void arena_give(struct arena *arena, struct page *first)
 {
+	pages_disown(first, at_once(first->run_pages), first->run_pages);
 	pthread_spin_lock(&arena->lock);
 	run_release(arena, first);
 	pthread_spin_unlock(&arena->lock);
@@ -135,25 +138,35 @@ void arena_give(struct arena *arena, struct page *first)
 
 void arena_hand_over(struct arena *arena, struct page *first, struct arena_tenant *tenant)
 {
-	pthread_spin_lock(&arena->lock);
-	for (size_t i = 0; i < first->run_pages; i++)
-		page_set_tenant(&first[i], tenant);
-	pthread_spin_unlock(&arena->lock);
+	size_t n = first->run_pages;
+
+	for (size_t from = 0; from < n; from += ARENA_PAGES_AT_ONCE) {
+		pthread_spin_lock(&arena->lock);
+		for (size_t i = from; i < n && i < from + ARENA_PAGES_AT_ONCE; i++)
+			page_set_tenant(&first[i], tenant);
+		pthread_spin_unlock(&arena->lock);
+	}
 }
 
 bool arena_give_if(struct arena *arena, struct arena_tenant *tenant, const void *address,
 		   bool (*accept)(struct page *first, void *context), void *context)
 {
 	struct page *page = pagemap_find(&arena->pagemap, address);
-	bool accepted;
+	bool accepted, released = false;
 
 	if (!page || ((uintptr_t)address & (ARENA_PAGE - 1)))
 		return false;
 	pthread_spin_lock(&arena->lock);
-	accepted = page->chunk && page_tenant(page) == tenant && page->run_offset == 0 &&
-		   accept(page, context);
-	if (accepted)
+	accepted = __atomic_load_n(&page->tenant, __ATOMIC_ACQUIRE) == tenant && page->chunk &&
+		   page->run_offset == 0 && accept(page, context);
+	if (accepted && page->run_pages <= ARENA_PAGES_AT_ONCE) {
 		run_release(arena, page);
+		released = true;
+	} else if (accepted) {
+		page_set_tenant(page, NULL); /* nobody else gives it back */
+	}
 	pthread_spin_unlock(&arena->lock);
+	if (accepted && !released)
+		arena_give(arena, page);
 	return accepted;
 }

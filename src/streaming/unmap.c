@@ -97,21 +97,18 @@ static bool holding_find(const struct streaming *s, uintptr_t word, dma_addr_t d
 static bool arena_look(struct streaming *s, dma_addr_t dma, bool mark)
 {
 	struct arena *arena = s->space->arena;
+	const struct arena_tenant *tenant;
+	const struct arena_chunk *chunk;
 	bool found = false;
 
 	pthread_spin_lock(&arena->lock);
-	for (const struct arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next) {
-		size_t inside = (size_t)(dma - chunk->memory.dma);
-		const struct arena_tenant *tenant;
-
-		if (inside >= chunk->memory.size)
-			continue;
-		tenant = page_tenant(pagemap_find(&arena->pagemap, chunk->memory.cpu + inside));
+	chunk = arena_chunk_at(arena, dma);
+	if (chunk) {
+		tenant = page_tenant(&chunk->entries[(dma - chunk->memory.dma) / ARENA_PAGE]);
 		found = tenant && !tenant->limits->bouncing;
-		if (found && mark)
-			frames_set(&s->space->frames, dma, 1, FRAME_ARENA);
-		break;
 	}
+	if (found && mark)
+		frames_set(&s->space->frames, dma, 1, FRAME_ARENA);
 	pthread_spin_unlock(&arena->lock);
 	return found;
 }

@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * free_runs.c - which pages are free, and where so many in one run are
+ *
+ *   page map      |3 . 2|  taken  |1|  taken  |2 1|     first and last page of a free run know its length
+ *   edges         |1 0 1 0 0 0 0 0 1 0 0 0 0 0 1 1|     a bit a page: is it such a page?
+ *                 '----- leaf ------'------ leaf -'      of LEAF_PAGES
+ *   fits              3 . .            2 . .             the longest run that begins in the leaf, by alignment
+ *                       \            /
+ *                           3 . .                        the larger of two, up to the chunk
+ *                             |
+ *   tree of chunks, by dma address; in each the largest below it
+ *
+ * A run is found by one way down: in the tree of chunks to the highest one where it fits, and in that
+ * one's fits to the lowest leaf. A run that is taken or given changes its edges, two leaves at most, and
+ * what lies on the way up from them, as far as that changes.
+ *
+ * A run counts where it begins, with all of its length, so that nothing has to be joined on the way up.
+ * Of its pages aligned to 2^k the first has the most behind it; that is why one number for each
+ * alignment says what fits. Beyond the last lane, and beyond INT16_MAX pages, a lane says that
+ * something may fit, and what it leads to is looked at. The window has room for a thousand such.
+ *
+ * The tree of chunks is a treap (Seidel, Aragon 1996): its shape is that of a random order.
+ */
+#include "memory/free_runs.h"
+
+#include <stdlib.h>
+
+#include "base/bits.h"
+#include "memory/arena.h"
+
+#define LEAF_PAGES 32
+
+/* ---- fits ---- */
+
+static inline void fit_widen(struct fit *fit, const struct fit *other)
+{
+	for (unsigned int k = 0; k < FIT_LANES; k++)
+		fit->longest[k] =
+			fit->longest[k] > other->longest[k] ? fit->longest[k] : other->longest[k];
+}
+
+static inline bool fit_equal(const struct fit *a, const struct fit *b)
+{
+	uint64_t differ = 0;
+
+	for (unsigned int w = 0; w < FIT_LANES / 4; w++)
+		differ |= a->words[w] ^ b->words[w];
+	return !differ;
+}
+
+static int clamp(uint64_t pages)
+{
+	return pages < INT16_MAX ? (int)pages : INT16_MAX;
+}
+
+/* The first page of the chunk at or after one that is aligned for the device. */
+static size_t place_align(const struct arena_chunk *chunk, size_t at, unsigned int order)
+{
+	uint64_t base = chunk->memory.dma >> ARENA_PAGE_SHIFT;
+
+	return (size_t)(align_up(base + at, UINT64_C(1) << order) - base);
+}
+
+static void fit_add_run(const struct arena_chunk *chunk, struct fit *fit, size_t at)
+{
+	size_t end = at + chunk->entries[at].run_pages;
+
+	for (unsigned int k = 0; k < chunk->orders && k < FIT_ORDERS; k++) {
+		int fits;
+
+		at = place_align(chunk, at, k);
+		if (at >= end)
+			break;
+		fits = clamp(end - at);
+		if (fits > fit->longest[k])
+			fit->longest[k] = (int16_t)fits;
+	}
+}
+
+/* Runs that begin in a leaf have changed. */
+static void leaf_renew(struct arena_chunk *chunk, size_t leaf)
+{
+	struct fit fit = {0};
+	size_t i = leaf + chunk->leaves;
+
+	for (uint32_t edges = chunk->edges[leaf]; edges; edges &= edges - 1) {
+		size_t at = leaf * LEAF_PAGES + (size_t)__builtin_ctz(edges);
+
+		if (chunk->entries[at].run_offset == 0)
+			fit_add_run(chunk, &fit, at);
+	}
+	for (; i && !fit_equal(&chunk->fits[i], &fit); i /= 2) {
+		chunk->fits[i] = fit;
+		if (i > 1)
+			fit_widen(&fit, &chunk->fits[i ^ 1]);
+	}
+}
+
+/* The first leaf from one on that has as much in a lane; chunk->leaves when there is none. */
+static size_t leaf_find(const struct arena_chunk *chunk, size_t from, unsigned int lane, int want)
+{
+	size_t i = from ? from + chunk->leaves : 1;
+
+	while (from < chunk->leaves) {
+		if (chunk->fits[i].longest[lane] >= want) {
+			if (i >= chunk->leaves)
+				return i - chunk->leaves;
+			i *= 2;
+			continue;
+		}
+		while (i & 1)
+			i /= 2;
+		if (!i++)
+			break;
+	}
+	return chunk->leaves;
+}
+
+/* ---- edges ---- */
+
+static bool edge_test(const struct arena_chunk *chunk, size_t at)
+{
+	return chunk->edges[at / LEAF_PAGES] >> (at % LEAF_PAGES) & 1;
+}
+
+static void edges_clear(struct arena_chunk *chunk, size_t at, size_t n)
+{
+	size_t last = at + n - 1;
+
+	chunk->edges[at / LEAF_PAGES] &= ~(UINT32_C(1) << (at % LEAF_PAGES));
+	chunk->edges[last / LEAF_PAGES] &= ~(UINT32_C(1) << (last % LEAF_PAGES));
+}
+
+static void edges_set(struct arena_chunk *chunk, size_t at, size_t n)
+{
+	size_t last = at + n - 1;
+
+	chunk->entries[at].run_offset = 0;
+	chunk->entries[at].run_pages = (uint32_t)n;
+	chunk->entries[last].run_offset = (uint32_t)(n - 1);
+	chunk->edges[at / LEAF_PAGES] |= UINT32_C(1) << (at % LEAF_PAGES);
+	chunk->edges[last / LEAF_PAGES] |= UINT32_C(1) << (last % LEAF_PAGES);
+}
+
+/* The leaf where the free run begins that a page lies in; the page's own when it lies in none. */
+static size_t leaf_of_run(const struct arena_chunk *chunk, size_t page)
+{
+	size_t leaf = page / LEAF_PAGES, edge;
+	uint32_t edges = chunk->edges[leaf] & UINT32_MAX << (page % LEAF_PAGES);
+
+	while (!edges && ++leaf < chunk->leaves)
+		edges = chunk->edges[leaf];
+	if (!edges)
+		return page / LEAF_PAGES;
+	edge = leaf * LEAF_PAGES + (size_t)__builtin_ctz(edges);
+	edge -= chunk->entries[edge].run_offset; /* 0 where a run begins: behind the page */
+	return (edge < page ? edge : page) / LEAF_PAGES;
+}
+
+/* ---- the tree of chunks ---- */
+
+static struct fit chunk_own(const struct arena_chunk *chunk)
+{
+	struct fit own = chunk->fits[1];
+
+	own.longest[FIT_IDLE] = chunk->free_pages == chunk->pages;
+	return own;
+}
+
+static struct fit chunk_best(const struct arena_chunk *chunk)
+{
+	struct fit best = chunk_own(chunk);
+
+	if (chunk->lower)
+		fit_widen(&best, &chunk->lower->best);
+	if (chunk->higher)
+		fit_widen(&best, &chunk->higher->best);
+	return best;
+}
+
+/* What fits into a chunk has changed. */
+static void chunks_renew(struct arena_chunk *chunk)
+{
+	for (; chunk; chunk = chunk->parent) {
+		struct fit best = chunk_best(chunk);
+
+		if (fit_equal(&chunk->best, &best))
+			break;
+		chunk->best = best;
+	}
+}
+
+/* It has other children now. */
+static struct arena_chunk *chunk_joined(struct arena_chunk *chunk)
+{
+	if (chunk->lower)
+		chunk->lower->parent = chunk;
+	if (chunk->higher)
+		chunk->higher->parent = chunk;
+	chunk->best = chunk_best(chunk);
+	return chunk;
+}
+
+static struct arena_chunk *chunks_merge(struct arena_chunk *low, struct arena_chunk *high)
+{
+	if (!low || !high)
+		return low ? low : high;
+	if (low->priority > high->priority) {
+		low->higher = chunks_merge(low->higher, high);
+		return chunk_joined(low);
+	}
+	high->lower = chunks_merge(low, high->lower);
+	return chunk_joined(high);
+}
+
+/* Those below an address, and those from it on. */
+static void chunks_split(struct arena_chunk *tree, uint64_t dma, struct arena_chunk **low,
+			 struct arena_chunk **high)
+{
+	if (!tree) {
+		*low = *high = NULL;
+	} else if (tree->memory.dma < dma) {
+		chunks_split(tree->higher, dma, &tree->higher, high);
+		*low = chunk_joined(tree);
+	} else {
+		chunks_split(tree->lower, dma, low, &tree->lower);
+		*high = chunk_joined(tree);
+	}
+}
+
+static void chunks_join(struct arena *arena, struct arena_chunk *low, struct arena_chunk *high)
+{
+	arena->tree = chunks_merge(low, high);
+	if (arena->tree)
+		arena->tree->parent = NULL;
+}
+
+/* Where the list goes on to the chunks below a tree's. */
+static struct arena_chunk **list_behind(struct arena *arena, struct arena_chunk *high)
+{
+	while (high && high->lower)
+		high = high->lower;
+	return high ? &high->next : &arena->chunks;
+}
+
+void chunks_insert(struct arena *arena, struct arena_chunk *chunk)
+{
+	struct arena_chunk *low, *high, **link;
+
+	chunks_split(arena->tree, chunk->memory.dma, &low, &high);
+	link = list_behind(arena, high);
+	chunk->next = *link;
+	*link = chunk;
+	chunk->lower = chunk->higher = NULL;
+	chunks_join(arena, chunks_merge(low, chunk_joined(chunk)), high);
+}
+
+void chunks_remove(struct arena *arena, struct arena_chunk *chunk)
+{
+	struct arena_chunk *low, *high, *self;
+
+	chunks_split(arena->tree, chunk->memory.dma, &low, &high);
+	chunks_split(high, chunk->memory.dma + 1, &self, &high);
+	*list_behind(arena, high) = chunk->next;
+	chunks_join(arena, low, high);
+}
+
+struct arena_chunk *chunks_find(struct arena_chunk *tree, unsigned int lane, int want,
+				uint64_t last)
+{
+	while (tree && tree->best.longest[lane] >= want) {
+		if (tree->memory.dma <= last) {
+			struct arena_chunk *found = chunks_find(tree->higher, lane, want, last);
+
+			if (found)
+				return found;
+			if (lane == FIT_IDLE ? tree->free_pages == tree->pages
+					     : tree->fits[1].longest[lane] >= want)
+				return tree;
+		}
+		tree = tree->lower;
+	}
+	return NULL;
+}
+
+/* ---- runs ---- */
+
+struct arena_chunk *chunk_new(size_t pages)
+{
+	size_t leaves = power_of_two_covering((pages + LEAF_PAGES - 1) / LEAF_PAGES);
+	size_t fits = 2 * leaves * sizeof(struct fit);
+	struct arena_chunk *chunk =
+		calloc(1, sizeof(*chunk) + fits + leaves * sizeof(*chunk->edges));
+
+	if (!chunk)
+		return NULL;
+	chunk->pages = chunk->free_pages = pages;
+	chunk->leaves = leaves;
+	chunk->edges = (uint32_t *)(void *)&chunk->fits[2 * leaves];
+	return chunk;
+}
+
+void chunk_begin(const struct arena *arena, struct arena_chunk *chunk)
+{
+	uint64_t apart = ((uintptr_t)chunk->memory.cpu ^ chunk->memory.dma) >> ARENA_PAGE_SHIFT;
+
+	chunk->entries = pagemap_find(&arena->pagemap, chunk->memory.cpu);
+	chunk->orders = apart ? (unsigned int)__builtin_ctzll(apart) + 1 : 64;
+	/* Steele, Lea, Flood 2014 (SplitMix): neighbours' numbers look random. */
+	chunk->priority = (chunk->memory.dma ^ chunk->memory.dma >> 30) * 0xbf58476d1ce4e5b9u;
+	chunk->priority = (chunk->priority ^ chunk->priority >> 27) * 0x94d049bb133111ebu;
+	edges_set(chunk, 0, chunk->pages);
+	leaf_renew(chunk, 0);
+}
+
+/* The lowest place in a chunk. */
+static struct fit_place chunk_find(struct arena_chunk *chunk, const struct fit_request *request)
+{
+	const struct chunk *m = &chunk->memory;
+	unsigned int lane = request->order < FIT_ORDERS ? request->order : FIT_ORDERS - 1;
+	size_t end = pages_below(m->dma, chunk->pages, request->mask), begin = 0, leaf = 0;
+
+	if (request->lowest > m->dma) {
+		begin = (size_t)((request->lowest - m->dma + ARENA_PAGE - 1) >> ARENA_PAGE_SHIFT);
+		leaf = begin < end ? leaf_of_run(chunk, begin) : chunk->leaves;
+	}
+	for (;; leaf++) {
+		leaf = leaf_find(chunk, leaf, lane, clamp(request->n));
+		if (leaf * LEAF_PAGES >= end)
+			return (struct fit_place){NULL, 0, 0};
+		for (uint32_t edges = chunk->edges[leaf]; edges; edges &= edges - 1) {
+			size_t run = leaf * LEAF_PAGES + (size_t)__builtin_ctz(edges);
+			size_t last = run + chunk->entries[run].run_pages, at;
+
+			if (chunk->entries[run].run_offset)
+				continue;
+			at = place_align(chunk, run > begin ? run : begin, request->order);
+			if (at + request->n <= (last < end ? last : end))
+				return (struct fit_place){chunk, at, run};
+		}
+	}
+}
+
+struct fit_place free_runs_find(const struct arena *arena, const struct fit_request *request)
+{
+	unsigned int lane = request->order < FIT_ORDERS ? request->order : FIT_ORDERS - 1;
+	struct fit_place place = {NULL, 0, 0};
+	uint64_t last = request->mask;
+
+	while (!place.chunk) {
+		struct arena_chunk *chunk = chunks_find(arena->tree, lane, clamp(request->n), last);
+
+		if (!chunk || chunk->memory.dma + (chunk->memory.size - 1) < request->lowest)
+			break;
+		/* A mask may cut it, and a lane may say less than is asked: then there are others. */
+		if (request->order < chunk->orders)
+			place = chunk_find(chunk, request);
+		last = chunk->memory.dma - 1;
+	}
+	return place;
+}
+
+void free_runs_take(const struct fit_place *place, size_t n)
+{
+	struct arena_chunk *chunk = place->chunk;
+	size_t run = place->run, at = place->at, behind = at + n;
+	size_t end = run + chunk->entries[run].run_pages;
+
+	edges_clear(chunk, run, end - run);
+	if (run < at)
+		edges_set(chunk, run, at - run);
+	if (behind < end)
+		edges_set(chunk, behind, end - behind);
+	chunk->free_pages -= n;
+	leaf_renew(chunk, run / LEAF_PAGES);
+	if (behind < end && behind / LEAF_PAGES != run / LEAF_PAGES)
+		leaf_renew(chunk, behind / LEAF_PAGES);
+	chunks_renew(chunk);
+}
+
+void free_runs_give(struct arena_chunk *chunk, size_t at, size_t n)
+{
+	size_t begin = at, behind = at + n, end = behind;
+
+	/* Next to a taken page an edge is the run's last page, or its first. */
+	if (at && edge_test(chunk, at - 1)) {
+		begin = at - 1 - chunk->entries[at - 1].run_offset;
+		edges_clear(chunk, begin, at - begin);
+	}
+	if (behind < chunk->pages && edge_test(chunk, behind)) {
+		end += chunk->entries[behind].run_pages;
+		edges_clear(chunk, behind, end - behind);
+	}
+	edges_set(chunk, begin, end - begin);
+	chunk->free_pages += n;
+	leaf_renew(chunk, begin / LEAF_PAGES);
+	if (behind < end && behind / LEAF_PAGES != begin / LEAF_PAGES)
+		leaf_renew(chunk, behind / LEAF_PAGES);
+	chunks_renew(chunk);
+}

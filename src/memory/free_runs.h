@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * free_runs.h - which pages are free, and where so many in one run are
+ *
+ * All of it is guarded by arena.lock, and takes a number of steps that has a bound, however many pages
+ * are meant: see free_runs.c.
+ */
+#ifndef MEMORY_FREE_RUNS_H
+#define MEMORY_FREE_RUNS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct arena;
+struct arena_chunk;
+
+/* Alignments to 2^0 ... 2^14 pages have a lane each; one more says that a chunk is free whole. */
+enum { FIT_ORDERS = 15, FIT_IDLE = 15, FIT_LANES = 16 };
+
+/*
+ * The most pages that fit somewhere, by alignment: longest[k] is that of the runs, each counted from its
+ * first page aligned to 2^k pages. INT16_MAX: so many or more.
+ */
+struct fit {
+	union {
+		int16_t longest[FIT_LANES];
+		uint64_t words[FIT_LANES / 4]; /* to compare */
+	};
+};
+
+/* What is asked for: n pages aligned to 2^order, inside of lowest..mask. */
+struct fit_request {
+	size_t n;
+	unsigned int order;
+	uint64_t lowest, mask;
+};
+
+/* Pages of a chunk, and the free run that they are part of. */
+struct fit_place {
+	struct arena_chunk *chunk; /* NULL: there are none */
+	size_t at, run;
+};
+
+/* A chunk with the bookkeeping of so many pages, or NULL. free() ends it. */
+struct arena_chunk *chunk_new(size_t pages);
+
+/* Its memory is known, and the entries of its pages are there: all are free. */
+void chunk_begin(const struct arena *arena, struct arena_chunk *chunk);
+
+/* Into the arena's list and tree of chunks, and out of them. */
+void chunks_insert(struct arena *arena, struct arena_chunk *chunk);
+void chunks_remove(struct arena *arena, struct arena_chunk *chunk);
+
+/* The highest chunk that begins at or below an address and has as much in a lane; 0: any. */
+struct arena_chunk *chunks_find(struct arena_chunk *tree, unsigned int lane, int want,
+				uint64_t last);
+
+/* The lowest such place of the highest chunk that has one. */
+struct fit_place free_runs_find(const struct arena *arena, const struct fit_request *request);
+
+/* Take n pages from a place that was found, and give some back; neighbours merge. */
+void free_runs_take(const struct fit_place *place, size_t n);
+void free_runs_give(struct arena_chunk *chunk, size_t at, size_t n);
+
+#endif
