@@ -388,23 +388,21 @@ static void pool_count_idle(struct arena_shrinker *shrinker, struct arena_idle *
 
 static void list_add(struct pool_list *list, struct dma_pool *pool)
 {
-	struct dma_pool **link = &list->first;
-
 	pthread_mutex_lock(&list->lock);
-	while (*link)
-		link = &(*link)->next;
-	*link = pool;
+	pool->link = list->first ? list->end : &list->first;
+	*pool->link = pool;
+	list->end = &pool->next;
 	pthread_mutex_unlock(&list->lock);
 }
 
 static void list_remove(struct pool_list *list, struct dma_pool *pool)
 {
-	struct dma_pool **link = &list->first;
-
 	pthread_mutex_lock(&list->lock);
-	while (*link != pool)
-		link = &(*link)->next;
-	*link = pool->next;
+	*pool->link = pool->next;
+	if (pool->next)
+		pool->next->link = pool->link;
+	else
+		list->end = pool->link;
 	pthread_mutex_unlock(&list->lock);
 }
 

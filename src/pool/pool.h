@@ -13,7 +13,7 @@
 /* The pools of a device. */
 struct pool_list {
 	pthread_mutex_t lock;
-	struct dma_pool *first;
+	struct dma_pool *first, **end; /* the oldest first */
 };
 
 /* Where the pool works: the device's parts that it uses. */

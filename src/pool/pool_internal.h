@@ -147,7 +147,7 @@ struct dma_pool {
 	struct magazine *magazines;
 	size_t grows, refused, bad_frees;
 
-	struct dma_pool *next; /* in the device's list */
+	struct dma_pool *next, **link; /* in the device's list, and what leads here */
 };
 
 /* Other threads may write the byte meanwhile; either value will do. */
