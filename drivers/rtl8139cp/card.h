@@ -14,6 +14,8 @@
 #ifndef RTL8139CP_CARD_H
 #define RTL8139CP_CARD_H
 
+#include <endian.h>
+
 #include <dmaland/dmaland.h>
 #include <dmaland/rtl8139cp.h>
 
@@ -98,6 +100,30 @@ struct dmaland_rtl8139cp {
 		bool clearing;		  /* by tx_clear(): they may not send either */
 	} tx;
 };
+
+/*
+ * dmaland_rtl8139cp_wait() reads, in a thread of its own, what those that receive and send write: where they are in the rings, and
+ * statuses of descriptors. It may see what was there before: what has come since is told by an interrupt.
+ */
+static inline unsigned int place_get(const unsigned int *place)
+{
+	return __atomic_load_n(place, __ATOMIC_RELAXED);
+}
+
+static inline void place_set(unsigned int *place, unsigned int value)
+{
+	__atomic_store_n(place, value, __ATOMIC_RELAXED);
+}
+
+static inline uint32_t status_get(const struct descriptor *desc)
+{
+	return le32toh(__atomic_load_n(&desc->opts1, __ATOMIC_RELAXED));
+}
+
+static inline void status_set(struct descriptor *desc, uint32_t status)
+{
+	__atomic_store_n(&desc->opts1, htole32(status), __ATOMIC_RELAXED);
+}
 
 static inline uint64_t shared_dma(const struct dmaland_rtl8139cp *card, const void *at)
 {

@@ -182,12 +182,12 @@ int dmaland_rtl8139cp_irq(struct dmaland_rtl8139cp *card)
 /* Has a frame come, or has one been sent? */
 static bool has_work(struct dmaland_rtl8139cp *card)
 {
-	unsigned int dirty = card->tx.dirty % RING;
+	unsigned int dirty = place_get(&card->tx.dirty);
 
-	if (!(le32toh(READ_ONCE(card->shared->rx[card->rx.next].opts1)) & DESC_OWN))
+	if (!(status_get(&card->shared->rx[place_get(&card->rx.next)]) & DESC_OWN))
 		return true;
-	return card->tx.dirty != card->tx.next &&
-	       !(le32toh(READ_ONCE(card->shared->tx[dirty].opts1)) & DESC_OWN);
+	return dirty != place_get(&card->tx.next) &&
+	       !(status_get(&card->shared->tx[dirty % RING]) & DESC_OWN);
 }
 
 /* Take the interrupt: clear what has come, here and in the chip, and let it come again. */

@@ -13,7 +13,6 @@
  */
 #include "card.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <string.h>
 
@@ -27,8 +26,7 @@ static void desc_give(struct dmaland_rtl8139cp *card, unsigned int i)
 	desc->address = htole64(card->rx.slots[i].mapping);
 	desc->opts2 = 0;
 	dma_wmb(); /* the chip sees it whole */
-	WRITE_ONCE(desc->opts1,
-		   htole32(DESC_OWN | (i == RING - 1 ? DESC_EOR : 0) | (uint32_t)RX_BUFFER));
+	status_set(desc, DESC_OWN | (i == RING - 1 ? DESC_EOR : 0) | (uint32_t)RX_BUFFER);
 }
 
 /* A packet, mapped for the chip to fill. 0, or -errno in words with nothing changed. */
@@ -151,7 +149,7 @@ unsigned int dmaland_rtl8139cp_receive(struct dmaland_rtl8139cp *card,
 
 	for (unsigned int looked = 0; taken < n && looked < LOOKED_AT_MAX; looked++) {
 		unsigned int i = card->rx.next;
-		uint32_t status = le32toh(READ_ONCE(card->shared->rx[i].opts1));
+		uint32_t status = status_get(&card->shared->rx[i]);
 
 		if (status & DESC_OWN)
 			break;
@@ -159,7 +157,7 @@ unsigned int dmaland_rtl8139cp_receive(struct dmaland_rtl8139cp *card,
 		packets[taken] = frame_take(card, &card->rx.slots[i], status);
 		taken += packets[taken] != NULL;
 		desc_give(card, i);
-		card->rx.next = (i + 1) % RING;
+		place_set(&card->rx.next, (i + 1) % RING);
 	}
 	return taken;
 }

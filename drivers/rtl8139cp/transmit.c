@@ -7,7 +7,6 @@
  */
 #include "card.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <string.h>
 
@@ -26,7 +25,7 @@ static void desc_put(struct dmaland_rtl8139cp *card, unsigned int i, dma_addr_t 
 	desc->address = htole64(address);
 	desc->opts2 = 0;
 	dma_wmb(); /* the chip sees it, and what comes after it, whole */
-	WRITE_ONCE(desc->opts1, htole32(opts1 | DESC_OWN | desc_end(i)));
+	status_set(desc, opts1 | DESC_OWN | desc_end(i));
 }
 
 /* From the stored length and address: the chip may have written others. */
@@ -57,7 +56,7 @@ static void pieces_unmap(struct dmaland_rtl8139cp *card, unsigned int n)
 	while (n > 0) {
 		unsigned int i = (card->tx.next + n--) % RING;
 
-		WRITE_ONCE(card->shared->tx[i].opts1, htole32(desc_end(i)));
+		status_set(&card->shared->tx[i], desc_end(i));
 		rtl8169_unmap_tx_skb(card, &card->tx.slots[i]);
 	}
 }
@@ -234,7 +233,7 @@ static int rtl8169_start_xmit(struct dmaland_rtl8139cp *card, struct dmaland_pac
 		err = xmit_pieces(card, packet, n);
 	if (err)
 		return err;
-	card->tx.next += n;
+	place_set(&card->tx.next, card->tx.next + n);
 	card->stats.tx_packets++;
 	card->stats.tx_bytes += length < DMALAND_ETH_ZLEN ? DMALAND_ETH_ZLEN : length;
 	return 0;
@@ -279,14 +278,14 @@ unsigned int dmaland_rtl8139cp_clean(struct dmaland_rtl8139cp *card)
 
 	while (card->tx.dirty != end) {
 		unsigned int i = card->tx.dirty % RING;
-		uint32_t status = le32toh(READ_ONCE(card->shared->tx[i].opts1));
+		uint32_t status = status_get(&card->shared->tx[i]);
 		struct dmaland_packet *packet;
 
 		if (status & DESC_OWN)
 			break;
 		dma_rmb();
 		packet = slot_end(card, &card->tx.slots[i]);
-		card->tx.dirty++;
+		place_set(&card->tx.dirty, card->tx.dirty + 1);
 		if (!packet)
 			continue;
 		card->stats.tx_errors += (status & TX_FAILED) != 0;

@@ -5,9 +5,19 @@
  * The chip's C+ mode: rings of descriptors, each with the dma address of a buffer, as the 8169 family has them. Rings are coherent
  * memory. Packets are streaming mappings, made and ended for each packet, or made once and synced; options say which.
  *
- * One thread at a time receives, and one at a time, which may be another, sends and cleans. Packets are allocated and freed by any.
- * All else has the card for itself, dmaland_rtl8139cp_wait() too, which looks at both rings: where two threads work they poll. Nothing
- * here makes a system call but what says so; a mapping does where it has to, see <dmaland/streaming.h>.
+ * Threads. A call of a line runs in one thread at a time, beside calls of the other lines in others; with no lock it is the caller
+ * who sees to that.
+ *
+ *   receive
+ *   send, clean
+ *   wait
+ *   set_mac, set_filter, mac
+ *   get_counters
+ *
+ * Any number of threads at any time: link, dmaland_packet_alloc(), dmaland_packet_free(). With the card for itself, no other
+ * call being under way but those of packets: open, close, reset, irq, get_stats. No call from a signal handler.
+ *
+ * Nothing here makes a system call but what says so; a mapping does where it has to, see <dmaland/streaming.h>.
  *
  * Registers and bits are those of the RTL8139C+ data sheet, revision 1.6.
  */
@@ -249,6 +259,9 @@ int dmaland_rtl8139cp_irq(struct dmaland_rtl8139cp *card);
  * dmaland_rtl8139cp_wait() - sleep until frames have arrived, or none waits to be sent
  * @card:    the card, with dmaland_rtl8139cp_irq(); else it looks, and does not sleep
  * @timeout: ms at most; -1: without end
+ *
+ * Beside a thread that receives, or one that sends, it may return 1 for what that one takes. It returns 1 until what was received
+ * and sent was taken: who waits for frames alone sees to it that another cleans.
  *
  * Context: sleeps.
  * Return: 1 when there is something to do; 0 when the time is over; -ENODEV when the card is gone; -EINTR.

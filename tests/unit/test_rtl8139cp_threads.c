@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test_rtl8139cp_threads.c - of each card one thread sends and another receives, all at a time
+ * test_rtl8139cp_threads.c - of each card one thread sends, another receives and others do the rest, all at a time
  */
 #include "rtl8139cp_stand.h"
 
 #include <sched.h>
 #include <time.h>
 
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+
 enum { FRAMES = 3000, ON_THE_WAY = 32, BURST = 8 };
 
 /* From one end to the other. Asserts are for the main thread: others count. */
 static struct direction {
 	unsigned int from;
+	bool waits; /* the thread that receives does */
 	_Atomic uint32_t sent, received;
 	atomic_uint wrong;
 	time_t end;
@@ -81,6 +84,67 @@ static void *sends(void *context)
 	return NULL;
 }
 
+/* For the next frame, or what the other thread has sent. */
+static bool is_woken(const struct direction *d)
+{
+	return dmaland_rtl8139cp_wait(ends[!d->from].card, (int)patience(60000)) == 1;
+}
+
+static bool is_over(const struct direction *d)
+{
+	return atomic_load(&d->received) == FRAMES || is_late(d);
+}
+
+/* In a thread of its own; the one that receives does not. */
+static void *waits(void *context)
+{
+	struct direction *d = context;
+
+	while (!is_over(d))
+		if (!d->waits && dmaland_rtl8139cp_wait(ends[!d->from].card, 1) < 0)
+			atomic_fetch_add(&d->wrong, 1);
+		else
+			sched_yield();
+	return NULL;
+}
+
+/* All frames go to the card's address, which stays. */
+static void *controls(void *context)
+{
+	static const unsigned char groups[2][DMALAND_ETH_ALEN] = {{0x01, 0, 0x5e, 0, 0, 1},
+								  {0x01, 0, 0x5e, 0, 0, 2}};
+	struct direction *d = context;
+	struct end *end = &ends[!d->from];
+
+	for (unsigned int i = 0; !is_over(d); i++) {
+		unsigned char mac[DMALAND_ETH_ALEN];
+
+		dmaland_rtl8139cp_set_filter(end->card, i % 2, groups[0], i % 3);
+		dmaland_rtl8139cp_mac(end->card, mac);
+		if (memcmp(mac, end->mac, sizeof(mac)) || dmaland_rtl8139cp_set_mac(end->card, mac))
+			atomic_fetch_add(&d->wrong, 1);
+		sched_yield();
+	}
+	return NULL;
+}
+
+static void *counts(void *context)
+{
+	struct dmaland_rtl8139cp_counters counters;
+	struct direction *d = context;
+
+	while (!is_over(d)) {
+		if (dmaland_rtl8139cp_get_counters(ends[!d->from].card, &counters) ||
+		    counters.rx_ok > FRAMES)
+			atomic_fetch_add(&d->wrong, 1);
+		if (dmaland_rtl8139cp_link(ends[0].card) != 100 ||
+		    dmaland_rtl8139cp_link(ends[1].card) != 100)
+			atomic_fetch_add(&d->wrong, 1);
+		sched_yield();
+	}
+	return NULL;
+}
+
 static void *receives(void *context)
 {
 	struct direction *d = context;
@@ -90,6 +154,8 @@ static void *receives(void *context)
 	while (atomic_load(&d->received) < FRAMES && !is_late(d)) {
 		unsigned int n = dmaland_rtl8139cp_receive(ends[!d->from].card, packets, BURST);
 
+		if (!n && d->waits && !is_woken(d))
+			atomic_fetch_add(&d->wrong, 1);
 		if (!n)
 			sched_yield();
 		for (unsigned int i = 0; i < n; i++) {
@@ -107,26 +173,29 @@ static void *receives(void *context)
 
 static void frames_go_both_ways_at_a_time(void **state)
 {
+	static void *(*const does[])(void *) = {sends, receives, waits, controls, counts};
+
 	(void)state;
 	for (int way = 0; way < 3; way++) {
 		struct dmaland_rtl8139cp_options options = {.size = sizeof(options),
 							    .rx_way = (enum dmaland_rx_way)way,
 							    .tx_way = (enum dmaland_tx_way)way};
-		pthread_t threads[4];
+		pthread_t threads[2][ARRAY_SIZE(does)];
 
 		ends_open("soft:,copy_below=1", &options);
 		for (unsigned int i = 0; i < 2; i++) {
+			assert_true(dmaland_rtl8139cp_irq(ends[i].card) >= 0);
 			memset(&directions[i], 0, sizeof(directions[i]));
 			directions[i].from = i;
+			directions[i].waits = way != 1;
 			directions[i].end = time(NULL) + (time_t)patience(60);
-			assert_int_equal(
-				pthread_create(&threads[2 * i], NULL, sends, &directions[i]), 0);
-			assert_int_equal(
-				pthread_create(&threads[2 * i + 1], NULL, receives, &directions[i]),
-				0);
 		}
-		for (unsigned int i = 0; i < 4; i++)
-			pthread_join(threads[i], NULL);
+		for (unsigned int i = 0; i < 2 * ARRAY_SIZE(does); i++)
+			assert_int_equal(pthread_create(&threads[i % 2][i / 2], NULL, does[i / 2],
+							&directions[i % 2]),
+					 0);
+		for (unsigned int i = 0; i < 2 * ARRAY_SIZE(does); i++)
+			pthread_join(threads[i % 2][i / 2], NULL);
 		for (unsigned int i = 0; i < 2; i++) {
 			assert_int_equal(atomic_load(&directions[i].wrong), 0);
 			assert_int_equal(atomic_load(&directions[i].received), FRAMES);
