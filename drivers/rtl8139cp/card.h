@@ -130,7 +130,11 @@ static inline uint64_t shared_dma(const struct dmaland_rtl8139cp *card, const vo
 	return card->shared_dma + (uint64_t)((const char *)at - (const char *)card->shared);
 }
 
-/* A few loads and stores are done under it, and no call. */
+/*
+ * A few loads and stores are done under it, and no call. A frame takes it twice, to allocate and to release its packet: 3 instructions
+ * each time, lock and unlock, where a mutex of pthread's has 59; of a frame's 223. The library's own (base/spin.h) is not for
+ * drivers, which have its public headers and nothing else.
+ */
 static inline void packets_lock(struct packets *packets)
 {
 	while (__atomic_exchange_n(&packets->lock, 1, __ATOMIC_ACQUIRE))
