@@ -125,24 +125,20 @@ static void ratios_take(struct net_bench *b, const char *answer)
 		}
 }
 
-static void measure(struct net_bench *b)
+static void measure(void *state)
 {
+	struct net_bench *b = state;
 	static char answer[32768];
-	char guest_sh[4096];
 	const char *vm_sh = getenv("DMALAND_BENCH_VM");
-	const char *options[] = {"--timeout", "500",	"--append",  "iommu.strict=1",
-				 "--",	      guest_sh, "bench-net", NULL};
 	const char *arguments[] = {b->options.quick ? ROUNDS_QUICK : ROUNDS, NULL};
-	const char *slash = vm_sh ? strrchr(vm_sh, '/') : NULL;
 	bool show = !b->options.json && isatty(STDERR_FILENO);
 
 	if (!vm_sh)
 		return;
 	if (show)
 		fputs("measuring, half a minute or so\r", stderr);
-	snprintf(guest_sh, sizeof(guest_sh), "%.*sguest.sh", slash ? (int)(slash + 1 - vm_sh) : 0,
-		 vm_sh);
-	b->vm = vm_run(vm_sh, options, arguments, answer, sizeof(answer));
+	b->vm = vm_run_guest(vm_sh, "iommu.strict=1", "bench-net", arguments, answer,
+			     sizeof(answer));
 	if (b->vm) {
 		rows_take(b, answer, "instructions_per_packet", "instructions");
 		rows_take(b, answer, "syscalls_per_packet", "calls");
@@ -160,10 +156,7 @@ static double row_value(const struct net_bench *b, const char *who, const char *
 	char row[80];
 
 	snprintf(row, sizeof(row), "instructions_per_packet.%s.%s.%u", who, direction, size);
-	for (size_t i = 0; i < b->report.count; i++)
-		if (strcmp(b->report.rows[i].name, row) == 0)
-			return b->report.rows[i].value;
-	return NAN;
+	return report_value(&b->report, row);
 }
 
 /* What stands in a size's line; false when none of it was measured. */
@@ -209,8 +202,10 @@ static void table_print(const struct net_bench *b, const struct table_of *t)
 		putchar('\n');
 }
 
-static void tables_print(const struct net_bench *b)
+static void tables_print(const void *state)
 {
+	const struct net_bench *b = state;
+
 	puts("frames through an RTL8139C+, instructions for each: smaller is better; x: over "
 	     "dmaland's");
 	report_print_machine();
@@ -230,17 +225,16 @@ static void tables_print(const struct net_bench *b)
 int main(int argc, char **argv)
 {
 	static struct net_bench b;
-	int status = net_probe_answer(argc, argv);
+	static const struct benchmark benchmark = {
+		.name = "net",
+		.about = "Measures frames through a network card, beside AF_PACKET.",
+		.answer = net_probe_answer,
+		.measure = measure,
+		.print = tables_print,
+		.state = &b,
+		.options = &b.options,
+		.report = &b.report,
+	};
 
-	if (status >= 0)
-		return status;
-	status = bench_options_read(&b.options, argc, argv,
-				    "Measures frames through a network card, beside AF_PACKET.");
-	if (status >= 0)
-		return status;
-	b.report.bench = "net";
-	measure(&b);
-	if (!report_is_json(&b.report, &b.options))
-		tables_print(&b);
-	return 0;
+	return benchmark_run(&benchmark, argc, argv);
 }

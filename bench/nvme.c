@@ -132,15 +132,9 @@ static bool boot_wanted(const struct bench_options *o, const struct boot *boot)
 static void boot_measure(struct nvme_bench *b, const struct boot *boot, const char *vm_sh)
 {
 	static char answer[32768];
-	char guest_sh[4096];
-	const char *options[] = {"--timeout", "500",	"--append",   boot->append,
-				 "--",	      guest_sh, "bench-nvme", NULL};
 	const char *arguments[] = {b->options.quick ? ROUNDS_QUICK : ROUNDS, NULL};
-	const char *slash = strrchr(vm_sh, '/');
 
-	snprintf(guest_sh, sizeof(guest_sh), "%.*sguest.sh", slash ? (int)(slash + 1 - vm_sh) : 0,
-		 vm_sh);
-	if (!vm_run(vm_sh, options, arguments, answer, sizeof(answer)))
+	if (!vm_run_guest(vm_sh, boot->append, "bench-nvme", arguments, answer, sizeof(answer)))
 		return;
 	b->vm = true;
 	answer_word(answer, "linux:", b->release, sizeof(b->release));
@@ -149,8 +143,9 @@ static void boot_measure(struct nvme_bench *b, const struct boot *boot, const ch
 	ratios_take(b, boot, answer);
 }
 
-static void measure(struct nvme_bench *b)
+static void measure(void *state)
 {
+	struct nvme_bench *b = state;
 	const char *vm_sh = getenv("DMALAND_BENCH_VM");
 	bool show = !b->options.json && isatty(STDERR_FILENO);
 
@@ -171,10 +166,7 @@ static double row_value(const struct nvme_bench *b, const struct boot *boot, con
 	char row[80];
 
 	snprintf(row, sizeof(row), "%s%s.%s.%s", boot->prefix, what, who, load->row);
-	for (size_t i = 0; i < b->report.count; i++)
-		if (strcmp(b->report.rows[i].name, row) == 0)
-			return b->report.rows[i].value;
-	return NAN;
+	return report_value(&b->report, row);
 }
 
 static const char *load_title(const struct nvme_load *load, char *title, size_t size)
@@ -258,8 +250,10 @@ static void notes_print(const struct nvme_bench *b)
 		puts("left out: the VM (./run bench nvme boots it, where it has a kernel)");
 }
 
-static void tables_print(const struct nvme_bench *b)
+static void tables_print(const void *state)
 {
+	const struct nvme_bench *b = state;
+
 	puts("requests to an NVMe drive, instructions for each: smaller is better; x: over "
 	     "dmaland's, which polls or sleeps likewise");
 	report_print_machine();
@@ -271,17 +265,16 @@ static void tables_print(const struct nvme_bench *b)
 int main(int argc, char **argv)
 {
 	static struct nvme_bench b;
-	int status = nvme_probe_answer(argc, argv);
+	static const struct benchmark benchmark = {
+		.name = "nvme",
+		.about = "Measures requests to an NVMe drive, beside io_uring.",
+		.answer = nvme_probe_answer,
+		.measure = measure,
+		.print = tables_print,
+		.state = &b,
+		.options = &b.options,
+		.report = &b.report,
+	};
 
-	if (status >= 0)
-		return status;
-	status = bench_options_read(&b.options, argc, argv,
-				    "Measures requests to an NVMe drive, beside io_uring.");
-	if (status >= 0)
-		return status;
-	b.report.bench = "nvme";
-	measure(&b);
-	if (!report_is_json(&b.report, &b.options))
-		tables_print(&b);
-	return 0;
+	return benchmark_run(&benchmark, argc, argv);
 }

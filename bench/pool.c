@@ -163,7 +163,7 @@ static void sweep(struct pool_bench *b, size_t number)
 		}
 }
 
-static void measure(struct pool_bench *b)
+static void samples_take(struct pool_bench *b)
 {
 	bool show = !b->options.json && isatty(STDERR_FILENO);
 
@@ -402,8 +402,9 @@ static void notes_print(const struct pool_bench *b)
 		puts("left out: threads (there is one CPU)");
 }
 
-static void tables_print(const struct pool_bench *b)
+static void tables_print(const void *state)
 {
+	const struct pool_bench *b = state;
 	struct table table;
 	bool any;
 
@@ -419,25 +420,31 @@ static void tables_print(const struct pool_bench *b)
 	notes_print(b);
 }
 
+static void measure(void *state)
+{
+	struct pool_bench *b = state;
+
+	workbench_open(&b->workbench);
+	workloads_name(b->workbench.cpu_count);
+	measurements_choose(b);
+	samples_take(b);
+	rows_add(b);
+	workbench_close(&b->workbench);
+}
+
 int main(int argc, char **argv)
 {
 	static struct pool_bench b;
-	int status = probe_answer(argc, argv);
+	static const struct benchmark benchmark = {
+		.name = "pool",
+		.about = "Measures dma_pool beside other ways to hand out blocks.",
+		.answer = probe_answer,
+		.measure = measure,
+		.print = tables_print,
+		.state = &b,
+		.options = &b.options,
+		.report = &b.report,
+	};
 
-	if (status >= 0)
-		return status;
-	status = bench_options_read(&b.options, argc, argv,
-				    "Measures dma_pool beside other ways to hand out blocks.");
-	if (status >= 0)
-		return status;
-	b.report.bench = "pool";
-	workbench_open(&b.workbench);
-	workloads_name(b.workbench.cpu_count);
-	measurements_choose(&b);
-	measure(&b);
-	rows_add(&b);
-	workbench_close(&b.workbench);
-	if (!report_is_json(&b.report, &b.options))
-		tables_print(&b);
-	return 0;
+	return benchmark_run(&benchmark, argc, argv);
 }

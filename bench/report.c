@@ -152,3 +152,26 @@ void table_row(const struct table *table, const char *title, const char *const *
 			printf("   %*s", table->width[i], cells[i] ? cells[i] : "-");
 	putchar('\n');
 }
+
+double report_value(const struct report *report, const char *name)
+{
+	for (size_t i = 0; i < report->count; i++)
+		if (strcmp(report->rows[i].name, name) == 0)
+			return report->rows[i].value;
+	return NAN;
+}
+
+int benchmark_run(const struct benchmark *benchmark, int argc, char **argv)
+{
+	int status = benchmark->answer(argc, argv);
+
+	if (status < 0)
+		status = bench_options_read(benchmark->options, argc, argv, benchmark->about);
+	if (status >= 0)
+		return status;
+	benchmark->report->bench = benchmark->name;
+	benchmark->measure(benchmark->state);
+	if (!report_is_json(benchmark->report, benchmark->options))
+		benchmark->print(benchmark->state);
+	return 0;
+}

@@ -33,6 +33,24 @@ void report_add(struct report *report, double value, const char *unit, const cha
  */
 bool report_is_json(const struct report *report, const struct bench_options *options);
 
+/* The value of a row; NAN when it isn't there. */
+double report_value(const struct report *report, const char *name);
+
+/* A benchmark's program: what is measured is in *state, of which options and report are part. */
+struct benchmark {
+	const char *name, *about; /* a line for --help */
+	/* The part that runs in a VM or a process of its own: its exit status, or -1: not asked. */
+	int (*answer)(int argc, char **argv);
+	void (*measure)(void *state);
+	void (*print)(const void *state); /* tables */
+	void *state;
+	struct bench_options *options;
+	struct report *report;
+};
+
+/* main() of all: the exit status. */
+int benchmark_run(const struct benchmark *benchmark, int argc, char **argv);
+
 /* One line on stdout: CPU, kernel, compiler. */
 void report_print_machine(void);
 

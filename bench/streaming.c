@@ -143,8 +143,9 @@ static bool any_wanted(const struct bench_options *o, const char *prefix)
 	return false;
 }
 
-static void measure(struct streaming_bench *b)
+static void measure(void *state)
 {
+	struct streaming_bench *b = state;
 	const struct bench_options *o = &b->options;
 	bool show = !o->json && isatty(STDERR_FILENO), vm = any_wanted(o, "instructions.");
 
@@ -170,10 +171,7 @@ static double row_value(const struct streaming_bench *b, const char *format, con
 	char row[64];
 
 	snprintf(row, sizeof(row), format, name);
-	for (size_t i = 0; i < b->report.count; i++)
-		if (strcmp(b->report.rows[i].name, row) == 0)
-			return b->report.rows[i].value;
-	return NAN;
+	return report_value(&b->report, row);
 }
 
 /* A line of the table: a row, the one that stands beside it, and what is aimed at. */
@@ -306,8 +304,10 @@ static void notes_print(const struct streaming_bench *b)
 		puts("left out: instructions here (valgrind is not installed)");
 }
 
-static void tables_print(const struct streaming_bench *b)
+static void tables_print(const void *state)
 {
+	const struct streaming_bench *b = state;
+
 	printf("dma_map_single + dma_unmap_single, instructions per pair: smaller is better; x: "
 	       "theirs over dmaland's\n");
 	report_print_machine();
@@ -320,17 +320,16 @@ static void tables_print(const struct streaming_bench *b)
 int main(int argc, char **argv)
 {
 	static struct streaming_bench b;
-	int status = probe_answer(argc, argv);
+	static const struct benchmark benchmark = {
+		.name = "streaming",
+		.about = "Measures dma_map_single() and dma_unmap_single().",
+		.answer = probe_answer,
+		.measure = measure,
+		.print = tables_print,
+		.state = &b,
+		.options = &b.options,
+		.report = &b.report,
+	};
 
-	if (status >= 0)
-		return status;
-	status = bench_options_read(&b.options, argc, argv,
-				    "Measures dma_map_single() and dma_unmap_single().");
-	if (status >= 0)
-		return status;
-	b.report.bench = "streaming";
-	measure(&b);
-	if (!report_is_json(&b.report, &b.options))
-		tables_print(&b);
-	return 0;
+	return benchmark_run(&benchmark, argc, argv);
 }

@@ -27,6 +27,19 @@ bool vm_run(const char *vm_sh, const char *const *options, const char *const *ar
 	return !status;
 }
 
+bool vm_run_guest(const char *vm_sh, const char *append, const char *command,
+		  const char *const *arguments, char *answer, size_t size)
+{
+	char guest_sh[4096];
+	const char *options[] = {"--timeout", "500",	"--append", append,
+				 "--",	      guest_sh, command,    NULL};
+	const char *slash = strrchr(vm_sh, '/');
+
+	snprintf(guest_sh, sizeof(guest_sh), "%.*sguest.sh", slash ? (int)(slash + 1 - vm_sh) : 0,
+		 vm_sh);
+	return vm_run(vm_sh, options, arguments, answer, size);
+}
+
 double vm_row(const char *answer, const char *name)
 {
 	char word[96];

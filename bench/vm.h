@@ -23,6 +23,13 @@
 bool vm_run(const char *vm_sh, const char *const *options, const char *const *arguments,
 	    char *answer, size_t size);
 
+/*
+ * The same by the script beside it that prepares the guest, guest.sh: command is what it is asked for, append stands in the kernel's
+ * command line.
+ */
+bool vm_run_guest(const char *vm_sh, const char *append, const char *command,
+		  const char *const *arguments, char *answer, size_t size);
+
 /* The value of a row in that; NAN when it isn't there. */
 double vm_row(const char *answer, const char *name);
 
