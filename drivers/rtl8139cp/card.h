@@ -169,6 +169,7 @@ void tx_clear(struct dmaland_rtl8139cp *card);
 /* What a reset of the chip takes: the filter, interrupts. */
 void control_start(struct dmaland_rtl8139cp *card);
 
+bool chip_is_gone(const struct dmaland_rtl8139cp *card);
 int gone_error(const struct dmaland_rtl8139cp *card);
 
 #endif

@@ -22,6 +22,17 @@ int gone_error(const struct dmaland_rtl8139cp *card)
 	return dmaland_set_error(ENODEV, "%s is gone", dmaland_name(card->dev));
 }
 
+/*
+ * A bus answers for a chip that is not there with ones; QEMU does with zeroes. This register is neither: chip_start() has written
+ * it, and its upper half tells the chip's version.
+ */
+bool chip_is_gone(const struct dmaland_rtl8139cp *card)
+{
+	uint32_t configuration = readl(card->regs + TCR);
+
+	return configuration == UINT32_MAX || configuration == 0;
+}
+
 /* Writes are posted: what is read comes after them. What a call has set holds when it returns, whoever sends then. */
 static void writes_end(struct dmaland_rtl8139cp *card)
 {
@@ -55,7 +66,7 @@ int dmaland_rtl8139cp_link(struct dmaland_rtl8139cp *card)
 {
 	uint8_t media = readb(card->regs + MSR);
 
-	if (media == UINT8_MAX)
+	if (media == UINT8_MAX || chip_is_gone(card))
 		return gone_error(card);
 	if (media & MSR_LINKB)
 		return 0;
@@ -126,7 +137,7 @@ int dmaland_rtl8139cp_get_counters(struct dmaland_rtl8139cp *card,
 	for (int ms = 0;; ms++) {
 		uint32_t command = readl(card->regs + DTCCR);
 
-		if (command == UINT32_MAX)
+		if (command == UINT32_MAX || chip_is_gone(card))
 			return gone_error(card);
 		if (!(command & DTCCR_CMD))
 			break;
@@ -224,7 +235,7 @@ int dmaland_rtl8139cp_wait(struct dmaland_rtl8139cp *card, int timeout)
 		int64_t left = timeout > 0 ? end - now_ms() : timeout;
 		int n, err;
 
-		if (readw(card->regs + ISR) == UINT16_MAX)
+		if (chip_is_gone(card))
 			return gone_error(card);
 		if (card->irq < 0)
 			return 0;

@@ -182,7 +182,7 @@ int dmaland_rtl8139cp_reset(struct dmaland_rtl8139cp *card)
 	if (card->tx.releasing)
 		return dmaland_set_error(EBUSY, "%s is not reset in a release",
 					 dmaland_name(card->dev));
-	err = chip_reset(card);
+	err = chip_is_gone(card) ? gone_error(card) : chip_reset(card);
 	if (err)
 		return err;
 	tx_clear(card);
