@@ -202,6 +202,18 @@ static int bench_report(const struct bench *bench, double seconds, bool json)
 	const struct latency *latency = &bench->latency;
 	uint64_t rate = (uint64_t)((double)bench->done / (seconds > 1e-9 ? seconds : 1e-9));
 	struct report report;
+	const struct member members[] = {
+		{"size", bench->size},
+		{"depth", bench->depth},
+		{"requests", bench->done},
+		{"nanoseconds", (uint64_t)(seconds * 1e9)},
+		{"requests_per_second", rate},
+		{"bytes_per_second", rate * bench->size},
+		{"latency_p50_ns", latency_percentile(latency, 500)},
+		{"latency_p99_ns", latency_percentile(latency, 990)},
+		{"latency_p999_ns", latency_percentile(latency, 999)},
+		{"latency_max_ns", latency->max},
+	};
 
 	report_begin(&report, json);
 	report_note(&report, "%llu %s %s of %s, %llu in flight, %s",
@@ -217,16 +229,7 @@ static int bench_report(const struct bench *bench, double seconds, bool json)
 	report_member_text(&report, "operation", bench->write ? "write" : "read");
 	report_member_text(&report, "order", bench->random ? "random" : "sequential");
 	report_member_text(&report, "completion", bench->irq ? "interrupt" : "polled");
-	report_member_number(&report, "size", bench->size);
-	report_member_number(&report, "depth", bench->depth);
-	report_member_number(&report, "requests", bench->done);
-	report_member_number(&report, "nanoseconds", (uint64_t)(seconds * 1e9));
-	report_member_number(&report, "requests_per_second", rate);
-	report_member_number(&report, "bytes_per_second", rate * bench->size);
-	report_member_number(&report, "latency_p50_ns", latency_percentile(latency, 500));
-	report_member_number(&report, "latency_p99_ns", latency_percentile(latency, 990));
-	report_member_number(&report, "latency_p999_ns", latency_percentile(latency, 999));
-	report_member_number(&report, "latency_max_ns", latency->max);
+	report_members(&report, members, sizeof(members) / sizeof(members[0]));
 	return report_end(&report, STATUS_OK);
 }
 

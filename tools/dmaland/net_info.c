@@ -27,20 +27,24 @@ static void report_counters(struct report *report, const struct dmaland_rtl8139c
 static void report_counter_members(struct report *report,
 				   const struct dmaland_rtl8139cp_counters *c)
 {
+	const struct member members[] = {
+		{"tx_ok", c->tx_ok},
+		{"tx_errors", c->tx_errors},
+		{"tx_one_collision", c->tx_one_collision},
+		{"tx_collisions", c->tx_collisions},
+		{"tx_aborted", c->tx_aborted},
+		{"tx_underruns", c->tx_underruns},
+		{"rx_ok", c->rx_ok},
+		{"rx_errors", c->rx_errors},
+		{"rx_missed", c->rx_missed},
+		{"rx_align_errors", c->align_errors},
+		{"rx_unicast", c->rx_unicast},
+		{"rx_broadcast", c->rx_broadcast},
+		{"rx_multicast", c->rx_multicast},
+	};
+
 	report_facts(report, "counters");
-	report_member_number(report, "tx_ok", c->tx_ok);
-	report_member_number(report, "tx_errors", c->tx_errors);
-	report_member_number(report, "tx_one_collision", c->tx_one_collision);
-	report_member_number(report, "tx_collisions", c->tx_collisions);
-	report_member_number(report, "tx_aborted", c->tx_aborted);
-	report_member_number(report, "tx_underruns", c->tx_underruns);
-	report_member_number(report, "rx_ok", c->rx_ok);
-	report_member_number(report, "rx_errors", c->rx_errors);
-	report_member_number(report, "rx_missed", c->rx_missed);
-	report_member_number(report, "rx_align_errors", c->align_errors);
-	report_member_number(report, "rx_unicast", c->rx_unicast);
-	report_member_number(report, "rx_broadcast", c->rx_broadcast);
-	report_member_number(report, "rx_multicast", c->rx_multicast);
+	report_members(report, members, sizeof(members) / sizeof(members[0]));
 }
 
 static int report_card(struct report *report, struct net_card *net)

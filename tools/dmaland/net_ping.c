@@ -320,6 +320,17 @@ static int statistics(struct ping *ping, int status)
 	double variance = ping->squares / n - mean * mean;
 	double mdev = variance > 0 ? sqrt(variance) : 0;
 	struct report *report = &ping->report;
+	const struct member members[] = {
+		{"sent", ping->sent},
+		{"received", ping->received},
+		{"duplicates", ping->duplicates},
+		{"corrupted", ping->wrong},
+		{"loss_percent", loss(ping)},
+		{"min_ns", (uint64_t)(ping->min * MS)},
+		{"avg_ns", (uint64_t)(mean * MS)},
+		{"max_ns", (uint64_t)(ping->max * MS)},
+		{"mdev_ns", (uint64_t)(mdev * MS)},
+	};
 
 	if (status == STATUS_FAILED)
 		return report_end(report, status);
@@ -329,15 +340,7 @@ static int statistics(struct ping *ping, int status)
 	report_member_text(report, "address", ip_text(&ping->to).text);
 	report_member_text(report, "own", ip_text(&ping->own.ip).text);
 	report_member_text(report, "protocol", ping->udp ? "udp" : "icmp");
-	report_member_number(report, "sent", ping->sent);
-	report_member_number(report, "received", ping->received);
-	report_member_number(report, "duplicates", ping->duplicates);
-	report_member_number(report, "corrupted", ping->wrong);
-	report_member_number(report, "loss_percent", loss(ping));
-	report_member_number(report, "min_ns", (uint64_t)(ping->min * MS));
-	report_member_number(report, "avg_ns", (uint64_t)(mean * MS));
-	report_member_number(report, "max_ns", (uint64_t)(ping->max * MS));
-	report_member_number(report, "mdev_ns", (uint64_t)(mdev * MS));
+	report_members(report, members, sizeof(members) / sizeof(members[0]));
 	return report_end(report, STATUS_OK);
 }
 

@@ -283,6 +283,12 @@ void report_member_number(struct report *report, const char *key, uint64_t numbe
 	member_add(report, key, SCOLS_JSON_NUMBER, text);
 }
 
+void report_members(struct report *report, const struct member *members, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		report_member_number(report, members[i].key, members[i].number);
+}
+
 void report_member_boolean(struct report *report, const char *key, bool value)
 {
 	member_add(report, key, SCOLS_JSON_BOOLEAN, value ? "1" : "0");

@@ -68,6 +68,14 @@ void report_fact(struct report *report, const char *label, const char *format, .
 	__attribute__((format(printf, 3, 4)));
 void report_member_text(struct report *report, const char *key, const char *text);
 void report_member_number(struct report *report, const char *key, uint64_t number);
+
+/* Several. */
+struct member {
+	const char *key;
+	uint64_t number;
+};
+
+void report_members(struct report *report, const struct member *members, size_t n);
 void report_member_boolean(struct report *report, const char *key, bool value);
 void report_member_null(struct report *report, const char *key);
 
