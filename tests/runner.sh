@@ -153,7 +153,6 @@ device_suite() {
 	test_start "$device/permissions" soft:
 	test_start "$device/edu" qemu:edu,machine=edu qemu:edu,machine=edu
 	test_start "$device/complaints"
-	test_start "$device/cards_removed"
 	soak "$1"
 }
 

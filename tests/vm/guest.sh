@@ -264,7 +264,6 @@ device)
 	checks xhci_reads_a_stick
 	program "$card $other_card $edu" "$build/tests/device/cards" 2000 "vfio:$card" "vfio:$other_card" "vfio:$edu"
 	program "$card $other_card" tests/vm/net.sh "$build" "$card" "$other_card"
-	program "$card $other_card" "$build/tests/device/cards_removed" "vfio:$card" "vfio:$other_card"
 	check "the other card is the kernel's" kernel_card "$other_card" 10.0.0.1
 	program "$card" tests/vm/net.sh "$build" "$card" "$(interface "$other_card")"
 	program "$card" "$build/tests/device/neighbour" "vfio:$card" "$(interface "$other_card")"
