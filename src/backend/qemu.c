@@ -29,6 +29,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -309,6 +310,19 @@ static bool access_fits(const struct qemu_function *q, unsigned int bar, uint64_
 	       width <= q->bars[bar].size && offset <= q->bars[bar].size - width;
 }
 
+/* A monitor of the user's may have taken it out of its slot. Says so to who waits for events, once. */
+static bool is_out(struct qemu_function *q)
+{
+	uint32_t vendor;
+
+	if (qemu_config_read(q->machine, q->plugged.slot, PCI_VENDOR_ID, 2, q->timeout, &vendor) ||
+	    vendor != 0xffff)
+		return false;
+	if (!__atomic_exchange_n(&q->out, true, __ATOMIC_RELAXED))
+		eventfd_write(q->function.event_fd, 1);
+	return true;
+}
+
 uint64_t qemu_function_read(struct pci_function *f, unsigned int bar, uint64_t offset,
 			    unsigned int width)
 {
@@ -318,7 +332,7 @@ uint64_t qemu_function_read(struct pci_function *f, unsigned int bar, uint64_t o
 	if (access_fits(q, bar, offset, width))
 		qtest_read(&q->machine->process.qtest, QTEST_MEMORY, q->bars[bar].address + offset,
 			   width, q->timeout, &value);
-	return value;
+	return value == 0 && is_out(q) ? UINT64_MAX : value;
 }
 
 void qemu_function_write(struct pci_function *f, unsigned int bar, uint64_t offset,

@@ -22,6 +22,7 @@ struct qemu_function {
 	bool decodes;	  /* memory accesses, for either reason */
 	bool masters;	  /* it may do DMA */
 	bool begun;	  /* its name is there */
+	bool out;	  /* it was found gone from its slot, and the event says so */
 	struct qemu_listener listener;
 	unsigned int peer; /* of the doorbell: where its messages of MSI-X go */
 	uint64_t masked[QEMU_DOORBELL_VECTORS / 64]; /* bitmap of vectors, messages that is */

@@ -181,7 +181,8 @@ static int slot_find(const struct qemu_machine *machine, unsigned int *slot)
 
 /*
  * Ask the guest, and agree as the guest: when that write is answered the device is out of its slot. What QEMU tells later, that
- * it has freed the device, is not waited for: of some models (qemu-xhci in 7.2) it never does.
+ * it has freed the device, is not waited for: of some models (qemu-xhci in 7.2) it never does. A monitor of the user's may have
+ * taken it out before: QEMU then knows no such device.
  */
 static int device_unplug(struct qemu_machine *machine, const struct qemu_plugged *plugged,
 			 unsigned int timeout)
@@ -189,8 +190,10 @@ static int device_unplug(struct qemu_machine *machine, const struct qemu_plugged
 	char command[32];
 	const char *answer;
 	uint32_t vendor;
-	int err;
+	int err = qemu_config_read(machine, plugged->slot, PCI_VENDOR_ID, 2, timeout, &vendor);
 
+	if (err || vendor == 0xffff)
+		return err;
 	snprintf(command, sizeof(command), "device_del dev%u", plugged->number);
 	err = qemu_process_command(&machine->process, NULL, command, &answer);
 	if (!err && strstr(answer, "Error: "))
