@@ -15,6 +15,7 @@ enum {
 	INTERRUPTS =
 		INT_ROK | INT_RER | INT_TOK | INT_TER | INT_RXOVW | INT_LINK | INT_FOVW | INT_TDU,
 	TALLY_MS = 100,
+	LOOK_MS = 1000, /* a card that went without a word is found gone within that time */
 };
 
 int gone_error(const struct dmaland_rtl8139cp *card)
@@ -239,10 +240,11 @@ int dmaland_rtl8139cp_wait(struct dmaland_rtl8139cp *card, int timeout)
 			return gone_error(card);
 		if (card->irq < 0)
 			return 0;
-		n = poll(fds, 2, left < 0 && timeout > 0 ? 0 : (int)left);
+		left = left < 0 ? (timeout > 0 ? 0 : LOOK_MS) : left;
+		n = poll(fds, 2, left < LOOK_MS ? (int)left : LOOK_MS);
 		if (n < 0)
 			return -errno;
-		if (n == 0)
+		if (n == 0 && timeout >= 0 && left < LOOK_MS)
 			return has_work(card);
 		if (fds[1].revents) /* it may be gone; the event is the application's to take */
 			fds[1].fd = -1;
