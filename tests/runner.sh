@@ -160,6 +160,7 @@ device_suite() {
 end_suite() {
 	on_drive "qemu:nvme, $2 times" "$1/tests/device/killed" "$2"
 	on_drive "qemu:nvme, $(($2 / 5)) times" "$1/tests/device/removed" $(($2 / 5))
+	test_start "$1/tests/device/card_removed" $(($2 / 5))
 }
 
 # fault_suite BUILD: each system call fails once

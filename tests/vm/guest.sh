@@ -263,6 +263,7 @@ device)
 	program "$edu" "$build/tests/device/irq" "vfio:$edu"
 	checks xhci_reads_a_stick
 	program "$card $other_card $edu" "$build/tests/device/cards" 2000 "vfio:$card" "vfio:$other_card" "vfio:$edu"
+	program "$card $other_card" "$build/tests/device/card_removed" 6 "vfio:$card" "vfio:$other_card"
 	program "$card $other_card" tests/vm/net.sh "$build" "$card" "$other_card"
 	check "the other card is the kernel's" kernel_card "$other_card" 10.0.0.1
 	program "$card" tests/vm/net.sh "$build" "$card" "$(interface "$other_card")"
