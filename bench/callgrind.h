@@ -17,4 +17,7 @@ double answer_number(const char *answer, const char *word);
  */
 double callgrind_run(const char *const *arguments, double *pairs);
 
+/* The same, of one function and what it calls alone. */
+double callgrind_run_in(const char *function, const char *const *arguments, double *pairs);
+
 #endif

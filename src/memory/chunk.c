@@ -84,20 +84,22 @@ static int chunk_commit(struct arena *arena, const struct chunk *memory)
 static int chunk_add(struct arena *arena, size_t size, size_t align, uint64_t lowest, uint64_t mask)
 {
 	struct arena_chunk *chunk;
+	struct chunk memory;
 	int err;
 
 	if (lowest && addresses_check(arena->domain, size, align, lowest, mask))
 		return -ENOMEM;
-	chunk = chunk_new(size >> ARENA_PAGE_SHIFT);
-	if (!chunk)
-		return error_set(ENOMEM, "no memory for the bookkeeping of %zu KiB", size >> 10);
-	err = arena->domain->ops->provide(arena->domain, size, align, mask, &chunk->memory);
+	err = arena->domain->ops->provide(arena->domain, size, align, mask, &memory);
 	if (err)
-		goto free_chunk;
-	err = chunk_commit(arena, &chunk->memory);
+		return err;
+	err = chunk_commit(arena, &memory);
 	if (err)
 		goto withdraw;
-	chunk_begin(arena, chunk);
+	chunk = chunk_new(arena, &memory);
+	if (!chunk) {
+		err = error_set(ENOMEM, "no memory for the bookkeeping of %zu KiB", size >> 10);
+		goto withdraw;
+	}
 	chunk_announce(chunk, chunk);
 	pthread_spin_lock(&arena->lock);
 	chunk_link(arena, chunk);
@@ -105,9 +107,7 @@ static int chunk_add(struct arena *arena, size_t size, size_t align, uint64_t lo
 	return 0;
 
 withdraw:
-	arena->domain->ops->withdraw(arena->domain, &chunk->memory);
-free_chunk:
-	free(chunk);
+	arena->domain->ops->withdraw(arena->domain, &memory);
 	return err;
 }
 

@@ -42,11 +42,9 @@ static inline void fit_widen(struct fit *fit, const struct fit *other)
 
 static inline bool fit_equal(const struct fit *a, const struct fit *b)
 {
-	uint64_t differ = 0;
+	fit_words differ = (a->words[0] ^ b->words[0]) | (a->words[1] ^ b->words[1]);
 
-	for (unsigned int w = 0; w < FIT_LANES / 4; w++)
-		differ |= a->words[w] ^ b->words[w];
-	return !differ;
+	return !(differ[0] | differ[1]);
 }
 
 static int clamp(uint64_t pages)
@@ -62,19 +60,22 @@ static size_t place_align(const struct arena_chunk *chunk, size_t at, unsigned i
 	return (size_t)(align_up(base + at, UINT64_C(1) << order) - base);
 }
 
+/* From place to place, each aligned to more than those before. What fits is no more where alignment is. */
 static void fit_add_run(const struct arena_chunk *chunk, struct fit *fit, size_t at)
 {
-	size_t end = at + chunk->entries[at].run_pages;
+	uint64_t begin = (chunk->memory.dma >> ARENA_PAGE_SHIFT) + at;
+	uint64_t end = begin + chunk->entries[at].run_pages;
+	unsigned int lanes = chunk->orders < FIT_ORDERS ? chunk->orders : FIT_ORDERS;
 
-	for (unsigned int k = 0; k < chunk->orders && k < FIT_ORDERS; k++) {
-		int fits;
+	for (unsigned int from = 0; from < lanes && begin < end;) {
+		unsigned int order = (unsigned int)__builtin_ctzll(begin);
+		unsigned int behind = order < lanes ? order + 1 : lanes;
+		int fits = clamp(end - begin);
 
-		at = place_align(chunk, at, k);
-		if (at >= end)
-			break;
-		fits = clamp(end - at);
-		if (fits > fit->longest[k])
-			fit->longest[k] = (int16_t)fits;
+		for (unsigned int k = behind; k > from && fits > fit->longest[k - 1]; k--)
+			fit->longest[k - 1] = (int16_t)fits;
+		from = behind;
+		begin += UINT64_C(1) << order;
 	}
 }
 
@@ -160,22 +161,16 @@ static size_t leaf_of_run(const struct arena_chunk *chunk, size_t page)
 
 /* ---- the tree of chunks ---- */
 
-static struct fit chunk_own(const struct arena_chunk *chunk)
+static inline struct fit chunk_best(const struct arena_chunk *chunk)
 {
-	struct fit own = chunk->fits[1];
-
-	own.longest[FIT_IDLE] = chunk->free_pages == chunk->pages;
-	return own;
-}
-
-static struct fit chunk_best(const struct arena_chunk *chunk)
-{
-	struct fit best = chunk_own(chunk);
+	struct fit best = chunk->fits[1];
 
 	if (chunk->lower)
 		fit_widen(&best, &chunk->lower->best);
 	if (chunk->higher)
 		fit_widen(&best, &chunk->higher->best);
+	if (chunk->free_pages == chunk->pages)
+		best.longest[FIT_IDLE] = 1;
 	return best;
 }
 
@@ -266,52 +261,69 @@ void chunks_remove(struct arena *arena, struct arena_chunk *chunk)
 	chunks_join(arena, low, high);
 }
 
+static bool chunk_has(const struct arena_chunk *chunk, unsigned int lane, int want)
+{
+	return lane == FIT_IDLE ? chunk->free_pages == chunk->pages
+				: chunk->fits[1].longest[lane] >= want;
+}
+
+static bool tree_has(const struct arena_chunk *tree, unsigned int lane, int want)
+{
+	return tree && tree->best.longest[lane] >= want;
+}
+
 struct arena_chunk *chunks_find(struct arena_chunk *tree, unsigned int lane, int want,
 				uint64_t last)
 {
-	while (tree && tree->best.longest[lane] >= want) {
-		if (tree->memory.dma <= last) {
-			struct arena_chunk *found = chunks_find(tree->higher, lane, want, last);
+	struct arena_chunk *found = NULL;
 
-			if (found)
-				return found;
-			if (lane == FIT_IDLE ? tree->free_pages == tree->pages
-					     : tree->fits[1].longest[lane] >= want)
-				return tree;
+	/* Down beside the limit: whoever is at or below it has what is lower below it, too. */
+	while (tree_has(tree, lane, want)) {
+		if (tree->memory.dma > last) {
+			tree = tree->lower;
+			continue;
 		}
-		tree = tree->lower;
+		if (chunk_has(tree, lane, want) || tree_has(tree->lower, lane, want))
+			found = tree;
+		tree = tree->higher;
 	}
-	return NULL;
+	if (!found || chunk_has(found, lane, want))
+		return found;
+	for (tree = found->lower;;) {
+		if (tree_has(tree->higher, lane, want))
+			tree = tree->higher;
+		else if (chunk_has(tree, lane, want))
+			return tree;
+		else
+			tree = tree->lower;
+	}
 }
 
 /* ---- runs ---- */
 
-struct arena_chunk *chunk_new(size_t pages)
+struct arena_chunk *chunk_new(const struct arena *arena, const struct chunk *memory)
 {
+	size_t pages = memory->size >> ARENA_PAGE_SHIFT;
 	size_t leaves = power_of_two_covering((pages + LEAF_PAGES - 1) / LEAF_PAGES);
-	size_t fits = 2 * leaves * sizeof(struct fit);
-	struct arena_chunk *chunk =
-		calloc(1, sizeof(*chunk) + fits + leaves * sizeof(*chunk->edges));
+	uint64_t apart = ((uintptr_t)memory->cpu ^ memory->dma) >> ARENA_PAGE_SHIFT;
+	struct arena_chunk *chunk;
 
+	chunk = calloc(1,
+		       sizeof(*chunk) + leaves * (2 * sizeof(struct fit) + sizeof(*chunk->edges)));
 	if (!chunk)
 		return NULL;
+	chunk->memory = *memory;
 	chunk->pages = chunk->free_pages = pages;
 	chunk->leaves = leaves;
 	chunk->edges = (uint32_t *)(void *)&chunk->fits[2 * leaves];
-	return chunk;
-}
-
-void chunk_begin(const struct arena *arena, struct arena_chunk *chunk)
-{
-	uint64_t apart = ((uintptr_t)chunk->memory.cpu ^ chunk->memory.dma) >> ARENA_PAGE_SHIFT;
-
-	chunk->entries = pagemap_find(&arena->pagemap, chunk->memory.cpu);
+	chunk->entries = pagemap_find(&arena->pagemap, memory->cpu);
 	chunk->orders = apart ? (unsigned int)__builtin_ctzll(apart) + 1 : 64;
 	/* Steele, Lea, Flood 2014 (SplitMix): neighbours' numbers look random. */
-	chunk->priority = (chunk->memory.dma ^ chunk->memory.dma >> 30) * 0xbf58476d1ce4e5b9u;
+	chunk->priority = (memory->dma ^ memory->dma >> 30) * 0xbf58476d1ce4e5b9u;
 	chunk->priority = (chunk->priority ^ chunk->priority >> 27) * 0x94d049bb133111ebu;
-	edges_set(chunk, 0, chunk->pages);
+	edges_set(chunk, 0, pages);
 	leaf_renew(chunk, 0);
+	return chunk;
 }
 
 /* The lowest place in a chunk. */

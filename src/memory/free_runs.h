@@ -14,6 +14,7 @@
 
 struct arena;
 struct arena_chunk;
+struct chunk;
 
 /* Alignments to 2^0 ... 2^14 pages have a lane each; one more says that a chunk is free whole. */
 enum { FIT_ORDERS = 15, FIT_IDLE = 15, FIT_LANES = 16 };
@@ -22,10 +23,12 @@ enum { FIT_ORDERS = 15, FIT_IDLE = 15, FIT_LANES = 16 };
  * The most pages that fit somewhere, by alignment: longest[k] is that of the runs, each counted from its
  * first page aligned to 2^k pages. INT16_MAX: so many or more.
  */
+typedef uint64_t fit_words __attribute__((vector_size(16), aligned(8)));
+
 struct fit {
 	union {
 		int16_t longest[FIT_LANES];
-		uint64_t words[FIT_LANES / 4]; /* to compare */
+		fit_words words[2]; /* to compare */
 	};
 };
 
@@ -42,11 +45,11 @@ struct fit_place {
 	size_t at, run;
 };
 
-/* A chunk with the bookkeeping of so many pages, or NULL. free() ends it. */
-struct arena_chunk *chunk_new(size_t pages);
-
-/* Its memory is known, and the entries of its pages are there: all are free. */
-void chunk_begin(const struct arena *arena, struct arena_chunk *chunk);
+/*
+ * A chunk of this memory, whose entries in the page map are there: all of it is free. NULL when there is no
+ * memory for its bookkeeping; free() ends it.
+ */
+struct arena_chunk *chunk_new(const struct arena *arena, const struct chunk *memory);
 
 /* Into the arena's list and tree of chunks, and out of them. */
 void chunks_insert(struct arena *arena, struct arena_chunk *chunk);
