@@ -23,15 +23,10 @@ int gone_error(const struct dmaland_rtl8139cp *card)
 	return dmaland_set_error(ENODEV, "%s is gone", dmaland_name(card->dev));
 }
 
-/*
- * A bus answers for a chip that is not there with ones; QEMU does with zeroes. This register is neither: chip_start() has written
- * it, and its upper half tells the chip's version.
- */
+/* A bus answers with ones for a chip that is not there. This register has others: chip_start() has written it. */
 bool chip_is_gone(const struct dmaland_rtl8139cp *card)
 {
-	uint32_t configuration = readl(card->regs + TCR);
-
-	return configuration == UINT32_MAX || configuration == 0;
+	return readl(card->regs + TCR) == UINT32_MAX;
 }
 
 /* Writes are posted: what is read comes after them. What a call has set holds when it returns, whoever sends then. */
@@ -214,6 +209,7 @@ static int irq_take(struct dmaland_rtl8139cp *card)
 	if (what == UINT16_MAX)
 		return gone_error(card);
 	writew(what, card->regs + ISR);
+	writes_end(card); /* what it clears has come before has_work() looks */
 	return dmaland_irq_unmask(card->dev, 0);
 }
 
