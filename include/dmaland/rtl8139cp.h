@@ -263,6 +263,8 @@ int dmaland_rtl8139cp_irq(struct dmaland_rtl8139cp *card);
  * Beside a thread that receives, or one that sends, it may return 1 for what that one takes. It returns 1 until what was received
  * and sent was taken: who waits for frames alone sees to it that another cleans.
  *
+ * That the card is to be removed (DMALAND_EVENT_REMOVE) does not end it: who waits long asks dmaland_get_events() between two waits.
+ *
  * Context: sleeps.
  * Return: 1 when there is something to do; 0 when the time is over; -ENODEV when the card is gone; -EINTR.
  */

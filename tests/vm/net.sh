@@ -103,6 +103,16 @@ bench_ends_at_a_signal() {
 		grep "^1000000000 packets a row" bench.out && ! grep dmaland: bench.err
 }
 
+# The kernel waits until the card is let go of.
+receive_ends_when_the_card_is_to_be_removed() {
+	local address=${card#vfio:} remover
+	begin receive "listening as" net receive -v "$card" - || return
+	echo 1 >"/sys/bus/pci/devices/$address/remove" &
+	remover=$!
+	ended 1 && wait "$remover" && cat receive.err && grep "^dmaland: .* is to be removed" receive.err && [ ! -e "/sys/bus/pci/devices/$address" ] &&
+		echo 1 >/sys/bus/pci/rescan && [ -e "/sys/bus/pci/devices/$address" ]
+}
+
 # check takes the names of functions.
 checks() {
 	local name
@@ -112,7 +122,7 @@ checks() {
 }
 
 if [[ $other == *:* ]]; then
-	checks bench_has_its_figures bench_ends_at_a_signal
+	checks bench_has_its_figures bench_ends_at_a_signal receive_ends_when_the_card_is_to_be_removed
 	tap_end
 fi
 

@@ -48,7 +48,12 @@ int card_wait(struct net_card *net, uint64_t ms)
 {
 	int code = dmaland_rtl8139cp_wait(net->card, ms < MOMENT_MS ? (int)ms : MOMENT_MS);
 
-	return code < 0 && code != -EINTR ? fail_library(NULL) : STATUS_OK;
+	if (code < 0 && code != -EINTR)
+		return fail_library(NULL);
+	if (dmaland_get_events(net->dev) & DMALAND_EVENT_REMOVE)
+		return fail("%s is to be removed: the kernel waits until it is let go of",
+			    dmaland_name(net->dev));
+	return STATUS_OK;
 }
 
 /* Packets wait to be sent: for one of them, until then. */
