@@ -27,19 +27,19 @@
  *
  *                                    64    256   1024   1514 bytes
  *   received   kept, copied         223    241    335    383
- *              mapped for each      268    268    268    268         cross at 477
- *   sent       copied               230    248    343    391
- *              one mapping          314    314    314    314         cross at 788
- *   in four    copied               379    387    472    588
- *   pieces     four mappings        939    939    939    939         cross nowhere
+ *              mapped for each      266    266    266    266         cross at 460
+ *   sent       copied               236    254    349    397
+ *              one mapping          319    319    319    319         cross at 782
+ *   in four    copied               386    394    479    595
+ *   pieces     four mappings        965    965    965    965         cross nowhere
  *
  * So a piece costs some 210 as a mapping and 50 as a copy, beside its bytes: what is copied grows with the count of pieces.
  */
 enum {
 	HEADER_LEN = 14,    /* two addresses and a type */
 	RX_BUFFER = 1536,   /* bytes for a frame, with its CRC */
-	COPYBREAK = 480,    /* shorter frames are copied */
-	LINEAR_BELOW = 788, /* so many bytes a piece */
+	COPYBREAK = 460,    /* shorter frames are copied */
+	LINEAR_BELOW = 782, /* so many bytes a piece */
 	MAX_PACKETS = 4096,
 };
 

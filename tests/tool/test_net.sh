@@ -47,7 +47,7 @@ joining() {
 
 forwards() {
 	local forward=${tool%/tools/*}/examples/forward forwarder
-	pcap_make '<' a1b23c4d 60 64 100 479 480 1513 1514 61 >through.pcap
+	pcap_make '<' a1b23c4d 60 64 100 459 460 1513 1514 61 >through.pcap
 	"$forward" "$(joined l2 l1 5),machine=f" "$(joining r2 r1 6)" >forward.out 2>forward.err &
 	forwarder=$!
 	says "$forwarder" forward.err "forwarding between" && begin receive "listening as" net receive -v -c 8 "$(joined r1 r2 7)" come.pcap &&
