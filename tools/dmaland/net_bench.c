@@ -216,9 +216,9 @@ static int calls_count(struct bench *bench, double *calls)
 		bench->limit = COUNTED_MAX;
 	status = frames_move(bench);
 	counted = syscalls_end(&syscalls);
-	if (counted < 0)
+	if (counted < 0 && !status) /* else a signal ended both */
 		bench->uncounted = (int)counted;
-	else
+	else if (counted >= 0)
 		*calls = (double)counted / (double)bench->limit;
 	bench->limit = limit;
 	bench->moved = moved;

@@ -47,11 +47,16 @@ void card_close(struct net_card *net)
 int card_wait(struct net_card *net, uint64_t ms)
 {
 	int code = dmaland_rtl8139cp_wait(net->card, ms < MOMENT_MS ? (int)ms : MOMENT_MS);
+	unsigned int events;
 
 	if (code < 0 && code != -EINTR)
 		return fail_library(NULL);
-	if (dmaland_get_events(net->dev) & DMALAND_EVENT_REMOVE)
+	events = dmaland_get_events(net->dev);
+	if (events & DMALAND_EVENT_REMOVE)
 		return fail("%s is to be removed: the kernel waits until it is let go of",
+			    dmaland_name(net->dev));
+	if (events & DMALAND_EVENT_ERROR)
+		return fail("%s has reported an error that it does not recover from",
 			    dmaland_name(net->dev));
 	return STATUS_OK;
 }

@@ -40,10 +40,13 @@ static void frame_make(struct sending *s, unsigned char *at)
 static int frame_read(struct sending *s, unsigned char *at, unsigned int *length)
 {
 	int status = pcap_read(&s->file, at, DMALAND_VLAN_ETH_FRAME_LEN, length);
-	unsigned int type = at[12] << 8 | at[13];
+	unsigned int type;
 
-	if (status || *length <= DMALAND_ETH_FRAME_LEN || type == 0x8100 || type == 0x88a8)
+	if (status || *length <= DMALAND_ETH_FRAME_LEN)
 		return status;
+	type = at[12] << 8 | at[13];
+	if (type == 0x8100 || type == 0x88a8)
+		return STATUS_OK;
 	return fail("frame %llu of %s has %u bytes: there are %u at most without a tag of 802.1Q",
 		    (unsigned long long)s->file.frames, s->file.name, *length,
 		    DMALAND_ETH_FRAME_LEN);
