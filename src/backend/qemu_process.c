@@ -217,11 +217,35 @@ static void process_listen(struct qemu_process *p)
 	log_drain(p, &log);
 }
 
+#ifdef __SANITIZE_THREAD__
+/*
+ * ThreadSanitizer does not know of _Fork(). Unless it is told, its part of dup2() in the child may wait for good for a lock of its own
+ * that another thread held: one start in some thousands. From sanitizer/linux_syscall_hooks.h, which gcc does not install.
+ */
+void __sanitizer_syscall_pre_impl_fork(void);
+void __sanitizer_syscall_post_impl_fork(long result);
+#endif
+
+/* The child runs nothing of the program, nor what it has for fork(). */
+static pid_t fork_bare(void)
+{
+	pid_t pid;
+
+#ifdef __SANITIZE_THREAD__
+	__sanitizer_syscall_pre_impl_fork();
+	pid = _Fork();
+	__sanitizer_syscall_post_impl_fork(pid);
+#else
+	pid = _Fork();
+#endif
+	return pid;
+}
+
 static void *thread_run(void *argument)
 {
 	struct launch *l = argument;
 	struct qemu_process *p = l->process;
-	pid_t pid = _Fork(); /* the child runs nothing of the program, nor what it has for fork() */
+	pid_t pid = fork_bare();
 
 	if (pid == 0)
 		child_run(l);
