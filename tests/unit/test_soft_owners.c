@@ -307,6 +307,27 @@ static void any_number_of_mappings_may_be_at_one_address(void **state)
 	close_quietly();
 }
 
+/* What was still mapped then is over with it, and not what a fault names later. */
+static void what_is_unregistered_takes_its_mappings_along(void **state)
+{
+	const enum dma_data_direction dir = DMA_FROM_DEVICE;
+	dma_addr_t over, dma;
+
+	(void)state;
+	open_spec("soft:,coherent=no,dma_debug=no"); /* which reports the mapping */
+	assert_int_equal(dmaland_register(dev, memory, MOST), 0);
+	over = map(memory, 2 * PAGE, dir);
+	assert_int_equal(dmaland_unregister(dev, memory), 0);
+	assert_int_equal(dmaland_register(dev, memory, MOST), 0);
+	dma = map(memory + PAGE + 64, 100, dir);
+	assert_true(dma == over + PAGE + 64);
+	sync_cpu(dma, 0, 100, dir);
+	check_owners(memory + PAGE + 64, dma, 100, dir, 0, 100);
+	dma_unmap_single(dev, dma, 100, dir);
+	assert_int_equal(dmaland_unregister(dev, memory), 0);
+	close_quietly();
+}
+
 /* ---- what has no owner ---- */
 
 static void coherent_memory_is_always_in_reach(void **state)
@@ -449,6 +470,7 @@ int main(void)
 		cmocka_unit_test(mappings_with_addresses_of_their_own_have_owners_of_their_own),
 		cmocka_unit_test(bytes_of_two_mappings_at_one_address_are_the_devices),
 		cmocka_unit_test(any_number_of_mappings_may_be_at_one_address),
+		cmocka_unit_test(what_is_unregistered_takes_its_mappings_along),
 		cmocka_unit_test(coherent_memory_is_always_in_reach),
 		cmocka_unit_test(what_is_mapped_without_a_sync_is_the_devices),
 		cmocka_unit_test(a_sync_that_does_not_match_hands_nothing_over),
