@@ -310,11 +310,16 @@ static bool access_fits(const struct qemu_function *q, unsigned int bar, uint64_
 	       width <= q->bars[bar].size && offset <= q->bars[bar].size - width;
 }
 
-/* A monitor of the user's may have taken it out of its slot. Says so to who waits for events, once. */
+/*
+ * A monitor of the user's may have taken it out of its slot, for good: what is put there then is another. Says so to who
+ * waits for events, once.
+ */
 static bool is_out(struct qemu_function *q)
 {
 	uint32_t vendor;
 
+	if (__atomic_load_n(&q->out, __ATOMIC_RELAXED))
+		return true;
 	if (qemu_config_read(q->machine, q->plugged.slot, PCI_VENDOR_ID, 2, q->timeout, &vendor) ||
 	    vendor != 0xffff)
 		return false;

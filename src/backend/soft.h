@@ -25,8 +25,6 @@
 #include "backend/soft_ranges.h"
 #include "backend/window.h"
 
-#define SOFT_OWNER_BUCKETS 1024
-
 /* ---- the domain ---- */
 
 struct soft_domain_options {
@@ -39,16 +37,10 @@ struct soft_domain_options {
 	uint64_t memory_limit;
 };
 
-/* Streaming mappings that are live, by where they begin. */
-struct soft_owners {
-	struct soft_owner *buckets[SOFT_OWNER_BUCKETS];
-};
-
 struct soft_domain {
 	struct domain domain;
 	struct memory_window window;
 	struct soft_ranges ranges; /* guarded by domain.lock */
-	struct soft_owners owners; /* so too; none unless coherent=no */
 	unsigned int joined;	   /* devices ever */
 };
 
@@ -74,14 +66,16 @@ void soft_domain_leave(struct soft_domain *sd);
 void soft_hand(struct domain *domain, enum domain_hand what, dma_addr_t dma, size_t size,
 	       const void *memory);
 
+/* A range's, all nobody's; NULL: no memory. */
+struct soft_owners *soft_owners_make(size_t size);
+void soft_owners_free(struct soft_owners *owners);
+
 /* Of size bytes at an address in a range, those before the first that the CPU has. */
 size_t soft_owners_allow(const struct soft_range *range, dma_addr_t at, size_t size);
 
 /* The mapping that has an address goes into a fault, in place of the range that it lies in. */
-void soft_owners_attribute(const struct soft_owners *owners, dma_addr_t at,
+void soft_owners_attribute(const struct soft_range *range, dma_addr_t at,
 			   struct dmaland_soft_fault *fault);
-
-void soft_owners_fini(struct soft_owners *owners);
 
 /* ---- accesses ---- */
 

@@ -97,7 +97,7 @@ static size_t range_access(struct soft_domain *sd, const struct soft_access *acc
 	size = soft_owners_allow(range, at, size < rest ? size : (size_t)rest);
 	if (!size) {
 		fault->reason = DMALAND_SOFT_CPU;
-		soft_owners_attribute(&sd->owners, at, fault);
+		soft_owners_attribute(range, at, fault);
 		return 0;
 	}
 	fault->reason = DMALAND_SOFT_GONE;

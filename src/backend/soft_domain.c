@@ -88,15 +88,15 @@ static int no_bookkeeping(void)
 /* ---- ranges ---- */
 
 /* Apart, so that a coherent machine pays for a look alone. */
-static __attribute__((noinline)) bool owners_make(size_t size, unsigned char **owners)
+static __attribute__((noinline)) bool owners_make(size_t size, struct soft_owners **owners)
 {
-	*owners = calloc(size, 1);
+	*owners = soft_owners_make(size);
 	return *owners != NULL;
 }
 
 static __attribute__((noinline)) void owners_free(struct soft_range *range)
 {
-	free(range->owners);
+	soft_owners_free(range->owners);
 	range->owners = NULL; /* of the note, too */
 }
 
@@ -104,7 +104,7 @@ static __attribute__((noinline)) void owners_free(struct soft_range *range)
 static inline __attribute__((always_inline)) struct soft_range *
 range_add(struct soft_domain *sd, dma_addr_t dma, size_t size)
 {
-	unsigned char *owners = NULL;
+	struct soft_owners *owners = NULL;
 	struct soft_range *range;
 
 	if (sd->domain.ops->hand && !owners_make(size, &owners))
@@ -112,8 +112,8 @@ range_add(struct soft_domain *sd, dma_addr_t dma, size_t size)
 	range = soft_ranges_add(&sd->ranges, dma, size);
 	if (range)
 		range->owners = owners;
-	else
-		free(owners);
+	else if (owners)
+		soft_owners_free(owners);
 	return range;
 }
 
@@ -397,7 +397,6 @@ static void soft_domain_destroy(struct domain *domain)
 	while ((range = soft_ranges_before(&sd->ranges, UINT64_MAX)))
 		range_unmap(sd, range);
 	soft_ranges_fini(&sd->ranges);
-	soft_owners_fini(&sd->owners);
 	window_close(&sd->window);
 	free(domain->usable);
 	domain_fini(domain);

@@ -30,7 +30,7 @@ struct soft_range {
 	enum dmaland_soft_kind kind;
 	unsigned int access; /* enum domain_access */
 	union {
-		unsigned char *owners; /* in use: a byte for each of it, soft_owners.c; or NULL */
+		struct soft_owners *owners; /* in use: who has its bytes, soft_owners.c; or NULL */
 		struct soft_range *next_free;
 	};
 };

@@ -9,8 +9,8 @@
  *           small:         bounced
  *           large:         mapped, or bounced where the domain can't map
  *
- * Where the device has a copy of its own (coherent=no), memory of the arena takes the way of other memory,
- * and registered memory is translated to the copy.
+ * Where the device has a copy of its own (coherent=no), memory of the arena takes the way of other memory, but with
+ * no_syscalls; and registered memory is translated to the copy.
  */
 #include "streaming/streaming_internal.h"
 
@@ -24,23 +24,29 @@
  * The dma address of memory inside one chunk of the arena; DMA_MAPPING_ERROR when it is not. The
  * first page must be somebody's; what lies between first and last is in the same chunk.
  */
-static inline __attribute__((always_inline)) dma_addr_t arena_address(const struct streaming *s,
-								      const char *ptr, size_t size)
+static inline __attribute__((always_inline)) dma_addr_t
+window_address(const struct streaming *s, size_t window_bytes, const char *ptr, size_t size)
 {
 	size_t begin = (uintptr_t)ptr - s->window, end = begin + (size - 1);
 	const struct page *page = &s->pages[begin >> FRAME_SHIFT];
 	const struct arena_chunk *chunk;
 
-	if (begin >= s->window_bytes)
+	if (begin >= window_bytes)
 		return DMA_MAPPING_ERROR;
 	chunk = __atomic_load_n(&page->chunk, __ATOMIC_ACQUIRE);
 	if (unlikely(!chunk || !__atomic_load_n(&page->tenant, __ATOMIC_ACQUIRE)))
 		return DMA_MAPPING_ERROR;
 	if ((begin ^ end) >> FRAME_SHIFT &&
-	    unlikely(end >= s->window_bytes || __atomic_load_n(&s->pages[end >> FRAME_SHIFT].chunk,
-							       __ATOMIC_ACQUIRE) != chunk))
+	    unlikely(end >= window_bytes || __atomic_load_n(&s->pages[end >> FRAME_SHIFT].chunk,
+							    __ATOMIC_ACQUIRE) != chunk))
 		return DMA_MAPPING_ERROR;
 	return (uintptr_t)ptr + page->dma_offset;
+}
+
+static inline __attribute__((always_inline)) dma_addr_t arena_address(const struct streaming *s,
+								      const char *ptr, size_t size)
+{
+	return window_address(s, s->window_bytes, ptr, size);
 }
 
 /* The dma address of memory that the device reaches already. */
@@ -146,25 +152,16 @@ piece_map_at(struct streaming *s, const struct piece *piece, dma_addr_t dma, boo
 	return dma;
 }
 
-/* The dma address of memory of the arena where that is not translated; DMA_MAPPING_ERROR when it is not. */
-static dma_addr_t coherent_address(const struct streaming *s, const struct piece *piece)
-{
-	const struct pagemap *pagemap = &s->space->arena->pagemap;
-	const struct page *first = pagemap_find(pagemap, piece->ptr);
-	const struct page *last = pagemap_find(pagemap, piece->ptr + (piece->size - 1));
-
-	if (!s->translates || !first || !last || !first->chunk || !page_tenant(first) ||
-	    __atomic_load_n(&first->chunk, __ATOMIC_ACQUIRE) !=
-		    __atomic_load_n(&last->chunk, __ATOMIC_ACQUIRE))
-		return DMA_MAPPING_ERROR;
-	return (uintptr_t)piece->ptr + first->dma_offset;
-}
-
-/* Only coherent memory is seen by a device that has a copy of its own of what is mapped. */
+/*
+ * Only coherent memory is seen by a device that has a copy of its own of what is mapped: it is translated to its own
+ * address, also where memory of the arena is not otherwise.
+ */
 static dma_addr_t shadow_map_coherent(struct streaming *s, const struct piece *piece)
 {
-	dma_addr_t dma = coherent_address(s, piece);
+	dma_addr_t dma = DMA_MAPPING_ERROR;
 
+	if (s->translates)
+		dma = window_address(s, s->space->domain->window_size, piece->ptr, piece->size);
 	if (dma != DMA_MAPPING_ERROR && address_holds(s, piece, dma)) {
 		if (s->follow && follow_begin(s, dma, piece))
 			return DMA_MAPPING_ERROR;
@@ -329,8 +326,8 @@ static __attribute__((noinline)) dma_addr_t map_in_arena(struct streaming *s, vo
 }
 
 /*
- * The short ways, which are none where the device has a copy of its own, or in debug mode; what does
- * not fit them goes the long one, where all is checked again.
+ * The short ways, which are none where the device has a copy of its own (but into the arena, with no_syscalls), or in debug mode;
+ * what does not fit them goes the long one, where all is checked again.
  */
 dma_addr_t streaming_map(struct streaming *s, void *ptr, size_t size,
 			 enum dma_data_direction direction, unsigned long attrs)

@@ -195,6 +195,7 @@ static void fake_sync(struct domain *domain, dma_addr_t dma, size_t size, bool f
 		memcpy(m->copy + offset, m->cpu + offset, size);
 	else
 		memcpy(m->cpu + offset, m->copy + offset, size);
+	fake->hand_at_sync = fake->hand;
 	pthread_mutex_unlock(&domain->lock);
 }
 
@@ -209,6 +210,7 @@ static void fake_hand(struct domain *domain, enum domain_hand what, dma_addr_t d
 	m = mapping_at(fake, dma);
 	if ((m && size > m->size - (dma - m->dma)) || (what == HAND_BEGIN && !memory))
 		fail_msg("%zu bytes at 0x%llx change hands", size, (unsigned long long)dma);
+	fake->hand = what;
 	pthread_mutex_unlock(&domain->lock);
 }
 

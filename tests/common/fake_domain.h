@@ -38,6 +38,7 @@ struct fake_domain {
 	unsigned int maps_left;	   /* then map fails; UINT_MAX: never */
 	int map_error;		   /* with this; 0: ENOMEM */
 	bool refuse_unmap;
+	enum domain_hand hand, hand_at_sync; /* the last, and the last before the last sync */
 };
 
 enum fake_kind {

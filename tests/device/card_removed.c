@@ -228,26 +228,37 @@ static void frames_pass(unsigned long n)
 
 /* ---- how it goes ---- */
 
+static void monitor_does(const char *lines)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char answer[80];
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", monitor);
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(write(fd, lines, strlen(lines)), strlen(lines));
+	/* QEMU drops what it has not read of a connection that ends. */
+	assert_int_equal(shutdown(fd, SHUT_WR), 0);
+	while (read(fd, answer, sizeof(answer)) > 0)
+		;
+	close(fd);
+}
+
+static unsigned long slot_of(const struct end *e)
+{
+	const char *slot = strrchr(dmaland_name(e->dev), '@');
+
+	assert_non_null(slot);
+	return strtoul(slot + 1, NULL, 16);
+}
+
 /* The first card is the machine's first device, dev0. Lines for the monitor: out, and the guest's consent (qemu_plug.c). */
 static void monitor_removes(const struct end *e)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	const char *slot = strrchr(dmaland_name(e->dev), '@');
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	char lines[80];
-	int size;
 
-	assert_non_null(slot);
-	size = snprintf(lines, sizeof(lines), "device_del dev0\no /w 0xae08 %#lx\n",
-			1ul << strtoul(slot + 1, NULL, 16));
-	snprintf(address.sun_path, sizeof(address.sun_path), "%s", monitor);
-	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	assert_int_equal(write(fd, lines, (size_t)size), size);
-	/* QEMU drops what it has not read of a connection that ends. */
-	assert_int_equal(shutdown(fd, SHUT_WR), 0);
-	while (read(fd, lines, sizeof(lines)) > 0)
-		;
-	close(fd);
+	snprintf(lines, sizeof(lines), "device_del dev0\no /w 0xae08 %#lx\n", 1ul << slot_of(e));
+	monitor_does(lines);
 }
 
 static void sysfs_write(const char *path, const char *text)
@@ -335,8 +346,10 @@ static void remove_one(enum way way, unsigned long round, unsigned long busy)
 	if (way == BY_KERNEL)
 		frames_pass(busy); /* it waits, and so the cards work on */
 	end_stop(&ends[0]);
-	if (way != BY_KERNEL)
+	if (way != BY_KERNEL) {
 		calls_fail(&ends[0]);
+		assert_int_equal(dmaland_get_events(ends[0].dev), 0); /* was told before */
+	}
 	end_close(&ends[0]);
 	if (way == BY_KERNEL) {
 		pthread_join(remover, NULL);
@@ -355,8 +368,7 @@ static void remove_one(enum way way, unsigned long round, unsigned long busy)
 	end_close(&ends[1]);
 	if (way == BY_KERNEL)
 		assert_string_equal(log_text(), "");
-	if (way ==
-	    BY_MONITOR) /* its slot and its place on the hub were free again, and it was told once */
+	if (way == BY_MONITOR) /* its slot and its place on the hub were free again */
 		assert_null(strstr(log_text(), "stays taken"));
 	assert_null(strstr(log_text(), "leak"));
 }
@@ -373,6 +385,48 @@ static void a_busy_card_is_pulled_out_and_the_other_goes_on(void **state)
 {
 	(void)state;
 	removed_in_rounds(BY_MONITOR);
+}
+
+/* Its slot is free, and not the other's, whose one it is not. */
+static void what_is_put_in_the_slot_then_is_another_card(void **state)
+{
+	struct end *e = &ends[0];
+	char line[80];
+
+	(void)state;
+	for (int i = 0; i < 2; i++)
+		end_open(&ends[i], specs[i], 0);
+	monitor_removes(e);
+	assert_int_equal(dmaland_rtl8139cp_wait(e->card, 0), -ENODEV);
+	assert_int_equal(dmaland_get_events(e->dev), DMALAND_EVENT_GONE);
+	snprintf(line, sizeof(line), "device_add rtl8139,id=theirs,addr=%#lx\n", slot_of(e));
+	monitor_does(line);
+	assert_int_equal(dmaland_rtl8139cp_wait(e->card, 0), -ENODEV);
+	assert_int_equal(dmaland_get_events(e->dev), 0);
+	log_clear();
+	end_close(e);
+	assert_logged("stays taken");
+	end_close(&ends[1]);
+	log_clear();
+}
+
+/* QEMU has asked the guest, who did not answer, and is to ask again. */
+static void a_card_that_a_guest_was_asked_for_in_vain_closes_as_others(void **state)
+{
+	unsigned long slot;
+
+	(void)state;
+	for (int i = 0; i < 2; i++)
+		end_open(&ends[i], specs[i], 0);
+	slot = slot_of(&ends[0]);
+	monitor_does("device_del dev0\n");
+	log_clear();
+	end_close(&ends[0]);
+	assert_string_equal(log_text(), "");
+	end_open(&ends[0], specs[0], 1);
+	assert_int_equal(slot_of(&ends[0]), slot);
+	for (int i = 0; i < 2; i++)
+		end_close(&ends[i]);
 }
 
 static void busy_cards_end_with_their_machine(void **state)
@@ -427,6 +481,8 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest of_qemu[] = {
 		cmocka_unit_test(a_busy_card_is_pulled_out_and_the_other_goes_on),
+		cmocka_unit_test(what_is_put_in_the_slot_then_is_another_card),
+		cmocka_unit_test(a_card_that_a_guest_was_asked_for_in_vain_closes_as_others),
 		cmocka_unit_test(busy_cards_end_with_their_machine),
 	};
 	const struct CMUnitTest of_vfio[] = {

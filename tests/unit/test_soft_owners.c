@@ -124,6 +124,9 @@ static void check_memory(unsigned char *ptr, size_t size, enum dma_data_directio
 	check_owners(ptr, dma, size, dir, third + 1, size);
 	sync_device(dma, size - 1, size, dir);
 	check_owners(ptr, dma, size, dir, third + 1, size - 1);
+	sync_cpu(dma, size - 1, size, dir);
+	sync_device(dma, 0, size - 1, dir);
+	check_owners(ptr, dma, size, dir, size - 1, size); /* far from where it begins */
 	sync_cpu(dma, 0, size, dir);
 	check_owners(ptr, dma, size, dir, 0, size);
 	sync_device(dma, 0, size, dir);
@@ -278,6 +281,15 @@ static void bytes_of_two_mappings_at_one_address_are_the_devices(void **state)
 	assert_int_equal(touches(a, 60, true), 60); /* registered, and not mapped */
 	dma_unmap_single(dev, b, 100, dir);
 	assert_int_equal(touches(a, MOST, true), MOST);
+
+	/* They may begin together: the one that stays is named. */
+	a = map(memory, 100, dir);
+	b = map(memory, 200, dir);
+	assert_true(a == b);
+	dma_unmap_single(dev, a, 100, dir);
+	sync_cpu(b, 50, 200, dir);
+	check_owners(memory, b, 200, dir, 50, 200);
+	dma_unmap_single(dev, b, 200, dir);
 	assert_int_equal(dmaland_unregister(dev, memory), 0);
 	close_quietly();
 }
@@ -303,6 +315,27 @@ static void any_number_of_mappings_may_be_at_one_address(void **state)
 	sync_cpu(dma, 0, 64, dir);
 	check_owners(memory + 128, dma, 64, dir, 0, 64);
 	dma_unmap_single(dev, dma, 64, dir);
+	assert_int_equal(dmaland_unregister(dev, memory), 0);
+	close_quietly();
+}
+
+/* What was still mapped then is over with it, and not what a fault names later. */
+static void what_is_unregistered_takes_its_mappings_along(void **state)
+{
+	const enum dma_data_direction dir = DMA_FROM_DEVICE;
+	dma_addr_t over, dma;
+
+	(void)state;
+	open_spec("soft:,coherent=no,dma_debug=no"); /* which reports the mapping */
+	assert_int_equal(dmaland_register(dev, memory, MOST), 0);
+	over = map(memory, 2 * PAGE, dir);
+	assert_int_equal(dmaland_unregister(dev, memory), 0);
+	assert_int_equal(dmaland_register(dev, memory, MOST), 0);
+	dma = map(memory + PAGE + 64, 100, dir);
+	assert_true(dma == over + PAGE + 64);
+	sync_cpu(dma, 0, 100, dir);
+	check_owners(memory + PAGE + 64, dma, 100, dir, 0, 100);
+	dma_unmap_single(dev, dma, 100, dir);
 	assert_int_equal(dmaland_unregister(dev, memory), 0);
 	close_quietly();
 }
@@ -345,6 +378,105 @@ static void coherent_memory_is_always_in_reach(void **state)
 	close_quietly();
 }
 
+/* Where nothing may be mapped it is translated; but copied, and so owned, where it is not within a list's limits. */
+static void without_system_calls_coherent_memory_stays_coherent(void **state)
+{
+	const enum dma_data_direction dir = DMA_FROM_DEVICE;
+	const dma_addr_t boundary = 2 * PAGE;
+	struct scatterlist sg;
+	unsigned char *across;
+	dma_addr_t dma;
+
+	(void)state;
+	open_spec("soft:,coherent=no,no_syscalls=yes");
+	for (int i = 0; i < 2; i++) {
+		dma = map(pool + 10, 100, dir);
+		assert_true(dma == pool_dma + 10);
+		sync_cpu(dma, 0, 100, dir);
+		assert_int_equal(touches(dma, 100, true), 100);
+		dma_unmap_single(dev, dma, 100, dir);
+	}
+	check_memory(memory + 10, 100, dir);
+
+	assert_int_equal(dma_set_seg_boundary(dev, boundary - 1), 0);
+	across = pool + (boundary - pool_dma % boundary) - 500;
+	sg_init_one(&sg, across, 1000);
+	assert_int_equal(dma_map_sg(dev, &sg, 1, dir), 1);
+	dma = sg_dma_address(&sg);
+	assert_true(dma - pool_dma >= MOST);
+	sync_cpu(dma, 10, 1000, dir);
+	check_owners(across, dma, 1000, dir, 10, 1000);
+	dma_unmap_sg(dev, &sg, 1, dir);
+	close_quietly();
+}
+
+/* Its bytes may be bounced through later. */
+static void memory_that_was_translated_has_no_owner_afterwards(void **state)
+{
+	const enum dma_data_direction dir = DMA_FROM_DEVICE;
+	enum { HALF = PAGE / 2 };
+	static dma_addr_t dmas[1000];
+	struct scatterlist sg;
+	size_t n = 0;
+
+	(void)state;
+	open_spec("soft:,coherent=no,no_syscalls=yes");
+	sg_init_one(&sg, pool, MOST);
+	assert_int_equal(dma_map_sg(dev, &sg, 1, dir), 1);
+	assert_true(sg_dma_address(&sg) == pool_dma);
+	dma_unmap_sg(dev, &sg, 1, dir);
+	dma_free_coherent(dev, MOST, pool, pool_dma);
+	do {
+		assert_true(n < sizeof(dmas) / sizeof(dmas[0]));
+		dmas[n] = map(memory, HALF, dir);
+	} while (dmas[n++] - pool_dma >= MOST);
+	sync_cpu(dmas[n - 1], 0, HALF, dir);
+	check_owners(memory, dmas[n - 1], HALF, dir, 0, HALF);
+	while (n--)
+		dma_unmap_single(dev, dmas[n], HALF, dir);
+	pool = dma_alloc_coherent(dev, MOST, &pool_dma, GFP_KERNEL);
+	assert_non_null(pool);
+	close_quietly();
+}
+
+/* Its own address is all that there is: otherwise it is refused. */
+static void coherence_that_cannot_be_had_is_refused(void **state)
+{
+	static const char *const specs[] = {"soft:,coherent=no", "soft:,coherent=no,trusted=no"};
+	const unsigned long attrs = DMA_ATTR_REQUIRE_COHERENT;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		open_spec(specs[i]);
+		if (i == 0)
+			assert_int_equal(dma_set_mask(dev, DMA_BIT_MASK(32)), 0);
+		assert_true(pool_dma > DMA_BIT_MASK(32));
+		assert_true(dma_map_single_attrs(dev, pool, 100, DMA_TO_DEVICE, attrs) ==
+			    DMA_MAPPING_ERROR);
+		assert_error_says("DMA_ATTR_REQUIRE_COHERENT");
+		assert_true(dma_map_single_attrs(dev, memory, 100, DMA_TO_DEVICE, attrs) ==
+			    DMA_MAPPING_ERROR);
+		assert_error_says("DMA_ATTR_REQUIRE_COHERENT");
+		close_quietly();
+	}
+}
+
+/* It waits to be revoked, and the device may touch it until then. */
+static void what_ended_lazily_is_nobodys(void **state)
+{
+	const enum dma_data_direction dir = DMA_FROM_DEVICE;
+	dma_addr_t dma;
+
+	(void)state;
+	open_spec("soft:,coherent=no,unmap=lazy,lazy_ms=1000000");
+	dma = map(memory, PAGE, dir);
+	sync_cpu(dma, 0, PAGE, dir);
+	assert_int_equal(touches(dma, PAGE, true), 0);
+	dma_unmap_single(dev, dma, PAGE, dir);
+	assert_int_equal(touches(dma, PAGE, true), PAGE);
+	close_quietly();
+}
+
 /* The driver has handed it over before, as the attribute says. */
 static void what_is_mapped_without_a_sync_is_the_devices(void **state)
 {
@@ -365,6 +497,17 @@ static void a_sync_that_does_not_match_hands_nothing_over(void **state)
 	dma_addr_t dma;
 
 	(void)state;
+	open_spec("soft:,coherent=no,dma_debug=no");
+	assert_int_equal(dmaland_register(dev, memory, 1000), 0);
+	dma = map(memory, 100, DMA_TO_DEVICE);
+	sync_cpu(dma, 0, 1001, DMA_TO_DEVICE); /* also of bytes that are not registered */
+	assert_logged("1001");
+	check_owners(memory, dma, 100, DMA_TO_DEVICE, 0, 0);
+	dma_unmap_single(dev, dma, 100, DMA_TO_DEVICE);
+	assert_int_equal(dmaland_unregister(dev, memory), 0);
+	log_clear();
+	close_quietly();
+
 	open_spec("soft:,coherent=no");
 	dma = map(memory, 100, DMA_TO_DEVICE);
 	sync_cpu(dma, 0, 101, DMA_TO_DEVICE);
@@ -449,7 +592,12 @@ int main(void)
 		cmocka_unit_test(mappings_with_addresses_of_their_own_have_owners_of_their_own),
 		cmocka_unit_test(bytes_of_two_mappings_at_one_address_are_the_devices),
 		cmocka_unit_test(any_number_of_mappings_may_be_at_one_address),
+		cmocka_unit_test(what_is_unregistered_takes_its_mappings_along),
 		cmocka_unit_test(coherent_memory_is_always_in_reach),
+		cmocka_unit_test(without_system_calls_coherent_memory_stays_coherent),
+		cmocka_unit_test(memory_that_was_translated_has_no_owner_afterwards),
+		cmocka_unit_test(coherence_that_cannot_be_had_is_refused),
+		cmocka_unit_test(what_ended_lazily_is_nobodys),
 		cmocka_unit_test(what_is_mapped_without_a_sync_is_the_devices),
 		cmocka_unit_test(a_sync_that_does_not_match_hands_nothing_over),
 		cmocka_unit_test(what_a_device_leaves_behind_is_nobodys),

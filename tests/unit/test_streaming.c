@@ -162,6 +162,33 @@ static void small_memory_is_copied_and_large_memory_mapped(void **state)
 	close_quietly();
 }
 
+/* A device that touches them meanwhile is found, and does not see half of what is copied. */
+static void what_is_synced_is_moved_while_the_cpu_has_it(void **state)
+{
+	const struct fake_domain *fake = &place.fake;
+	dma_addr_t dma;
+
+	(void)state;
+	open_kind(FAKE_SHADOW, (struct streaming_options){.copy_below = 1});
+	for (int i = 0; i < 2; i++) {
+		if (i)
+			assert_int_equal(streaming_register(s, memory, 65536), 0);
+		dma = streaming_map(s, memory, 65536, DMA_BIDIRECTIONAL, 0);
+		assert_int_equal(fake->hand, HAND_BEGIN);
+		if (i) /* it was nobody's */
+			assert_int_equal(fake->hand_at_sync, HAND_END);
+		streaming_sync(s, dma, 65536, DMA_BIDIRECTIONAL, false);
+		assert_int_equal(fake->hand_at_sync, HAND_TO_CPU);
+		streaming_sync(s, dma, 65536, DMA_BIDIRECTIONAL, true);
+		assert_int_equal(fake->hand_at_sync, HAND_TO_CPU);
+		assert_int_equal(fake->hand, HAND_TO_DEVICE);
+		streaming_unmap(s, dma, 65536, DMA_BIDIRECTIONAL, 0);
+		assert_int_equal(fake->hand_at_sync, HAND_END);
+	}
+	assert_int_equal(streaming_unregister(s, memory), 0);
+	close_quietly();
+}
+
 static void where_nothing_can_be_mapped_all_is_copied_up_to_the_maximum(void **state)
 {
 	dma_addr_t dma;
@@ -501,6 +528,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(data_arrives_whatever_the_way_size_and_direction),
 		cmocka_unit_test(memory_of_the_arena_is_translated),
+		cmocka_unit_test(what_is_synced_is_moved_while_the_cpu_has_it),
 		cmocka_unit_test(registered_memory_is_translated_at_any_alignment),
 		cmocka_unit_test(many_registrations_are_told_apart),
 		cmocka_unit_test(small_memory_is_copied_and_large_memory_mapped),
