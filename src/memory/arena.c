@@ -155,11 +155,12 @@ static uint64_t domain_last(struct domain *domain)
  */
 static void reserve_renew(struct arena *arena, struct arena_reserve *reserve)
 {
-	struct arena_reserve fresh = *reserve;
+	struct arena_reserve fresh = {
+		.limits = reserve->limits,
+		.wanted = reserve->wanted,
+		.mask = reserve->wanted < arena->last ? reserve->wanted : arena->last,
+	};
 
-	fresh.next = NULL;
-	fresh.free_pages = 0;
-	fresh.mask = reserve->wanted < arena->last ? reserve->wanted : arena->last;
 	pthread_spin_lock(&arena->lock);
 	arena->counting = &fresh;
 	arena->counted_from = UINT64_MAX;
