@@ -412,6 +412,23 @@ static void what_is_taken_while_a_mask_changes_is_counted(void **state)
 	free_all(p);
 }
 
+/* The page in use is the last that is looked at. */
+static void a_mask_that_is_refused_hinders_nobody(void **state)
+{
+	struct fake_place *p = *state;
+	struct page *large, *first;
+
+	assert_int_equal(
+		arena_take(p->arena, &p->coherent, 64 << 20, ARENA_PAGE, GFP_KERNEL, &large), 0);
+	arena_give(p->arena, large);
+	assert_int_equal(
+		arena_take(p->arena, &p->coherent, ARENA_PAGE, ARENA_PAGE, GFP_ATOMIC, &first), 0);
+	taker_begin(p);
+	mask_set_often(p, &p->limits, DMA_BIT_MASK(32), DMA_BIT_MASK(32), -EBUSY);
+	assert_int_equal(taker_end(), 0);
+	arena_give(p->arena, first);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -430,6 +447,7 @@ int main(void)
 		place_test(gfp_atomic_uses_up_all_that_is_mapped),
 		place_test(gfp_atomic_that_may_grow_does),
 		place_test(what_is_taken_while_a_mask_changes_is_counted),
+		place_test(a_mask_that_is_refused_hinders_nobody),
 	};
 
 	return cmocka_run_group_tests_name("reserve", tests, NULL, NULL);
