@@ -367,21 +367,6 @@ static void taker_begin(struct fake_place *p)
 		;
 }
 
-/* Change a mask until the thread has had its turn in the midst of that a few times. */
-static void mask_set_often(struct fake_place *p, struct dma_limits *limits, uint64_t mask,
-			   uint64_t other, int expected)
-{
-	unsigned int met = 0;
-
-	for (unsigned int i = 0; met < 20; i++) {
-		unsigned int before = taker.taken + taker.refused;
-
-		assert_int_equal(arena_set_mask(p->arena, limits, i % 2 ? mask : other, "fake"),
-				 expected);
-		met += taker.taken + taker.refused != before;
-	}
-}
-
 /* How often it was refused. */
 static unsigned int taker_end(void)
 {
@@ -390,16 +375,24 @@ static unsigned int taker_end(void)
 	return taker.refused;
 }
 
-/* ThreadSanitizer watches, too. */
+/* ThreadSanitizer watches, too; moment by moment it is tried in test_arena_moments.c. */
 static void what_is_taken_while_a_mask_changes_is_counted(void **state)
 {
 	struct fake_place *p = *state;
+	unsigned int met = 0;
 
 	narrow_open(p, NARROW);
 	map_low(p);
 	take_wide(p, 1, GFP_KERNEL);
 	taker_begin(p);
-	mask_set_often(p, &narrow.limits, NARROW, DMA_BIT_MASK(64), 0);
+	for (unsigned int i = 0; met < 20; i++) {
+		unsigned int before = taker.taken;
+
+		assert_int_equal(arena_set_mask(p->arena, &narrow.limits,
+						i % 2 ? NARROW : DMA_BIT_MASK(64), "narrow"),
+				 0);
+		met += taker.taken != before;
+	}
 	assert_int_equal(taker_end(), 0);
 	for (const struct arena_reserve *r = p->arena->reserves; r; r = r->next) {
 		size_t pages = 0;
@@ -410,23 +403,6 @@ static void what_is_taken_while_a_mask_changes_is_counted(void **state)
 		assert_int_equal(r->free_pages, pages);
 	}
 	free_all(p);
-}
-
-/* The page in use is the last that is looked at. */
-static void a_mask_that_is_refused_hinders_nobody(void **state)
-{
-	struct fake_place *p = *state;
-	struct page *large, *first;
-
-	assert_int_equal(
-		arena_take(p->arena, &p->coherent, 64 << 20, ARENA_PAGE, GFP_KERNEL, &large), 0);
-	arena_give(p->arena, large);
-	assert_int_equal(
-		arena_take(p->arena, &p->coherent, ARENA_PAGE, ARENA_PAGE, GFP_ATOMIC, &first), 0);
-	taker_begin(p);
-	mask_set_often(p, &p->limits, DMA_BIT_MASK(32), DMA_BIT_MASK(32), -EBUSY);
-	assert_int_equal(taker_end(), 0);
-	arena_give(p->arena, first);
 }
 
 int main(void)
@@ -447,7 +423,6 @@ int main(void)
 		place_test(gfp_atomic_uses_up_all_that_is_mapped),
 		place_test(gfp_atomic_that_may_grow_does),
 		place_test(what_is_taken_while_a_mask_changes_is_counted),
-		place_test(a_mask_that_is_refused_hinders_nobody),
 	};
 
 	return cmocka_run_group_tests_name("reserve", tests, NULL, NULL);
