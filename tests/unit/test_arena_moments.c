@@ -206,6 +206,52 @@ static void nothing_lies_above_a_mask_that_is_set(void **state)
 	assert_int_equal(mask_set(WIDE), 0);
 }
 
+static bool accept(struct page *first, void *context)
+{
+	(void)first;
+	(void)context;
+	return true;
+}
+
+static void free_held(void)
+{
+	void *memory = pagemap_address(&place.arena->pagemap, held);
+
+	if (arena_give_if(place.arena, holder, memory, accept, NULL))
+		held = NULL;
+}
+
+/* The other thread frees the same run: one of the two is refused. */
+static void a_run_is_freed_once(void **state)
+{
+	static const size_t sizes[] = {1, ARENA_PAGES_AT_ONCE, ARENA_PAGES_AT_ONCE + 1, 300};
+	size_t free_pages;
+
+	(void)state;
+	holder = &place.coherent;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		for (unsigned int n = 0; n < 3; n++) {
+			struct page *first;
+			void *memory;
+			bool mine;
+
+			assert_int_equal(arena_take(place.arena, holder, sizes[i] * ARENA_PAGE,
+						    ARENA_PAGE, GFP_KERNEL, &first),
+					 0);
+			free_pages = place.arena->free_pages;
+			held = first;
+			memory = pagemap_address(&place.arena->pagemap, first);
+			moment.left = n;
+			moment.act = free_held;
+			mine = arena_give_if(place.arena, holder, memory, accept, NULL);
+			moment_came();
+			assert_int_equal(mine + !held, 1);
+			held = NULL;
+			assert_int_equal(place.arena->free_pages, free_pages + sizes[i]);
+			counts_check();
+		}
+}
+
 /* The bookkeeping of a chunk that is new: its own, the map's, and what is beside that. */
 static void a_chunk_whose_bookkeeping_fails_goes_back(void **state)
 {
@@ -292,6 +338,7 @@ int main(void)
 		moments_test(what_comes_and_goes_while_a_mask_changes_is_counted),
 		moments_test(a_mask_that_is_refused_hinders_nobody),
 		moments_test(nothing_lies_above_a_mask_that_is_set),
+		moments_test(a_run_is_freed_once),
 		moments_test(a_chunk_whose_bookkeeping_fails_goes_back),
 	};
 

@@ -5,6 +5,7 @@
 #include "test.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -164,6 +165,8 @@ static void growing_that_fails_is_not_tried_again_for_each_page(void **state)
 	p->fake.context = &calls;
 	assert_int_equal(take_wide(p, MANY, GFP_KERNEL), MANY);
 	assert_true(calls < MANY);
+	p->fake.provides_left = UINT_MAX; /* and tried again in time */
+	assert_true(take_wide(p, MANY, GFP_KERNEL) < MANY / 2);
 	free_all(p);
 }
 
