@@ -231,19 +231,18 @@ static void arena_end(void *state)
 }
 
 const struct growth_row growth_arena_rows[] = {
-	{"arena.page_full", "a page, of n pages one free", one_left, step_run, arena_end, 1000000},
-	{"arena.page_pieces", "a page, of n pages every other free", one_in_pieces, step_run,
-	 arena_end, 1000000},
-	{"arena.four_pieces", "four, where only four are together", four_in_pieces, step_run,
-	 arena_end, 1000000},
-	{"arena.pages_pieces", "up to 64 pages, every other free", one_in_pieces, step_pages,
-	 arena_end, 1000000},
-	{"arena.run_empty", "a run of 64 pages, n free", many_in_the_empty, step_run, arena_end,
+	{"arena.page_full", "a page, one of n free", one_left, step_run, arena_end, 1000000},
+	{"arena.page_pieces", "a page, every other of n free", one_in_pieces, step_run, arena_end,
 	 1000000},
-	{"arena.page_chunks", "a page, of n chunks every other free", one_in_small_chunks, step_run,
+	{"arena.four_pieces", "four, the only ones together", four_in_pieces, step_run, arena_end,
+	 1000000},
+	{"arena.pages_pieces", "up to 64, every other of n free", one_in_pieces, step_pages,
 	 arena_end, 1000000},
-	{"arena.page_above", "a page above a mask, n pages free", one_above_a_mask, step_run,
+	{"arena.run_empty", "a run of 64, n free", many_in_the_empty, step_run, arena_end, 1000000},
+	{"arena.page_chunks", "a page, every other chunk free", one_in_small_chunks, step_run,
 	 arena_end, 1000000},
+	{"arena.page_above", "a page above a mask, n free", one_above_a_mask, step_run, arena_end,
+	 1000000},
 	{"arena.chunk", "a chunk comes and goes, n pages", chunk_beside, step_chunk, arena_end,
 	 1000000},
 };
