@@ -21,8 +21,8 @@
 struct arena_growth {
 	struct domain domain;
 	struct arena *arena;
-	struct dma_limits limits;
-	struct arena_tenant tenant;
+	struct dma_limits limits, narrow_limits;
+	struct arena_tenant tenant, narrow;
 	size_t chunk_max, provided; /* bytes */
 	size_t n, align;	    /* of a step, in pages */
 	struct page *spare;	    /* four pages */
@@ -38,8 +38,7 @@ static int paper_provide(struct domain *domain, size_t size, size_t align, dma_a
 	uintptr_t base = (uintptr_t)domain->window;
 	size_t at = align_up(base + g->provided, align) - base;
 
-	(void)last;
-	if (size > g->chunk_max || at + size > domain->window_size)
+	if (size > g->chunk_max || at + size > domain->window_size || base + at + size - 1 > last)
 		return -ENOMEM;
 	g->provided = at + size;
 	*chunk = (struct chunk){.cpu = (char *)base + at, .dma = base + at, .size = size};
@@ -70,11 +69,18 @@ static struct page *pages_take(struct arena_growth *g, size_t n, size_t align, g
 	return first;
 }
 
+static void take_the_rest(struct arena_growth *g)
+{
+	struct page *first;
+
+	while (!arena_take(g->arena, &g->tenant, ARENA_PAGE, ARENA_PAGE, GFP_ATOMIC, &first))
+		g->runs[g->count++] = first;
+}
+
 /* An arena with n runs of one page in use, and nothing free. */
 static struct arena_growth *arena_fill(size_t n, size_t chunk_max)
 {
 	struct arena_growth *g = calloc(1, sizeof(*g));
-	struct page *first;
 
 	if (!g || domain_init(&g->domain, &paper_ops, 0))
 		bench_fail("no memory for a domain");
@@ -87,6 +93,7 @@ static struct arena_growth *arena_fill(size_t n, size_t chunk_max)
 	g->chunk_max = chunk_max;
 	g->limits.coherent_mask = UINT64_MAX >> 1;
 	g->tenant.limits = &g->limits;
+	g->narrow.limits = &g->narrow_limits;
 	g->runs = calloc(2 * n + 20000, sizeof(struct page *));
 	if (!g->runs || arena_create(&g->domain, &g->arena))
 		bench_fail("no memory for an arena");
@@ -94,8 +101,7 @@ static struct arena_growth *arena_fill(size_t n, size_t chunk_max)
 		g->spare = pages_take(g, 4, 4, GFP_KERNEL);
 	while (g->count < n)
 		g->runs[g->count++] = pages_take(g, 1, 1, GFP_KERNEL);
-	while (!arena_take(g->arena, &g->tenant, ARENA_PAGE, ARENA_PAGE, GFP_ATOMIC, &first))
-		g->runs[g->count++] = first;
+	take_the_rest(g);
 	g->n = g->align = 1;
 	return g;
 }
@@ -159,6 +165,20 @@ static void *one_in_small_chunks(size_t n)
 	return g;
 }
 
+/* A narrower device needs what is below the middle of a free run. */
+static void *one_above_a_mask(size_t n)
+{
+	struct arena_growth *g = arena_fill(1, WINDOW_PAGES * ARENA_PAGE);
+	struct page *first = pages_take(g, 2 * n, 1, GFP_KERNEL);
+
+	g->narrow_limits.coherent_mask =
+		chunk_dma(first->chunk, pagemap_address(&g->arena->pagemap, first + n) - 1);
+	take_the_rest(g);
+	arena_give(g->arena, first);
+	arena_prepare(g->arena, &g->narrow);
+	return g;
+}
+
 static void step_run(void *state)
 {
 	struct arena_growth *g = state;
@@ -202,6 +222,7 @@ static void arena_end(void *state)
 	if (g->spare)
 		arena_give(g->arena, g->spare);
 	arena_forget(g->arena, &g->limits);
+	arena_forget(g->arena, &g->narrow_limits);
 	arena_destroy(g->arena);
 	munmap(g->domain.window, g->domain.window_size);
 	domain_fini(&g->domain);
@@ -210,17 +231,18 @@ static void arena_end(void *state)
 }
 
 const struct growth_row growth_arena_rows[] = {
-	{"arena.page_full", "a page, of n pages one free", one_left, step_run, arena_end, 1000000},
-	{"arena.page_pieces", "a page, of n pages every other free", one_in_pieces, step_run,
-	 arena_end, 1000000},
-	{"arena.four_pieces", "four, where only four are together", four_in_pieces, step_run,
-	 arena_end, 1000000},
-	{"arena.pages_pieces", "up to 64 pages, every other free", one_in_pieces, step_pages,
-	 arena_end, 1000000},
-	{"arena.run_empty", "a run of 64 pages, n free", many_in_the_empty, step_run, arena_end,
+	{"arena.page_full", "a page, one of n free", one_left, step_run, arena_end, 1000000},
+	{"arena.page_pieces", "a page, every other of n free", one_in_pieces, step_run, arena_end,
 	 1000000},
-	{"arena.page_chunks", "a page, of n chunks every other free", one_in_small_chunks, step_run,
+	{"arena.four_pieces", "four, the only ones together", four_in_pieces, step_run, arena_end,
+	 1000000},
+	{"arena.pages_pieces", "up to 64, every other of n free", one_in_pieces, step_pages,
 	 arena_end, 1000000},
+	{"arena.run_empty", "a run of 64, n free", many_in_the_empty, step_run, arena_end, 1000000},
+	{"arena.page_chunks", "a page, every other chunk free", one_in_small_chunks, step_run,
+	 arena_end, 1000000},
+	{"arena.page_above", "a page above a mask, n free", one_above_a_mask, step_run, arena_end,
+	 1000000},
 	{"arena.chunk", "a chunk comes and goes, n pages", chunk_beside, step_chunk, arena_end,
 	 1000000},
 };

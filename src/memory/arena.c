@@ -155,11 +155,12 @@ static uint64_t domain_last(struct domain *domain)
  */
 static void reserve_renew(struct arena *arena, struct arena_reserve *reserve)
 {
-	struct arena_reserve fresh = *reserve;
+	struct arena_reserve fresh = {
+		.limits = reserve->limits,
+		.wanted = reserve->wanted,
+		.mask = reserve->wanted < arena->last ? reserve->wanted : arena->last,
+	};
 
-	fresh.next = NULL;
-	fresh.free_pages = 0;
-	fresh.mask = reserve->wanted < arena->last ? reserve->wanted : arena->last;
 	pthread_spin_lock(&arena->lock);
 	arena->counting = &fresh;
 	arena->counted_from = UINT64_MAX;
@@ -514,15 +515,18 @@ static void mask_put(struct arena *arena, struct dma_limits *limits, uint64_t ma
 }
 
 /*
- * Set the mask if nothing of the device lies above; `growing` is held. What lies highest there, or 0. The
- * mask is set while that is found out, so that nothing is taken above it meanwhile.
+ * Set the mask if nothing of the device lies above; `growing` is held. What lies highest there, or 0. It is
+ * looked twice: before, since a mask that is refused would hinder others; and once it is set, for what was
+ * taken above it meanwhile.
  */
 static dma_addr_t mask_try(struct arena *arena, struct dma_limits *limits, uint64_t mask)
 {
 	struct arena_reserve *reserve = reserve_find(arena->reserves, limits);
 	uint64_t before = limits->coherent_mask;
-	dma_addr_t highest;
+	dma_addr_t highest = highest_in_use(arena, limits, mask);
 
+	if (highest)
+		return highest;
 	mask_put(arena, limits, mask);
 	highest = highest_in_use(arena, limits, mask);
 	if (highest) {

@@ -118,6 +118,23 @@ static size_t leaf_find(const struct arena_chunk *chunk, size_t from, unsigned i
 	return chunk->leaves;
 }
 
+/*
+ * The last leaf before a page's that a run begins in; 0 when there is none. A free run that the page lies in
+ * begins there, or in the page's own leaf.
+ */
+static size_t leaf_before(const struct arena_chunk *chunk, size_t page)
+{
+	size_t i = page / LEAF_PAGES + chunk->leaves;
+
+	while (i > 1 && (i % 2 == 0 || !chunk->fits[i - 1].longest[0]))
+		i /= 2;
+	if (i == 1)
+		return 0;
+	for (i--; i < chunk->leaves;)
+		i = 2 * i + (chunk->fits[2 * i + 1].longest[0] > 0);
+	return i - chunk->leaves;
+}
+
 /* ---- edges ---- */
 
 static bool edge_test(const struct arena_chunk *chunk, size_t at)
@@ -142,21 +159,6 @@ static void edges_set(struct arena_chunk *chunk, size_t at, size_t n)
 	chunk->entries[last].run_offset = (uint32_t)(n - 1);
 	chunk->edges[at / LEAF_PAGES] |= UINT32_C(1) << (at % LEAF_PAGES);
 	chunk->edges[last / LEAF_PAGES] |= UINT32_C(1) << (last % LEAF_PAGES);
-}
-
-/* The leaf where the free run begins that a page lies in; the page's own when it lies in none. */
-static size_t leaf_of_run(const struct arena_chunk *chunk, size_t page)
-{
-	size_t leaf = page / LEAF_PAGES, edge;
-	uint32_t edges = chunk->edges[leaf] & UINT32_MAX << (page % LEAF_PAGES);
-
-	while (!edges && ++leaf < chunk->leaves)
-		edges = chunk->edges[leaf];
-	if (!edges)
-		return page / LEAF_PAGES;
-	edge = leaf * LEAF_PAGES + (size_t)__builtin_ctz(edges);
-	edge -= chunk->entries[edge].run_offset; /* 0 where a run begins: behind the page */
-	return (edge < page ? edge : page) / LEAF_PAGES;
 }
 
 /* ---- the tree of chunks ---- */
@@ -335,7 +337,7 @@ static struct fit_place chunk_find(struct arena_chunk *chunk, const struct fit_r
 
 	if (request->lowest > m->dma) {
 		begin = (size_t)((request->lowest - m->dma + ARENA_PAGE - 1) >> ARENA_PAGE_SHIFT);
-		leaf = begin < end ? leaf_of_run(chunk, begin) : chunk->leaves;
+		leaf = begin < end ? leaf_before(chunk, begin) : chunk->leaves;
 	}
 	for (;; leaf++) {
 		leaf = leaf_find(chunk, leaf, lane, clamp(request->n));

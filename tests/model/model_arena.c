@@ -339,6 +339,38 @@ static void the_largest_runs_and_alignments_are_found(void **state)
 	assert_int_equal(place.arena->free_pages, place.arena->pages);
 }
 
+/* Two chunks of 64 MiB, each with one page aligned to 128 MiB for the device; not for the CPU in both. */
+static void an_alignment_beyond_the_lanes_holds_for_the_cpu_too(void **state)
+{
+	size_t size = (size_t)64 << 20, align = 2 * size, fit = 0;
+	struct page *first[2], *page;
+
+	(void)state;
+	need_memory(2 * size);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(
+			arena_take(place.arena, &place.coherent, size, size, GFP_KERNEL, &first[i]),
+			0);
+	for (int i = 0; i < 2; i++) {
+		uintptr_t cpu = (uintptr_t)pagemap_address(&place.arena->pagemap, first[i]);
+
+		assert_int_equal(chunk_dma(first[i]->chunk, (char *)cpu) & (align - 1), 0);
+		fit += (cpu & (align - 1)) == 0;
+		arena_give(place.arena, first[i]);
+	}
+	for (size_t i = 0; i < fit; i++) {
+		assert_int_equal(arena_take(place.arena, &place.coherent, ARENA_PAGE, align,
+					    GFP_ATOMIC, &page),
+				 0);
+		live_add(page, 1, align, WIDE);
+	}
+	assert_int_equal(
+		arena_take(place.arena, &place.coherent, ARENA_PAGE, align, GFP_ATOMIC, &page),
+		-ENOMEM);
+	while (live_count)
+		live_remove(0);
+}
+
 /* The narrow device needs what is below: the wide one begins in the middle of a free run. */
 static void what_lies_above_a_mask_in_a_chunk_that_it_cuts_is_found(void **state)
 {
@@ -389,10 +421,10 @@ static void chunks_come_and_go(void **state)
 		live_remove(0);
 }
 
-static int begin_at(const struct iova_range *ranges)
+static int begin_at(const struct iova_range *ranges, size_t n)
 {
 	seed = 17;
-	fake_place_open(&place, ranges, 2);
+	fake_place_open(&place, ranges, n);
 	narrow_limits =
 		(struct dma_limits){.coherent_mask = 0x2345fff, .streaming_mask = 0x2345fff};
 	narrow.limits = &narrow_limits;
@@ -410,7 +442,7 @@ static int begin_narrow(void **state)
 						   {0x100005000, 0x100804fff}};
 
 	(void)state;
-	return begin_at(ranges);
+	return begin_at(ranges, 2);
 }
 
 static int begin(void **state)
@@ -419,7 +451,18 @@ static int begin(void **state)
 						   {0x100005000, 0x17fffffff}};
 
 	(void)state;
-	return begin_at(ranges);
+	return begin_at(ranges, 2);
+}
+
+static int begin_aligned(void **state)
+{
+	static const struct iova_range ranges[] = {{0x1003000, 0x2800fff},
+						   {0x100000000, 0x103ffffff},
+						   {0x110000000, 0x113ffffff},
+						   {0x200001000, 0x200400fff}};
+
+	(void)state;
+	return begin_at(ranges, 4);
 }
 
 static int end(void **state)
@@ -440,6 +483,8 @@ int main(void)
 			what_lies_above_a_mask_in_a_chunk_that_it_cuts_is_found, begin, end),
 		cmocka_unit_test_setup_teardown(the_largest_runs_and_alignments_are_found, begin,
 						end),
+		cmocka_unit_test_setup_teardown(an_alignment_beyond_the_lanes_holds_for_the_cpu_too,
+						begin_aligned, end),
 		cmocka_unit_test_setup_teardown(chunks_come_and_go, begin, end),
 	};
 

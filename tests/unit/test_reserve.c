@@ -5,6 +5,9 @@
 #include "test.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "fake_domain.h"
@@ -162,6 +165,8 @@ static void growing_that_fails_is_not_tried_again_for_each_page(void **state)
 	p->fake.context = &calls;
 	assert_int_equal(take_wide(p, MANY, GFP_KERNEL), MANY);
 	assert_true(calls < MANY);
+	p->fake.provides_left = UINT_MAX; /* and tried again in time */
+	assert_true(take_wide(p, MANY, GFP_KERNEL) < MANY / 2);
 	free_all(p);
 }
 
@@ -332,6 +337,77 @@ static void gfp_atomic_that_may_grow_does(void **state)
 	log_clear();
 }
 
+/* A thread of the wide device that takes a page and gives it back, time and again. */
+static struct taker {
+	atomic_bool stop;
+	atomic_uint taken, refused;
+	pthread_t thread;
+} taker;
+
+static void *take_often(void *context)
+{
+	struct fake_place *p = context;
+	struct page *first;
+
+	while (!taker.stop) {
+		if (arena_take(p->arena, &p->coherent, ARENA_PAGE, ARENA_PAGE, GFP_ATOMIC,
+			       &first)) {
+			taker.refused++;
+			continue;
+		}
+		arena_give(p->arena, first);
+		taker.taken++;
+	}
+	return NULL;
+}
+
+static void taker_begin(struct fake_place *p)
+{
+	taker.stop = false;
+	taker.taken = taker.refused = 0;
+	assert_int_equal(pthread_create(&taker.thread, NULL, take_often, p), 0);
+	while (!taker.taken && !taker.refused)
+		;
+}
+
+/* How often it was refused. */
+static unsigned int taker_end(void)
+{
+	taker.stop = true;
+	pthread_join(taker.thread, NULL);
+	return taker.refused;
+}
+
+/* ThreadSanitizer watches, too; moment by moment it is tried in test_arena_moments.c. */
+static void what_is_taken_while_a_mask_changes_is_counted(void **state)
+{
+	struct fake_place *p = *state;
+	unsigned int met = 0;
+
+	narrow_open(p, NARROW);
+	map_low(p);
+	take_wide(p, 1, GFP_KERNEL);
+	taker_begin(p);
+	for (unsigned int i = 0; met < 20; i++) {
+		unsigned int before = taker.taken;
+
+		assert_int_equal(arena_set_mask(p->arena, &narrow.limits,
+						i % 2 ? NARROW : DMA_BIT_MASK(64), "narrow"),
+				 0);
+		met += taker.taken != before;
+	}
+	assert_int_equal(taker_end(), 0);
+	for (const struct arena_reserve *r = p->arena->reserves; r; r = r->next) {
+		size_t pages = 0;
+
+		for (const struct arena_chunk *c = p->arena->chunks; c; c = c->next)
+			if (c->memory.dma + (c->memory.size - 1) <= r->mask)
+				pages += c->free_pages;
+		assert_int_equal(r->free_pages, pages);
+	}
+	free_all(p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -349,6 +425,7 @@ int main(void)
 		place_test(a_large_pool_takes_one_page_of_what_is_left_for_gfp_atomic),
 		place_test(gfp_atomic_uses_up_all_that_is_mapped),
 		place_test(gfp_atomic_that_may_grow_does),
+		place_test(what_is_taken_while_a_mask_changes_is_counted),
 	};
 
 	return cmocka_run_group_tests_name("reserve", tests, NULL, NULL);
