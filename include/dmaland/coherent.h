@@ -17,7 +17,7 @@ extern "C" {
  * @size:   bytes, at least 1; whole pages are taken
  * @handle: where the dma address goes; untouched on failure
  * @gfp:    GFP_KERNEL may map more memory; GFP_ATOMIC takes what is mapped already, unless
- *          options.atomic_may_grow is set
+ *          options.atomic_may_grow is set, and fails where a thread that lost its CPU holds the lock
  *
  * Address and dma address are aligned to the power of two that covers @size, from a page on. Above
  * 4 MiB they are aligned to 4 MiB at least, where no addresses with the larger alignment are to be
@@ -39,7 +39,8 @@ void *dma_alloc_coherent(struct dmaland_device *dev, size_t size, dma_addr_t *ha
  * What does not match is reported to the log and dropped.
  *
  * Context: any thread, no signal handler. Above 32 MiB the memory goes back to the system, by system
- * calls; up to that it stays mapped for the next allocation, and there are none: dmaland_trim().
+ * calls; up to that it stays mapped for the next allocation, and there are none: dmaland_trim(). But
+ * where a thread that lost its CPU holds the lock, it sleeps until that one has given it back.
  */
 void dma_free_coherent(struct dmaland_device *dev, size_t size, void *vaddr, dma_addr_t handle);
 

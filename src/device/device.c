@@ -392,9 +392,9 @@ void dmaland_get_info(struct dmaland_device *dev, struct dmaland_info *info)
 			(struct dmaland_range){domain->usable[i].first, domain->usable[i].last};
 	mutex_unlock(&domain->lock);
 
-	pthread_spin_lock(&arena->lock);
+	rt_lock_take(&arena->lock);
 	info->memory_in_use = (arena->pages - arena->free_pages) * ARENA_PAGE;
-	pthread_spin_unlock(&arena->lock);
+	rt_lock_release(&arena->lock);
 }
 
 /* ---- masks ---- */

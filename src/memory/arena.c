@@ -14,7 +14,8 @@
  * which pages are free, run.c whose the others are. What is free is counted for each device's mask:
  * reserve.c.
  *
- * Two locks: `growing` serialises those who add and remove chunks and is held across system calls;
+ * Two locks: `growing` serialises those who add and remove chunks and is held across system calls; a thread
+ * that holds it inherits the priority of those who wait;
  * `lock` guards what is free and is held for some loads and stores only, a number that has a bound
  * (docs/design/memory.md), so that GFP_ATOMIC waits neither for the kernel nor for others' work.
  */
@@ -43,20 +44,24 @@ int arena_create(struct domain *domain, struct arena **result)
 	arena->shrinkers_end = &arena->shrinkers;
 	arena->last = DMA_MAPPING_ERROR - 1;
 	err = pagemap_open(&arena->pagemap, domain->window, domain->window_size);
-	if (err)
-		goto free_arena;
-	err = pthread_mutex_init(&arena->growing, NULL);
 	if (err) {
-		err = error_set(err, "cannot make a lock for an arena: %s", strerror(err));
-		goto close_pagemap;
+		free(arena);
+		return err;
 	}
-	pthread_spin_init(&arena->lock, PTHREAD_PROCESS_PRIVATE);
+	err = mutex_init_inherit(&arena->growing);
+	if (err)
+		goto close_pagemap;
+	err = rt_lock_init(&arena->lock);
+	if (err)
+		goto destroy_growing;
 	*result = arena;
 	return 0;
 
+destroy_growing:
+	pthread_mutex_destroy(&arena->growing);
 close_pagemap:
+	err = error_set(err, "cannot make a lock for an arena: %s", strerror(err));
 	pagemap_close(&arena->pagemap);
-free_arena:
 	free(arena);
 	return err;
 }
@@ -80,9 +85,9 @@ static int explain_locked(struct arena *arena)
 	mutex_lock(&domain->lock);
 	memory = __atomic_load_n(&domain->memory, __ATOMIC_RELAXED);
 	mutex_unlock(&domain->lock);
-	pthread_spin_lock(&arena->lock);
+	rt_lock_take(&arena->lock);
 	idle.kept += arena->free_pages * ARENA_PAGE;
-	pthread_spin_unlock(&arena->lock);
+	rt_lock_release(&arena->lock);
 	in_use = memory > idle.kept + idle.parked ? memory - idle.kept - idle.parked : 0;
 	return error_append(
 		"; of what is mapped %llu KiB are in use, %zu KiB kept idle and %zu KiB "
@@ -128,7 +133,7 @@ void arena_destroy(struct arena *arena)
 		arena->reserves = reserve->next;
 		free(reserve);
 	}
-	pthread_spin_destroy(&arena->lock);
+	rt_lock_destroy(&arena->lock);
 	pthread_mutex_destroy(&arena->growing);
 	pagemap_close(&arena->pagemap);
 	free(arena);
@@ -161,23 +166,23 @@ static void reserve_renew(struct arena *arena, struct arena_reserve *reserve)
 		.mask = reserve->wanted < arena->last ? reserve->wanted : arena->last,
 	};
 
-	pthread_spin_lock(&arena->lock);
+	rt_lock_take(&arena->lock);
 	arena->counting = &fresh;
 	arena->counted_from = UINT64_MAX;
-	pthread_spin_unlock(&arena->lock);
+	rt_lock_release(&arena->lock);
 	for (const struct arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next) {
-		pthread_spin_lock(&arena->lock);
+		rt_lock_take(&arena->lock);
 		arena->counted_from = chunk->memory.dma;
 		reserves_count(&fresh, chunk_last(chunk), chunk->free_pages, 1);
-		pthread_spin_unlock(&arena->lock);
+		rt_lock_release(&arena->lock);
 	}
-	pthread_spin_lock(&arena->lock);
+	rt_lock_take(&arena->lock);
 	arena->counting = NULL;
 	if (reserve_find(arena->reserves, reserve->limits))
 		reserve_unlink(&arena->reserves, reserve);
 	*reserve = fresh;
 	reserve_link(&arena->reserves, reserve);
-	pthread_spin_unlock(&arena->lock);
+	rt_lock_release(&arena->lock);
 }
 
 /* Masks, or the domain's addresses, have changed: count anew what that concerns. `growing` is held. */
@@ -185,9 +190,9 @@ static void reserves_renew(struct arena *arena, uint64_t last)
 {
 	struct arena_reserve *reserve;
 
-	pthread_spin_lock(&arena->lock);
+	rt_lock_take(&arena->lock);
 	arena->last = last;
-	pthread_spin_unlock(&arena->lock);
+	rt_lock_release(&arena->lock);
 	do {
 		reserve = arena->reserves; /* only those who hold `growing` change the list */
 		while (reserve &&
@@ -227,9 +232,9 @@ static bool reserve_wants(struct arena *arena, const struct arena_reserve *reser
 {
 	bool wants;
 
-	pthread_spin_lock(&arena->lock);
+	rt_lock_take(&arena->lock);
 	wants = reserve_is_short(arena->reserves, reserve);
-	pthread_spin_unlock(&arena->lock);
+	rt_lock_release(&arena->lock);
 	return wants;
 }
 
@@ -250,9 +255,7 @@ void arena_refill(struct arena *arena)
 {
 	fork_hold();
 	mutex_lock(&arena->growing);
-	pthread_spin_lock(&arena->lock);
-	__atomic_store_n(&arena->refill_due, false, __ATOMIC_RELAXED);
-	pthread_spin_unlock(&arena->lock);
+	__atomic_store_n(&arena->refill_due, false, __ATOMIC_SEQ_CST);
 	reserves_fill(arena);
 	mutex_unlock(&arena->growing);
 	fork_release();
@@ -269,9 +272,9 @@ static struct page *find_below(struct arena *arena, struct arena_tenant *tenant,
 
 	if (!first)
 		return arena_find(arena, tenant, n, align, LEAVE_NARROWER);
-	pthread_spin_lock(&arena->lock);
+	rt_lock_take(&arena->lock);
 	arena->low_pages = LOW_PAGES;
-	pthread_spin_unlock(&arena->lock);
+	rt_lock_release(&arena->lock);
 	return first;
 }
 
@@ -335,11 +338,10 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 	return 0;
 }
 
+/* After the pages were taken: who clears it looks at what is free only then. */
 void arena_refill_later(struct arena *arena)
 {
-	pthread_spin_lock(&arena->lock);
-	__atomic_store_n(&arena->refill_due, true, __ATOMIC_RELAXED);
-	pthread_spin_unlock(&arena->lock);
+	__atomic_store_n(&arena->refill_due, true, __ATOMIC_RELEASE);
 }
 
 static int window_is_small(const struct domain *domain, size_t size)
@@ -356,7 +358,6 @@ int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, si
 	       gfp_t gfp, struct page **first)
 {
 	size_t n = (size + ARENA_PAGE - 1) >> ARENA_PAGE_SHIFT;
-	enum reserve_leave leave = gfp & __GFP_RECLAIM ? LEAVE_LOW : LEAVE_NARROWER;
 
 	if (arena->disowned)
 		return error_forked("the memory of a device");
@@ -364,7 +365,11 @@ int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, si
 		return window_is_small(arena->domain, size);
 	if (gfp & __GFP_RECLAIM && arena_refill_due(arena))
 		arena_refill(arena);
-	*first = arena_find(arena, tenant, n, align, leave);
+	if (gfp & __GFP_RECLAIM)
+		*first = arena_find(arena, tenant, n, align, LEAVE_LOW);
+	else if (!arena_find_atomic(arena, tenant, n, align, first))
+		return error_set(ENOMEM, "another thread holds the arena, and GFP_ATOMIC does not "
+					 "wait for it: try again, or allocate with GFP_KERNEL");
 	if (!(gfp & __GFP_RECLAIM))
 		arena_refill_later(arena);
 	if (*first)
@@ -425,11 +430,11 @@ void arena_forget(struct arena *arena, const struct dma_limits *limits)
 	struct arena_reserve *reserve;
 
 	mutex_lock(&arena->growing);
-	pthread_spin_lock(&arena->lock);
+	rt_lock_take(&arena->lock);
 	reserve = reserve_find(arena->reserves, limits);
 	if (reserve)
 		reserve_unlink(&arena->reserves, reserve);
-	pthread_spin_unlock(&arena->lock);
+	rt_lock_release(&arena->lock);
 	mutex_unlock(&arena->growing);
 	free(reserve);
 }
@@ -455,14 +460,14 @@ void arena_for_each_run(struct arena *arena, const struct dma_limits *limits,
 			size_t end = index + ARENA_PAGES_AT_ONCE;
 			struct page *first = NULL;
 
-			pthread_spin_lock(&arena->lock);
+			rt_lock_take(&arena->lock);
 			for (; !first && index < chunk->pages && index < end; index++)
 				if (page_is_of(&chunk->entries[index], limits) &&
 				    chunk->entries[index].run_offset == 0)
 					first = &chunk->entries[index];
 			if (first)
 				index += first->run_pages - 1;
-			pthread_spin_unlock(&arena->lock);
+			rt_lock_release(&arena->lock);
 			if (first)
 				visit(arena, first, context);
 		}
@@ -478,7 +483,7 @@ static dma_addr_t end_in_use(struct arena *arena, const struct arena_chunk *chun
 	size_t end = *pages > ARENA_PAGES_AT_ONCE ? *pages - ARENA_PAGES_AT_ONCE : 0;
 	dma_addr_t dma = 0;
 
-	pthread_spin_lock(&arena->lock);
+	rt_lock_take(&arena->lock);
 	while (!last && *pages > end)
 		if (page_is_of(&chunk->entries[--*pages], limits))
 			last = &chunk->entries[*pages];
@@ -488,7 +493,7 @@ static dma_addr_t end_in_use(struct arena *arena, const struct arena_chunk *chun
 		dma = chunk->memory.dma +
 		      (size_t)(first - chunk->entries + first->run_pages) * ARENA_PAGE - 1;
 	}
-	pthread_spin_unlock(&arena->lock);
+	rt_lock_release(&arena->lock);
 	return dma;
 }
 
@@ -509,9 +514,9 @@ static dma_addr_t highest_in_use(struct arena *arena, const struct dma_limits *l
 
 static void mask_put(struct arena *arena, struct dma_limits *limits, uint64_t mask)
 {
-	pthread_spin_lock(&arena->lock);
+	rt_lock_take(&arena->lock);
 	limits->coherent_mask = mask;
-	pthread_spin_unlock(&arena->lock);
+	rt_lock_release(&arena->lock);
 }
 
 /*

@@ -12,6 +12,7 @@
 
 #include <dmaland/types.h>
 #include "backend/backend.h"
+#include "base/rt_lock.h"
 #include "iova/limits.h"
 #include "memory/free_runs.h"
 #include "memory/pagemap.h"
@@ -73,7 +74,7 @@ struct arena {
 	struct arena_shrinker *shrinkers; /* guarded by growing; the oldest first */
 	struct arena_shrinker **shrinkers_end;
 
-	pthread_spinlock_t lock;    /* all that follows; never held across a system call */
+	struct rt_lock lock;	    /* all that follows; never held across a system call */
 	struct arena_chunk *chunks; /* the list changes under growing, too */
 	struct arena_chunk *tree;   /* the same, by dma address */
 	size_t pages, free_pages;
@@ -103,7 +104,8 @@ void arena_destroy(struct arena *arena);
 /*
  * Take a run of size bytes, rounded up to pages, aligned to align (a power of two) for CPU and
  * device, under the tenant's coherent mask. On success *first is the entry of its first page.
- * -ENOMEM in words otherwise. Content is undefined.
+ * -ENOMEM in words otherwise; of GFP_ATOMIC, too, where another thread holds the lock for longer than
+ * rt_lock_try() tries. Content is undefined.
  */
 int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, size_t align,
 	       gfp_t gfp, struct page **first);
@@ -111,19 +113,20 @@ int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, si
 /*
  * Take several pages from what is mapped, neighbours, each a run of its own: n, up to
  * ARENA_PAGES_AT_ONCE, or half as many, or half of that, or none. How many; the first's entry in *first.
+ * None for GFP_ATOMIC where another thread holds the lock for long.
  */
 size_t arena_take_pages(struct arena *arena, struct arena_tenant *tenant, size_t n, gfp_t gfp,
 			struct page **first);
 
-/* Give a run back. Makes no system call. */
+/* Give a run back. Makes no system call, but where another thread holds the lock for long. */
 void arena_give(struct arena *arena, struct page *first);
 
-/* From now on the run is another tenant's. */
+/* From now on the run is another tenant's. May sleep. */
 void arena_hand_over(struct arena *arena, struct page *first, struct arena_tenant *tenant);
 
 /*
  * Give back a run if address is its start, the tenant has it and accept(first, context) agrees, in
- * one step against others that give it back. The answer of accept, or false.
+ * one step against others that give it back. The answer of accept, or false. System calls as arena_give().
  */
 bool arena_give_if(struct arena *arena, struct arena_tenant *tenant, const void *address,
 		   bool (*accept)(struct page *first, void *context), void *context);

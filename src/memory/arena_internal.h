@@ -8,10 +8,17 @@
 
 /*
  * run.c: a run of n pages from what is mapped, leaving others their reserves; NULL when there is none.
- * Takes the lock.
+ * Takes the lock, and may sleep for it.
  */
 struct page *arena_find(struct arena *arena, struct arena_tenant *tenant, size_t n, size_t align,
 			enum reserve_leave leave);
+
+/*
+ * The same without system calls, leaving narrower masks theirs; NULL in *first when there is none. false:
+ * another thread holds the lock.
+ */
+bool arena_find_atomic(struct arena *arena, struct arena_tenant *tenant, size_t n, size_t align,
+		       struct page **first);
 
 /* Pages of a chunk were taken (sign -1) or became free (1): count it. The lock is held. */
 void arena_count(struct arena *arena, const struct arena_chunk *chunk, size_t pages, int sign);

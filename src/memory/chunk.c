@@ -101,9 +101,9 @@ static int chunk_add(struct arena *arena, size_t size, size_t align, uint64_t lo
 		goto withdraw;
 	}
 	chunk_announce(chunk, chunk);
-	pthread_spin_lock(&arena->lock);
+	rt_lock_take(&arena->lock);
 	chunk_link(arena, chunk);
-	pthread_spin_unlock(&arena->lock);
+	rt_lock_release(&arena->lock);
 	return 0;
 
 withdraw:
@@ -120,9 +120,9 @@ static size_t mapped_between(struct arena *arena, uint64_t lowest, uint64_t mask
 	size_t size = 0, chunks = CHUNK_SIZE_MAX / CHUNK_SIZE_MIN;
 	const struct arena_chunk *chunk;
 
-	pthread_spin_lock(&arena->lock);
+	rt_lock_take(&arena->lock);
 	chunk = chunks_find(arena->tree, 0, 0, mask);
-	pthread_spin_unlock(&arena->lock);
+	rt_lock_release(&arena->lock);
 	for (; chunk && chunk->memory.dma >= lowest && size < CHUNK_SIZE_MAX && chunks--;
 	     chunk = chunk->next)
 		size += chunk->memory.size;
@@ -177,14 +177,14 @@ static struct arena_chunk *chunk_unlink_idle(struct arena *arena, size_t keep, u
 	bool leaves;
 
 	do {
-		pthread_spin_lock(&arena->lock);
+		rt_lock_take(&arena->lock);
 		chunk = chunks_find(arena->tree, FIT_IDLE, 1, *last);
 		leaves = chunk && (chunk->memory.size > CHUNK_SIZE_MAX ||
 				   reserves_hold(arena->reserves, keep, chunk_last(chunk),
 						 chunk->pages, limit));
 		if (leaves)
 			chunk_unlink(arena, chunk);
-		pthread_spin_unlock(&arena->lock);
+		rt_lock_release(&arena->lock);
 		if (chunk)
 			*last = chunk->memory.dma - 1;
 	} while (chunk && !leaves);
@@ -207,9 +207,9 @@ void arena_trim_locked(struct arena *arena, size_t keep, uint64_t limit)
 	log_line(DMALAND_LOG_ERR, "%zu KiB at dma address 0x%llx stay mapped: %s",
 		 chunk->memory.size >> 10, (unsigned long long)chunk->memory.dma, error_last());
 	chunk_announce(chunk, chunk);
-	pthread_spin_lock(&arena->lock);
+	rt_lock_take(&arena->lock);
 	chunk_link(arena, chunk);
-	pthread_spin_unlock(&arena->lock);
+	rt_lock_release(&arena->lock);
 }
 
 void arena_trim(struct arena *arena, size_t keep)

@@ -91,12 +91,24 @@ struct page *arena_find(struct arena *arena, struct arena_tenant *tenant, size_t
 {
 	struct page *first;
 
-	pthread_spin_lock(&arena->lock);
+	rt_lock_take(&arena->lock);
 	first = pages_take(arena, tenant, n, align, leave, TAKE_RUN);
-	pthread_spin_unlock(&arena->lock);
+	rt_lock_release(&arena->lock);
 	if (first)
 		pages_own(first, at_once(n), n, tenant, TAKE_RUN);
 	return first;
+}
+
+bool arena_find_atomic(struct arena *arena, struct arena_tenant *tenant, size_t n, size_t align,
+		       struct page **first)
+{
+	if (!rt_lock_try(&arena->lock))
+		return false;
+	*first = pages_take(arena, tenant, n, align, LEAVE_NARROWER, TAKE_RUN);
+	rt_lock_release(&arena->lock);
+	if (*first)
+		pages_own(*first, at_once(n), n, tenant, TAKE_RUN);
+	return true;
 }
 
 /* What is not there in one run is known at the root of the tree, so that halving costs nothing. */
@@ -107,13 +119,16 @@ size_t arena_take_pages(struct arena *arena, struct arena_tenant *tenant, size_t
 
 	if (n > ARENA_PAGES_AT_ONCE)
 		n = ARENA_PAGES_AT_ONCE;
-	pthread_spin_lock(&arena->lock);
+	if (gfp & __GFP_RECLAIM)
+		rt_lock_take(&arena->lock);
+	else if (!rt_lock_try(&arena->lock))
+		return 0;
 	for (; n; n /= 2) {
 		*first = pages_take(arena, tenant, n, ARENA_PAGE, leave, TAKE_PAGES);
 		if (*first)
 			break;
 	}
-	pthread_spin_unlock(&arena->lock);
+	rt_lock_release(&arena->lock);
 	return n;
 }
 
@@ -131,9 +146,9 @@ static void run_release(struct arena *arena, struct page *first)
 void arena_give(struct arena *arena, struct page *first)
 {
 	pages_disown(first, at_once(first->run_pages), first->run_pages);
-	pthread_spin_lock(&arena->lock);
+	rt_lock_try_or_take(&arena->lock);
 	run_release(arena, first);
-	pthread_spin_unlock(&arena->lock);
+	rt_lock_release(&arena->lock);
 }
 
 void arena_hand_over(struct arena *arena, struct page *first, struct arena_tenant *tenant)
@@ -141,10 +156,10 @@ void arena_hand_over(struct arena *arena, struct page *first, struct arena_tenan
 	size_t n = first->run_pages;
 
 	for (size_t from = 0; from < n; from += ARENA_PAGES_AT_ONCE) {
-		pthread_spin_lock(&arena->lock);
+		rt_lock_take(&arena->lock);
 		for (size_t i = from; i < n && i < from + ARENA_PAGES_AT_ONCE; i++)
 			page_set_tenant(&first[i], tenant);
-		pthread_spin_unlock(&arena->lock);
+		rt_lock_release(&arena->lock);
 	}
 }
 
@@ -156,7 +171,7 @@ bool arena_give_if(struct arena *arena, struct arena_tenant *tenant, const void 
 
 	if (!page || ((uintptr_t)address & (ARENA_PAGE - 1)))
 		return false;
-	pthread_spin_lock(&arena->lock);
+	rt_lock_try_or_take(&arena->lock);
 	accepted = __atomic_load_n(&page->tenant, __ATOMIC_ACQUIRE) == tenant && page->chunk &&
 		   page->run_offset == 0 && accept(page, context);
 	if (accepted && page->run_pages <= ARENA_PAGES_AT_ONCE) {
@@ -165,7 +180,7 @@ bool arena_give_if(struct arena *arena, struct arena_tenant *tenant, const void 
 	} else if (accepted) {
 		page_set_tenant(page, NULL); /* nobody else gives it back */
 	}
-	pthread_spin_unlock(&arena->lock);
+	rt_lock_release(&arena->lock);
 	if (accepted && !released)
 		arena_give(arena, page);
 	return accepted;

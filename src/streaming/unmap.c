@@ -92,7 +92,8 @@ static bool holding_find(const struct streaming *s, uintptr_t word, dma_addr_t d
 /*
  * Memory of the arena, other than blocks to bounce through? mark: then the frame's word, whose table
  * is there, says so from now on. Under the arena's lock, so that it is set before the memory becomes
- * a block to bounce through, and its word another.
+ * a block to bounce through, and its word another. There is no answer without the lock: who can't have it
+ * sleeps, by system calls, also with no_syscalls.
  */
 static bool arena_look(struct streaming *s, dma_addr_t dma, bool mark)
 {
@@ -101,7 +102,7 @@ static bool arena_look(struct streaming *s, dma_addr_t dma, bool mark)
 	const struct arena_chunk *chunk;
 	bool found = false;
 
-	pthread_spin_lock(&arena->lock);
+	rt_lock_try_or_take(&arena->lock);
 	chunk = arena_chunk_at(arena, dma);
 	if (chunk) {
 		tenant = page_tenant(&chunk->entries[(dma - chunk->memory.dma) / ARENA_PAGE]);
@@ -109,7 +110,7 @@ static bool arena_look(struct streaming *s, dma_addr_t dma, bool mark)
 	}
 	if (found && mark)
 		frames_set(&s->space->frames, dma, 1, FRAME_ARENA);
-	pthread_spin_unlock(&arena->lock);
+	rt_lock_release(&arena->lock);
 	return found;
 }
 

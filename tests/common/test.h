@@ -52,6 +52,12 @@ void need_last_destructors(void);
 /* The pid of the only child process, or 0; QEMU is one. */
 int only_child(void);
 
+/* GFP_ATOMIC failed since another thread, off its CPU for now, held the arena: says nothing of what there is. */
+static inline bool another_held_the_arena(void)
+{
+	return strstr(dmaland_last_error(), "another thread holds the arena");
+}
+
 #define assert_logged(text) assert_non_null(strstr(log_text(), text))
 #define assert_error_says(text)                                                                    \
 	do {                                                                                       \

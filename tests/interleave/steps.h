@@ -11,6 +11,8 @@
 
 #include <pthread.h>
 
+#include "base/rt_lock.h"
+
 /* Another thread may go on here. */
 void step(const char *where);
 
@@ -23,6 +25,8 @@ int step_setspecific(pthread_key_t key, const void *value);
 #define pthread_spin_unlock(lock)     step_unlock(lock, __func__)
 #define pthread_mutex_lock(lock)      step_lock(lock, __func__)
 #define pthread_mutex_unlock(lock)    step_unlock(lock, __func__)
+#define rt_lock_take(lock)	      step_lock(lock, __func__)
+#define rt_lock_release(lock)	      step_unlock(lock, __func__)
 #define pthread_key_create(key, end)  step_key_create(key, end)
 #define pthread_setspecific(key, new) step_setspecific(key, new)
 

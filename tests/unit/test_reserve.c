@@ -352,7 +352,7 @@ static void *take_often(void *context)
 	while (!taker.stop) {
 		if (arena_take(p->arena, &p->coherent, ARENA_PAGE, ARENA_PAGE, GFP_ATOMIC,
 			       &first)) {
-			taker.refused++;
+			taker.refused += !another_held_the_arena();
 			continue;
 		}
 		arena_give(p->arena, first);
