@@ -27,10 +27,6 @@
 #include "backend/mmio.h"
 #include "memory/coherent.h"
 
-/* Owns for good what a device that can't be quiesced may still reach. */
-static const struct dma_limits leaked_limits;
-static struct arena_tenant leaked = {.limits = &leaked_limits};
-
 /* The options that this library knows; -EINVAL when the caller sets others. */
 static int options_read(struct dmaland_options *known, const struct dmaland_options *given)
 {
@@ -265,7 +261,6 @@ free_spec:
 }
 
 struct leak {
-	struct dmaland_device *dev;
 	size_t runs, bytes;
 };
 
@@ -274,19 +269,17 @@ static void leak_count(struct arena *arena, struct page *first, void *context)
 	struct leak *leak = context;
 
 	(void)arena;
-	if (page_tenant(first) == &leak->dev->coherent) {
-		leak->runs++;
-		leak->bytes += (size_t)first->run_pages * ARENA_PAGE;
-	}
+	leak->runs++;
+	leak->bytes += (size_t)first->run_pages * ARENA_PAGE;
 }
 
 static void report_leaks(struct dmaland_device *dev)
 {
-	struct leak leak = {.dev = dev};
+	struct leak leak = {0};
 	size_t pools = pool_list_stats(&dev->pools, NULL, 0);
 	uint64_t mappings = streaming_live(&dev->streaming);
 
-	arena_for_each_run(dev->arena, &dev->limits, leak_count, &leak);
+	arena_for_each_run_of(dev->arena, &dev->coherent, leak_count, &leak);
 	if (pools || leak.runs || mappings)
 		log_line(DMALAND_LOG_WARN,
 			 "%s: device driver has pending DMA allocations while released from device "
@@ -304,7 +297,7 @@ static void run_free(struct arena *arena, struct page *first, void *context)
 static void run_keep(struct arena *arena, struct page *first, void *context)
 {
 	(void)context;
-	arena_hand_over(arena, first, &leaked);
+	arena_hand_over(arena, first, &arena->leaked);
 }
 
 static void device_end(struct dmaland_device *dev)
@@ -323,7 +316,8 @@ static void device_end(struct dmaland_device *dev)
 	streaming_fini(&dev->streaming);
 	while (dev->pools.first)
 		dma_pool_destroy(dev->pools.first);
-	arena_for_each_run(dev->arena, &dev->limits, run_free, NULL);
+	arena_for_each_run_of(dev->arena, &dev->coherent, run_free, NULL);
+	arena_for_each_run_of(dev->arena, &dev->orphans, run_free, NULL);
 	fork_hold();
 	pci_free_irq_vectors(dev);
 	mmio_close_all(dev->function);

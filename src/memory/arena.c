@@ -33,6 +33,9 @@
 /* So many pages are taken from narrower devices' addresses until growing is tried again. */
 #define LOW_PAGES 64
 
+/* No device's. */
+static const struct dma_limits leaked_limits;
+
 int arena_create(struct domain *domain, struct arena **result)
 {
 	struct arena *arena = calloc(1, sizeof(*arena));
@@ -41,6 +44,7 @@ int arena_create(struct domain *domain, struct arena **result)
 	if (!arena)
 		return error_set(ENOMEM, "no memory for an arena");
 	arena->domain = domain;
+	arena->leaked.limits = &leaked_limits;
 	arena->shrinkers_end = &arena->shrinkers;
 	arena->last = DMA_MAPPING_ERROR - 1;
 	err = pagemap_open(&arena->pagemap, domain->window, domain->window_size);

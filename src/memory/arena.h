@@ -24,6 +24,11 @@
  */
 #define __GFP_NORETRY 8u
 
+/* In the list of its tenant's runs; as in page_number(), 0: none. */
+struct run_links {
+	uint32_t next, prev;
+};
+
 struct arena_chunk {
 	struct arena_chunk *next; /* descending dma addresses */
 	struct chunk memory;
@@ -34,15 +39,22 @@ struct arena_chunk {
 	uint64_t priority;			     /* there: above those of lower ones */
 	struct fit best;			     /* of the chunk and those below it */
 	struct page *entries;			     /* in the page map */
-	unsigned int orders; /* alignments to fewer than 2^this hold for CPU and device alike */
-	size_t leaves;	     /* a power of two */
-	uint32_t *edges;     /* a bit a page: the first or last of a free run */
-	struct fit fits[];   /* of leaf i at leaves + i; of 2i and 2i + 1 at i; of the chunk at 1 */
+	unsigned int orders;	 /* alignments to fewer than 2^this hold for CPU and device alike */
+	size_t leaves;		 /* a power of two */
+	uint32_t *edges;	 /* a bit a page: the first or last of a free run */
+	struct run_links *links; /* run.c: one a page, for runs that begin there */
+	struct fit fits[]; /* of leaf i at leaves + i; of 2i and 2i + 1 at i; of the chunk at 1 */
 };
 
-/* Who takes runs; embedded in what uses them. */
+/*
+ * Who takes runs; embedded in what uses them. But for the first two it begins as zeroes. A page whose run was
+ * taken may be another tenant's by page_set_tenant(), one that names the taker: the list stays the taker's.
+ */
 struct arena_tenant {
 	const struct dma_limits *limits; /* those of its device: also tells devices apart */
+	struct arena_tenant *taker;	 /* whose list its runs are in; NULL: its own */
+	uint32_t runs;			 /* page_number() of the latest; guarded by arena.lock */
+	struct arena_visit *visits;	 /* those who go through the list; so too */
 };
 
 /* Bytes of pages that are taken and not in use. */
@@ -66,6 +78,7 @@ struct arena {
 	unsigned int devices; /* that use it; guarded by the domain's lock */
 	bool disowned;	      /* in the child of a fork: no lock of it may be taken */
 	struct pagemap pagemap;
+	struct arena_tenant leaked; /* has for good what devices that can't be quiesced may reach */
 
 	struct arena_side *sides; /* guarded by growing */
 
@@ -130,6 +143,20 @@ void arena_hand_over(struct arena *arena, struct page *first, struct arena_tenan
  */
 bool arena_give_if(struct arena *arena, struct arena_tenant *tenant, const void *address,
 		   bool (*accept)(struct page *first, void *context), void *context);
+
+/*
+ * Call visit for each run that the tenant took and has not given back, the latest first. It costs what the
+ * tenant has. No lock is held while visit() runs: it may give the run back or hand it over, take others, and
+ * go through the same list.
+ *
+ * A run that the tenant gets meanwhile is not visited. One that it loses meanwhile is not, unless its turn
+ * was before. All others are, once each, whatever other threads take and give. The one that is being visited
+ * may be given back by another thread just then, or, of more than ARENA_PAGES_AT_ONCE pages, not be written
+ * whole yet: the caller keeps that from happening, or looks at no more than where its entry is.
+ */
+void arena_for_each_run_of(struct arena *arena, struct arena_tenant *tenant,
+			   void (*visit)(struct arena *arena, struct page *first, void *context),
+			   void *context);
 
 /*
  * Call visit for each run whose tenant has these limits. The arena's lock is not held. Looks at all pages

@@ -308,16 +308,21 @@ struct arena_chunk *chunk_new(const struct arena *arena, const struct chunk *mem
 	size_t pages = memory->size >> ARENA_PAGE_SHIFT;
 	size_t leaves = power_of_two_covering((pages + LEAF_PAGES - 1) / LEAF_PAGES);
 	uint64_t apart = ((uintptr_t)memory->cpu ^ memory->dma) >> ARENA_PAGE_SHIFT;
-	struct arena_chunk *chunk;
+	size_t bytes = sizeof(struct arena_chunk) + pages * sizeof(struct run_links) +
+		       leaves * (2 * sizeof(struct fit) + sizeof(uint32_t));
+	struct arena_chunk *chunk = calloc(1, bytes);
 
-	chunk = calloc(1,
-		       sizeof(*chunk) + leaves * (2 * sizeof(struct fit) + sizeof(*chunk->edges)));
 	if (!chunk)
 		return NULL;
+	/* So that no page of it is faulted in under the lock. */
+	for (size_t i = 0; i < bytes; i += ARENA_PAGE)
+		((volatile char *)chunk)[i] = 0;
+	((volatile char *)chunk)[bytes - 1] = 0;
 	chunk->memory = *memory;
 	chunk->pages = chunk->free_pages = pages;
 	chunk->leaves = leaves;
 	chunk->edges = (uint32_t *)(void *)&chunk->fits[2 * leaves];
+	chunk->links = (struct run_links *)(void *)&chunk->edges[leaves];
 	chunk->entries = pagemap_find(&arena->pagemap, memory->cpu);
 	chunk->orders = apart ? (unsigned int)__builtin_ctzll(apart) + 1 : 64;
 	/* Steele, Lea, Flood 2014 (SplitMix): neighbours' numbers look random. */

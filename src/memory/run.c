@@ -8,10 +8,97 @@
  * The first page becomes somebody's under `lock`, with the step that takes the run from those that are
  * free: who finds it there knows the whole run. So do all pages of a run of up to
  * ARENA_PAGES_AT_ONCE; those of a longer one are written before it is free, or once it is not.
+ *
+ * The runs of a tenant are a list, by the numbers of their first pages in the page map: so going through them
+ * costs what the tenant has. It changes in the step in which the run does.
  */
 #include "memory/arena_internal.h"
 
 #include "base/bits.h"
+
+/* ---- the runs of a tenant; the lock is held ---- */
+
+/* Somebody who goes through a tenant's runs: on his stack. */
+struct arena_visit {
+	struct arena_visit *next;
+	uint32_t run; /* whose turn is next; 0: none */
+};
+
+static uint32_t page_number(const struct arena *arena, const struct page *page)
+{
+	return (uint32_t)(page - arena->pagemap.pages) + 1;
+}
+
+static struct page *page_of(const struct arena *arena, uint32_t number)
+{
+	return &arena->pagemap.pages[number - 1];
+}
+
+static struct run_links *links_of(const struct arena *arena, uint32_t run)
+{
+	const struct page *first = page_of(arena, run);
+
+	return &first->chunk->links[first - first->chunk->entries];
+}
+
+static struct arena_tenant *taker_of(struct arena_tenant *tenant)
+{
+	return tenant->taker ? tenant->taker : tenant;
+}
+
+/* The run, whose first page this is, becomes the tenant's. */
+static void run_link(const struct arena *arena, struct page *first, struct arena_tenant *tenant)
+{
+	struct arena_tenant *taker = taker_of(tenant);
+	uint32_t run = page_number(arena, first);
+
+	*links_of(arena, run) = (struct run_links){.next = taker->runs};
+	if (taker->runs)
+		links_of(arena, taker->runs)->prev = run;
+	taker->runs = run;
+	page_set_tenant(first, tenant);
+}
+
+/* Out of the list; those whose next run it would be go on to the one behind it. */
+static void run_unlink(const struct arena *arena, struct page *first)
+{
+	struct arena_tenant *taker = taker_of(page_tenant(first));
+	uint32_t run = page_number(arena, first);
+	struct run_links links = *links_of(arena, run);
+
+	if (links.prev)
+		links_of(arena, links.prev)->next = links.next;
+	else
+		taker->runs = links.next;
+	if (links.next)
+		links_of(arena, links.next)->prev = links.prev;
+	for (struct arena_visit *visit = taker->visits; visit; visit = visit->next)
+		if (visit->run == run)
+			visit->run = links.next;
+}
+
+void arena_for_each_run_of(struct arena *arena, struct arena_tenant *tenant,
+			   void (*visit)(struct arena *arena, struct page *first, void *context),
+			   void *context)
+{
+	struct arena_visit self, **link = &tenant->visits;
+
+	rt_lock_take(&arena->lock);
+	self = (struct arena_visit){.next = tenant->visits, .run = tenant->runs};
+	tenant->visits = &self;
+	while (self.run) {
+		struct page *first = page_of(arena, self.run);
+
+		self.run = links_of(arena, self.run)->next;
+		rt_lock_release(&arena->lock);
+		visit(arena, first, context);
+		rt_lock_take(&arena->lock);
+	}
+	while (*link != &self)
+		link = &(*link)->next;
+	*link = self.next;
+	rt_lock_release(&arena->lock);
+}
 
 /* How n pages are taken: as one run, or each a run of its own. */
 enum take { TAKE_RUN, TAKE_PAGES };
@@ -81,8 +168,10 @@ static struct page *pages_take(struct arena *arena, struct arena_tenant *tenant,
 	first = &place.chunk->entries[place.at];
 	first->run_offset = 0;
 	first->run_pages = take == TAKE_RUN ? (uint32_t)n : 1;
-	page_set_tenant(first, tenant);
+	run_link(arena, first, tenant);
 	pages_own(first, 1, at_once(n), tenant, take);
+	for (size_t i = 1; i < n && take == TAKE_PAGES; i++)
+		run_link(arena, &first[i], tenant);
 	return first;
 }
 
@@ -138,6 +227,8 @@ static void run_release(struct arena *arena, struct page *first)
 	struct arena_chunk *chunk = first->chunk;
 	size_t n = first->run_pages;
 
+	if (page_tenant(first)) /* else it was unlinked already */
+		run_unlink(arena, first);
 	pages_disown(first, 0, at_once(n));
 	free_runs_give(chunk, (size_t)(first - chunk->entries), n);
 	arena_count(arena, chunk, n, 1);
@@ -157,6 +248,10 @@ void arena_hand_over(struct arena *arena, struct page *first, struct arena_tenan
 
 	for (size_t from = 0; from < n; from += ARENA_PAGES_AT_ONCE) {
 		rt_lock_take(&arena->lock);
+		if (!from) {
+			run_unlink(arena, first);
+			run_link(arena, first, tenant);
+		}
 		for (size_t i = from; i < n && i < from + ARENA_PAGES_AT_ONCE; i++)
 			page_set_tenant(&first[i], tenant);
 		rt_lock_release(&arena->lock);
@@ -178,7 +273,8 @@ bool arena_give_if(struct arena *arena, struct arena_tenant *tenant, const void 
 		run_release(arena, page);
 		released = true;
 	} else if (accepted) {
-		page_set_tenant(page, NULL); /* nobody else gives it back */
+		run_unlink(arena, page); /* nobody else gives it back */
+		page_set_tenant(page, NULL);
 	}
 	rt_lock_release(&arena->lock);
 	if (accepted && !released)

@@ -432,6 +432,7 @@ struct dma_pool *pool_create(const char *name, const struct pool_place *place, s
 		pthread_spin_init(&pool->shelves[i].lock, PTHREAD_PROCESS_PRIVATE);
 	}
 	pool->tenant.limits = pool->uncarved.limits = place->limits;
+	pool->tenant.taker = &pool->uncarved;
 	pool->pages = map->pages;
 	pool->coded = map->pages - 1;
 	pool->window = (uintptr_t)map->window;

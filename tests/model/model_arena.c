@@ -4,7 +4,8 @@
  *
  * The rule: the lowest place of the highest chunk that has one, aligned for CPU and device, under the
  * device's mask, and above what is left to a device of a narrower one. The model keeps a byte a page and
- * tries one place after the other, so whatever exists must be found, and just there.
+ * tries one place after the other, so whatever exists must be found, and just there. A tenant's runs are
+ * those that it took and has not given back.
  */
 #include "test.h"
 
@@ -196,6 +197,22 @@ static void step_take_pages(void)
 		live_add(&first[i], 1, ARENA_PAGE, device);
 }
 
+/* The narrow device's go to the wide one, or back if they lie where it can have them. */
+static void step_hand_over(void)
+{
+	struct live *l = &live[draw(live_count)];
+	uint64_t last =
+		chunk_dma(l->first->chunk, pagemap_address(&place.arena->pagemap, l->first)) +
+		l->pages * ARENA_PAGE - 1;
+
+	if (l->device == WIDE && last > narrow_limits.coherent_mask)
+		return;
+	l->device = !l->device;
+	arena_hand_over(place.arena, l->first, tenant_of(l->device));
+	for (size_t i = 0; i < l->pages; i++)
+		assert_ptr_equal(l->first[i].tenant, tenant_of(l->device));
+}
+
 /* It is refused when something lies above, and only then. */
 static void step_mask(void)
 {
@@ -216,6 +233,33 @@ static void step_mask(void)
 	assert_int_equal(arena_set_mask(place.arena, &narrow_limits, mask, "narrow"), expected);
 	if (!expected)
 		assert_true(narrow_limits.coherent_mask == mask);
+}
+
+/* A run of a tenant's list is one that lives, of that tenant, and seen only now. */
+static void run_strike(struct arena *arena, struct page *first, void *context)
+{
+	unsigned char *mark = &taken[first - arena->pagemap.pages];
+
+	assert_int_equal(*mark, 1);
+	assert_ptr_equal(first->tenant, context);
+	assert_int_equal(first->run_offset, 0);
+	*mark = 2;
+}
+
+/* So is each run that lives in one. */
+static void compare_lists(void)
+{
+	for (unsigned int device = 0; device < 2; device++)
+		arena_for_each_run_of(place.arena, tenant_of(device), run_strike,
+				      tenant_of(device));
+	for (size_t i = 0; i < live_count; i++) {
+		unsigned char *mark = &taken[live[i].first - place.arena->pagemap.pages];
+
+		assert_ptr_equal(live[i].first->tenant, tenant_of(live[i].device));
+		assert_int_equal(*mark, 2);
+		*mark = 1;
+	}
+	assert_null(memchr(taken, 2, place.arena->pagemap.count));
 }
 
 static void run_count(struct arena *arena, struct page *first, void *context)
@@ -260,6 +304,7 @@ static void compare(void)
 	arena_for_each_run(place.arena, &place.limits, run_count, &runs);
 	arena_for_each_run(place.arena, &narrow_limits, run_count, &runs);
 	assert_int_equal(runs, live_count);
+	compare_lists();
 }
 
 static void step(void)
@@ -272,8 +317,10 @@ static void step(void)
 		step_take();
 	else if (kind < 580)
 		step_take_pages();
-	else if (kind < 995 && live_count)
+	else if (kind < 985 && live_count)
 		live_remove(draw(live_count));
+	else if (kind < 995 && live_count)
+		step_hand_over();
 	else if (kind < 997)
 		arena_trim(place.arena, draw(2) * ARENA_RESERVE_PAGES);
 	else
