@@ -25,7 +25,7 @@ int mutex_init_inherit(pthread_mutex_t *mutex)
 
 int rt_lock_init(struct rt_lock *lock)
 {
-	lock->slept = false;
+	lock->slept = lock->napping = false;
 	pthread_spin_init(&lock->word, PTHREAD_PROCESS_PRIVATE);
 	return mutex_init_inherit(&lock->sleepers);
 }
@@ -59,14 +59,17 @@ bool rt_lock_try(struct rt_lock *lock)
 void rt_lock_take(struct rt_lock *lock)
 {
 	pthread_mutex_lock(&lock->sleepers);
-	while (!rt_lock_try(lock))
+	while (!rt_lock_try(lock)) {
+		__atomic_store_n(&lock->napping, true, __ATOMIC_RELAXED);
 		nap();
+	}
+	__atomic_store_n(&lock->napping, false, __ATOMIC_RELAXED);
 	lock->slept = true;
 }
 
 void rt_lock_try_or_take(struct rt_lock *lock)
 {
-	if (!rt_lock_try(lock))
+	if (__atomic_load_n(&lock->napping, __ATOMIC_RELAXED) || !rt_lock_try(lock))
 		rt_lock_take(lock);
 }
 

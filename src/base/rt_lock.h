@@ -12,7 +12,7 @@
  * The mutex is one with priority inheritance: a holder that came through it runs at the priority of those who
  * wait. A plain mutex would not do for those who may not enter the kernel: who gives it back wakes up those who
  * sleep for it, by a system call. The word wakes up nobody. Of those who sleep one at a time, the holder of the
- * mutex, looks at the word every RT_LOCK_NAP_NS.
+ * mutex, looks at the word every RT_LOCK_NAP_NS. Meanwhile those who can wait do not get past it.
  */
 #ifndef BASE_RT_LOCK_H
 #define BASE_RT_LOCK_H
@@ -23,6 +23,7 @@
 struct rt_lock {
 	pthread_spinlock_t word; /* tried only */
 	bool slept;		 /* its holder has the mutex, too; guarded by word */
+	bool napping;		 /* the mutex's holder looks at the word from time to time */
 	pthread_mutex_t sleepers;
 };
 
@@ -42,7 +43,7 @@ void rt_lock_take(struct rt_lock *lock);
 /* Makes no system call. false: somebody else holds the lock, after RT_LOCK_TRIES. */
 bool rt_lock_try(struct rt_lock *lock);
 
-/* No system call but where rt_lock_try() gives up: for callers that can't fail. */
+/* No system call but where rt_lock_try() gives up, or others sleep: for callers that can't fail. */
 void rt_lock_try_or_take(struct rt_lock *lock);
 
 /* No system call after rt_lock_try(). */
