@@ -32,6 +32,7 @@ static const struct {
 	const size_t *count;
 } topics[] = {
 	{growth_arena_rows, &growth_arena_count},
+	{growth_pool_rows, &growth_pool_count},
 };
 
 /* ---- the process that is counted ---- */

@@ -29,4 +29,7 @@ struct growth_row {
 extern const struct growth_row growth_arena_rows[];
 extern const size_t growth_arena_count;
 
+extern const struct growth_row growth_pool_rows[];
+extern const size_t growth_pool_count;
+
 #endif
