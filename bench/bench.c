@@ -18,9 +18,10 @@
 
 static void help_print(const char *program, const char *about)
 {
-	printf("usage: %s [--json] [--quick] [--instructions] [--only ROW_PREFIX]\n\n%s\n\n"
+	printf("usage: %s [--json] [--quick | --full] [--instructions] [--only PREFIX]\n\n%s\n\n"
 	       "  --json          print one JSON object and nothing else\n"
 	       "  --quick         fewer samples: a first impression\n"
+	       "  --full          the largest sizes too, where that takes minutes\n"
 	       "  --instructions  count instructions too (valgrind must be installed)\n"
 	       "  --only PREFIX   only the rows of the JSON whose names begin so\n",
 	       program, about);
@@ -28,10 +29,13 @@ static void help_print(const char *program, const char *about)
 
 int bench_options_read(struct bench_options *options, int argc, char **argv, const char *about)
 {
-	static const struct option known[] = {
-		{"json", no_argument, NULL, 'j'},	  {"quick", no_argument, NULL, 'q'},
-		{"instructions", no_argument, NULL, 'i'}, {"only", required_argument, NULL, 'o'},
-		{"help", no_argument, NULL, 'h'},	  {NULL, 0, NULL, 0}};
+	static const struct option known[] = {{"json", no_argument, NULL, 'j'},
+					      {"quick", no_argument, NULL, 'q'},
+					      {"instructions", no_argument, NULL, 'i'},
+					      {"only", required_argument, NULL, 'o'},
+					      {"full", no_argument, NULL, 'f'},
+					      {"help", no_argument, NULL, 'h'},
+					      {NULL, 0, NULL, 0}};
 	int c;
 
 	memset(options, 0, sizeof(*options));
@@ -42,6 +46,9 @@ int bench_options_read(struct bench_options *options, int argc, char **argv, con
 			break;
 		case 'q':
 			options->quick = true;
+			break;
+		case 'f':
+			options->full = true;
 			break;
 		case 'i':
 			options->instructions = true;

@@ -16,7 +16,7 @@
 #define BENCH_SAMPLES_MAX 31
 
 struct bench_options {
-	bool json, quick, instructions;
+	bool json, quick, full, instructions;
 	const char *only; /* the beginning of the names of the rows that are wanted; NULL: all */
 };
 

@@ -17,7 +17,12 @@ double answer_number(const char *answer, const char *word);
  */
 double callgrind_run(const char *const *arguments, double *pairs);
 
-/* The same, of one function and what it calls alone. */
-double callgrind_run_in(const char *function, const char *const *arguments, double *pairs);
+/*
+ * Those of a part alone, of all threads: what runs between callgrind_begin() and callgrind_end(), which
+ * may come several times.
+ */
+double callgrind_run_part(const char *const *arguments, double *pairs);
+void callgrind_begin(void);
+void callgrind_end(void);
 
 #endif

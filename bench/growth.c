@@ -6,7 +6,7 @@
  *
  *   instructions.ROW.N   a step's, counted by callgrind
  *   ns.ROW.N             the same in time: caches have their say
- *   growth.ROW           the most instructions over those at 10^2
+ *   growth.ROW           the most instructions over those at the row's first size
  */
 #include "growth.h"
 
@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bench.h"
 #include "callgrind.h"
@@ -22,6 +23,7 @@
 
 #define STEPS_COUNTED 200
 #define STEPS_TIMED   20000
+#define NS_MAX	      500e6 /* what takes longer is done less often, at least once */
 #define SIZE_MIN      100
 #define SIZES_MAX     5
 
@@ -30,18 +32,29 @@ static const struct {
 	const size_t *count;
 } topics[] = {
 	{growth_arena_rows, &growth_arena_count},
+	{growth_pool_rows, &growth_pool_count},
 };
 
 /* ---- the process that is counted ---- */
 
-/* callgrind counts in here alone. */
-__attribute__((noinline)) void growth_steps(const struct growth_row *row, void *state,
-					    unsigned int n);
-
-void growth_steps(const struct growth_row *row, void *state, unsigned int n)
+/* As many again each time, up to n or until it has taken long: how many. Callgrind counts in here. */
+static unsigned int steps_run(const struct growth_row *row, void *state, unsigned int n, double *ns)
 {
-	while (n--)
-		row->step(state);
+	double start = bench_now();
+	unsigned int done = 0;
+
+	do {
+		unsigned int some = done == 0 ? 1 : done;
+
+		some = n - done < some ? n - done : some;
+		callgrind_begin();
+		for (unsigned int i = 0; i < some; i++)
+			row->step(state);
+		callgrind_end();
+		done += some;
+		*ns = bench_now() - start;
+	} while (done < n && *ns < NS_MAX);
+	return done;
 }
 
 static const struct growth_row *row_find(const char *name)
@@ -56,21 +69,25 @@ static const struct growth_row *row_find(const char *name)
 static int probe_answer(int argc, char **argv)
 {
 	const struct growth_row *row;
-	unsigned int steps;
+	size_t n, amount;
+	double pairs, ns;
 	void *state;
-	double start;
 
 	if (argc != 5 || strcmp(argv[1], "--probe") != 0)
 		return -1;
 	row = row_find(argv[2]);
 	if (!row)
 		return 2;
-	steps = (unsigned int)strtoul(argv[4], NULL, 10);
-	state = row->begin(strtoul(argv[3], NULL, 10));
+	n = strtoul(argv[3], NULL, 10);
+	amount = row->amount == GROWTH_EACH ? n : row->amount ? row->amount : 1;
+	state = row->begin(n);
 	row->step(state); /* what only the first one does */
-	start = bench_now();
-	growth_steps(row, state, steps);
-	printf("pairs: %u\nns: %.3f\n", steps, (bench_now() - start) / steps);
+	pairs = steps_run(row, state, (unsigned int)strtoul(argv[4], NULL, 10), &ns);
+	pairs *= (double)amount;
+	printf("pairs: %.0f\nns: %.3f\n", pairs, ns / pairs);
+	fflush(stdout);
+	if (!row->end)
+		_exit(0);
 	row->end(state);
 	return 0;
 }
@@ -95,7 +112,7 @@ static double instructions_of(const struct growth_row *row, const char *n)
 	double count, pairs;
 
 	snprintf(steps, sizeof(steps), "%u", STEPS_COUNTED);
-	count = callgrind_run_in("growth_steps", arguments, &pairs);
+	count = callgrind_run_part(arguments, &pairs);
 	if (isnan(count))
 		bench_fail("cannot run valgrind (%s): install it", strerror(errno));
 	return count / pairs;
@@ -110,9 +127,12 @@ static void row_measure(struct report *report, const struct bench_options *optio
 	size_t i = 0;
 
 	for (size_t n = SIZE_MIN; n <= row->max && n <= (options->quick ? 10000 : 1000000);
-	     n *= 10) {
+	     n *= 10, i++) {
 		char text[24];
 		double count;
+
+		if (n < row->min)
+			continue;
 
 		snprintf(text, sizeof(text), "%zu", n);
 		count = instructions_of(row, text);
@@ -122,7 +142,7 @@ static void row_measure(struct report *report, const struct bench_options *optio
 		most = count > most ? count : most;
 		report_add(report, count, "instructions", "instructions.%s.%zu", row->name, n);
 		report_add(report, ns, "ns", "ns.%s.%zu", row->name, n);
-		snprintf(cells[i++], sizeof(cells[0]), "%.0f", count);
+		snprintf(cells[i], sizeof(cells[0]), "%.0f", count);
 	}
 	report_add(report, most / first, "x", "growth.%s", row->name);
 	snprintf(cells[SIZES_MAX], sizeof(cells[0]), "%.2f", most / first);
