@@ -186,16 +186,6 @@ static void step_run(void *state)
 	arena_give(g->arena, pages_take(g, g->n, g->align, GFP_ATOMIC));
 }
 
-static void step_pages(void *state)
-{
-	struct arena_growth *g = state;
-	struct page *first;
-	size_t n = arena_take_pages(g->arena, &g->tenant, 64, GFP_ATOMIC, &first);
-
-	while (n--)
-		arena_give(g->arena, first++);
-}
-
 /* A chunk comes, is used and goes. */
 static void step_chunk(void *state)
 {
@@ -247,12 +237,6 @@ const struct growth_row growth_arena_rows[] = {
 	 .what = "four, the only ones together",
 	 .begin = four_in_pieces,
 	 .step = step_run,
-	 .end = arena_end,
-	 .max = 1000000},
-	{.name = "arena.pages_pieces",
-	 .what = "up to 64, every other of n free",
-	 .begin = one_in_pieces,
-	 .step = step_pages,
 	 .end = arena_end,
 	 .max = 1000000},
 	{.name = "arena.run_empty",

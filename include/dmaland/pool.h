@@ -22,9 +22,9 @@ struct dma_pool;
  * @boundary: no block crosses a multiple of this dma address: a power of two, not below the
  *            rounded size; 0: none
  *
- * Memory is taken from the device in units of the page size, or of the block size where that is
- * larger. Where several threads use many blocks, a pool may come to have about twice as many as are
- * needed at once, so that each thread has its own; at a limit they share what there is. Limits are
+ * Memory is taken from the device by the slab: up to 64 blocks and 64 KiB, or one block where that is larger.
+ * A thread's first slab of a pool is one page, or as many as hold a block. Each thread has slabs of its own; at a limit
+ * of memory GFP_KERNEL takes those that other threads have idle. Limits are
  * checked in the kernel's order: dev, align, size, boundary.
  *
  * Context: any thread, no signal handler; makes system calls.
@@ -43,9 +43,8 @@ struct dma_pool *dma_pool_create(const char *name, struct dmaland_device *dev, s
  * @node:     a NUMA node; not acted on, and any value will do
  *
  * As in the kernel, @node is not about the blocks: they lie where the device's memory lies, see
- * struct dmaland_info. The pool's own bookkeeping is a few KiB of the program's heap and goes where
- * the heap of the thread that makes the pool goes: a thread that runs near the device, or has a
- * policy of its own (set_mempolicy(2)), decides that.
+ * struct dmaland_info. The pool's own bookkeeping is a few KiB, and 128 bytes for each thread that uses it,
+ * and goes where the thread that touches it first runs, or has a policy for (set_mempolicy(2)).
  */
 struct dma_pool *dma_pool_create_node(const char *name, struct dmaland_device *dev, size_t size,
 				      size_t align, size_t boundary, int node);
@@ -122,11 +121,28 @@ void dmaland_pool_free_bulk(struct dma_pool *pool, size_t n, void **vaddrs,
 			    const dma_addr_t *handles);
 
 /**
+ * dmaland_pool_prefill() - have blocks that GFP_ATOMIC is certain of
+ * @pool: the pool
+ * @n:    how many; 0 gives all of them back
+ *
+ * This thread's next @n allocations with GFP_ATOMIC can't fail: each takes one of its prefilled blocks when there is
+ * nothing else. A call with a larger or smaller @n adds blocks or gives some back. They count as in use, and nobody
+ * else takes them; when the thread has ended, dmaland_pool_trim() gives them back. The kernel has the like in its
+ * prefilled sheaves (linux/slab.h, kmem_cache_prefill_sheaf()).
+ *
+ * Context: any thread, no signal handler; makes system calls.
+ * Return: 0, or -ENOMEM, and what was prefilled stays; -EINVAL without a pool; -EAGAIN when 1023 other threads that use
+ * pools are alive.
+ */
+int dmaland_pool_prefill(struct dma_pool *pool, size_t n);
+
+/**
  * dmaland_pool_trim() - give idle pages back
  * @pool: the pool
  *
- * This thread's parked blocks go back to their pages, pages without a block in use or parked go to
- * the device's memory, and what is idle there, but for a reserve, goes to the system.
+ * Slabs without a block in use go to the device's memory: this thread's, those that other threads have idle, and
+ * those of threads that ended. What is idle there, but for a reserve, goes to the system. Another thread's current slab
+ * stays with it.
  *
  * Context: any thread, no signal handler; makes system calls.
  */
@@ -144,7 +160,7 @@ void dmaland_pool_trim(struct dma_pool *pool);
  *
  * It is decided when a pool is made: by pool_debug in the device's struct dmaland_options, or by the
  * environment variable DMALAND_POOL_DEBUG, which is 1, or names of pools with commas between them.
- * The pool then works without magazines, under a lock, and takes up to twice the memory; from 4081
+ * The pool then works under a lock, and takes up to twice the memory, four times for blocks of 16 bytes; from 4081
  * bytes a block on, a page more for each.
  *
  * Context: any thread, no signal handler; what others do meanwhile with the pool is no corruption.
@@ -157,13 +173,12 @@ int dmaland_pool_check(struct dma_pool *pool);
  * struct dmaland_pool_stats - figures of one pool
  * @name:       its name
  * @block_size: bytes of a block, rounded
- * @in_use:     blocks handed out; exact while no thread allocates or frees
- * @total:      blocks in the pool's pages
- * @pages:      units of memory that the pool holds
- * @parked:     free blocks that threads keep at hand: at most 512, and 512 KiB, a thread
- * @high_water: the most that were ever handed out or parked at a time; looked at when magazines
- *              are filled, and about every 64th time where several threads use the pool
- * @grows:      how often the pool took a unit of memory
+ * @in_use:     blocks handed out, and prefilled; exact while no thread allocates or frees
+ * @total:      blocks in the pool's slabs
+ * @pages:      pages of 4 KiB that the pool holds
+ * @parked:     free blocks in slabs of threads; other threads take those of idle slabs when memory runs short
+ * @high_water: the most blocks that the pool ever had
+ * @grows:      how often the pool took memory
  * @refused:    allocations that failed
  * @bad_frees:  frees that were reported and dropped
  */

@@ -44,6 +44,21 @@ enum { HUGEPAGE_SHIFT_MIN = 16, HUGEPAGE_SHIFT_MAX = 34 };
 
 static const int reserve_flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 
+/* Addresses from a multiple of WINDOW_ALIGN on: reserve more, and cut off the rest. MAP_FAILED if there are none. */
+static char *reserve(size_t size)
+{
+	size_t room = size + WINDOW_ALIGN, before;
+	char *all = mmap(NULL, room, PROT_NONE, reserve_flags, -1, 0);
+
+	if (all == MAP_FAILED)
+		return MAP_FAILED;
+	before = -(uintptr_t)all & (WINDOW_ALIGN - 1);
+	if (before)
+		munmap(all, before);
+	munmap(all + before + size, WINDOW_ALIGN - before);
+	return all + before;
+}
+
 int window_open(struct memory_window *window)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -52,14 +67,14 @@ int window_open(struct memory_window *window)
 
 	if (size > WINDOW_MAX)
 		size = WINDOW_MAX;
-	void *base;
+	char *base;
 	int err;
 
 	iova_space_init(&window->unused);
 	window->has_hole = false;
 	window->node = NUMA_NO_NODE;
 	do {
-		base = mmap(NULL, size, PROT_NONE, reserve_flags, -1, 0);
+		base = reserve(size);
 	} while (base == MAP_FAILED && (size /= 2) >= WINDOW_ALIGN);
 	if (base == MAP_FAILED)
 		return error_mmap("cannot reserve %zu MiB of addresses", 2 * size >> 20);

@@ -62,6 +62,62 @@ static inline size_t bitmap_next(const uint64_t *map, size_t from, size_t end, b
 	return end;
 }
 
+/* The lowest bit that is set, of a word that is not 0. Compilers extend their own's int. */
+static inline uint64_t bit_lowest(uint64_t word)
+{
+#ifdef __x86_64__
+	uint64_t bit;
+
+	__asm__("rep bsf %1, %0" : "=r"(bit) : "r"(word) : "cc"); /* tzcnt, where there is one */
+	return bit;
+#else
+	return (uint64_t)__builtin_ctzll(word);
+#endif
+}
+
+/* Set a bit, 0 to 63; was it? In one instruction, which compilers do not find. */
+static inline bool bit_test_and_set(uint64_t *word, uint64_t bit)
+{
+#if defined(__x86_64__) && defined(__GCC_ASM_FLAG_OUTPUTS__)
+	bool was;
+
+	__asm__("btsq %2, %0" : "+r"(*word), "=@ccc"(was) : "r"(bit));
+	return was;
+#else
+	bool was = *word >> bit & 1;
+
+	*word |= UINT64_C(1) << bit;
+	return was;
+#endif
+}
+
+static inline void bit_clear(uint64_t *word, uint64_t bit)
+{
+#ifdef __x86_64__
+	__asm__("btrq %1, %0" : "+r"(*word) : "r"(bit) : "cc");
+#else
+	*word &= ~(UINT64_C(1) << bit);
+#endif
+}
+
+static inline bool bit_is_set(uint64_t word, uint64_t bit)
+{
+	return word >> bit & 1;
+}
+
+/* Has a word a bit that another, in memory, has as well? */
+static inline bool words_meet(uint64_t word, const uint64_t *other)
+{
+#if defined(__x86_64__) && defined(__GCC_ASM_FLAG_OUTPUTS__) && !defined(__SANITIZE_THREAD__)
+	bool meet;
+
+	__asm__("testq %1, %2" : "=@ccnz"(meet) : "r"(word), "m"(*other));
+	return meet;
+#else
+	return word & __atomic_load_n(other, __ATOMIC_RELAXED);
+#endif
+}
+
 /* How many of the first bits are set. */
 static inline size_t bitmap_count(const uint64_t *map, size_t bits)
 {

@@ -23,6 +23,18 @@ static inline void mutex_lock(pthread_mutex_t *mutex)
 	pthread_mutex_lock(mutex);
 }
 
+/* 0 when it has it, without waiting. */
+static inline int mutex_trylock(pthread_mutex_t *mutex)
+{
+	int err;
+
+	cancel_hold();
+	err = pthread_mutex_trylock(mutex);
+	if (err)
+		cancel_release();
+	return err;
+}
+
 static inline void mutex_unlock(pthread_mutex_t *mutex)
 {
 	pthread_mutex_unlock(mutex);

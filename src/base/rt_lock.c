@@ -25,15 +25,14 @@ int mutex_init_inherit(pthread_mutex_t *mutex)
 
 int rt_lock_init(struct rt_lock *lock)
 {
+	lock->word = lock->turns = lock->given_up = 0;
 	lock->slept = lock->napping = false;
-	pthread_spin_init(&lock->word, PTHREAD_PROCESS_PRIVATE);
 	return mutex_init_inherit(&lock->sleepers);
 }
 
 void rt_lock_destroy(struct rt_lock *lock)
 {
 	pthread_mutex_destroy(&lock->sleepers);
-	pthread_spin_destroy(&lock->word);
 }
 
 /* nanosleep() is a cancellation point; no call of the library is. */
@@ -48,18 +47,35 @@ static void nap(void)
 	errno = before;
 }
 
+/* Look before the exchange: waiting does not take the line from the holder. */
+static bool word_try(struct rt_lock *lock, unsigned int tries)
+{
+	for (; tries--; spin_relax())
+		if (!__atomic_load_n(&lock->word, __ATOMIC_RELAXED) &&
+		    !__atomic_exchange_n(&lock->word, 1, __ATOMIC_ACQUIRE)) {
+			__atomic_store_n(&lock->turns, lock->turns + 1, __ATOMIC_RELAXED);
+			return true;
+		}
+	return false;
+}
+
+/* A holder that was waited for in vain may be one that can't go on while the caller runs: not again so long. */
 bool rt_lock_try(struct rt_lock *lock)
 {
-	for (unsigned int tries = RT_LOCK_TRIES; tries--; spin_relax())
-		if (!pthread_spin_trylock(&lock->word))
-			return true;
+	bool in_vain = __atomic_load_n(&lock->given_up, __ATOMIC_RELAXED) ==
+		       __atomic_load_n(&lock->turns, __ATOMIC_RELAXED);
+
+	if (word_try(lock, in_vain ? RT_LOCK_TRIES_AWAKE : RT_LOCK_TRIES))
+		return true;
+	__atomic_store_n(&lock->given_up, __atomic_load_n(&lock->turns, __ATOMIC_RELAXED),
+			 __ATOMIC_RELAXED);
 	return false;
 }
 
 void rt_lock_take(struct rt_lock *lock)
 {
 	pthread_mutex_lock(&lock->sleepers);
-	while (!rt_lock_try(lock)) {
+	while (!word_try(lock, RT_LOCK_TRIES_AWAKE)) {
 		__atomic_store_n(&lock->napping, true, __ATOMIC_RELAXED);
 		nap();
 	}
@@ -78,7 +94,7 @@ void rt_lock_release(struct rt_lock *lock)
 	bool slept = lock->slept;
 
 	lock->slept = false;
-	pthread_spin_unlock(&lock->word);
+	__atomic_store_n(&lock->word, 0, __ATOMIC_RELEASE);
 	if (slept)
 		pthread_mutex_unlock(&lock->sleepers);
 }

@@ -294,12 +294,6 @@ static void run_free(struct arena *arena, struct page *first, void *context)
 	arena_give(arena, first);
 }
 
-static void run_keep(struct arena *arena, struct page *first, void *context)
-{
-	(void)context;
-	arena_hand_over(arena, first, &arena->leaked);
-}
-
 static void device_end(struct dmaland_device *dev)
 {
 	report_leaks(dev);
@@ -308,7 +302,6 @@ static void device_end(struct dmaland_device *dev)
 			 "%s: cannot be stopped (%s); its memory stays mapped until the process "
 			 "ends",
 			 dev->function->name, error_last());
-		arena_for_each_run(dev->arena, &dev->limits, run_keep, NULL);
 		arena_keep_idle(dev->arena, &dev->limits);
 		arena_keep_idle(dev->arena, &dev->streaming.bounce_limits);
 		return;

@@ -19,6 +19,7 @@
 #include "base/error.h"
 #include "base/fork.h"
 #include "base/mutex.h"
+#include "base/thread.h"
 #include "device/device.h"
 #include "pool/pool.h"
 
@@ -34,7 +35,7 @@ static void child_begins(void)
 	cancel_hold();
 	fork_in_child();
 	error_in_child();
-	magazines_disown();
+	threads_disown();
 	streaming_disown_threads();
 	for (struct dmaland_device *dev = devices.first; dev; dev = dev->next) {
 		mmio_disown(dev->function);

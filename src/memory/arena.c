@@ -30,12 +30,6 @@
 #include "base/log.h"
 #include "base/mutex.h"
 
-/* So many pages are taken from narrower devices' addresses until growing is tried again. */
-#define LOW_PAGES 64
-
-/* No device's. */
-static const struct dma_limits leaked_limits;
-
 int arena_create(struct domain *domain, struct arena **result)
 {
 	struct arena *arena = calloc(1, sizeof(*arena));
@@ -44,7 +38,6 @@ int arena_create(struct domain *domain, struct arena **result)
 	if (!arena)
 		return error_set(ENOMEM, "no memory for an arena");
 	arena->domain = domain;
-	arena->leaked.limits = &leaked_limits;
 	arena->shrinkers_end = &arena->shrinkers;
 	arena->last = DMA_MAPPING_ERROR - 1;
 	err = pagemap_open(&arena->pagemap, domain->window, domain->window_size);
@@ -129,14 +122,15 @@ int arena_explain(struct arena *arena)
 
 void arena_destroy(struct arena *arena)
 {
-	arena_trim(arena, 0);
-	chunks_free(arena);
-	while (arena->reserves) {
-		struct arena_reserve *reserve = arena->reserves;
+	struct arena_chunk *chunk;
 
-		arena->reserves = reserve->next;
-		free(reserve);
+	arena_trim(arena, 0);
+	while ((chunk = arena->chunks)) { /* the domain did not take it back */
+		arena->chunks = chunk->next;
+		free(chunk);
 	}
+	while (arena->reserves)
+		arena_forget(arena, arena->reserves->limits);
 	rt_lock_destroy(&arena->lock);
 	pthread_mutex_destroy(&arena->growing);
 	pagemap_close(&arena->pagemap);
@@ -145,66 +139,19 @@ void arena_destroy(struct arena *arena)
 
 /* ---- what the floors above call ---- */
 
-/* The last dma address of the domain: masks above it are no wider. */
-static uint64_t domain_last(struct domain *domain)
+/* Masks above the last dma address of the domain are no wider. */
+static void last_renew(struct arena *arena)
 {
+	struct domain *domain = arena->domain;
 	uint64_t last = DMA_MAPPING_ERROR - 1;
 
 	mutex_lock(&domain->lock);
 	if (domain->usable_count && domain->usable[domain->usable_count - 1].last < last)
 		last = domain->usable[domain->usable_count - 1].last;
 	mutex_unlock(&domain->lock);
-	return last;
-}
-
-/*
- * Count what is free under the mask that a reserve should have, then give it that one. Chunk by chunk, with
- * the lock for each: what is taken and given meanwhile counts where counting has been. `growing` is held,
- * so the chunks stay.
- */
-static void reserve_renew(struct arena *arena, struct arena_reserve *reserve)
-{
-	struct arena_reserve fresh = {
-		.limits = reserve->limits,
-		.wanted = reserve->wanted,
-		.mask = reserve->wanted < arena->last ? reserve->wanted : arena->last,
-	};
-
-	rt_lock_take(&arena->lock);
-	arena->counting = &fresh;
-	arena->counted_from = UINT64_MAX;
-	rt_lock_release(&arena->lock);
-	for (const struct arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next) {
-		rt_lock_take(&arena->lock);
-		arena->counted_from = chunk->memory.dma;
-		reserves_count(&fresh, chunk_last(chunk), chunk->free_pages, 1);
-		rt_lock_release(&arena->lock);
-	}
-	rt_lock_take(&arena->lock);
-	arena->counting = NULL;
-	if (reserve_find(arena->reserves, reserve->limits))
-		reserve_unlink(&arena->reserves, reserve);
-	*reserve = fresh;
-	reserve_link(&arena->reserves, reserve);
-	rt_lock_release(&arena->lock);
-}
-
-/* Masks, or the domain's addresses, have changed: count anew what that concerns. `growing` is held. */
-static void reserves_renew(struct arena *arena, uint64_t last)
-{
-	struct arena_reserve *reserve;
-
 	rt_lock_take(&arena->lock);
 	arena->last = last;
 	rt_lock_release(&arena->lock);
-	do {
-		reserve = arena->reserves; /* only those who hold `growing` change the list */
-		while (reserve &&
-		       reserve->mask == (reserve->wanted < last ? reserve->wanted : last))
-			reserve = reserve->next;
-		if (reserve)
-			reserve_renew(arena, reserve);
-	} while (reserve);
 }
 
 /* There is a reserve for these limits, if memory is to be had. `growing` is held. */
@@ -218,28 +165,11 @@ static void reserve_begin(struct arena *arena, const struct dma_limits *limits)
 	if (!reserve)
 		return;
 	reserve->limits = limits;
-	reserve->wanted = limits->coherent_mask;
-	reserves_renew(arena, domain_last(arena->domain));
-	reserve_renew(arena, reserve);
-}
-
-/* The first dma address above narrower masks; 0 where there are none. `growing` is held. */
-static uint64_t zone_begin(struct arena *arena, uint64_t mask)
-{
-	uint64_t narrower;
-
-	narrower = reserves_narrower(arena->reserves, mask < arena->last ? mask : arena->last);
-	return narrower ? narrower + 1 : 0;
-}
-
-static bool reserve_wants(struct arena *arena, const struct arena_reserve *reserve)
-{
-	bool wants;
-
+	reserve->mask = limits->coherent_mask;
+	last_renew(arena);
 	rt_lock_take(&arena->lock);
-	wants = reserve_is_short(arena->reserves, reserve);
+	reserve_link(&arena->reserves, reserve);
 	rt_lock_release(&arena->lock);
-	return wants;
 }
 
 /* Grow until all reserves are there, or can't be had. `growing` is held. */
@@ -249,8 +179,8 @@ static void reserves_fill(struct arena *arena)
 
 	error_keep(&before);
 	for (const struct arena_reserve *r = arena->reserves; r; r = r->next)
-		while (reserve_wants(arena, r) &&
-		       !arena_grow_least(arena, zone_begin(arena, r->mask), r->mask))
+		while (reserve_is_short(arena, r) &&
+		       !arena_grow_least(arena, zone_begin(arena, r->mask), reserve_mask(arena, r)))
 			;
 	error_put_back(&before);
 }
@@ -266,35 +196,24 @@ void arena_refill(struct arena *arena)
 }
 
 /*
- * The arena can't grow for this tenant: pages under narrower masks, and for some time to come, so that
- * growing is not tried for each; or the tenant's own reserve. `growing` is held.
+ * The arena has grown by as much: where reserves are short, they are no shorter than before. Or it can't grow
+ * for this tenant: pages under narrower masks, or the tenant's own reserve. `growing` is held.
  */
-static struct page *find_below(struct arena *arena, struct arena_tenant *tenant, size_t n,
-			       size_t align)
-{
-	struct page *first = arena_find(arena, tenant, n, align, LEAVE_ALL);
-
-	if (!first)
-		return arena_find(arena, tenant, n, align, LEAVE_NARROWER);
-	rt_lock_take(&arena->lock);
-	arena->low_pages = LOW_PAGES;
-	rt_lock_release(&arena->lock);
-	return first;
-}
-
-/* The arena has grown by as much: where reserves are short, they are no shorter than before. */
 static struct page *find_grown(struct arena *arena, struct arena_tenant *tenant, size_t n,
-			       size_t align)
+			       size_t align, bool grown)
 {
-	struct page *first = arena_find(arena, tenant, n, align, LEAVE_NARROWER);
+	struct page *first;
 
-	return first ? first : arena_find(arena, tenant, n, align, LEAVE_NOTHING);
+	first = arena_find(arena, tenant, n, align, grown ? LEAVE_NARROWER : LEAVE_ALL);
+	return first ? first
+		     : arena_find(arena, tenant, n, align, grown ? LEAVE_NOTHING : LEAVE_NARROWER);
 }
 
 /* Grow, then take the run; from lower addresses or the reserve when growing fails. */
-static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, size_t size,
-			      size_t n, size_t align, gfp_t gfp, struct page **first)
+static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, size_t n,
+			      size_t align, gfp_t gfp, struct page **first)
 {
+	size_t size = n * ARENA_PAGE;
 	struct error_state before;
 	uint64_t lowest, mask;
 	int err = 0;
@@ -315,8 +234,7 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 			break;
 		}
 		if (!*first)
-			*first = err ? find_below(arena, tenant, n, align)
-				     : find_grown(arena, tenant, n, align);
+			*first = find_grown(arena, tenant, n, align, !err);
 		if (*first || !err)
 			continue;
 		/* What others hold idle may do; or its chunks make room for one that does. */
@@ -326,8 +244,7 @@ static int arena_take_growing(struct arena *arena, struct arena_tenant *tenant, 
 			break;
 		arena_trim_locked(arena, ARENA_RESERVE_PAGES, lowest);
 		err = arena_grow(arena, size, align, 0, mask);
-		*first = err ? arena_find(arena, tenant, n, align, LEAVE_NARROWER)
-			     : find_grown(arena, tenant, n, align);
+		*first = find_grown(arena, tenant, n, align, !err);
 		if (!*first && !err) /* GFP_ATOMIC has taken what was mapped for this */
 			err = error_set(ENOMEM, "nothing is left but what others need");
 		if (!*first)
@@ -358,6 +275,23 @@ static int window_is_small(const struct domain *domain, size_t size)
 		domain->window_cure ? domain->window_cure : "ask for smaller pieces");
 }
 
+static int arena_take_atomic(struct arena *arena, struct arena_tenant *tenant, size_t n,
+			     size_t align, struct page **first)
+{
+	if (!rt_lock_try(&arena->lock))
+		return error_set(ENOMEM, "another thread holds the arena, and GFP_ATOMIC does not "
+					 "wait for it: try again, or allocate with GFP_KERNEL");
+	*first = arena_find_locked(arena, tenant, n, align, LEAVE_NARROWER);
+	arena_refill_later(arena);
+	if (*first)
+		return 0;
+	return error_set(ENOMEM,
+			 "no %zu KiB are mapped and free, and GFP_ATOMIC does not map more: "
+			 "allocate ahead with GFP_KERNEL, or let it enter the kernel: "
+			 "options.atomic_may_grow, or DMALAND_ATOMIC_MAY_GROW=1",
+			 n * ARENA_PAGE >> 10);
+}
+
 int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, size_t align,
 	       gfp_t gfp, struct page **first)
 {
@@ -367,25 +301,12 @@ int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, si
 		return error_forked("the memory of a device");
 	if (n > UINT32_MAX || size > arena->domain->window_size)
 		return window_is_small(arena->domain, size);
-	if (gfp & __GFP_RECLAIM && arena_refill_due(arena))
+	if (!(gfp & __GFP_RECLAIM))
+		return arena_take_atomic(arena, tenant, n, align, first);
+	if (arena_refill_due(arena))
 		arena_refill(arena);
-	if (gfp & __GFP_RECLAIM)
-		*first = arena_find(arena, tenant, n, align, LEAVE_LOW);
-	else if (!arena_find_atomic(arena, tenant, n, align, first))
-		return error_set(ENOMEM, "another thread holds the arena, and GFP_ATOMIC does not "
-					 "wait for it: try again, or allocate with GFP_KERNEL");
-	if (!(gfp & __GFP_RECLAIM))
-		arena_refill_later(arena);
-	if (*first)
-		return 0;
-	if (!(gfp & __GFP_RECLAIM))
-		return error_set(
-			ENOMEM,
-			"no %zu KiB are mapped and free, and GFP_ATOMIC does not map more: "
-			"allocate ahead with GFP_KERNEL, or let it enter the kernel: "
-			"options.atomic_may_grow, or DMALAND_ATOMIC_MAY_GROW=1",
-			n * ARENA_PAGE >> 10);
-	return arena_take_growing(arena, tenant, size, n, align, gfp, first);
+	*first = arena_find(arena, tenant, n, align, LEAVE_LOW);
+	return *first ? 0 : arena_take_growing(arena, tenant, n, align, gfp, first);
 }
 
 void arena_add_shrinker(struct arena *arena, struct arena_shrinker *shrinker)
@@ -454,49 +375,21 @@ static bool page_is_of(const struct page *page, const struct dma_limits *limits)
 	return tenant && tenant->limits == limits;
 }
 
-void arena_for_each_run(struct arena *arena, const struct dma_limits *limits,
-			void (*visit)(struct arena *arena, struct page *first, void *context),
-			void *context)
+/* The end of the device's highest run in pages `from` up to `end` of a chunk, or 0. */
+static dma_addr_t end_in_use(struct arena *arena, const struct arena_chunk *chunk, size_t from,
+			     size_t end, const struct dma_limits *limits)
 {
-	mutex_lock(&arena->growing);
-	for (struct arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next) {
-		for (size_t index = 0; index < chunk->pages;) {
-			size_t end = index + ARENA_PAGES_AT_ONCE;
-			struct page *first = NULL;
-
-			rt_lock_take(&arena->lock);
-			for (; !first && index < chunk->pages && index < end; index++)
-				if (page_is_of(&chunk->entries[index], limits) &&
-				    chunk->entries[index].run_offset == 0)
-					first = &chunk->entries[index];
-			if (first)
-				index += first->run_pages - 1;
-			rt_lock_release(&arena->lock);
-			if (first)
-				visit(arena, first, context);
-		}
-	}
-	mutex_unlock(&arena->growing);
-}
-
-/* The end of the device's highest run in the last pages of a chunk, or 0; *pages: those before them. */
-static dma_addr_t end_in_use(struct arena *arena, const struct arena_chunk *chunk, size_t *pages,
-			     const struct dma_limits *limits)
-{
-	const struct page *last = NULL;
-	size_t end = *pages > ARENA_PAGES_AT_ONCE ? *pages - ARENA_PAGES_AT_ONCE : 0;
 	dma_addr_t dma = 0;
 
 	rt_lock_take(&arena->lock);
-	while (!last && *pages > end)
-		if (page_is_of(&chunk->entries[--*pages], limits))
-			last = &chunk->entries[*pages];
-	if (last) { /* of a run that is just being taken the first page tells */
-		const struct page *first = last - last->run_offset;
+	while (!dma && end-- > from)
+		if (page_is_of(&chunk->entries[end], limits)) {
+			size_t first = end - chunk->entries[end].run_offset;
 
-		dma = chunk->memory.dma +
-		      (size_t)(first - chunk->entries + first->run_pages) * ARENA_PAGE - 1;
-	}
+			/* Of a run that is just being taken the first page tells. */
+			dma = chunk->memory.dma - 1 +
+			      (first + chunk->entries[first].run_pages) * ARENA_PAGE;
+		}
 	rt_lock_release(&arena->lock);
 	return dma;
 }
@@ -507,9 +400,11 @@ static dma_addr_t highest_in_use(struct arena *arena, const struct dma_limits *l
 {
 	for (const struct arena_chunk *chunk = arena->chunks; chunk && chunk_last(chunk) > mask;
 	     chunk = chunk->next)
-		for (size_t pages = chunk->pages; pages;) {
-			dma_addr_t dma = end_in_use(arena, chunk, &pages, limits);
+		for (size_t end = chunk->pages, from; end; end = from) {
+			dma_addr_t dma;
 
+			from = end > ARENA_PAGES_AT_ONCE ? end - ARENA_PAGES_AT_ONCE : 0;
+			dma = end_in_use(arena, chunk, from, end, limits);
 			if (dma > mask)
 				return dma;
 		}
@@ -518,8 +413,16 @@ static dma_addr_t highest_in_use(struct arena *arena, const struct dma_limits *l
 
 static void mask_put(struct arena *arena, struct dma_limits *limits, uint64_t mask)
 {
+	struct arena_reserve *reserve;
+
 	rt_lock_take(&arena->lock);
 	limits->coherent_mask = mask;
+	reserve = reserve_find(arena->reserves, limits);
+	if (reserve) {
+		reserve_unlink(&arena->reserves, reserve);
+		reserve->mask = mask;
+		reserve_link(&arena->reserves, reserve);
+	}
 	rt_lock_release(&arena->lock);
 }
 
@@ -530,7 +433,6 @@ static void mask_put(struct arena *arena, struct dma_limits *limits, uint64_t ma
  */
 static dma_addr_t mask_try(struct arena *arena, struct dma_limits *limits, uint64_t mask)
 {
-	struct arena_reserve *reserve = reserve_find(arena->reserves, limits);
 	uint64_t before = limits->coherent_mask;
 	dma_addr_t highest = highest_in_use(arena, limits, mask);
 
@@ -542,9 +444,7 @@ static dma_addr_t mask_try(struct arena *arena, struct dma_limits *limits, uint6
 		mask_put(arena, limits, before);
 		return highest;
 	}
-	if (reserve)
-		reserve->wanted = mask;
-	reserves_renew(arena, domain_last(arena->domain));
+	last_renew(arena);
 	return 0;
 }
 

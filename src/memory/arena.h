@@ -38,6 +38,7 @@ struct arena_chunk {
 	struct arena_chunk *parent, *lower, *higher; /* in the tree of chunks */
 	uint64_t priority;			     /* there: above those of lower ones */
 	struct fit best;			     /* of the chunk and those below it */
+	size_t free_below;			     /* so too: free pages */
 	struct page *entries;			     /* in the page map */
 	unsigned int orders;	 /* alignments to fewer than 2^this hold for CPU and device alike */
 	size_t leaves;		 /* a power of two */
@@ -46,13 +47,9 @@ struct arena_chunk {
 	struct fit fits[]; /* of leaf i at leaves + i; of 2i and 2i + 1 at i; of the chunk at 1 */
 };
 
-/*
- * Who takes runs; embedded in what uses them. But for the first two it begins as zeroes. A page whose run was
- * taken may be another tenant's by page_set_tenant(), one that names the taker: the list stays the taker's.
- */
+/* Who takes runs; embedded in what uses them. But for the first it begins as zeroes. */
 struct arena_tenant {
 	const struct dma_limits *limits; /* those of its device: also tells devices apart */
-	struct arena_tenant *taker;	 /* whose list its runs are in; NULL: its own */
 	uint32_t runs;			 /* page_number() of the latest; guarded by arena.lock */
 	struct arena_visit *visits;	 /* those who go through the list; so too */
 };
@@ -75,12 +72,9 @@ struct arena_shrinker {
 
 struct arena {
 	struct domain *domain;
-	unsigned int devices; /* that use it; guarded by the domain's lock */
-	bool disowned;	      /* in the child of a fork: no lock of it may be taken */
-	struct pagemap pagemap;
-	struct arena_tenant leaked; /* has for good what devices that can't be quiesced may reach */
-
-	struct arena_side *sides; /* guarded by growing */
+	unsigned int devices;	/* that use it; guarded by the domain's lock */
+	bool disowned;		/* in the child of a fork: no lock of it may be taken */
+	struct pagemap pagemap; /* its list of arrays: guarded by growing */
 
 	/* One at a time adds or removes chunks; held across system calls. */
 	pthread_mutex_t growing;
@@ -92,10 +86,8 @@ struct arena {
 	struct arena_chunk *tree;   /* the same, by dma address */
 	size_t pages, free_pages;
 	struct arena_reserve *reserves;
-	struct arena_reserve *counting; /* one that is being counted anew, or NULL */
-	uint64_t counted_from;		/* the dma address down to which it has been */
-	uint64_t last;			/* highest dma address that can come: wider masks are one */
-	bool refill_due;		/* GFP_ATOMIC took pages; others look without the lock */
+	uint64_t last;	  /* highest dma address that can come: wider masks are one */
+	bool refill_due;  /* GFP_ATOMIC took pages; others look without the lock */
 	size_t low_pages; /* since growing failed, so many may be taken under narrower masks */
 };
 
@@ -106,7 +98,7 @@ struct arena {
  */
 #define ARENA_RESERVE_PAGES 32
 
-/* The lock is held over the entries of so many pages at most. */
+/* Looking for a device's runs, the lock is held over the entries of so many pages at most. */
 #define ARENA_PAGES_AT_ONCE 64
 
 int arena_create(struct domain *domain, struct arena **arena);
@@ -122,14 +114,6 @@ void arena_destroy(struct arena *arena);
  */
 int arena_take(struct arena *arena, struct arena_tenant *tenant, size_t size, size_t align,
 	       gfp_t gfp, struct page **first);
-
-/*
- * Take several pages from what is mapped, neighbours, each a run of its own: n, up to
- * ARENA_PAGES_AT_ONCE, or half as many, or half of that, or none. How many; the first's entry in *first.
- * None for GFP_ATOMIC where another thread holds the lock for long.
- */
-size_t arena_take_pages(struct arena *arena, struct arena_tenant *tenant, size_t n, gfp_t gfp,
-			struct page **first);
 
 /* Give a run back. Makes no system call, but where another thread holds the lock for long. */
 void arena_give(struct arena *arena, struct page *first);
@@ -151,20 +135,11 @@ bool arena_give_if(struct arena *arena, struct arena_tenant *tenant, const void 
  *
  * A run that the tenant gets meanwhile is not visited. One that it loses meanwhile is not, unless its turn
  * was before. All others are, once each, whatever other threads take and give. The one that is being visited
- * may be given back by another thread just then, or, of more than ARENA_PAGES_AT_ONCE pages, not be written
- * whole yet: the caller keeps that from happening, or looks at no more than where its entry is.
+ * may be given back by another thread just then, or not be written whole yet: the caller keeps that from happening, or looks at no more than where its entry is.
  */
 void arena_for_each_run_of(struct arena *arena, struct arena_tenant *tenant,
 			   void (*visit)(struct arena *arena, struct page *first, void *context),
 			   void *context);
-
-/*
- * Call visit for each run whose tenant has these limits. The arena's lock is not held. Looks at all pages
- * that are mapped.
- */
-void arena_for_each_run(struct arena *arena, const struct dma_limits *limits,
-			void (*visit)(struct arena *arena, struct page *first, void *context),
-			void *context);
 
 /*
  * Memory beside the page map that no device can reach, so many bytes for each page of it: there, and

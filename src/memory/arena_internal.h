@@ -13,15 +13,9 @@
 struct page *arena_find(struct arena *arena, struct arena_tenant *tenant, size_t n, size_t align,
 			enum reserve_leave leave);
 
-/*
- * The same without system calls, leaving narrower masks theirs; NULL in *first when there is none. false:
- * another thread holds the lock.
- */
-bool arena_find_atomic(struct arena *arena, struct arena_tenant *tenant, size_t n, size_t align,
-		       struct page **first);
-
-/* Pages of a chunk were taken (sign -1) or became free (1): count it. The lock is held. */
-void arena_count(struct arena *arena, const struct arena_chunk *chunk, size_t pages, int sign);
+/* The same for who has the lock, which is released. */
+struct page *arena_find_locked(struct arena *arena, struct arena_tenant *tenant, size_t n,
+			       size_t align, enum reserve_leave leave);
 
 static inline uint64_t chunk_last(const struct arena_chunk *chunk)
 {
@@ -41,8 +35,5 @@ int arena_grow_least(struct arena *arena, uint64_t lowest, uint64_t mask);
 
 /* Give back chunks that nobody uses, leaving masks below a limit `keep` pages each. */
 void arena_trim_locked(struct arena *arena, size_t keep, uint64_t limit);
-
-/* At the arena's end: what is left of chunks that the domain did not take back, and what is beside them. */
-void chunks_free(struct arena *arena);
 
 #endif

@@ -22,27 +22,20 @@
 #define CHUNK_SIZE_MAX	((size_t)32 << 20)
 #define CHUNK_ALIGN_MAX ((size_t)2 << 20) /* a hugepage; more only when it is asked for */
 
-struct arena_side {
-	struct arena_side *next;
-	char *base;
-	size_t bytes; /* a page */
-	unsigned int kind;
-};
-
 /* All pages of the chunk are free, here and in chunk_unlink(). The lock is held. */
 static void chunk_link(struct arena *arena, struct arena_chunk *chunk)
 {
 	chunks_insert(arena, chunk);
 	arena->pages += chunk->pages;
+	arena->free_pages += chunk->pages;
 	arena->low_pages = 0;
-	arena_count(arena, chunk, chunk->pages, 1);
 }
 
 static void chunk_unlink(struct arena *arena, struct arena_chunk *chunk)
 {
 	chunks_remove(arena, chunk);
 	arena->pages -= chunk->pages;
-	arena_count(arena, chunk, chunk->pages, -1);
+	arena->free_pages -= chunk->pages;
 }
 
 /* Who the pages belong to, in the page map: a chunk, or nobody. It is in no list: they are nobody's. */
@@ -69,14 +62,14 @@ static int addresses_check(struct domain *domain, size_t size, size_t align, uin
 			 size >> 10, (unsigned long long)lowest, (unsigned long long)mask);
 }
 
-/* The entries of a chunk's pages, and what is beside them. `growing` is held. */
+/* The entries of a chunk's pages, in all arrays. `growing` is held. */
 static int chunk_commit(struct arena *arena, const struct chunk *memory)
 {
 	const struct pagemap *map = &arena->pagemap;
-	int err = pagemap_commit(&arena->pagemap, memory->cpu, memory->size);
+	int err = 0;
 
-	for (struct arena_side *side = arena->sides; side && !err; side = side->next)
-		err = pagemap_side_commit(map, side->bytes, side->base, memory->cpu, memory->size);
+	for (struct page_array *array = map->arrays; array && !err; array = array->next)
+		err = page_array_commit(map, array, memory->cpu, memory->size);
 	return err;
 }
 
@@ -180,8 +173,7 @@ static struct arena_chunk *chunk_unlink_idle(struct arena *arena, size_t keep, u
 		rt_lock_take(&arena->lock);
 		chunk = chunks_find(arena->tree, FIT_IDLE, 1, *last);
 		leaves = chunk && (chunk->memory.size > CHUNK_SIZE_MAX ||
-				   reserves_hold(arena->reserves, keep, chunk_last(chunk),
-						 chunk->pages, limit));
+				   reserves_hold(arena, keep, chunk, limit));
 		if (leaves)
 			chunk_unlink(arena, chunk);
 		rt_lock_release(&arena->lock);
@@ -228,65 +220,35 @@ struct arena_chunk *arena_chunk_at(const struct arena *arena, dma_addr_t dma)
 	return chunk && dma - chunk->memory.dma < chunk->memory.size ? chunk : NULL;
 }
 
-void chunks_free(struct arena *arena)
-{
-	struct arena_chunk *chunk;
-
-	while ((chunk = arena->chunks)) {
-		arena->chunks = chunk->next;
-		free(chunk);
-	}
-	while (arena->sides) {
-		struct arena_side *side = arena->sides;
-
-		arena->sides = side->next;
-		pagemap_side_close(&arena->pagemap, side->bytes, side->base);
-		free(side);
-	}
-}
-
 /* ---- what is beside the page map ---- */
 
 /* For all pages that are mapped, and for those to come. `growing` is held. */
-static struct arena_side *side_make(struct arena *arena, size_t bytes, unsigned int kind)
+static struct page_array *side_make(struct arena *arena, size_t bytes, unsigned int kind)
 {
-	struct arena_side *side = calloc(1, sizeof(*side));
-	int err;
+	struct pagemap *map = &arena->pagemap;
+	struct page_array *side = page_array_open(map, bytes, kind);
 
-	if (!side) {
-		error_set(ENOMEM, "no memory for bookkeeping");
+	if (!side)
 		return NULL;
-	}
-	side->bytes = bytes;
-	side->kind = kind;
-	err = pagemap_side_open(&arena->pagemap, bytes, &side->base);
-	if (err)
-		goto free_side;
-	for (struct arena_chunk *chunk = arena->chunks; chunk && !err; chunk = chunk->next)
-		err = pagemap_side_commit(&arena->pagemap, bytes, side->base, chunk->memory.cpu,
-					  chunk->memory.size);
-	if (err)
-		goto close;
-	side->next = arena->sides;
-	arena->sides = side;
+	for (struct arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next)
+		if (page_array_commit(map, side, chunk->memory.cpu, chunk->memory.size)) {
+			page_array_close(map, side);
+			return NULL;
+		}
+	side->next = map->arrays;
+	map->arrays = side;
 	return side;
-
-close:
-	pagemap_side_close(&arena->pagemap, bytes, side->base);
-free_side:
-	free(side);
-	return NULL;
 }
 
 char *arena_side(struct arena *arena, size_t bytes, unsigned int kind)
 {
-	struct arena_side *side;
+	struct page_array *side;
 
 	mutex_lock(&arena->growing);
-	side = arena->sides;
-	while (side && (side->bytes != bytes || side->kind != kind))
+	side = arena->pagemap.arrays;
+	while (side->next && (side->bytes != bytes || side->kind != kind))
 		side = side->next;
-	if (!side)
+	if (!side->next) /* the page map itself */
 		side = side_make(arena, bytes, kind);
 	mutex_unlock(&arena->growing);
 	return side ? side->base : NULL;

@@ -25,9 +25,10 @@
 #include "memory/free_runs.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/bits.h"
-#include "memory/arena.h"
+#include "memory/arena_internal.h"
 
 #define LEAF_PAGES 32
 
@@ -42,9 +43,7 @@ static inline void fit_widen(struct fit *fit, const struct fit *other)
 
 static inline bool fit_equal(const struct fit *a, const struct fit *b)
 {
-	fit_words differ = (a->words[0] ^ b->words[0]) | (a->words[1] ^ b->words[1]);
-
-	return !(differ[0] | differ[1]);
+	return !memcmp(a, b, sizeof(*a));
 }
 
 static int clamp(uint64_t pages)
@@ -91,10 +90,11 @@ static void leaf_renew(struct arena_chunk *chunk, size_t leaf)
 		if (chunk->entries[at].run_offset == 0)
 			fit_add_run(chunk, &fit, at);
 	}
-	for (; i && !fit_equal(&chunk->fits[i], &fit); i /= 2) {
+	for (; !fit_equal(&chunk->fits[i], &fit); i /= 2) {
 		chunk->fits[i] = fit;
-		if (i > 1)
-			fit_widen(&fit, &chunk->fits[i ^ 1]);
+		if (i == 1)
+			break;
+		fit_widen(&fit, &chunk->fits[i ^ 1]);
 	}
 }
 
@@ -171,21 +171,35 @@ static inline struct fit chunk_best(const struct arena_chunk *chunk)
 		fit_widen(&best, &chunk->lower->best);
 	if (chunk->higher)
 		fit_widen(&best, &chunk->higher->best);
-	if (chunk->free_pages == chunk->pages)
-		best.longest[FIT_IDLE] = 1;
+	best.longest[FIT_IDLE] |= chunk->free_pages == chunk->pages;
 	return best;
 }
 
-/* What fits into a chunk has changed. */
-static void chunks_renew(struct arena_chunk *chunk)
+/*
+ * Free runs that begin in the leaves of these two pages have changed, and what is free in the chunk by so many
+ * pages.
+ */
+static void chunk_renew(struct arena_chunk *chunk, size_t one, size_t other, size_t more)
 {
+	leaf_renew(chunk, one / LEAF_PAGES);
+	if (other / LEAF_PAGES != one / LEAF_PAGES)
+		leaf_renew(chunk, other / LEAF_PAGES);
+	chunk->free_pages += more;
 	for (; chunk; chunk = chunk->parent) {
 		struct fit best = chunk_best(chunk);
 
+		chunk->free_below += more;
 		if (fit_equal(&chunk->best, &best))
 			break;
 		chunk->best = best;
 	}
+	while (chunk && (chunk = chunk->parent))
+		chunk->free_below += more;
+}
+
+static size_t free_below(const struct arena_chunk *tree)
+{
+	return tree ? tree->free_below : 0;
 }
 
 /* It has other children now. */
@@ -196,6 +210,8 @@ static struct arena_chunk *chunk_joined(struct arena_chunk *chunk)
 	if (chunk->higher)
 		chunk->higher->parent = chunk;
 	chunk->best = chunk_best(chunk);
+	chunk->free_below =
+		chunk->free_pages + free_below(chunk->lower) + free_below(chunk->higher);
 	return chunk;
 }
 
@@ -301,6 +317,21 @@ struct arena_chunk *chunks_find(struct arena_chunk *tree, unsigned int lane, int
 	}
 }
 
+size_t chunks_free_under(const struct arena_chunk *tree, uint64_t mask)
+{
+	size_t pages = 0;
+
+	while (tree) {
+		if (chunk_last(tree) <= mask) {
+			pages += tree->free_pages + free_below(tree->lower);
+			tree = tree->higher;
+		} else {
+			tree = tree->lower;
+		}
+	}
+	return pages;
+}
+
 /* ---- runs ---- */
 
 struct arena_chunk *chunk_new(const struct arena *arena, const struct chunk *memory)
@@ -333,12 +364,22 @@ struct arena_chunk *chunk_new(const struct arena *arena, const struct chunk *mem
 	return chunk;
 }
 
+/* How many of a chunk's pages lie under a mask. */
+static size_t pages_below(const struct arena_chunk *chunk, uint64_t mask)
+{
+	if (chunk->memory.dma > mask)
+		return 0;
+	if (chunk_last(chunk) <= mask)
+		return chunk->pages;
+	return (size_t)((mask - chunk->memory.dma + 1) >> ARENA_PAGE_SHIFT);
+}
+
 /* The lowest place in a chunk. */
 static struct fit_place chunk_find(struct arena_chunk *chunk, const struct fit_request *request)
 {
 	const struct chunk *m = &chunk->memory;
 	unsigned int lane = request->order < FIT_ORDERS ? request->order : FIT_ORDERS - 1;
-	size_t end = pages_below(m->dma, chunk->pages, request->mask), begin = 0, leaf = 0;
+	size_t end = pages_below(chunk, request->mask), begin = 0, leaf = 0;
 
 	if (request->lowest > m->dma) {
 		begin = (size_t)((request->lowest - m->dma + ARENA_PAGE - 1) >> ARENA_PAGE_SHIFT);
@@ -391,11 +432,7 @@ void free_runs_take(const struct fit_place *place, size_t n)
 		edges_set(chunk, run, at - run);
 	if (behind < end)
 		edges_set(chunk, behind, end - behind);
-	chunk->free_pages -= n;
-	leaf_renew(chunk, run / LEAF_PAGES);
-	if (behind < end && behind / LEAF_PAGES != run / LEAF_PAGES)
-		leaf_renew(chunk, behind / LEAF_PAGES);
-	chunks_renew(chunk);
+	chunk_renew(chunk, run, behind < end ? behind : run, -n);
 }
 
 void free_runs_give(struct arena_chunk *chunk, size_t at, size_t n)
@@ -412,9 +449,5 @@ void free_runs_give(struct arena_chunk *chunk, size_t at, size_t n)
 		edges_clear(chunk, behind, end - behind);
 	}
 	edges_set(chunk, begin, end - begin);
-	chunk->free_pages += n;
-	leaf_renew(chunk, begin / LEAF_PAGES);
-	if (behind < end && behind / LEAF_PAGES != begin / LEAF_PAGES)
-		leaf_renew(chunk, behind / LEAF_PAGES);
-	chunks_renew(chunk);
+	chunk_renew(chunk, begin, behind < end ? behind : begin, n);
 }

@@ -23,14 +23,9 @@ enum { FIT_ORDERS = 15, FIT_IDLE = 15, FIT_LANES = 16 };
  * The most pages that fit somewhere, by alignment: longest[k] is that of the runs, each counted from its
  * first page aligned to 2^k pages. INT16_MAX: so many or more.
  */
-typedef uint64_t fit_words __attribute__((vector_size(16), aligned(8)));
-
 struct fit {
-	union {
-		int16_t longest[FIT_LANES];
-		fit_words words[2]; /* to compare */
-	};
-};
+	int16_t longest[FIT_LANES];
+} __attribute__((aligned(8)));
 
 /* What is asked for: n pages aligned to 2^order, inside of lowest..mask. */
 struct fit_request {
@@ -58,6 +53,9 @@ void chunks_remove(struct arena *arena, struct arena_chunk *chunk);
 /* The highest chunk that begins at or below an address and has as much in a lane; 0: any. */
 struct arena_chunk *chunks_find(struct arena_chunk *tree, unsigned int lane, int want,
 				uint64_t last);
+
+/* Free pages of the chunks that lie under a mask. */
+size_t chunks_free_under(const struct arena_chunk *tree, uint64_t mask);
 
 /* The lowest such place of the highest chunk that has one. */
 struct fit_place free_runs_find(const struct arena *arena, const struct fit_request *request);

@@ -5,6 +5,7 @@
 #include "memory/pagemap.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -19,95 +20,44 @@
 __attribute__((weak)) void __lsan_register_root_region(const void *begin, size_t size);
 __attribute__((weak)) void __lsan_unregister_root_region(const void *begin, size_t size);
 
-/* The entry before the first, in a system page of its own. */
-static int nobodys_begin(struct pagemap *map, size_t page_size)
+struct page_array *page_array_open(const struct pagemap *map, size_t bytes, unsigned int kind)
 {
-	struct page *nobodys = map->pages - 1;
-
-	if (mprotect(map->base, page_size, PROT_READ | PROT_WRITE))
-		return error_system("cannot get %zu KiB for the page map", page_size >> 10);
-	nobodys->unit.base = map->base; /* anything but NULL: it is added to */
-	nobodys->unit.state = nobodys->unit.inline_state;
-	nobodys->unit.inline_state[0] = PAGE_NOBODYS_STATE;
-	return 0;
-}
-
-int pagemap_open(struct pagemap *map, const char *window, size_t window_size)
-{
-	size_t page_size = (size_t)sysconf(_SC_PAGESIZE);
+	struct page_array *array = calloc(1, sizeof(*array));
+	size_t size = (map->mask + 1) * bytes;
 	void *base;
-	int err;
 
-	if (window_size >> ARENA_PAGE_SHIFT > PAGEMAP_PAGES_MAX)
-		return error_set(EINVAL, "a window of %zu GiB; the page map takes %llu",
-				 window_size >> 30,
-				 (unsigned long long)(PAGEMAP_PAGES_MAX << ARENA_PAGE_SHIFT) >> 30);
-	map->window = window;
-	map->count = window_size >> ARENA_PAGE_SHIFT;
-	map->mask = power_of_two_covering(map->count) - 1;
-	map->reserved = page_size + align_up((map->mask + 1) * sizeof(struct page), page_size);
-	base = mmap(NULL, map->reserved, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-		    0);
-	if (base == MAP_FAILED)
-		return error_mmap("cannot reserve %zu MiB of addresses for the page map",
-				  map->reserved >> 20);
-	map->base = base;
-	map->pages = (struct page *)(void *)(map->base + page_size);
-	err = nobodys_begin(map, page_size);
-	if (err) {
-		munmap(map->base, map->reserved);
-		return err;
+	if (!array) {
+		error_set(ENOMEM, "no memory for bookkeeping");
+		return NULL;
 	}
+	base = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (base == MAP_FAILED) {
+		error_mmap("cannot reserve %zu MiB of addresses for bookkeeping", size >> 20);
+		free(array);
+		return NULL;
+	}
+	*array = (struct page_array){.base = base, .bytes = bytes, .kind = kind};
 	if (__lsan_register_root_region)
-		__lsan_register_root_region(map->base, map->reserved);
-	return 0;
+		__lsan_register_root_region(base, size);
+	return array;
 }
 
-void pagemap_close(struct pagemap *map)
+void page_array_close(const struct pagemap *map, struct page_array *array)
 {
+	size_t size = (map->mask + 1) * array->bytes;
+
 	if (__lsan_unregister_root_region)
-		__lsan_unregister_root_region(map->base, map->reserved);
-	munmap(map->base, map->reserved);
+		__lsan_unregister_root_region(array->base, size);
+	munmap(array->base, size);
+	free(array);
 }
 
-int pagemap_commit(struct pagemap *map, const char *cpu, size_t size)
+int page_array_commit(const struct pagemap *map, const struct page_array *array, const char *cpu,
+		      size_t size)
 {
 	uintptr_t page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
-	struct page *first = pagemap_find(map, cpu);
-	uintptr_t begin = (uintptr_t)first & ~(page_size - 1);
-	uintptr_t end = align_up((uintptr_t)(first + (size >> ARENA_PAGE_SHIFT)), page_size);
-
-	if (mprotect((void *)begin, end - begin, PROT_READ | PROT_WRITE))
-		return error_system("cannot get %zu KiB for the page map",
-				    (size_t)(end - begin) >> 10);
-	for (size_t i = 0; i < size >> ARENA_PAGE_SHIFT; i++)
-		memset(&first[i], 0, sizeof(first[i]));
-	return 0;
-}
-
-int pagemap_side_open(const struct pagemap *map, size_t bytes, char **base)
-{
-	void *memory = mmap(NULL, map->count * bytes, PROT_NONE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (memory == MAP_FAILED)
-		return error_system("cannot reserve %zu MiB of addresses for bookkeeping",
-				    map->count * bytes >> 20);
-	*base = memory;
-	return 0;
-}
-
-void pagemap_side_close(const struct pagemap *map, size_t bytes, char *base)
-{
-	munmap(base, map->count * bytes);
-}
-
-int pagemap_side_commit(const struct pagemap *map, size_t bytes, char *base, const char *cpu,
-			size_t size)
-{
-	uintptr_t page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
-	size_t first = (size_t)(pagemap_find(map, cpu) - map->pages);
-	char *begin = base + first * bytes, *end = begin + (size >> ARENA_PAGE_SHIFT) * bytes;
+	char *begin = array->base + (size_t)(pagemap_find(map, cpu) - map->pages) * array->bytes;
+	char *end = begin + (size >> ARENA_PAGE_SHIFT) * array->bytes;
 	char *from = (char *)((uintptr_t)begin & ~(page_size - 1));
 	size_t length = align_up((uintptr_t)end, page_size) - (uintptr_t)from;
 
@@ -115,4 +65,30 @@ int pagemap_side_commit(const struct pagemap *map, size_t bytes, char *base, con
 		return error_system("cannot get %zu KiB for bookkeeping", length >> 10);
 	memset(begin, 0, (size_t)(end - begin));
 	return 0;
+}
+
+int pagemap_open(struct pagemap *map, const char *window, size_t window_size)
+{
+	if (window_size >> ARENA_PAGE_SHIFT > PAGEMAP_PAGES_MAX)
+		return error_set(EINVAL, "a window of %zu GiB; the page map takes %llu",
+				 window_size >> 30,
+				 (unsigned long long)(PAGEMAP_PAGES_MAX << ARENA_PAGE_SHIFT) >> 30);
+	map->window = window;
+	map->count = window_size >> ARENA_PAGE_SHIFT;
+	map->mask = power_of_two_covering(map->count) - 1;
+	map->arrays = page_array_open(map, sizeof(struct page), 0);
+	if (!map->arrays)
+		return -ENOMEM;
+	map->pages = (struct page *)(void *)map->arrays->base;
+	return 0;
+}
+
+void pagemap_close(struct pagemap *map)
+{
+	while (map->arrays) {
+		struct page_array *array = map->arrays;
+
+		map->arrays = array->next;
+		page_array_close(map, array);
+	}
 }

@@ -3,8 +3,9 @@
  * pagemap.h - from an address to who owns it, in one step
  *
  * All memory of a domain lies in one window of addresses, so the map is one flat array with an
- * entry for each page of the window. The array is reserved whole and reads as zeroes; entries
- * become writable with the memory that they describe. None of it can be reached by a device.
+ * entry for each page of the window; there may be arrays of other entries beside it. They are reserved
+ * whole and read as zeroes; entries become writable with the memory that they describe. None of it can
+ * be reached by a device.
  */
 #ifndef MEMORY_PAGEMAP_H
 #define MEMORY_PAGEMAP_H
@@ -34,69 +35,49 @@ struct page {
 	uint32_t run_pages;	     /* in its first page: how many pages the run has */
 
 	/* The tenant's own, in the first page of its run. */
+	uintptr_t owner; /* of a slab: src/pool; 0: the run is no slab */
 	union {
-		size_t coherent_size;	 /* bytes, as asked for */
-		struct {		 /* a pool's unit of memory: src/pool/unit.c */
-			char *base;	 /* where the unit begins */
-			uint8_t *state;	 /* a byte a block: enum block_state */
-			uint64_t unused; /* a bit a block; or a bit for each word of bits */
-			uint32_t link;	 /* in the pool's lists */
-			uint8_t inline_state[4];
-		} unit;
+		size_t coherent_size; /* bytes, as asked for */
+		uint64_t free;	      /* a slab's from here on */
 	};
+	uint64_t remote;
+	uint32_t next, prev;
 } __attribute__((aligned(64)));
 
-enum { PAGE_ENTRY_SHIFT = 6, PAGE_NOBODYS_STATE = 4 };
+enum { PAGE_ENTRY_SHIFT = 6 };
 
 _Static_assert(sizeof(struct page) == 1 << PAGE_ENTRY_SHIFT, "an entry is a line of the cache");
 
+struct page_array {
+	struct page_array *next;
+	char *base;
+	size_t bytes; /* a page */
+	unsigned int kind;
+};
+
 struct pagemap {
-	struct page *pages; /* pages[-1] is no page's; its block 0 is out for ever: src/pool */
+	struct page *pages;
 	size_t count;
-	size_t mask;	 /* any index and this is one that can be read: 2^n - 1 */
-	char *base;	 /* of the memory that the array lies in */
-	size_t reserved; /* bytes of that */
+	size_t mask; /* any index and this is one that can be read: 2^n - 1 */
 	const char *window;
+	struct page_array *arrays; /* that of `pages`, which is the oldest, and those beside it */
 };
 
 int pagemap_open(struct pagemap *map, const char *window, size_t window_size);
 void pagemap_close(struct pagemap *map);
 
-/* Make the entries for this memory writable, and fault them in. 0 or -ENOMEM in words. */
-int pagemap_commit(struct pagemap *map, const char *cpu, size_t size);
+/* An array of so many bytes a page, which is not in map->arrays yet; NULL in words. */
+struct page_array *page_array_open(const struct pagemap *map, size_t bytes, unsigned int kind);
+void page_array_close(const struct pagemap *map, struct page_array *array);
 
-/* Memory for as many bytes a page: reserved whole, and committed with the pages. 0 or -ENOMEM in words. */
-int pagemap_side_open(const struct pagemap *map, size_t bytes, char **base);
-void pagemap_side_close(const struct pagemap *map, size_t bytes, char *base);
-int pagemap_side_commit(const struct pagemap *map, size_t bytes, char *base, const char *cpu,
-			size_t size);
+/* Make the array's entries for this memory writable, and fault them in. 0 or -ENOMEM in words. */
+int page_array_commit(const struct pagemap *map, const struct page_array *array, const char *cpu,
+		      size_t size);
 
 /* Who has the page of an address that may be anything. */
 static inline struct arena_tenant *page_tenant(const struct page *page)
 {
 	return racy_load(&page->tenant);
-}
-
-/*
- * The same, read after a word of the entry was. If the tenant is ours the word was ours too, unless the
- * page became ours between the two loads.
- */
-static inline struct arena_tenant *page_tenant_after(const struct page *page, const void *word)
-{
-#ifdef __SANITIZE_THREAD__
-	(void)word;
-	return __atomic_load_n(&page->tenant, __ATOMIC_SEQ_CST);
-#elif !defined(__x86_64__)
-	(void)word;
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	return racy_load(&page->tenant);
-#else
-	struct arena_tenant *const *tenant = &page->tenant;
-
-	/* For the compiler, to which the word is needed to know the tenant; this CPU keeps the order. */
-	__asm__("" : "+m"(*(struct arena_tenant **)(uintptr_t)tenant) : "r"(word));
-	return *tenant;
-#endif
 }
 
 /* What was written to the page's entry before is seen by who finds the tenant. */

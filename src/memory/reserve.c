@@ -8,11 +8,9 @@
  *   64-bit mask   |--- free 90 ---------------------------------------------|
  *
  * The counts contain each other. What a mask may count on is what is free under it, less what it
- * leaves to narrower ones: here 40, 75 - 32 and 90 - 64.
+ * leaves to narrower ones: here 40, 75 - 32 and 90 - 64. A way down the tree of chunks gives each count.
  */
-#include "memory/reserve.h"
-
-#include "memory/arena.h"
+#include "memory/arena_internal.h"
 
 struct arena_reserve *reserve_find(struct arena_reserve *list, const struct dma_limits *limits)
 {
@@ -36,41 +34,36 @@ void reserve_unlink(struct arena_reserve **list, const struct arena_reserve *res
 	*list = reserve->next;
 }
 
-size_t pages_below(uint64_t dma, size_t pages, uint64_t mask)
+uint64_t reserve_mask(const struct arena *arena, const struct arena_reserve *reserve)
 {
-	if (dma > mask)
-		return 0;
-	if (mask - dma >= ((uint64_t)pages << ARENA_PAGE_SHIFT) - 1)
-		return pages;
-	return (size_t)((mask - dma + 1) >> ARENA_PAGE_SHIFT);
+	return reserve->mask < arena->last ? reserve->mask : arena->last;
 }
 
-void reserves_count(struct arena_reserve *list, uint64_t last, size_t pages, int sign)
+static size_t free_under(const struct arena *arena, const struct arena_reserve *reserve)
 {
-	for (; list; list = list->next)
-		if (last <= list->mask)
-			list->free_pages += sign > 0 ? pages : -pages;
+	return chunks_free_under(arena->tree, reserve_mask(arena, reserve));
 }
 
-uint64_t reserves_narrower(const struct arena_reserve *list, uint64_t mask)
+uint64_t zone_begin(const struct arena *arena, uint64_t mask)
 {
-	uint64_t narrower = 0;
+	uint64_t begin = 0;
 
-	for (; list && list->mask < mask; list = list->next)
-		narrower = list->mask;
-	return narrower;
+	for (const struct arena_reserve *r = arena->reserves;
+	     r && r->mask < mask && r->mask < arena->last; r = r->next)
+		begin = r->mask + 1;
+	return begin;
 }
 
 /* What the next wider mask leaves: so much, if it is there. */
-static size_t narrower_pages(const struct arena_reserve *reserve, size_t narrower, size_t left,
-			     size_t keep)
+static size_t narrower_pages(const struct arena *arena, const struct arena_reserve *reserve,
+			     size_t narrower, size_t left, size_t keep)
 {
-	if (reserve->next && reserve->next->mask == reserve->mask)
+	if (reserve->next && reserve_mask(arena, reserve->next) == reserve_mask(arena, reserve))
 		return narrower; /* one reserve for both */
 	return left < narrower + keep ? left : narrower + keep;
 }
 
-uint64_t reserves_lowest(const struct arena_reserve *list, uint64_t mask, size_t n,
+uint64_t reserves_lowest(const struct arena *arena, uint64_t mask, size_t n,
 			 enum reserve_leave leave)
 {
 	size_t narrower = 0;
@@ -78,36 +71,47 @@ uint64_t reserves_lowest(const struct arena_reserve *list, uint64_t mask, size_t
 
 	if (leave == LEAVE_NOTHING)
 		return 0;
-	for (; list && (leave != LEAVE_NARROWER || list->mask < mask); list = list->next) {
-		if (list->free_pages < n + narrower + ARENA_RESERVE_PAGES ||
-		    (leave == LEAVE_LOW && list->mask < mask))
-			lowest = list->mask + 1;
-		narrower = narrower_pages(list, narrower, list->free_pages, ARENA_RESERVE_PAGES);
+	for (const struct arena_reserve *r = arena->reserves; r; r = r->next) {
+		size_t left;
+
+		if (leave == LEAVE_NARROWER && reserve_mask(arena, r) >= mask)
+			break;
+		left = free_under(arena, r);
+		if (left < n + narrower + ARENA_RESERVE_PAGES ||
+		    (leave == LEAVE_LOW && reserve_mask(arena, r) < mask))
+			lowest = reserve_mask(arena, r) + 1;
+		narrower = narrower_pages(arena, r, narrower, left, ARENA_RESERVE_PAGES);
 	}
 	return lowest;
 }
 
-bool reserve_is_short(const struct arena_reserve *list, const struct arena_reserve *reserve)
+bool reserve_is_short(struct arena *arena, const struct arena_reserve *reserve)
 {
 	size_t narrower = 0;
+	bool is_short;
 
-	for (; list != reserve; list = list->next)
-		narrower = narrower_pages(list, narrower, list->free_pages, ARENA_RESERVE_PAGES);
-	return reserve->free_pages < narrower + ARENA_RESERVE_PAGES;
+	rt_lock_take(&arena->lock);
+	for (const struct arena_reserve *r = arena->reserves; r != reserve; r = r->next)
+		narrower = narrower_pages(arena, r, narrower, free_under(arena, r),
+					  ARENA_RESERVE_PAGES);
+	is_short = free_under(arena, reserve) < narrower + ARENA_RESERVE_PAGES;
+	rt_lock_release(&arena->lock);
+	return is_short;
 }
 
-bool reserves_hold(const struct arena_reserve *list, size_t keep, uint64_t last, size_t pages,
+bool reserves_hold(const struct arena *arena, size_t keep, const struct arena_chunk *without,
 		   uint64_t limit)
 {
 	size_t narrower = 0;
 
-	for (; list && list->mask < limit; list = list->next) {
-		size_t below = last <= list->mask ? pages : 0;
-		size_t left = list->free_pages - below;
+	for (const struct arena_reserve *r = arena->reserves; r && reserve_mask(arena, r) < limit;
+	     r = r->next) {
+		size_t below = chunk_last(without) <= reserve_mask(arena, r) ? without->pages : 0;
+		size_t left = free_under(arena, r) - below;
 
 		if (below && left < narrower + keep)
 			return false;
-		narrower = narrower_pages(list, narrower, left, keep);
+		narrower = narrower_pages(arena, r, narrower, left, keep);
 	}
 	return true;
 }

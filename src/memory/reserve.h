@@ -7,7 +7,7 @@
  * alone: the kernel's zones and their lowmem_reserve, with the devices' masks for borders. Devices of
  * equal masks have one reserve in common. A chunk that a mask cuts counts for wider ones only.
  *
- * All of it is guarded by arena.lock.
+ * All of it is guarded by arena.lock; the list changes under `growing`, too.
  */
 #ifndef MEMORY_RESERVE_H
 #define MEMORY_RESERVE_H
@@ -18,12 +18,13 @@
 
 #include "iova/limits.h"
 
+struct arena;
+struct arena_chunk;
+
 struct arena_reserve {
 	struct arena_reserve *next;	 /* ascending masks */
 	const struct dma_limits *limits; /* whose; compared, and not looked into */
-	uint64_t wanted;		 /* its coherent mask */
-	uint64_t mask;	   /* the same, or the domain's last address if that is lower */
-	size_t free_pages; /* of the arena's chunks that lie under the mask */
+	uint64_t mask;			 /* its coherent mask */
 };
 
 /* Whom a caller leaves its reserve. */
@@ -41,24 +42,21 @@ struct arena_reserve *reserve_find(struct arena_reserve *list, const struct dma_
 void reserve_link(struct arena_reserve **list, struct arena_reserve *reserve);
 void reserve_unlink(struct arena_reserve **list, const struct arena_reserve *reserve);
 
-/* Pages of a chunk that ends at this dma address were taken (sign -1) or became free (1). */
-void reserves_count(struct arena_reserve *list, uint64_t last, size_t pages, int sign);
+/* Its mask, as far as the domain goes: masks above the last address there are one. */
+uint64_t reserve_mask(const struct arena *arena, const struct arena_reserve *reserve);
 
-/* How many of so many pages lie under a mask. */
-size_t pages_below(uint64_t dma, size_t pages, uint64_t mask);
-
-/* The highest mask that is narrower than this one; 0: there is none. */
-uint64_t reserves_narrower(const struct arena_reserve *list, uint64_t mask);
+/* The first dma address above narrower masks than this one; 0: there are none. */
+uint64_t zone_begin(const struct arena *arena, uint64_t mask);
 
 /* The lowest dma address where n pages may be taken under a mask; above the mask: nowhere. */
-uint64_t reserves_lowest(const struct arena_reserve *list, uint64_t mask, size_t n,
+uint64_t reserves_lowest(const struct arena *arena, uint64_t mask, size_t n,
 			 enum reserve_leave leave);
 
-/* Has it less than GFP_KERNEL leaves it? */
-bool reserve_is_short(const struct arena_reserve *list, const struct arena_reserve *reserve);
+/* Has it less than GFP_KERNEL leaves it? `growing` is held, and not the lock. */
+bool reserve_is_short(struct arena *arena, const struct arena_reserve *reserve);
 
-/* Would each mask below a limit have `keep` pages of its own left without a chunk that ends there? */
-bool reserves_hold(const struct arena_reserve *list, size_t keep, uint64_t last, size_t pages,
+/* Would each mask below a limit have `keep` pages of its own left without a chunk that is free whole? */
+bool reserves_hold(const struct arena *arena, size_t keep, const struct arena_chunk *without,
 		   uint64_t limit);
 
 #endif

@@ -2,102 +2,62 @@
 /*
  * bulk.c - the public calls for many blocks
  *
- * Blocks that were handed out in a row come back in a row, mostly. So eight neighbours of a page, one
- * after the other up or down, are taken and put as one: their page is looked up once, their states
- * are a word. Others go one by one, and what is not the usual goes the slow ways of pool.c. Nothing is
- * checked less.
+ * A word of bits is a slab's: so its entry is looked up once for the blocks of it that come in a row. Nothing is
+ * checked less, and what is not the usual goes the slow ways.
  */
+#include "pool/pool_internal.h"
+
 #include <errno.h>
 #include <string.h>
 
 #include "base/error.h"
-#include "pool/magazine.h"
-#include "pool/word.h"
 
-/* Where the states of a row begin whose first block's is given. */
-static inline uint8_t *row_begin(uint8_t *state, int step)
+/* The lowest bits that are set without a gap, up to n of them; *first: which is the lowest. */
+static inline uint64_t bits_in_row(uint64_t word, size_t n, uint64_t *first, size_t *count)
 {
-	return step > 0 ? state : state - (ROW - 1);
+	uint64_t rest;
+
+	*first = bit_lowest(word);
+	rest = ~(word >> *first);
+	*count = rest ? bit_lowest(rest) : 64;
+	if (*count > n)
+		*count = n;
+	return UINT64_MAX >> (64 - *count) << *first;
 }
 
-/* Does a row lie below top, from this block on to the next or the last ones? Then it is taken. */
-static inline __attribute__((always_inline)) bool row_take(const struct dma_pool *pool,
-							   const block_code *top,
-							   const struct block *block, int step,
-							   void **vaddrs, dma_addr_t *handles)
-{
-	const uint64_t dma_offset = block->handle - (uintptr_t)block->vaddr;
-	const ptrdiff_t stride = step * (ptrdiff_t)pool->stride;
-	const block_code first = top[-1];
-	char *vaddr = block->vaddr;
-
-	if ((first ^ (first + (block_code)(step * (ROW - 1)))) >> CODE_NUMBER_BITS)
-		return false; /* of two pages */
-#pragma GCC unroll 8
-	for (int i = 1; i < ROW; i++)
-		if (top[-1 - i] != first + (block_code)(step * i))
-			return false;
-	if (!row_is(row_begin(block->state, step), BLOCK_FREE))
-		return false;
-	row_write(row_begin(block->state, step), BLOCK_OUT);
-#pragma GCC unroll 8
-	for (int i = 0; i < ROW; i++, vaddr += stride) {
-		vaddrs[i] = vaddr;
-		handles[i] = (uintptr_t)vaddr + dma_offset;
-	}
-	return true;
-}
-
-/* From below top, of n blocks that lie there. How many; none when a racing free's copy comes up. */
-static inline size_t take_next(const struct dma_pool *pool, const block_code *top, size_t n,
-			       void **vaddrs, dma_addr_t *handles)
-{
-	struct block block;
-
-	if (unlikely(!block_find(pool, top[-1], &block)))
-		return 0;
-	if (n >= ROW && top[-2] == top[-1] + 1 && row_take(pool, top, &block, 1, vaddrs, handles))
-		return ROW;
-	if (n >= ROW && top[-2] == top[-1] - 1 && row_take(pool, top, &block, -1, vaddrs, handles))
-		return ROW;
-	if (unlikely(state_read(block.state) != BLOCK_FREE))
-		return 0;
-	state_write(block.state, BLOCK_OUT);
-	vaddrs[0] = block.vaddr;
-	handles[0] = block.handle;
-	return 1;
-}
-
-/* What the half that is worked on has. */
-static size_t take_several(const struct dma_pool *pool, size_t n, void **vaddrs,
+/* Up to n blocks of the current slab; how many. */
+static size_t take_several(struct dma_pool *pool, struct cache *cache, size_t n, void **vaddrs,
 			   dma_addr_t *handles)
 {
-	struct magazine *m = magazine_of(pool);
-	block_code *top, *last;
-	size_t taken;
+	struct page *slab = slab_current(pool, cache);
+	const uint64_t dma_offset = slab->dma_offset;
+	const size_t stride = pool->stride;
+	uint64_t free = racy_load(&slab->free), first;
+	size_t i = 0, row;
 
-	if (m->pool != pool)
+	if (unlikely(free & racy_load(&slab->remote)))
 		return 0;
-	if (n > magazine_count(m))
-		n = magazine_count(m);
-	top = *m->top;
-	last = top - n;
-	while (top > last) {
-		taken = take_next(pool, top, (size_t)(top - last), vaddrs, handles);
-		if (unlikely(!taken))
-			break;
-		top -= taken;
-		vaddrs += taken;
-		handles += taken;
+	while (free && i < n) {
+		char *vaddr;
+
+		free &= ~bits_in_row(free, n - i, &first, &row);
+		vaddr = cache->base + first * stride;
+		for (; row--; i++, vaddr += stride) {
+			vaddrs[i] = vaddr;
+			handles[i] = (uintptr_t)vaddr + dma_offset;
+		}
 	}
-	n -= (size_t)(top - last);
-	magazine_set_top(m, top);
-	return n;
+	if (!i)
+		return 0;
+	slab_set_free(slab, free);
+	racy_add(&cache->allocs, i);
+	return i;
 }
 
 HAS_CALL_SITE size_t dmaland_pool_alloc_bulk(struct dma_pool *pool, gfp_t gfp, size_t n,
 					     void **vaddrs, dma_addr_t *handles)
 {
+	struct cache *cache;
 	size_t got = 0;
 
 	if (unlikely(!pool)) {
@@ -105,13 +65,15 @@ HAS_CALL_SITE size_t dmaland_pool_alloc_bulk(struct dma_pool *pool, gfp_t gfp, s
 		return 0;
 	}
 	while (got < n) {
-		struct block block;
-
-		got += take_several(pool, n - got, vaddrs + got, handles + got);
-		if (got == n || !pool_take_slowly(pool, gfp, &block, CALL_SITE))
+		cache = cache_of_thread(pool);
+		cache_drop_hint(cache); /* its bit is set */
+		got += take_several(pool, cache, n - got, vaddrs + got, handles + got);
+		if (got == n)
 			break;
-		vaddrs[got] = block.vaddr;
-		handles[got++] = block.handle;
+		vaddrs[got] = pool_take_slowly(pool, gfp, &handles[got], CALL_SITE);
+		if (!vaddrs[got])
+			break;
+		got++;
 	}
 	if (unlikely(gfp & __GFP_ZERO))
 		for (size_t i = 0; i < got; i++)
@@ -119,89 +81,68 @@ HAS_CALL_SITE size_t dmaland_pool_alloc_bulk(struct dma_pool *pool, gfp_t gfp, s
 	return got;
 }
 
-/* Are the blocks from the front of the arrays a row, all good frees? Then it is put to top. */
-static inline __attribute__((always_inline)) bool row_put(const struct dma_pool *pool,
-							  block_code *top, block_code code,
-							  uint8_t *state, int step, void **vaddrs,
-							  const dma_addr_t *handles)
+/* So many from the front of the arrays are neighbours in a slab, going up, at most n. */
+static inline size_t row_of(const struct dma_pool *pool, size_t n, void **vaddrs,
+			    const dma_addr_t *handles, uint64_t dma_offset)
 {
-	const uintptr_t stride = (uintptr_t)(step * (ptrdiff_t)pool->stride);
-	const uint64_t dma_offset = handles[0] - (uintptr_t)vaddrs[0];
-	const uint64_t last = (code & CODE_NUMBER_MASK) + (uint64_t)(int64_t)(step * (ROW - 1));
+	const size_t stride = pool->stride;
 	uintptr_t vaddr = (uintptr_t)vaddrs[0];
-	uint64_t wrong = 0;
+	size_t i = 0;
 
-	if (last >= pool->blocks)
-		return false; /* of two pages */
-#pragma GCC unroll 8
-	for (int i = 1; i < ROW; i++) {
+	while (i < n && (uintptr_t)vaddrs[i] == vaddr && handles[i] - vaddr == dma_offset) {
 		vaddr += stride;
-		wrong |= vaddr ^ (uintptr_t)vaddrs[i];
-		wrong |= (vaddr + dma_offset) ^ handles[i];
+		i++;
 	}
-	if (wrong || !row_is(row_begin(state, step), BLOCK_OUT))
-		return false;
-	row_write(row_begin(state, step), BLOCK_FREE);
-#pragma GCC unroll 8
-	for (int i = 0; i < ROW; i++)
-		top[i] = code + (block_code)(step * i);
-	return true;
+	return i;
 }
 
-/* To top, of n blocks for which there is room. How many; none when the first is no good free. */
-static inline size_t put_next(const struct dma_pool *pool, block_code *top, size_t n, void **vaddrs,
-			      const dma_addr_t *handles)
-{
-	const size_t at = entry_at(pool, vaddrs[0]);
-	const struct page *page = page_at(pool, at);
-	const uint64_t number = block_number(pool, vaddrs[0]);
-	const block_code code = code_at(at, number);
-	uint8_t *const states = racy_load(&page->unit.state), *state;
-
-	if (unlikely(page_tenant_after(page, states) != &pool->tenant) ||
-	    unlikely(number >= pool->blocks) ||
-	    unlikely(handles[0] - (uintptr_t)vaddrs[0] != page->dma_offset))
-		return 0; /* in this order: dma_pool_free() */
-	state = states + number;
-	if (n >= ROW && (char *)vaddrs[1] == (char *)vaddrs[0] + pool->stride &&
-	    row_put(pool, top, code, state, 1, vaddrs, handles))
-		return ROW;
-	if (n >= ROW && (char *)vaddrs[1] == (char *)vaddrs[0] - pool->stride &&
-	    row_put(pool, top, code, state, -1, vaddrs, handles))
-		return ROW;
-	if (unlikely(state_read(state) != BLOCK_OUT))
-		return 0;
-	state_write(state, BLOCK_FREE);
-	top[0] = code;
-	return 1;
-}
-
-/* As many as there is room for in the half that is worked on. */
-static size_t put_several(const struct dma_pool *pool, size_t n, void **vaddrs,
+/* Blocks from the front of the arrays that lie in one slab of this thread's, all good frees; how many. */
+static size_t put_several(struct dma_pool *pool, struct cache *cache, size_t n, void **vaddrs,
 			  const dma_addr_t *handles)
 {
-	struct magazine *m = magazine_of(pool);
-	block_code *top, *end;
-	size_t room, put;
+	struct page *slab = slab_entry(pool, vaddrs[0]);
+	uint64_t free, remote, dma_offset = slab->dma_offset, number = 0, bits;
+	size_t i = 0, row;
 
-	if (m->pool != pool)
+	cache_set_at(cache, slab);
+	if (unlikely(racy_load(&slab->owner) != (uintptr_t)cache))
 		return 0;
-	room = m->half->room - magazine_count(m);
-	if (n > room)
-		n = room;
-	top = *m->top;
-	end = top + n;
-	while (top < end) {
-		put = put_next(pool, top, (size_t)(end - top), vaddrs, handles);
-		if (unlikely(!put))
+	free = racy_load(&slab->free);
+	remote = racy_load(&slab->remote);
+	while (i < n && slab_entry(pool, vaddrs[i]) == slab) {
+		number = block_number(pool, vaddrs[i]);
+		if (unlikely(number >= pool->blocks))
 			break;
-		top += put;
-		vaddrs += put;
-		handles += put;
+		row = pool->blocks - number;
+		row = row_of(pool, row < n - i ? row : n - i, vaddrs + i, handles + i, dma_offset);
+		if (unlikely(!row))
+			break;
+		bits = UINT64_MAX >> (64 - row) << number;
+		if (unlikely((free | remote) & bits)) {
+			row = 1; /* up to the first that is free already */
+			bits = UINT64_C(1) << number;
+			if ((free | remote) & bits)
+				break;
+		}
+		free |= bits;
+		number += row - 1;
+		i += row;
 	}
-	n -= (size_t)(end - top);
-	magazine_set_top(m, top);
-	return n;
+	if ((free | remote) == pool->full && i && slab != slab_current(pool, cache)) {
+		i--; /* the last one goes the slow way */
+		free &= ~(UINT64_C(1) << number);
+	}
+	if (!i)
+		return 0;
+	racy_add(&cache->frees, i);
+	if (i <= SLAB_LAST_BLOCKS) {
+		slab_set_free(slab, free);
+		return i;
+	}
+	__atomic_exchange_n(&slab->free, free, __ATOMIC_SEQ_CST);
+	if (unlikely(slab_is_complete(pool, slab))) /* by another's free, which could not know */
+		__atomic_store_n(&cache->completed, 1, __ATOMIC_RELAXED);
+	return i;
 }
 
 HAS_CALL_SITE void dmaland_pool_free_bulk(struct dma_pool *pool, size_t n, void **vaddrs,
@@ -212,7 +153,10 @@ HAS_CALL_SITE void dmaland_pool_free_bulk(struct dma_pool *pool, size_t n, void 
 	if (unlikely(!pool))
 		return;
 	while (done < n) {
-		done += put_several(pool, n - done, vaddrs + done, handles + done);
+		struct cache *cache = cache_of_thread(pool);
+
+		cache_drop_hint(cache);
+		done += put_several(pool, cache, n - done, vaddrs + done, handles + done);
 		if (done == n)
 			break;
 		pool_free_slowly(pool, vaddrs[done], handles[done] - (uintptr_t)vaddrs[done],

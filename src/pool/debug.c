@@ -7,13 +7,13 @@
  *
  *   |   block 0   | zone:  behind 0 | before 1 |   block 1   | behind 1 | ...
  *
- * It keeps the call sites of the last allocation and free of each block in a record beside the
- * states, out of the device's reach. An annotated pool tells AddressSanitizer and Valgrind instead,
+ * It keeps the call sites of the last allocation and free of each block in a record, out of the device's
+ * reach. An annotated pool tells AddressSanitizer and Valgrind instead,
  * which look at each access of the program, but not of the device. Both may be wanted at a time.
  *
- * A block that is being looked at is in the state BLOCK_MOVING, and its thread's: so nothing long is
- * done under the lock of its shelf, and nothing is logged under it. States change under that alone,
- * so that one of two frees that race finds that the block is not out any more.
+ * A block is free if its slab has its bit, and out if its record says so. A block that is being looked at is neither, and
+ * its thread's: so nothing long is done under the lock, and nothing is logged under it. One of two frees that race finds
+ * that the block is not out any more.
  */
 #include "pool/debug.h"
 
@@ -31,19 +31,23 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "pool/annotate.h"
-#include "pool/magazine.h"
 
 /* include/linux/poison.h: POOL_POISON_FREED, POOL_POISON_ALLOCATED; the zones' as SLUB's. */
 enum { POISON_FREE = 0xa7, POISON_ALLOCATED = 0xa9, POISON_ZONE = 0xbb };
 
 enum { OWNERS_SHOWN = 8, BYTES_SHOWN = 16 };
 
+/* Who had a block last: return addresses, NULL for none. */
+struct block_record {
+	const void *allocated, *freed;
+	bool out;
+};
+
 /* A block, all that is known of it. */
 struct subject {
-	struct page *unit;
+	struct page *slab;
 	uint32_t number;
 	char *vaddr;
-	uint8_t *state;
 	struct block_record *record;
 };
 
@@ -100,48 +104,65 @@ static void text_add_site(char *text, size_t size, const char *what, const void 
 
 /* ---- blocks ---- */
 
-static size_t unit_bytes(const struct page *unit)
+static size_t slab_bytes(const struct page *slab)
 {
-	return (size_t)unit->run_pages << ARENA_PAGE_SHIFT;
+	return (size_t)slab->run_pages << ARENA_PAGE_SHIFT;
 }
 
-static struct subject subject_of(const struct dma_pool *pool, struct page *unit, uint32_t number)
+static struct block_record *slab_records(const struct dma_pool *pool, const struct page *slab)
 {
-	struct block block = unit_block(pool, block_encode((size_t)(unit - pool->pages), number));
+	return (void *)(pool->records + (size_t)(slab - pool->entries) * pool->records_size);
+}
 
+static struct subject subject_of(const struct dma_pool *pool, struct page *slab, uint32_t number)
+{
 	return (struct subject){
-		.unit = unit,
+		.slab = slab,
 		.number = number,
-		.vaddr = block.vaddr,
-		.state = block.state,
-		.record = unit_records(pool, unit) + number,
+		.vaddr = slab_base(pool, slab) + number * pool->stride,
+		.record = slab_records(pool, slab) + number,
 	};
 }
 
-/* The block at an address that may be anything. The lock is held. */
-static bool subject_find(const struct dma_pool *pool, const void *vaddr, struct subject *subject)
+static bool subject_is_free(const struct subject *s)
 {
-	struct page *page = pagemap_find(&pool->place.arena->pagemap, vaddr);
-	uint32_t number;
-
-	if (!page || page_tenant(page) != &pool->tenant)
-		return false;
-	number = unit_block_number(pool, (size_t)page->run_offset * ARENA_PAGE +
-						 ((uintptr_t)vaddr & (ARENA_PAGE - 1)));
-	if (number >= pool->per_unit)
-		return false;
-	*subject = subject_of(pool, unit_of(page), number);
-	return true;
+	return slab_back(s->slab) >> s->number & 1;
 }
 
-/* Bytes from the end of a block to the next one, or to the unit's end. */
+static void debug_lock(struct dma_pool *pool)
+{
+	rt_lock_try_or_take(&pool->shared_lock);
+}
+
+static void debug_unlock(struct dma_pool *pool)
+{
+	rt_lock_release(&pool->shared_lock);
+}
+
+/* The block at an address that may be anything. The lock is held. */
+static bool subject_find(struct dma_pool *pool, const void *vaddr, struct subject *subject)
+{
+	uint32_t number;
+	struct page *slab = slab_find(pool, &pool->shared, vaddr, &number);
+
+	if (slab)
+		*subject = subject_of(pool, slab, number);
+	return slab;
+}
+
+static bool subject_is_last(const struct dma_pool *pool, const struct subject *s)
+{
+	return s->number + 1 == slab_blocks(pool, s->slab);
+}
+
+/* Bytes from the end of a block to the next one, or to the slab's end. */
 static size_t zone_size(const struct dma_pool *pool, const struct subject *s)
 {
 	const char *end = s->vaddr + pool->size;
 
-	if (s->number + 1 == pool->per_unit)
-		return (size_t)(s->unit->unit.base + unit_bytes(s->unit) - end);
-	return (size_t)(subject_of(pool, s->unit, s->number + 1).vaddr - end);
+	if (subject_is_last(pool, s))
+		return (size_t)(slab_base(pool, s->slab) + slab_bytes(s->slab) - end);
+	return (size_t)(s->vaddr + pool->stride - end);
 }
 
 /* Two neighbours share the zone between them. */
@@ -150,7 +171,7 @@ static struct span zone_behind(const struct dma_pool *pool, const struct subject
 	size_t size = zone_size(pool, s);
 
 	return (struct span){s->vaddr + pool->size,
-			     s->number + 1 == pool->per_unit ? size : size - size / 2};
+			     subject_is_last(pool, s) ? size : size - size / 2};
 }
 
 static struct span zone_before(const struct dma_pool *pool, const struct subject *s)
@@ -160,7 +181,7 @@ static struct span zone_before(const struct dma_pool *pool, const struct subject
 
 	if (s->number == 0)
 		return (struct span){s->vaddr, 0};
-	left = subject_of(pool, s->unit, s->number - 1);
+	left = subject_of(pool, s->slab, s->number - 1);
 	size = zone_size(pool, &left) / 2;
 	return (struct span){s->vaddr - size, size};
 }
@@ -221,24 +242,27 @@ static void damage_report(const struct dma_pool *pool, const char *call, const c
 		 pool->name, (const void *)vaddr, damage->what, damage->at, text);
 }
 
-/* ---- units ---- */
+/* ---- slabs ---- */
 
-void debug_unit_begin(struct dma_pool *pool, struct page *unit)
+void debug_slab_begin(struct dma_pool *pool, struct page *slab)
 {
-	memset(unit_records(pool, unit), 0, pool->per_unit * sizeof(struct block_record));
+	size_t blocks = slab_blocks(pool, slab);
+	char *base = slab_base(pool, slab);
+
+	memset(slab_records(pool, slab), 0, blocks * sizeof(struct block_record));
 	if (pool->debug & POOL_CHECKED) {
-		memset(unit->unit.base, POISON_ZONE, unit_bytes(unit));
-		for (uint32_t i = 0; i < pool->per_unit; i++)
-			memset(subject_of(pool, unit, i).vaddr, POISON_FREE, pool->size);
+		memset(base, POISON_ZONE, slab_bytes(slab));
+		for (size_t i = 0; i < blocks; i++)
+			memset(base + i * pool->stride, POISON_FREE, pool->size);
 	}
 	if (pool->debug & POOL_ANNOTATED)
-		annotate_forbid(unit->unit.base, unit_bytes(unit));
+		annotate_forbid(base, slab_bytes(slab));
 }
 
-void debug_unit_end(struct dma_pool *pool, struct page *unit)
+void debug_slab_end(struct dma_pool *pool, struct page *slab)
 {
 	if (pool->debug & POOL_ANNOTATED)
-		annotate_allow(unit->unit.base, unit_bytes(unit));
+		annotate_allow(slab_base(pool, slab), slab_bytes(slab));
 }
 
 /* ---- alloc and free ---- */
@@ -266,13 +290,20 @@ static bool zones_check(const struct dma_pool *pool, const struct subject *s, st
 	return true;
 }
 
-void debug_alloc(struct dma_pool *pool, gfp_t gfp, const struct block *block, const void *site)
+static struct subject subject_at(const struct dma_pool *pool, char *vaddr)
 {
-	struct subject s;
+	struct page *page = pagemap_find(&pool->place.arena->pagemap, vaddr);
+	struct page *slab = page - page->run_offset;
+
+	return subject_of(pool, slab,
+			  (uint32_t)((size_t)(vaddr - slab_base(pool, slab)) / pool->stride));
+}
+
+void debug_alloc(struct dma_pool *pool, gfp_t gfp, char *vaddr, const void *site)
+{
+	struct subject s = subject_at(pool, vaddr);
 	struct damage damage;
 
-	if (!subject_find(pool, block->vaddr, &s))
-		return; /* cannot be: the block is ours */
 	if (pool->debug & POOL_ANNOTATED)
 		annotate_alloc(pool, s.vaddr, pool->size);
 	if (pool->debug & POOL_CHECKED) {
@@ -281,16 +312,27 @@ void debug_alloc(struct dma_pool *pool, gfp_t gfp, const struct block *block, co
 		if (!(gfp & __GFP_ZERO))
 			memset(s.vaddr, POISON_ALLOCATED, pool->size);
 	}
-	shelves_lock(pool);
+	debug_lock(pool);
 	s.record->allocated = site;
-	state_write(s.state, BLOCK_OUT);
-	shelves_unlock(pool);
+	s.record->out = true;
+	debug_unlock(pool);
 }
 
-void debug_free(struct dma_pool *pool, block_code code)
+const char *debug_release(struct dma_pool *pool, struct page *slab, uint32_t number,
+			  const void *site)
 {
-	struct page *unit = code_page(pool, code);
-	struct subject s = subject_of(pool, unit, code & CODE_NUMBER_MASK);
+	struct block_record *record = slab_records(pool, slab) + number;
+
+	if (!record->out)
+		return "already free";
+	record->out = false;
+	record->freed = site;
+	return NULL;
+}
+
+void debug_free(struct dma_pool *pool, struct page *slab, uint32_t number)
+{
+	struct subject s = subject_of(pool, slab, number);
 	struct damage damage;
 
 	if (pool->debug & POOL_CHECKED) {
@@ -300,27 +342,26 @@ void debug_free(struct dma_pool *pool, block_code code)
 	}
 	if (pool->debug & POOL_ANNOTATED)
 		annotate_free(pool, s.vaddr, pool->size);
-	shelves_lock(pool);
-	state_write(s.state, BLOCK_FREE);
-	shelves_unlock(pool);
-	units_put_back(pool, &code, 1);
+	debug_lock(pool);
+	cache_free(pool, &pool->shared, slab, number);
+	debug_unlock(pool);
 }
 
 void debug_describe(struct dma_pool *pool, const void *vaddr, const void *site, char *text,
 		    size_t size)
 {
-	struct block_record record = {NULL, NULL};
+	struct block_record record = {NULL, NULL, false};
 	struct subject s;
 
 	if (pool_is_disowned(pool))
 		return;
-	shelves_lock(pool);
+	debug_lock(pool);
 	if (subject_find(pool, vaddr, &s)) {
 		record.allocated = s.record->allocated;
-		if (state_read(s.state) != BLOCK_OUT)
+		if (!s.record->out)
 			record.freed = s.record->freed;
 	}
-	shelves_unlock(pool);
+	debug_unlock(pool);
 	text_add_site(text, size, " (freed at ", record.freed);
 	text_add_site(text, size, text[0] ? ", allocated at " : " (allocated at ",
 		      record.allocated);
@@ -340,72 +381,76 @@ struct finding {
 	struct damage damage;
 };
 
-/* False when the block is no more, its unit having been given back. */
-static bool block_look(struct dma_pool *pool, uint32_t index, uint32_t number,
+/* False when the block is no more, its slab having been given back. */
+static bool block_look(struct dma_pool *pool, struct page *slab, uint32_t number,
 		       struct finding *finding)
 {
-	struct page *unit = &pool->pages[index];
 	struct subject s;
-	uint8_t state;
 
 	memset(finding, 0, sizeof(*finding));
-	shelves_lock(pool);
-	if (page_tenant(unit) != &pool->tenant || unit->run_offset) {
-		shelves_unlock(pool);
+	debug_lock(pool);
+	if (!subject_find(pool, slab_base(pool, slab) + number * pool->stride, &s) ||
+	    s.slab != slab) {
+		debug_unlock(pool);
 		return false;
 	}
-	s = subject_of(pool, unit, number);
-	state = state_read(s.state);
 	finding->vaddr = s.vaddr;
-	finding->handle = (uintptr_t)s.vaddr + unit->dma_offset;
+	finding->handle = (uintptr_t)s.vaddr + slab->dma_offset;
 	finding->record = *s.record;
-	finding->out = state == BLOCK_OUT;
+	finding->out = s.record->out;
 	if (finding->out)
 		finding->record.freed = NULL;
-	if (pool->debug & POOL_CHECKED && state != BLOCK_MOVING) {
+	if (pool->debug & POOL_CHECKED && (finding->out || subject_is_free(&s))) {
 		annotate_peek_begin();
 		finding->damaged =
-			(state == BLOCK_FREE && block_is_damaged(pool, &s, &finding->damage)) ||
+			(!finding->out && block_is_damaged(pool, &s, &finding->damage)) ||
 			zones_are_damaged(pool, &s, &finding->damage);
 		annotate_peek_end();
 	}
-	shelves_unlock(pool);
+	debug_unlock(pool);
 	return true;
 }
 
-/* Look at all blocks that the pool has now; one damaged block is reported once. -ENOMEM in words. */
-static int pool_survey(struct dma_pool *pool, const char *call,
-		       void (*visit)(struct dma_pool *pool, const struct finding *finding,
-				     void *context),
-		       void *context)
+struct survey {
+	struct dma_pool *pool;
+	const char *call;
+	bool owners;
+	size_t out;
+	int damaged;
+};
+
+static void owner_report(const struct survey *survey, const struct finding *finding)
 {
-	int damaged = 0;
-	size_t n;
-	uint32_t *units = units_list(pool, &n);
+	char text[128] = "";
 
-	if (!units)
-		return error_set(ENOMEM, "%s %s: no memory for a list of %zu units", call,
-				 pool->name, pool->unit_count);
-	for (size_t i = 0; i < n; i++) {
-		struct finding finding;
+	text_add_site(text, sizeof(text), ", allocated at ", finding->record.allocated);
+	log_line(DMALAND_LOG_ERR, "%s: %s %s, %p/%llx in use%s", survey->pool->place.name,
+		 survey->call, survey->pool->name, (void *)finding->vaddr,
+		 (unsigned long long)finding->handle, text);
+}
 
-		for (uint32_t number = 0;
-		     number < pool->per_unit && block_look(pool, units[i], number, &finding);
-		     number++) {
-			if (visit)
-				visit(pool, &finding, context);
-			if (!finding.damaged)
-				continue;
-			damage_report(pool, call, finding.vaddr, &finding.damage, &finding.record);
-			damaged += damaged < INT_MAX;
-		}
+/* One damaged block is reported once. */
+static void slab_look(struct arena *arena, struct page *slab, void *context)
+{
+	struct survey *survey = context;
+	struct dma_pool *pool = survey->pool;
+	struct finding finding;
+
+	(void)arena;
+	for (uint32_t number = 0; block_look(pool, slab, number, &finding); number++) {
+		if (survey->owners && finding.out && ++survey->out <= OWNERS_SHOWN)
+			owner_report(survey, &finding);
+		if (!finding.damaged)
+			continue;
+		damage_report(pool, survey->call, finding.vaddr, &finding.damage, &finding.record);
+		survey->damaged += survey->damaged < INT_MAX;
 	}
-	free(units);
-	return damaged;
 }
 
 int dmaland_pool_check(struct dma_pool *pool)
 {
+	struct survey survey = {.pool = pool, .call = "dmaland_pool_check"};
+
 	if (!pool)
 		return error_set(EINVAL, "dmaland_pool_check: no pool");
 	if (pool_is_disowned(pool))
@@ -416,35 +461,31 @@ int dmaland_pool_check(struct dma_pool *pool)
 				 "DMALAND_POOL_DEBUG=1, or pool_debug in the options of "
 				 "dmaland_open()",
 				 pool->name);
-	return pool_survey(pool, "dmaland_pool_check", NULL, NULL);
+	arena_for_each_run_of(pool->place.arena, &pool->tenant, slab_look, &survey);
+	return survey.damaged;
 }
 
-static void owner_report(struct dma_pool *pool, const struct finding *finding, void *context)
+int debug_begin(struct dma_pool *pool)
 {
-	size_t *owners = context;
-	char text[128] = "";
+	size_t most = (ARENA_PAGE + pool->stride - 1) / pool->stride;
 
-	if (!finding->out || ++*owners > OWNERS_SHOWN)
-		return;
-	text_add_site(text, sizeof(text), ", allocated at ", finding->record.allocated);
-	log_line(DMALAND_LOG_ERR, "%s: dma_pool_destroy %s, %p/%llx in use%s", pool->place.name,
-		 pool->name, (void *)finding->vaddr, (unsigned long long)finding->handle, text);
-}
-
-void debug_begin(struct dma_pool *pool)
-{
+	pool->records_size = power_of_two_covering(most * sizeof(struct block_record));
+	pool->records = arena_side(pool->place.arena, pool->records_size, 0);
+	if (!pool->records)
+		return -ENOMEM;
 	if (pool->debug & POOL_ANNOTATED)
 		annotate_pool_begin(pool);
+	return 0;
 }
 
 void debug_end(struct dma_pool *pool)
 {
-	size_t owners = 0;
+	struct survey survey = {.pool = pool, .call = "dma_pool_destroy", .owners = true};
 
-	pool_survey(pool, "dma_pool_destroy", owner_report, &owners);
-	if (owners > OWNERS_SHOWN)
+	arena_for_each_run_of(pool->place.arena, &pool->tenant, slab_look, &survey);
+	if (survey.out > OWNERS_SHOWN)
 		log_line(DMALAND_LOG_ERR, "%s: dma_pool_destroy %s, %zu more in use",
-			 pool->place.name, pool->name, owners - OWNERS_SHOWN);
+			 pool->place.name, pool->name, survey.out - OWNERS_SHOWN);
 	if (pool->debug & POOL_ANNOTATED)
 		annotate_pool_end(pool);
 }

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * layout.c - where in a unit the blocks of a pool lie
+ * layout.c - where in a slab the blocks of a pool lie
  *
- *   |blk0|blk1|blk2|..waste..|blk3|blk4|blk5|..waste..|     segments, where a boundary is inside
- *   |blk0|zone|blk1|zone|blk2|zone|.................. |     in debug mode
- *   |blk0                                    |.. zone |     a unit of several pages
+ *   |blk0|blk1|blk2|blk3|blk4|blk5|.waste.|      up to 64 blocks in up to 64 KiB
+ *   |blk0|zone|blk1|zone|blk2|zone|.waste.|      in debug mode
+ *   |blk0                    |.. zone     |      a block of several pages
  *
- * A block and its red zone together are a stride. Neither a block's alignment nor its size change
- * with a zone, and it keeps to the boundary; the zone need not.
+ * A block and its red zone together are a stride. A slab is aligned to its size, a power of two, so that its blocks keep to
+ * boundaries of that size and above. Below, either the stride divides the boundary, or the slab is no larger than it.
  */
 #include "pool/pool_internal.h"
 
@@ -22,13 +22,27 @@
 /* Bytes of the smallest red zone, of which the half behind a block is its own. */
 #define POOL_ZONE_MIN 16
 
+enum {
+	SLAB_BLOCKS_LOG2 = 6,  /* a bit of a word for each */
+	SLAB_SIZE_MAX = 65536, /* of several blocks */
+	SLAB_SIZE_MIN = 1024,  /* of the smallest blocks */
+	IDLE_BYTES = 262144,   /* what a thread may keep of idle slabs */
+	IDLE_MAX = 64,	       /* slabs */
+};
+
+/* So that a slab of 64 blocks has a page at least. */
+#define STRIDE_WATCHED_MIN 64
+
 /*
  * From one block to the next. Blocks of 2^n bytes lie at multiples of that without being asked to;
  * drivers may count on it unknowingly, so they do in debug mode too.
  */
 static size_t stride_of(const struct dma_pool *pool, size_t size)
 {
-	return pool->debug & POOL_CHECKED ? align_up(size + POOL_ZONE_MIN, size & -size) : size;
+	size_t stride =
+		pool->debug & POOL_CHECKED ? align_up(size + POOL_ZONE_MIN, size & -size) : size;
+
+	return pool->debug && stride < STRIDE_WATCHED_MIN ? STRIDE_WATCHED_MIN : stride;
 }
 
 /* Of an odd number, modulo 2^64: each step doubles the bits that are right, of which n has three. */
@@ -41,31 +55,50 @@ static uint64_t inverse_of(uint64_t n)
 	return inverse;
 }
 
-/* A unit with several blocks is one page, so that a boundary inside is a power of two. */
-static void unit_lay_out(struct dma_pool *pool, size_t size, size_t boundary)
+/* Log2 of the largest power of two that is not above n. */
+static uint32_t log2_below(uint64_t n)
 {
-	size_t stride = stride_of(pool, size), segment;
+	return 63 - (uint32_t)__builtin_clzll(n);
+}
 
-	pool->unit_size = stride > ARENA_PAGE ? size : ARENA_PAGE;
-	pool->unit_align = power_of_two_covering(pool->unit_size);
-	if (stride > ARENA_PAGE && stride > size) {
-		pool->unit_size = size + POOL_ZONE_MIN;
-		stride = pool->unit_size;
+static size_t slab_size_of(size_t stride)
+{
+	size_t size = stride << SLAB_BLOCKS_LOG2;
+
+	if (size > SLAB_SIZE_MAX)
+		size = SLAB_SIZE_MAX;
+	size = (size_t)1 << log2_below(size);
+	return size < stride ? power_of_two_covering(stride) : size;
+}
+
+/* In a pool that is watched a slab has a page at least: records are found by the page. */
+static size_t slab_size_min(const struct dma_pool *pool)
+{
+	return pool->debug ? ARENA_PAGE : SLAB_SIZE_MIN;
+}
+
+static void slab_lay_out(struct dma_pool *pool, size_t size, size_t boundary)
+{
+	size_t stride = stride_of(pool, size), slab = slab_size_of(stride);
+
+	if (boundary && boundary < slab && boundary % stride) {
+		if (boundary >= slab_size_min(pool) && boundary >= stride) {
+			slab = boundary;
+		} else {
+			stride = power_of_two_covering(stride);
+			slab = slab_size_of(stride);
+		}
 	}
-	segment = boundary && boundary < pool->unit_size ? boundary : pool->unit_size;
-	if (segment < stride)
-		segment = power_of_two_covering(stride); /* a block alone keeps to the boundary */
-	if (segment % stride == 0 || segment > pool->unit_size)
-		segment = pool->unit_size; /* blocks meet this boundary by themselves */
 	pool->size = (uint32_t)size;
-	pool->stride = (uint32_t)stride;
-	pool->segment_log2 = (uint32_t)__builtin_ctzll(power_of_two_covering(segment));
-	pool->per_segment = (uint32_t)(segment / stride);
-	pool->per_unit = pool->per_segment * (uint32_t)(pool->unit_size / segment);
-	pool->words = (pool->per_unit + 63) / 64;
+	pool->stride = stride;
+	pool->slab_size = slab;
+	pool->blocks = slab / stride;
+	pool->full = UINT64_MAX >> (64 - pool->blocks);
 	pool->stride_log2 = (uint32_t)__builtin_ctzll(stride);
 	pool->inverse = inverse_of(stride >> pool->stride_log2);
-	pool->blocks = segment == pool->unit_size ? pool->per_unit : 0;
+	pool->idle_max = (uint32_t)(IDLE_BYTES / slab);
+	if (pool->idle_max > IDLE_MAX)
+		pool->idle_max = IDLE_MAX;
 }
 
 int pool_lay_out(struct dma_pool *pool, size_t size, size_t align, size_t boundary)
@@ -89,6 +122,6 @@ int pool_lay_out(struct dma_pool *pool, size_t size, size_t align, size_t bounda
 				 "dma_pool_create %s: boundary %zu must be a power of two and not "
 				 "below the size of a block, %zu rounded to its alignment",
 				 pool->name, boundary, size);
-	unit_lay_out(pool, size, boundary);
+	slab_lay_out(pool, size, boundary);
 	return 0;
 }

@@ -24,16 +24,12 @@ struct pool_place {
 	struct arena_tenant *orphans; /* takes over pages of pools that are destroyed busy */
 	const char *name;	      /* the device's, for messages */
 	gfp_t gfp;		      /* what any allocation may do, beside its own flags */
-	bool seldom;   /* few calls: it leaves the fast paths' few places to others */
-	bool debug;    /* poison, red zones, call sites */
-	bool annotate; /* AddressSanitizer or Valgrind is to know what is free */
+	bool debug;		      /* poison, red zones, call sites */
+	bool annotate;		      /* AddressSanitizer or Valgrind is to know what is free */
 };
 
 struct dma_pool *pool_create(const char *name, const struct pool_place *place, size_t size,
 			     size_t align, size_t boundary);
-
-/* In the child of a fork: this thread has no magazines, and what others were at is left alone. */
-void magazines_disown(void);
 
 /* Does the environment want pools of this name to be debugged? */
 bool pool_debug_wanted(const char *name);

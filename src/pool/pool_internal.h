@@ -2,24 +2,25 @@
 /*
  * pool_internal.h - what the files of this folder share
  *
- *   pool.c       the public calls; the fast paths
- *   bulk.c       the public calls for many blocks
- *   layout.c     where in a unit the blocks lie
- *   magazine.c   each thread's stacks of free blocks: magazine.h
- *   depot.c      where halves of them wait, full and empty: magazine.h
- *   unit.c       units of memory, and the bits of their unused blocks
- *   grow.c       units that come and go
- *   states.c     arrays of state bytes
- *   word.h       bits of unused blocks, to codes and back
- *   debug.c      pools that are watched
- *
- * A block is out with the user or free; its state byte, outside of the device's reach, says which. A
- * free one is unused in its unit, where it has a bit, or parked in a thread's magazine.
+ *   pool.c      the public calls; the fast paths
+ *   bulk.c      the public calls for many blocks
+ *   layout.c    where in a slab the blocks lie
+ *   cache.c     a thread's slabs: which is current, which has free blocks, which is idle
+ *   slab.c      slabs: from the arena, and the pool's stack of idle ones
+ *   trim.c      slabs back to the arena
+ *   prefill.c   blocks that GFP_ATOMIC is certain of
+ *   setup.c     create, destroy, statistics
+ *   debug.c     pools that are watched
  */
 #ifndef POOL_POOL_INTERNAL_H
 #define POOL_POOL_INTERNAL_H
 
+#include <stddef.h>
+
 #include "base/bits.h"
+#include "base/mutex.h"
+#include "base/rt_lock.h"
+#include "base/thread.h"
 #include "pool/pool.h"
 
 #define likely(x)   __builtin_expect(!!(x), 1)
@@ -32,144 +33,116 @@
 #define CALL_SITE     __builtin_return_address(0)
 #define HAS_CALL_SITE __attribute__((noinline))
 
-/* Moving: between the two, in a thread that looks at the block; only in pools with pool->debug. */
-enum block_state { BLOCK_FREE, BLOCK_MOVING, BLOCK_OUT = PAGE_NOBODYS_STATE };
-
-/* dma_pool_alloc() looks at a block's state and its own flags at a time. */
-_Static_assert(!(BLOCK_OUT & (__GFP_RECLAIM | __GFP_ZERO)) && BLOCK_OUT <= UINT8_MAX &&
-		       (__GFP_RECLAIM | __GFP_ZERO) <= UINT8_MAX,
-	       "both go into a byte, and can be told apart");
-
-/* What a pool without magazines does beside: flags of pool->debug. */
+/* What a pool does beside: flags of pool->debug. Its blocks go the slow ways then. */
 enum { POOL_CHECKED = 1, POOL_ANNOTATED = 2 };
 
-/* Who had a block last, where the pool is watched: return addresses, NULL for none. */
-struct block_record {
-	const void *allocated, *freed;
+/*
+ * A slab: up to 64 blocks side by side, in one run of pages or, where blocks are small, a part of a page. What is
+ * known of it stands in a struct page that no device can reach: that of its first page, or one of several beside the
+ * page map (pool->entries).
+ *
+ *   free     a bit for each block that its owner may hand out; changed by the owner alone
+ *   remote   a bit for each block that other threads gave back since the owner looked; and for each that is not there, where
+ *            a slab has fewer blocks than the pool's slabs may have
+ *
+ * A block is out when it has neither bit. A slab is complete when each block has one.
+ *
+ *   owner    whose it is: the address of a struct cache, with SLAB_WATCHED where its frees go the slow ways; or
+ *            one of these
+ */
+enum slab_owner {
+	SLAB_NONE,    /* no slab, or none any more */
+	SLAB_NOBODYS, /* all blocks were handed out: it belongs to who gives the first one back */
+	SLAB_IDLE,    /* complete, and in the pool's stack */
+	SLAB_TRIMMED, /* complete, and on its way to the arena */
+	SLAB_NAMED,   /* the same, and some cache's `at` */
+	SLAB_CLAIMED, /* in a cache's list, and others are about to take it */
+	SLAB_OWNERS   /* addresses are above */
 };
 
-/*
- * A free block as magazines hold it: one more than the index of its page in the page map, and its
- * number in its unit. All else is computed from it when it leaves.
- *
- * Two are no block's. CODE_NONE lies below the blocks of a half, and is found where they end: it
- * leads to the entry before the page map's first, whose block is never free. CODE_END lies above
- * the room of a half.
- */
-typedef uint32_t block_code;
-
-enum { CODE_NUMBER_BITS = 8, CODE_NUMBER_MASK = (1 << CODE_NUMBER_BITS) - 1 };
-
-#define CODE_NONE 0u
-#define CODE_END  UINT32_MAX
-
-/* 16 bytes is the smallest block, and the window has no more pages than a code can tell. */
-_Static_assert(ARENA_PAGE / 16 <= 1 << CODE_NUMBER_BITS, "a code holds a block's number");
-_Static_assert(PAGEMAP_PAGES_MAX + 2 <= UINT64_C(1) << (32 - CODE_NUMBER_BITS), "and its page");
-
-struct block {
-	char *vaddr;
-	dma_addr_t handle;
-	uint8_t *state;
-};
-
-/* Of threads, by what they put away; a power of two. */
-enum { SHELVES = 8 };
+enum { SLAB_WATCHED = 1 };
 
 /*
- * What the threads of a shelf put away: lines of the cache that hardly leave their CPU. They look
- * here first, so that codes, states and entries stay in its cache too; and elsewhere before the
- * pool grows.
- *
- * The lock guards the shelf and the bits of all units that belong to it, in its list or in none.
- * What concerns several shelves is done with all of their locks held, in the order of the shelves:
- * so whoever has one may rely on which unit belongs where.
+ * A thread's cache: its slabs of one pool. Its thread alone changes it, but for what is said to be others'. Those in
+ * its lists may be taken by others, as said at cache_enter().
  */
-struct shelf {
-	pthread_spinlock_t lock;
-	uint32_t units;	 /* list of those with unused blocks, the next to take from first */
-	uint32_t halves; /* in both lists */
-	uint32_t fills;	 /* of magazines, since look_anew() */
-	size_t searched; /* pool->half_count when others had no empty half for this one */
-	struct half *full, *empty; /* the depot */
-	ptrdiff_t taken, peak;	   /* by its threads less put; the most since look_anew() */
+struct cache {
+	/* What the fast paths use: one line of the CPU's cache. Slabs by their bytes from the pool; 0: pool->none. */
+	ptrdiff_t
+		take; /* where the next block comes from: the current slab; pool->none if there is a hint */
+	ptrdiff_t nothing; /* the same for __GFP_ZERO, which fills it: 0 */
+	char *base;	   /* where the current slab's blocks begin */
+	void *hint; /* a block of `at` that came back last, free, and is handed out next; NULL: none */
+	uint64_t hint_number; /* of that block in its slab */
+	struct page *at; /* hazard pointer: the slab of the last free, which stays the pool's */
+	size_t allocs, frees;
 
-	/*
-	 * Its units are neighbours, as are their states: where those of two threads take turns, the
-	 * CPU that fetches the lines ahead of one takes them from the other.
-	 */
-	struct page *run; /* pages that will be units: `uncarved` has them */
-	size_t run_pages;
-} __attribute__((aligned(64)));
+	ptrdiff_t current; /* the slab it allocates from */
+	uint32_t partial;  /* list of slabs with free blocks, but for the current one */
+	uint32_t idle;	   /* list of complete ones */
+	uint32_t idle_count;
+	uint32_t busy;	    /* its thread is at the lists */
+	uint32_t revoked;   /* others': another thread is at the lists */
+	uint32_t completed; /* others': they may have completed slabs of it since it was looked */
+	uint32_t
+		turns; /* slabs that became current, since it asked whether the pool has too many */
+	uint32_t grows; /* slabs that it took from the arena */
+	size_t held; /* blocks of slabs that it took from arena or stack, less of those it put there */
+	uint32_t reserve;  /* list of slabs with blocks for GFP_ATOMIC: prefill.c */
+	uint32_t reserved; /* so many blocks */
+} __attribute__((aligned(THREAD_STRIDE)));
+
+_Static_assert(sizeof(struct cache) == THREAD_STRIDE, "a cache is found by the thread's offset");
 
 struct dma_pool {
-	struct arena_tenant tenant; /* first: the page map leads here */
-	struct arena_tenant uncarved;
+	struct page none; /* first: a slab without blocks, for caches that have no current one */
 
-	/* What frees and allocations read; written once. */
-	struct page *pages, *coded; /* coded: by the codes' indexes */
+	/* What the fast paths read; written once. */
 	uintptr_t window;
-	size_t page_mask;      /* which bytes of an offset in the page map count */
-	uintptr_t rest_mask;   /* an offset's bits in its page, and those beyond the page map */
-	uintptr_t slot;	       /* of the tops of its magazines in thread_tops: bytes behind %fs */
-	uint64_t inverse;      /* of stride's odd part, modulo 2^64: layout.c */
-	uint64_t blocks;       /* per_unit; 0 where there is waste between the blocks of a unit */
+	struct page *entries; /* of slabs: the page map, or memory beside it */
+	size_t entry_mask;    /* which bytes of an entry's offset count */
+	uintptr_t rest_mask;  /* an address' bits in its slab, and those beyond the page map */
+	uint64_t inverse;     /* of stride's odd part, modulo 2^64: block_number() */
+	uint64_t full;	      /* a bit for each block of a slab */
+	size_t stride;	      /* bytes from one block to the next: layout.c */
+	uint32_t
+		entry_log2; /* log2 of the bytes that an entry is for, less that of an entry's own */
 	uint32_t stride_log2;  /* of the largest power of two that divides stride */
-	uint32_t stride;       /* bytes from one block to the next: layout.c */
-	uint32_t per_unit;     /* blocks of a unit */
-	uint32_t words;	       /* of bits, that a unit has */
-	uint32_t segment_log2; /* log2 of the boundary inside a unit */
-	uint32_t per_segment;  /* blocks before each boundary */
-	uint32_t half_max;     /* blocks that half a magazine may hold; 0: no magazines */
-	uint32_t id;	       /* of its magazines in the tables of threads; 0: it has none */
-	uint32_t shelf_count;  /* SHELVES; 1 in pools without magazines, which have one lock then */
+	uint64_t blocks;       /* of a slab: 1 to 64 */
 	uint32_t size;	       /* bytes of a block */
 	uint32_t debug;	       /* POOL_CHECKED, POOL_ANNOTATED */
-	size_t unit_size;      /* bytes */
-	size_t unit_align;
-	char *arrays;	   /* of states, one for each page of the page map: states.c */
-	size_t array_size; /* bytes */
+	uint32_t slabs_a_page; /* 1 where a slab has a page or more */
+	uint32_t whole_pages;  /* of a slab with all blocks; 0 where a page has several slabs */
+	size_t slab_size;      /* bytes, a power of two: a slab is aligned to that, and no larger */
+	uint32_t idle_max;     /* slabs that a thread may keep in its list of idle ones */
+	char *records;	       /* of blocks, in pools that are watched: debug.c */
+	size_t records_size;   /* bytes a page */
+	struct arena_tenant tenant;
 	struct pool_place place;
 	struct arena_shrinker shrinker;
 	char name[32];
-
-	struct shelf shelves[SHELVES];
-
-	/* Guards all that follows; taken before those of shelves. */
-	pthread_spinlock_t lock __attribute__((aligned(64)));
-	size_t unit_count;
-	size_t half_count;  /* of all shelves */
-	size_t recent_high; /* the most that was away since look_anew() */
-	bool reap_due;	    /* so long ago that it may have too much */
-	bool parted;	    /* it may grow where there are blocks on other shelves */
-	bool crowded;	    /* since look_anew(): it could not, or had to shrink */
-	size_t high_water;
-	struct magazine *magazines;
-	size_t grows, refused, bad_frees;
-
 	struct dma_pool *next, **link; /* in the device's list, and what leads here */
+
+	/* Any thread changes these, by atomic operations. */
+	uint64_t stack __attribute__((aligned(64))); /* of idle slabs: slab.c */
+	size_t slabs, total, pages, high_water;
+	size_t grows, refused, bad_frees;
+	size_t idle_low;   /* the fewest idle slabs in the stack since reap() looked */
+	size_t returned;   /* blocks of slabs that caches hold no more, without their doing */
+	void *freed_twice; /* a block that was, to be told of; NULL: none */
+	size_t freed_twice_count;
+	bool reap_due;
+
+	pthread_mutex_t trimming; /* held over some dozen slabs; guards the list */
+	uint32_t
+		waiting; /* slabs that are trimmed, but for the rest of their page, or a cache's `at` */
+
+	/* For pools that are watched, and threads without a number: used under its lock. */
+	struct rt_lock shared_lock __attribute__((aligned(64)));
+	struct cache shared;
+
+	struct cache caches[THREADS]; /* by the thread's number; the first stays as it is */
 };
-
-/* Other threads may write the byte meanwhile; either value will do. */
-static inline uint8_t state_read(const uint8_t *state)
-{
-	return racy_load(state);
-}
-
-static inline void state_write(uint8_t *state, enum block_state value)
-{
-	__atomic_store_n(state, (uint8_t)value, __ATOMIC_RELAXED);
-}
-
-static inline block_code block_encode(size_t page_index, uint64_t number)
-{
-	return (block_code)(((page_index + 1) << CODE_NUMBER_BITS) + number);
-}
-
-static inline struct page *code_page(const struct dma_pool *pool, block_code code)
-{
-	return &pool->coded[code >> CODE_NUMBER_BITS];
-}
 
 /* In the child of a fork a pool is the parent's: none of its locks may be taken. */
 static inline bool pool_is_disowned(const struct dma_pool *pool)
@@ -177,12 +150,315 @@ static inline bool pool_is_disowned(const struct dma_pool *pool)
 	return pool->place.arena->disowned;
 }
 
-/* Frees were found bad; any thread, with and without the lock. */
-static inline void pool_note_bad(struct dma_pool *pool, uint32_t n)
+/* Words that several threads may be at; any of their values will do. */
+#define racy_store(p, value) __atomic_store_n(p, value, __ATOMIC_RELAXED)
+
+/* A count that this thread alone changes. Compilers do not fold an atomic store into it. */
+#ifdef __SANITIZE_THREAD__
+#define racy_add(p, n) __atomic_store_n(p, *(p) + (n), __ATOMIC_RELAXED)
+#else
+#define racy_add(p, n) ((void)(*(p) += (n)))
+#endif
+
+/* ---- from an address to its block, whatever the address ---- */
+
+/* __GFP_ZERO leads from `take` to `nothing`. */
+#define TAKE_OF(cache, gfp)                                                                        \
+	(*(const ptrdiff_t *)(const void *)((const char *)&(cache)->take +                         \
+					    ((gfp)&__GFP_ZERO) *                                   \
+						    (sizeof(ptrdiff_t) / __GFP_ZERO)))
+
+_Static_assert(offsetof(struct cache, nothing) == offsetof(struct cache, take) + sizeof(ptrdiff_t),
+	       "TAKE_OF() finds both");
+static inline struct cache *cache_of_thread(struct dma_pool *pool)
 {
-	if (n)
-		__atomic_fetch_add(&pool->bad_frees, n, __ATOMIC_RELAXED);
+	return (struct cache *)(void *)((char *)pool->caches + thread_offset);
 }
+
+static inline struct page *slab_current(struct dma_pool *pool, const struct cache *cache)
+{
+	return (struct page *)(void *)((char *)pool + cache->current);
+}
+
+/* The block that came back last is one as any other: its bit is set. */
+static inline void cache_drop_hint(struct cache *cache)
+{
+	racy_store(&cache->hint, NULL);
+	racy_store(&cache->take, cache->current);
+}
+
+/* It is in `at`, this thread's, and not complete. */
+static inline void cache_set_hint(struct cache *cache, void *vaddr, uint64_t number)
+{
+	racy_store(&cache->hint, vaddr);
+	racy_store(&cache->hint_number, number);
+	racy_store(&cache->take, 0);
+}
+
+/* The entry of the slab that an address lies in, if it is a slab's at all. */
+static inline struct page *slab_entry(const struct dma_pool *pool, const void *vaddr)
+{
+	uintptr_t offset = (uintptr_t)vaddr - pool->window;
+
+	return (struct page *)(void *)((char *)pool->entries +
+				       (offset >> pool->entry_log2 & pool->entry_mask));
+}
+
+/*
+ * The number of the block of its slab that begins there, if that is below pool->blocks: else none does.
+ *
+ * slab_entry() drops the bits of an address that lead out of the page map. They count here, so that
+ * the number of such an address is above all that a slab has.
+ *
+ * The offset is divided by stride without a division. The product with the inverse of stride's odd
+ * part is the quotient times 2^stride_log2, modulo 2^64, if there is no rest. Turned right by
+ * stride_log2, any bit of a rest is above all that a number has: so this holds for any offset
+ * (Granlund, Montgomery 1994; Warren: Hacker's Delight, 10-17).
+ */
+static inline uint64_t block_number_at(const struct dma_pool *pool, uintptr_t offset)
+{
+	uint64_t product = offset * pool->inverse;
+
+	return product >> pool->stride_log2 | product << (-pool->stride_log2 & 63);
+}
+
+static inline uint64_t block_number(const struct dma_pool *pool, const void *vaddr)
+{
+	return block_number_at(pool, ((uintptr_t)vaddr - pool->window) & pool->rest_mask);
+}
+
+/* ---- slab.c ---- */
+
+/* Lists and the stack hold slabs by this: 0 is no slab's. */
+static inline uint32_t slab_link(const struct dma_pool *pool, const struct page *slab)
+{
+	return (uint32_t)(slab - pool->entries) + 1;
+}
+
+static inline struct page *slab_at(const struct dma_pool *pool, uint32_t link)
+{
+	return pool->entries + link - 1;
+}
+
+static inline char *slab_base(const struct dma_pool *pool, const struct page *slab)
+{
+	return (char *)pool->window +
+	       ((size_t)((const char *)slab - (const char *)pool->entries) << pool->entry_log2);
+}
+
+static inline uintptr_t slab_owner(const struct page *slab)
+{
+	return __atomic_load_n(&slab->owner, __ATOMIC_ACQUIRE);
+}
+
+static inline void slab_set_owner(struct page *slab, uintptr_t owner)
+{
+	__atomic_store_n(&slab->owner, owner, __ATOMIC_RELEASE);
+}
+
+/* What its owner changes is seen by who finds the slab complete. */
+static inline void slab_set_free(struct page *slab, uint64_t free)
+{
+	__atomic_store_n(&slab->free, free, __ATOMIC_RELEASE);
+}
+
+static inline uint64_t slab_back(const struct page *slab)
+{
+	return __atomic_load_n(&slab->free, __ATOMIC_SEQ_CST) |
+	       __atomic_load_n(&slab->remote, __ATOMIC_SEQ_CST);
+}
+
+/* The bits of blocks that are out. */
+static inline uint64_t slab_out(const struct dma_pool *pool, const struct page *slab)
+{
+	return pool->full & ~slab_back(slab);
+}
+
+/* So many of them its owner may be about to set: a slab that lacks no more may be complete in a moment. */
+enum { SLAB_LAST_BLOCKS = 4 };
+
+static inline bool slab_is_complete(const struct dma_pool *pool, const struct page *slab)
+{
+	return slab_back(slab) == pool->full;
+}
+
+uint64_t slab_missing_of_part(const struct dma_pool *pool, const struct page *slab);
+
+/* Bits of blocks that the slab does not have. */
+static inline uint64_t slab_missing(const struct dma_pool *pool, const struct page *slab)
+{
+	return likely(slab->run_pages >= pool->whole_pages) ? 0 : slab_missing_of_part(pool, slab);
+}
+
+/*
+ * The slab of an address that may be anything, and the number of the block that begins there; NULL when none does. The slab
+ * stays the pool's until the cache's `at` is another one.
+ */
+struct page *slab_find(struct dma_pool *pool, struct cache *cache, const void *vaddr,
+		       uint32_t *number);
+
+/*
+ * Blocks that others gave back become the owner's to hand out; the caller is the owner. False when there
+ * are none.
+ */
+bool slab_collect_remote(struct dma_pool *pool, struct page *slab);
+
+static inline bool slab_collect(struct dma_pool *pool, struct page *slab)
+{
+	return unlikely(racy_load(&slab->remote)) && slab_collect_remote(pool, slab);
+}
+
+/* A slab that is nobody's may be complete: then it goes to the stack. */
+void slab_settle(struct dma_pool *pool, struct page *slab);
+
+/* Blocks that it has. */
+size_t slab_blocks(const struct dma_pool *pool, const struct page *slab);
+
+/* The stack: complete slabs that are no thread's. A chain leads from the first to the last by `next`. */
+void idle_stack_push(struct dma_pool *pool, struct page *first, struct page *last);
+
+/* Up to max, *n of them, as a chain; NULL when there is none. */
+struct page *idle_stack_pop(struct dma_pool *pool, size_t max, size_t *n);
+size_t idle_stack_depth(const struct dma_pool *pool);
+
+/* A new slab, idle and in no list, as large as the cache may have it. NULL in words. */
+struct page *slab_make(struct dma_pool *pool, struct cache *cache, gfp_t gfp);
+
+/* A run goes to the arena whose slabs, of which the first is given, nobody can reach any more. */
+void slab_give(struct dma_pool *pool, struct page *first);
+
+/* ---- cache.c ---- */
+
+/*
+ * A cache's lists are its thread's, but another one may take them away for a while: it sets `revoked`, has all CPUs see
+ * that (membarrier(2)), and leaves a cache alone whose thread is at the lists. A thread whose lists are
+ * taken does without: it takes slabs from the stack and the arena, and gives blocks back as if the slab were
+ * another's.
+ */
+static inline bool cache_enter(struct cache *cache)
+{
+	racy_store(&cache->busy, 1);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST); /* the other side has the barrier for the CPU */
+	if (likely(!__atomic_load_n(&cache->revoked, __ATOMIC_ACQUIRE)))
+		return true;
+	__atomic_store_n(&cache->busy, 0, __ATOMIC_RELEASE);
+	return false;
+}
+
+static inline void cache_leave(struct cache *cache)
+{
+	__atomic_store_n(&cache->busy, 0, __ATOMIC_RELEASE);
+}
+
+/* The slab of a free is this from now on; what is read of the slab is read after it. */
+static inline void cache_set_at(struct cache *cache, struct page *slab)
+{
+	__atomic_store_n(&cache->at, slab,
+			 __ATOMIC_RELEASE); /* after a hint of the one before was used */
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+/* Blocks of slabs that came from the arena or the stack; less than none for those that go to the stack. */
+static inline void cache_add_held(struct cache *cache, size_t blocks)
+{
+	racy_store(&cache->held, cache->held + blocks);
+}
+
+/* This thread's cache; pool->shared, locked, where it has none. */
+struct cache *cache_get(struct dma_pool *pool);
+void cache_put(struct dma_pool *pool, struct cache *cache);
+
+static inline void list_push(struct dma_pool *pool, uint32_t *list, struct page *slab)
+{
+	uint32_t link = slab_link(pool, slab), next = *list;
+
+	racy_store(&slab->next, next);
+	racy_store(&slab->prev, 0);
+	if (next)
+		racy_store(&slab_at(pool, next)->prev, link);
+	racy_store(list, link);
+}
+
+static inline void list_remove(struct dma_pool *pool, uint32_t *list, struct page *slab)
+{
+	if (slab->prev)
+		racy_store(&slab_at(pool, slab->prev)->next, slab->next);
+	else
+		racy_store(list, slab->next);
+	if (slab->next)
+		racy_store(&slab_at(pool, slab->next)->prev, slab->prev);
+}
+
+static inline struct page *list_pop(struct dma_pool *pool, uint32_t *list)
+{
+	struct page *slab;
+
+	if (!*list)
+		return NULL;
+	slab = slab_at(pool, *list);
+	list_remove(pool, list, slab);
+	return slab;
+}
+
+/* Another slab with free blocks becomes the current one. False when neither the cache nor the stack has one. */
+bool cache_turn(struct dma_pool *pool, struct cache *cache);
+
+/* The same with a slab that is given. */
+void cache_set_current(struct dma_pool *pool, struct cache *cache, struct page *slab);
+
+/* A block of the current slab, which has one. */
+static inline void *cache_take(struct dma_pool *pool, struct cache *cache, struct page *slab,
+			       dma_addr_t *handle)
+{
+	uint64_t free = racy_load(&slab->free);
+	void *vaddr = cache->base + bit_lowest(free) * pool->stride;
+
+	slab_set_free(slab, free & (free - 1));
+	*handle = (uintptr_t)vaddr + slab->dma_offset;
+	racy_add(&cache->allocs, 1);
+	return vaddr;
+}
+
+/* The slab becomes the cache's, with the partial ones, if it is nobody's. It is the cache's `at`. */
+bool slab_adopt(struct dma_pool *pool, struct cache *cache, struct page *slab);
+
+/* The block, which slab_find() found, is free from now on; NULL, or what is wrong. */
+const char *cache_free(struct dma_pool *pool, struct cache *cache, struct page *slab,
+		       uint32_t number);
+
+/* A slab of its own leaves the cache that has free blocks, or one of the stack; NULL when there is none. It is counted as the cache's. */
+struct page *cache_give_up(struct dma_pool *pool, struct cache *cache);
+
+/* The cache took a slab from the arena. */
+void cache_count_new(struct dma_pool *pool, struct cache *cache, const struct page *slab);
+
+/* A slab that slab_make() made becomes the current one; or one of the cache's, when the current one has free blocks. */
+void cache_add_new(struct dma_pool *pool, struct cache *cache, struct page *slab);
+
+/* A slab that is in no list becomes this thread's. */
+void cache_accept(struct dma_pool *pool, struct page *slab);
+
+/* All blocks of a slab are out that was the current one: it is nobody's, unless they came back this very moment. */
+void slab_abandon(struct dma_pool *pool, struct page *slab);
+
+/* A slab of the cache's is complete: it goes to its idle ones, and half of too many to the stack. */
+void cache_add_idle(struct dma_pool *pool, struct cache *cache, struct page *slab);
+
+/* Its complete slabs go to the stack. Its thread calls this. */
+void cache_flush(struct dma_pool *pool, struct cache *cache);
+
+/* The slabs of a thread that ended become the heir's. pool->trimming is held. */
+void cache_inherit(struct dma_pool *pool, struct cache *ended, struct cache *heir);
+
+/* ---- pool.c ---- */
+
+/* A block by the slow ways. NULL in words. */
+void *pool_take_slowly(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle, const void *site);
+void pool_free_slowly(struct dma_pool *pool, void *vaddr, uint64_t dma_offset, const void *site);
+
+/* A free was found bad: in the log, and counted. */
+void pool_tell_bad(struct dma_pool *pool, const void *vaddr, dma_addr_t handle, const char *what,
+		   const void *site);
 
 /* ---- layout.c ---- */
 
@@ -192,219 +468,26 @@ static inline void pool_note_bad(struct dma_pool *pool, uint32_t n)
  */
 int pool_lay_out(struct dma_pool *pool, size_t size, size_t align, size_t boundary);
 
-/* ---- pool.c ---- */
+/* ---- trim.c ---- */
 
-/* What the fast paths leave: no block or room, a bad free, a pool that is watched. */
-bool pool_take_slowly(struct dma_pool *pool, gfp_t gfp, struct block *block, const void *site);
+/* All idle slabs go to the arena: this thread's, other threads', the stack's. */
+void pool_trim(struct dma_pool *pool);
 
-/*
- * All checks in the kernel's order, under a lock, and the free if they hold. dma_offset: the handle
- * less the address, which is to be the page's.
- */
-void pool_free_slowly(struct dma_pool *pool, void *vaddr, uint64_t dma_offset, const void *site);
-
-/* ---- from an address to its block, whatever the address ---- */
-
-/* Where in the page map its page has an entry: bytes. */
-static inline size_t entry_at(const struct dma_pool *pool, const void *vaddr)
-{
-	return ((uintptr_t)vaddr - pool->window) >> (ARENA_PAGE_SHIFT - PAGE_ENTRY_SHIFT) &
-	       pool->page_mask;
-}
-
-static inline struct page *page_at(const struct dma_pool *pool, size_t at)
-{
-	return (struct page *)(void *)((char *)pool->pages + at);
-}
-
-static inline block_code code_at(size_t at, uint64_t number)
-{
-	return (block_code)(at << (CODE_NUMBER_BITS - PAGE_ENTRY_SHIFT)) + (block_code)number +
-	       block_encode(0, 0);
-}
+/* Other threads' idle slabs, some dozen of them, go to the stack. Makes system calls. */
+void pool_steal(struct dma_pool *pool);
 
 /*
- * The number of the block of its page that begins there, if that is below pool->blocks: else none
- * does. A page in the middle of a unit has a number 0 that is never out.
- *
- * entry_at() drops the bits of an address that lead out of the page map. They count here, so that
- * the number of such an address is above all that a page has.
- *
- * The offset is divided by stride without a division. The product with the inverse of stride's odd
- * part is the quotient times 2^stride_log2, modulo 2^64, if there is no rest. Turned right by
- * stride_log2, any bit of a rest is above all that a number has: so this holds for any offset
- * (Granlund, Montgomery 1994; Warren: Hacker's Delight, 10-17).
+ * Give back half of the idle slabs that were not needed since the last time, and idle chunks of the arena with them.
+ * Makes system calls.
  */
-static inline uint64_t block_number(const struct dma_pool *pool, const void *vaddr)
-{
-	uint64_t product = (((uintptr_t)vaddr - pool->window) & pool->rest_mask) * pool->inverse;
+void pool_reap(struct dma_pool *pool);
 
-	return product >> pool->stride_log2 | product << (-pool->stride_log2 & 63);
-}
+/* ---- prefill.c ---- */
 
-/* ---- unit.c ---- */
+/* One of the thread's prefilled blocks, or NULL. */
+void *prefill_take(struct dma_pool *pool, dma_addr_t *handle);
 
-/* Units hang in lists by the index of their first page; this ends them. */
-#define UNIT_NONE ((1u << 24) - 1)
-
-_Static_assert(PAGEMAP_PAGES_MAX < UNIT_NONE, "no page's index ends a list");
-
-/* The next one in its list. */
-static inline uint32_t unit_next(const struct page *unit)
-{
-	return racy_load(&unit->unit.link) & UNIT_NONE;
-}
-
-/* The shelf that a unit belongs to, wherever it hangs. The lock of any shelf is held. */
-static inline struct shelf *unit_shelf(struct dma_pool *pool, const struct page *unit)
-{
-	return &pool->shelves[racy_load(&unit->unit.link) / (UNIT_NONE + 1)];
-}
-
-static inline void unit_set_link(struct page *unit, uint32_t next, uint32_t shelf)
-{
-	__atomic_store_n(&unit->unit.link, next + shelf * (UNIT_NONE + 1), __ATOMIC_RELAXED);
-}
-
-/* The first page of the unit that a page of the pool belongs to. */
-static inline struct page *unit_of(struct page *page)
-{
-	return page - page->run_offset;
-}
-
-/* The block of a code that a magazine held. */
-static inline struct block block_decode(const struct dma_pool *pool, block_code code)
-{
-	const struct page *page = code_page(pool, code);
-	uint32_t number = code & CODE_NUMBER_MASK;
-	struct block block;
-
-	block.state = racy_load(&page->unit.state) + number;
-	block.vaddr = racy_load(&page->unit.base) + number * pool->stride;
-	block.handle = (uintptr_t)block.vaddr + page->dma_offset;
-	return block;
-}
-
-/*
- * The same for a code that may be a racing free's copy, which may have outlived its page's time with
- * the pool: false if it has, and then nothing may be read or written there. The unit's words are read
- * before the tenant, as in dma_pool_free().
- */
-static inline bool block_find(const struct dma_pool *pool, block_code code, struct block *block)
-{
-	const struct page *page = code_page(pool, code);
-
-	*block = block_decode(pool, code);
-	return page_tenant_after(page, block->state) == &pool->tenant;
-}
-
-/* The same in pools whose units have waste between their blocks, and which have no magazines. */
-struct block unit_block(const struct dma_pool *pool, block_code code);
-
-/*
- * The number of the block that begins at an offset of the unit, or UINT32_MAX. There is a shorter
- * way, in pool.c, but for units with waste between their blocks.
- */
-uint32_t unit_block_number(const struct dma_pool *pool, size_t offset);
-
-/* Records of the unit's blocks, in pools that are watched. */
-struct block_record *unit_records(const struct dma_pool *pool, const struct page *unit);
-
-/*
- * The indexes of the pool's units; how many. By the time that they are looked at, some may be units
- * no more: then their page is not the pool's. NULL when there is no memory. The caller frees.
- */
-uint32_t *units_list(struct dma_pool *pool, size_t *count);
-
-/*
- * Take up to n unused blocks from a shelf, whose lock is held; codes[] has the lowest last. How
- * many.
- */
-uint32_t units_take(struct dma_pool *pool, struct shelf *shelf, block_code *codes, uint32_t n);
-
-/* The same from wherever there are some, for this thread. The locks of all shelves are held. */
-uint32_t units_search(struct dma_pool *pool, block_code *codes, uint32_t n);
-
-/*
- * Blocks that were parked are unused again. How many were so already or are out, being in another
- * magazine as well: two frees of one block raced; these are left out. The locks of all shelves are
- * held.
- */
-uint32_t units_put(struct dma_pool *pool, const block_code *codes, uint32_t n);
-
-/*
- * The same for blocks that this thread took; those that were refused are noted. Changes the array. No
- * lock of a shelf is held.
- */
-void units_put_back(struct dma_pool *pool, block_code *codes, uint32_t n);
-
-/*
- * The bits of a unit's unused blocks. One word lies in its entry; several lie before the states, and
- * the entry's then has a bit for each that is not 0.
- */
-static inline uint64_t *unit_words(const struct dma_pool *pool, struct page *unit)
-{
-	void *states = unit->unit.state;
-
-	return pool->words == 1 ? &unit->unit.unused : (uint64_t *)states - pool->words;
-}
-
-/* The unit belongs to this shelf from now on, and is the first of its list. */
-void unit_push(struct dma_pool *pool, struct shelf *shelf, struct page *unit);
-
-/* A unit leaves its shelf's list, where it is behind another one, or NULL if it is the first. */
-void unit_unlink(struct dma_pool *pool, struct page *before, const struct page *unit);
-
-/* Is none of its blocks out or parked? */
-bool unit_is_idle(const struct dma_pool *pool, struct page *unit);
-
-/* Nor is a block out that a racing free's copy says is unused? */
-bool unit_may_leave(const struct dma_pool *pool, struct page *unit);
-
-/* ---- grow.c ---- */
-
-/* A unit more. 0 or -ENOMEM in words. */
-int units_grow(struct dma_pool *pool, gfp_t gfp);
-
-/* The same where there are blocks elsewhere: not at others' expense, nor again once it failed. */
-bool units_grow_apart(struct dma_pool *pool);
-
-/* Give up to max units with no block out or in a thread's magazine back to the arena; how many. */
-size_t units_trim(struct dma_pool *pool, size_t max);
-
-/*
- * Give back half of the units that were not needed since the last time, if that is long enough ago,
- * and idle chunks of the arena with them. Makes system calls.
- */
-void units_reap(struct dma_pool *pool);
-
-/* May it be? The lock is not held. */
-static inline bool units_reap_due(const struct dma_pool *pool)
-{
-	return unlikely(racy_load(&pool->reap_due));
-}
-
-/* The lock is held. */
-static inline void pool_set_reap_due(struct dma_pool *pool, bool due)
-{
-	__atomic_store_n(&pool->reap_due, due, __ATOMIC_RELAXED);
-}
-
-/* All units go: idle ones to the arena, busy ones to the device's orphans. True if any was busy. */
-bool units_end(struct dma_pool *pool);
-
-/* ---- states.c ---- */
-
-/* Do the states of a unit lie in its entry? */
-static inline bool states_inline(const struct dma_pool *pool)
-{
-	return pool->per_unit <= sizeof(((struct page *)NULL)->unit.inline_state) && !pool->debug;
-}
-
-/* Have an array for each page that is mapped, or will be. 0 or -ENOMEM in words. */
-int states_prepare(struct dma_pool *pool);
-
-/* Where the states of a unit to come are. */
-uint8_t *states_of(const struct dma_pool *pool, struct page *unit);
+/* Is the slab, which is the cache's, in its reserve? */
+bool prefill_has(const struct dma_pool *pool, const struct cache *cache, const struct page *slab);
 
 #endif

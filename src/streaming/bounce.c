@@ -41,7 +41,6 @@ static int pool_make(struct streaming *s, uint32_t class)
 		.list = &s->pool_list,
 		.orphans = s->orphans,
 		.name = s->name,
-		.seldom = true, /* a page of slots at a time */
 	};
 	struct dma_pool *pool;
 	char name[32];

@@ -331,6 +331,17 @@ void fake_place_close(struct fake_place *p)
 	pthread_mutex_destroy(&p->pools.lock);
 }
 
+static void give(struct arena *arena, struct page *first, void *context)
+{
+	(void)context;
+	arena_give(arena, first);
+}
+
+void fake_give_all(struct arena *arena, struct arena_tenant *tenant)
+{
+	arena_for_each_run_of(arena, tenant, give, NULL);
+}
+
 void fake_streaming_open(struct fake_place *p, enum fake_kind kind,
 			 const struct streaming_options *options)
 {

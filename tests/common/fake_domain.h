@@ -62,6 +62,9 @@ struct fake_place {
 void fake_place_open(struct fake_place *p, const struct iova_range *ranges, size_t n);
 void fake_place_close(struct fake_place *p);
 
+/* All runs of a tenant go back. */
+void fake_give_all(struct arena *arena, struct arena_tenant *tenant);
+
 /* fake_place_open() on all addresses, and mappings on top of it. */
 void fake_streaming_open(struct fake_place *p, enum fake_kind kind,
 			 const struct streaming_options *options);

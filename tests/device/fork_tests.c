@@ -136,7 +136,7 @@ static int nothing_is_inherited(struct inherited *i)
 	return 0;
 }
 
-/* Locks and magazines of the library work in the child, for devices of its own. */
+/* Locks and pools of the library work in the child, for devices of its own. */
 static int child_opens_its_own(struct inherited *i)
 {
 	struct dmaland_device *dev = dmaland_open("soft:", NULL);

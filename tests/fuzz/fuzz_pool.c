@@ -5,13 +5,19 @@
  * Each byte chooses a call or an argument. The model keeps a list of the blocks that are out: they
  * are aligned, cross no boundary, overlap none of the others, lie in memory that is mapped at their
  * dma address, and keep what was written into them. A bad free is counted and changes nothing else.
+ *
+ * One thread plays several (players.h). All numbers are taken, so that one of the players has none, and gets that of a
+ * player who ends.
  */
+#include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "fake_domain.h"
+#include "players.h"
+#include "pool/pool_internal.h"
 #include "test.h"
 
 enum { POOLS = 4, OUT_MAX = 512, BULK_MAX = 100, MEMORY = 2 << 20 };
@@ -67,6 +73,22 @@ static void log_nothing(void *context, enum dmaland_log_level level, const char 
 	(void)line;
 }
 
+/* Of the one who is on. */
+static size_t reserved(const struct dma_pool *pool)
+{
+	return pool->caches[player_number()].reserved;
+}
+
+/* Of players who ended, too: theirs are the first numbers. */
+static size_t reserved_in(const struct dma_pool *pool)
+{
+	size_t n = 0;
+
+	for (size_t i = 1; i < PLAYERS; i++)
+		n += pool->caches[i].reserved;
+	return n;
+}
+
 /* ---- what must hold ---- */
 
 static void check_content(const struct model *m, const struct out *out)
@@ -89,7 +111,7 @@ static void check_stats(const struct model *m)
 	struct dmaland_pool_stats stats;
 
 	dmaland_pool_get_stats(m->pool, &stats);
-	check(stats.in_use == m->count, "blocks in use are counted wrong");
+	check(stats.in_use == m->count + reserved_in(m->pool), "blocks in use are counted wrong");
 	check(stats.bad_frees == m->bad, "bad frees are counted wrong");
 	check(stats.in_use + stats.parked <= stats.total, "more blocks than there are");
 	check(stats.high_water >= stats.in_use, "the high water lies below the water");
@@ -130,8 +152,8 @@ static void call_create(struct model *m)
 	size_t size = page ? 1 + next() * 8 : next_size();
 	size_t align = next() & 1 ? (size_t)1 << next() % 16 : next() % 4;
 	size_t boundary = next() & 1 ? (size_t)1 << next() % 24 : 0;
-
 	size_t rounded = size < 16 ? 16 : size;
+	struct pool_place where = place.place;
 	bool sound;
 
 	if (m->pool)
@@ -139,7 +161,8 @@ static void call_create(struct model *m)
 	*m = (struct model){.size = size, .align = align ? align : 1, .boundary = boundary};
 	rounded = (rounded + m->align - 1) / m->align * m->align;
 	sound = size && (align & (align - 1)) == 0 && (!boundary || boundary >= rounded);
-	m->pool = pool_create("fuzz", &place.place, size, align, boundary);
+	where.debug = next() % 8 == 0;
+	m->pool = pool_create("fuzz", &where, size, align, boundary);
 	check(!m->pool == !sound, "a pool was made, or was not");
 }
 
@@ -166,28 +189,45 @@ static void call_alloc(struct model *m)
 {
 	gfp_t gfp = next_gfp();
 	dma_addr_t handle = 1;
+	size_t sure;
 	char *vaddr;
 
 	if (m->count == OUT_MAX)
 		return;
+	sure = gfp & __GFP_RECLAIM ? 0 : reserved(m->pool);
 	vaddr = dma_pool_alloc(m->pool, gfp, &handle);
 	if (vaddr)
 		model_add(m, vaddr, handle, gfp & __GFP_ZERO);
 	else
 		check(handle == 1, "a failed allocation has written a handle");
+	check(vaddr || !sure, "what was prefilled is not there");
+}
+
+static void call_prefill(struct model *m)
+{
+	size_t n = next(), before = reserved(m->pool);
+	uint32_t number = player_number();
+	int err = dmaland_pool_prefill(m->pool, n);
+
+	if (!thread_offset)
+		check(err == -EAGAIN, "a thread without a number has blocks of its own");
+	else if (number || !err)
+		check(reserved(m->pool) == (err ? before : n), "another count is prefilled");
 }
 
 static void call_alloc_bulk(struct model *m)
 {
 	gfp_t gfp = next_gfp();
-	size_t n = next() % BULK_MAX, got;
+	size_t n = next() % BULK_MAX, got, sure;
 	void *vaddrs[BULK_MAX];
 	dma_addr_t handles[BULK_MAX];
 
 	if (n > OUT_MAX - m->count)
 		n = OUT_MAX - m->count;
+	sure = gfp & __GFP_RECLAIM ? 0 : reserved(m->pool);
 	got = dmaland_pool_alloc_bulk(m->pool, gfp, n, vaddrs, handles);
 	check(got <= n, "more blocks than were asked for");
+	check(got == n || got >= sure, "what was prefilled is not there");
 	for (size_t i = 0; i < got; i++)
 		model_add(m, vaddrs[i], handles[i], gfp & __GFP_ZERO);
 }
@@ -277,7 +317,7 @@ static void call_limits(void)
 
 static void call(struct model *m)
 {
-	switch (m->pool ? next() % 16 : 0) {
+	switch (m->pool ? next() % 19 : 0) {
 	case 0:
 		call_create(m);
 		break;
@@ -292,6 +332,15 @@ static void call(struct model *m)
 		break;
 	case 4:
 		call_limits();
+		break;
+	case 16:
+		call_prefill(m);
+		break;
+	case 17:
+		player_switch(next() % PLAYERS);
+		break;
+	case 18:
+		player_end();
 		break;
 	case 5:
 	case 6:
@@ -321,6 +370,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	dmaland_set_log(log_nothing, NULL);
 	fake_place_open(&place, NULL, 0);
 	place.fake.domain.memory_limit = MEMORY;
+	numbers_use_up();
 	return 0;
 }
 
@@ -329,6 +379,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	input = data;
 	input_end = data + size;
 	place.fake.provides_left = UINT32_MAX;
+	players_begin();
 	while (input < input_end)
 		call(&models[next() % POOLS]);
 	for (int i = 0; i < POOLS; i++)

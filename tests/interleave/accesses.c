@@ -4,6 +4,7 @@
  *
  * The pool's files are compiled for ThreadSanitizer, which is not linked: its calls come here.
  */
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -63,12 +64,56 @@ RANGE(__tsan_read_range)
 RANGE(__tsan_write_range)
 
 /* Atomic ones are steps already, by steps.h. */
+#define OPERATION(bits, name, value_after)                                                         \
+	uint##bits##_t __tsan_atomic##bits##_##name(volatile uint##bits##_t *at,                   \
+						    uint##bits##_t value, int order);              \
+	uint##bits##_t __tsan_atomic##bits##_##name(volatile uint##bits##_t *at,                   \
+						    uint##bits##_t value, int order)               \
+	{                                                                                          \
+		uint##bits##_t was = *at;                                                          \
+                                                                                                   \
+		(void)order;                                                                       \
+		*at = (uint##bits##_t)(value_after);                                               \
+		return was;                                                                        \
+	}
+/* clang's, which has the expected value itself. */
+#define COMPARE_VALUE(bits)                                                                        \
+	uint##bits##_t __tsan_atomic##bits##_compare_exchange_val(                                 \
+		volatile uint##bits##_t *at, uint##bits##_t expected, uint##bits##_t value,        \
+		int order, int failed);                                                            \
+	uint##bits##_t __tsan_atomic##bits##_compare_exchange_val(                                 \
+		volatile uint##bits##_t *at, uint##bits##_t expected, uint##bits##_t value,        \
+		int order, int failed)                                                             \
+	{                                                                                          \
+		uint##bits##_t was = *at;                                                          \
+                                                                                                   \
+		(void)order;                                                                       \
+		(void)failed;                                                                      \
+		*at = was == expected ? value : was;                                               \
+		return was;                                                                        \
+	}
+#define COMPARE(bits, name)                                                                        \
+	bool __tsan_atomic##bits##_##name(volatile uint##bits##_t *at, uint##bits##_t *expected,   \
+					  uint##bits##_t value, int order, int failed);            \
+	bool __tsan_atomic##bits##_##name(volatile uint##bits##_t *at, uint##bits##_t *expected,   \
+					  uint##bits##_t value, int order, int failed)             \
+	{                                                                                          \
+		uint##bits##_t was = *at;                                                          \
+                                                                                                   \
+		(void)order;                                                                       \
+		(void)failed;                                                                      \
+		if (was != *expected) {                                                            \
+			*at = was; /* as the CPU does: the memory is written to */                 \
+			*expected = was;                                                           \
+			return false;                                                              \
+		}                                                                                  \
+		*at = value;                                                                       \
+		return true;                                                                       \
+	}
 #define ATOMIC(bits)                                                                               \
 	uint##bits##_t __tsan_atomic##bits##_load(const volatile uint##bits##_t *from, int order); \
 	void __tsan_atomic##bits##_store(volatile uint##bits##_t *to, uint##bits##_t value,        \
 					 int order);                                               \
-	uint##bits##_t __tsan_atomic##bits##_fetch_add(volatile uint##bits##_t *to,                \
-						       uint##bits##_t value, int order);           \
 	uint##bits##_t __tsan_atomic##bits##_load(const volatile uint##bits##_t *from, int order)  \
 	{                                                                                          \
 		(void)order;                                                                       \
@@ -80,15 +125,13 @@ RANGE(__tsan_write_range)
 		(void)order;                                                                       \
 		*to = value;                                                                       \
 	}                                                                                          \
-	uint##bits##_t __tsan_atomic##bits##_fetch_add(volatile uint##bits##_t *to,                \
-						       uint##bits##_t value, int order)            \
-	{                                                                                          \
-		uint##bits##_t was = *to;                                                          \
-                                                                                                   \
-		(void)order;                                                                       \
-		*to = (uint##bits##_t)(was + value);                                               \
-		return was;                                                                        \
-	}
+	OPERATION(bits, exchange, value)                                                           \
+	OPERATION(bits, fetch_add, was + value)                                                    \
+	OPERATION(bits, fetch_sub, was - value)                                                    \
+	OPERATION(bits, fetch_or, was | value)                                                     \
+	COMPARE(bits, compare_exchange_strong)                                                     \
+	COMPARE(bits, compare_exchange_weak)                                                       \
+	COMPARE_VALUE(bits)
 
 ATOMIC(8)
 ATOMIC(32)

@@ -1,154 +1,215 @@
 /* SPDX-License-Identifier: MIT */
 #include "census.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include "explore.h"
 
-enum { PAGES = 128, BLOCKS = ARENA_PAGE / 16 };
+enum { SLABS = 512 };
 
 static struct {
-	const struct dma_pool *pool;
-	size_t first_page;
-	unsigned char seen[PAGES][BLOCKS];
-	size_t units, unused, waiting;
+	struct dma_pool *pool;
+	struct page *first; /* of the slabs that there may be */
+	const char *place[SLABS];
+	size_t held; /* blocks of slabs that are caches' or nobody's */
+	size_t blocks, pages, out;
+	bool twice;
+	bool (*is_out)(const void *vaddr);
 } all;
 
-static void see(block_code code, const char *where)
+/* ---- lists ---- */
+
+static struct page *see_link(uint32_t link, const char *place)
 {
-	size_t page = (size_t)(code_page(all.pool, code) - all.pool->pages) - all.first_page;
-	uint32_t number = code & CODE_NUMBER_MASK;
+	struct page *slab = slab_at(all.pool, link);
+	size_t i = (size_t)(slab - all.first);
 
-	if (page >= PAGES || code_page(all.pool, code)->tenant != &all.pool->tenant)
-		explore_fail("a block in %s is not the pool's", where);
-	else if (all.seen[page][number]++)
-		explore_fail("a block in %s is elsewhere too", where);
-	else if (*block_decode(all.pool, code).state != BLOCK_FREE)
-		explore_fail("a block in %s is out", where);
-}
-
-static void see_half(const block_code *codes, size_t n, const char *where)
-{
-	for (size_t i = 0; i < n; i++)
-		see(codes[i], where);
-}
-
-static size_t see_shelf(const struct shelf *shelf, size_t *halves)
-{
-	size_t n = 0, before = *halves;
-
-	for (const struct half *half = shelf->full; half && *halves < PAGES;
-	     half = half->next, ++*halves) {
-		see_half(half->codes + 1, half->count, "the depot");
-		n += half->count;
+	if (i >= SLABS) {
+		explore_fail("%s leads to no slab", place);
+		return NULL;
 	}
-	for (const struct half *half = shelf->empty; half && *halves < PAGES;
-	     half = half->next, ++*halves)
-		if (half->count)
-			explore_fail("an empty half is not empty");
-	if (*halves - before != shelf->halves)
-		explore_fail("a shelf has %zu halves and counts %u", *halves - before,
-			     shelf->halves);
+	if (all.place[i]) {
+		explore_fail("a slab is in %s and in %s", all.place[i], place);
+		return NULL;
+	}
+	all.place[i] = place;
+	return slab;
+}
+
+static void see_slab(const struct page *slab, uintptr_t owner, bool complete, const char *place)
+{
+	if (slab->owner != owner)
+		explore_fail("a slab in %s is %zx's, not %zx's", place, slab->owner, owner);
+	if (complete && !slab_is_complete(all.pool, slab))
+		explore_fail("a slab in %s is not complete", place);
+}
+
+static size_t see_list(uint32_t link, uintptr_t owner, bool complete, const char *place)
+{
+	uint32_t before = 0;
+	size_t n = 0;
+
+	for (const struct page *slab; link && !explore_failed(); link = slab->next, n++) {
+		slab = see_link(link, place);
+		if (!slab)
+			break;
+		see_slab(slab, owner, complete, place);
+		if (slab->prev != before)
+			explore_fail("a list of %s is not linked back", place);
+		before = link;
+	}
 	return n;
 }
 
-static size_t see_depot(const struct dma_pool *pool)
-{
-	size_t n = 0, halves = 0;
-
-	for (size_t i = 0; i < pool->shelf_count; i++)
-		n += see_shelf(&pool->shelves[i], &halves);
-	if (halves != pool->half_count)
-		explore_fail("the depot has %zu halves and counts %zu", halves, pool->half_count);
-	return n;
-}
-
-static void see_bits(const struct dma_pool *pool, const struct page *unit)
-{
-	const uint64_t *words = pool->words == 1
-					? &unit->unit.unused
-					: (const uint64_t *)(void *)unit->unit.state - pool->words;
-	size_t index = (size_t)(unit - pool->pages), before = all.unused;
-
-	for (uint32_t number = 0; number < pool->per_unit; number++)
-		if (words[number / 64] >> number % 64 & 1) {
-			see(block_encode(index, number), "its unit");
-			all.unused++;
-		}
-	all.waiting += all.unused > before; /* it has to be in a list */
-	all.units++;
-}
-
-static void see_lost(const struct page *unit, bool (*is_out)(const void *vaddr))
-{
-	size_t index = (size_t)(unit - all.pool->pages);
-
-	for (uint32_t number = 0; number < all.pool->per_unit; number++) {
-		struct block block = unit_block(all.pool, block_encode(index, number));
-		bool out = is_out(block.vaddr);
-
-		if (!all.seen[index - all.first_page][number] != out)
-			explore_fail(out ? "a block is out and elsewhere" : "a block is lost");
-		if ((*block.state == BLOCK_OUT) != out)
-			explore_fail("a block's state is wrong");
-	}
-}
-
-static size_t lists_length(struct dma_pool *pool)
+static size_t reserve_free(const struct cache *cache)
 {
 	size_t n = 0;
 
-	for (uint32_t i = 0; i < pool->shelf_count; i++)
-		for (uint32_t at = pool->shelves[i].units; at != UNIT_NONE && n <= PAGES;
-		     at = unit_next(&pool->pages[at]), n++)
-			if (unit_shelf(pool, &pool->pages[at]) != &pool->shelves[i])
-				explore_fail("a unit hangs in a shelf that it does not belong to");
+	for (uint32_t link = cache->reserve; link; link = slab_at(all.pool, link)->next)
+		n += (size_t)__builtin_popcountll(slab_at(all.pool, link)->free);
 	return n;
 }
 
-/* Only one chunk of memory is there, which tests see to. */
-static void see_pages(struct dma_pool *pool, bool (*is_out)(const void *vaddr))
+static void see_cache(struct cache *cache)
 {
-	const struct arena_chunk *chunk = pool->place.arena->chunks;
-	const struct page *page = pagemap_find(&pool->place.arena->pagemap, chunk->memory.cpu);
-	size_t uncarved = 0, known = 0;
+	uintptr_t owner = (uintptr_t)cache;
+	size_t idle;
 
-	for (size_t i = 0; i < chunk->pages; i++) {
-		uncarved += page[i].tenant == &pool->uncarved;
-		if (page[i].tenant != &pool->tenant || page[i].run_offset)
-			continue;
-		see_bits(pool, &page[i]);
-		see_lost(&page[i], is_out);
-	}
-	for (uint32_t i = 0; i < pool->shelf_count; i++)
-		known += pool->shelves[i].run_pages;
-	if (uncarved != known)
-		explore_fail("%zu pages wait to be carved, and %zu are known", uncarved, known);
+	if (cache->current)
+		see_slab(see_link(slab_link(all.pool, slab_current(all.pool, cache)), "current"),
+			 owner, false, "current");
+	see_list(cache->partial, owner, false, "partial");
+	idle = see_list(cache->idle, owner, true, "idle");
+	if (idle != cache->idle_count)
+		explore_fail("%zu slabs are idle, and %u counted", idle, cache->idle_count);
+	see_list(cache->reserve, owner | (all.pool->debug ? SLAB_WATCHED : 0), false,
+		 "the reserve");
+	if (explore_failed())
+		return;
+	if (reserve_free(cache) < cache->reserved)
+		explore_fail("%zu blocks are in reserve, and %u counted", reserve_free(cache),
+			     cache->reserved);
+	if (cache->busy || cache->revoked)
+		explore_fail("a cache is busy, or revoked");
 }
 
-void census(struct dma_pool *pool, bool (*is_out)(const void *vaddr))
+static void see_stack(void)
+{
+	size_t depth = idle_stack_depth(all.pool);
+	const struct page *slab;
+
+	for (uint32_t link = (uint32_t)(all.pool->stack & ((1u << 27) - 1)); link;
+	     link = slab->next) {
+		slab = see_link(link, "the stack");
+		if (!slab)
+			return;
+		see_slab(slab, SLAB_IDLE, true, "the stack");
+		if (slab->prev != depth--)
+			explore_fail("a slab of the stack counts %u", slab->prev);
+	}
+	if (depth)
+		explore_fail("the stack is not as deep as it counts");
+}
+
+/* ---- slabs ---- */
+
+static void see_block(const struct page *slab, uint32_t number)
+{
+	const char *vaddr = slab_base(all.pool, slab) + number * all.pool->stride;
+	bool free = slab->free >> number & 1, remote = slab->remote >> number & 1;
+
+	if (free && remote && !all.twice)
+		explore_fail("a block is free twice");
+	if ((free || remote) == all.is_out(vaddr))
+		explore_fail(free || remote ? "a block is out, and free" : "a block is lost");
+	all.out += !free && !remote;
+}
+
+static void see_bits(const struct page *slab)
+{
+	uint64_t missing = slab_missing(all.pool, slab);
+	const char *place = all.place[slab - all.first];
+
+	if (slab->free & (missing | ~all.pool->full) || (slab->remote & missing) != missing)
+		explore_fail("blocks that are not there are free");
+	for (uint32_t i = 0; i < all.pool->blocks; i++)
+		if (!(missing >> i & 1))
+			see_block(slab, i);
+	all.blocks += slab_blocks(all.pool, slab);
+	if (!place && slab->owner != SLAB_NOBODYS)
+		explore_fail("a slab is nowhere, and %zx's", slab->owner);
+	if (!place && slab_is_complete(all.pool, slab))
+		explore_fail("a complete slab is lost");
+	if (!place || (slab->owner != SLAB_IDLE && slab->owner != SLAB_TRIMMED))
+		all.held += slab_blocks(all.pool, slab);
+}
+
+/* Only one chunk of memory is there, which tests see to. */
+static void see_pages(void)
+{
+	const struct arena_chunk *chunk = all.pool->place.arena->chunks;
+	struct page *page = pagemap_find(&all.pool->place.arena->pagemap, chunk->memory.cpu);
+
+	for (size_t i = 0; i < chunk->pages; i++) {
+		if (page[i].tenant != &all.pool->tenant || page[i].run_offset)
+			continue;
+		all.pages += page[i].run_pages;
+		for (size_t j = 0; j < all.pool->slabs_a_page; j++)
+			see_bits(all.pool->slabs_a_page > 1
+					 ? &all.first[i * all.pool->slabs_a_page + j]
+					 : &page[i]);
+	}
+}
+
+/* ---- counts ---- */
+
+static void counts_add(size_t *counts, const struct cache *cache)
+{
+	counts[0] += cache->allocs - cache->frees;
+	counts[1] += cache->held;
+}
+
+static void see_counts(void)
+{
+	struct dma_pool *pool = all.pool;
+	size_t counts[2] = {0, -pool->returned};
+
+	counts_add(counts, &pool->shared);
+	for (uint32_t i = 1; i < thread_numbers(); i++)
+		counts_add(counts, &pool->caches[i]);
+	if (!all.twice && counts[0] != all.out)
+		explore_fail("%zu blocks are out, and %zu counted", all.out, counts[0]);
+	if (counts[1] != all.held)
+		explore_fail("caches hold slabs of %zu blocks, and count %zd", all.held,
+			     (ptrdiff_t)counts[1]);
+	if (pool->total != all.blocks || pool->pages != all.pages)
+		explore_fail("%zu blocks in %zu pages; counted: %zu, %zu", all.blocks, all.pages,
+			     pool->total, pool->pages);
+}
+
+void census(struct dma_pool *pool, bool (*is_out)(const void *vaddr), bool twice)
 {
 	const struct pagemap *map = &pool->place.arena->pagemap;
-	size_t depot, n = 0;
+	size_t page =
+		(size_t)(pagemap_find(map, pool->place.arena->chunks->memory.cpu) - map->pages);
 
+	if (explore_failed())
+		return;
 	memset(&all, 0, sizeof(all));
 	all.pool = pool;
-	all.first_page =
-		(size_t)(pagemap_find(map, pool->place.arena->chunks->memory.cpu) - map->pages);
-	depot = see_depot(pool);
-	for (const struct magazine *m = pool->magazines; m && n <= THREADS_MAX; m = m->next, n++) {
-		see_half(m->half->codes + 1, (size_t)(*m->top - m->half->codes - 1), "a magazine");
-		see_half(m->other->codes + 1, m->other->count, "the other half of a magazine");
-	}
-	if (n > THREADS_MAX)
-		explore_fail("there are more magazines than threads");
-	see_pages(pool, is_out);
-	if (all.units != pool->unit_count ||
-	    all.units * pool->per_unit - all.unused - depot != pool_away(pool))
-		explore_fail(
-			"%zu units, %zu unused, %zu in the depot; counted: %zu units, %zu away",
-			all.units, all.unused, depot, pool->unit_count, pool_away(pool));
-	if (lists_length(pool) != all.waiting)
-		explore_fail("%zu units have unused blocks, and %zu are in lists", all.waiting,
-			     lists_length(pool));
+	all.first = pool->entries + page * pool->slabs_a_page;
+	all.is_out = is_out;
+	all.twice = twice;
+	see_cache(&pool->shared);
+	for (uint32_t i = 1; i < thread_numbers() && !explore_failed(); i++)
+		see_cache(&pool->caches[i]);
+	if (pool->caches[0].current || pool->caches[0].partial || pool->caches[0].idle)
+		explore_fail("a thread without a number has slabs");
+	see_stack();
+	see_list(pool->waiting, SLAB_TRIMMED, true, "those that wait");
+	if (!explore_failed())
+		see_pages();
+	if (!explore_failed())
+		see_counts();
 }

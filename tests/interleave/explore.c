@@ -2,15 +2,16 @@
 /*
  * explore.c - all orders of a few threads' steps, one after the other
  *
- * The threads are coroutines of one thread. At each step the one that runs may go on or another one
- * may; a schedule is the row of these choices. The first schedule always takes the first choice; the
- * next one repeats it up to the last place where there is another choice left, and takes that: a
- * depth-first search. A schedule may stop a thread that could go on only so many times, since most
- * faults need few of that (Musuvathi and Qadeer, PLDI 2007); 0 to 3 here. Where one waits or ends,
- * all others are tried.
+ * The threads are coroutines of one thread. At each step the one that runs may go on or another
+ * one may; a schedule is the row of these choices. The first schedule always takes the first
+ * choice; the next one repeats it up to the last place where there is another choice left, and
+ * takes that: a depth-first search. A schedule may stop a thread that could go on only so many
+ * times, since most faults need few of that (Musuvathi and Qadeer, PLDI 2007); 0 to 3 here. Where
+ * one waits or ends, all others are tried.
  */
 #include "explore.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +33,7 @@ enum { PREEMPTIONS_MAX = 2 }; /* it is several times as slow */
 enum { PREEMPTIONS_MAX = 100 };
 #endif
 
-#include "pool/magazine.h"
+#include "base/thread.h"
 #include "steps.h"
 
 enum { CHOICES_MAX = 4096, STEPS_MAX = 20000, STACK = 256 << 10, LOCKS_MAX = 8 };
@@ -43,8 +44,8 @@ struct strand {
 	char *stack;
 	void (*f)(void);
 	const volatile void *waits; /* for this lock */
-	struct thread_magazines *table;
-	void *specific;
+	size_t offset;		    /* its thread_offset */
+	bool yields;		    /* until another one has gone on */
 	bool done;
 };
 
@@ -55,7 +56,7 @@ struct held {
 
 static struct {
 	const struct scenario *scenario;
-	const char *broken;
+	const struct omission *broken;
 	enum steps steps_are;
 	struct exploration *result;
 	struct strand strands[THREADS_MAX], main;
@@ -64,8 +65,6 @@ static struct {
 	struct strand *running;
 	unsigned int n, current;
 	struct held held[LOCKS_MAX];
-	void (*thread_end)(void *context);
-	struct thread_magazines *none;
 	unsigned int preemptions_left;
 	size_t depth, length, steps;
 	unsigned char choice[CHOICES_MAX], choices[CHOICES_MAX];
@@ -113,8 +112,8 @@ static void strand_switch(struct strand *to)
 {
 	struct strand *from = run.running;
 
-	from->table = thread_magazines;
-	thread_magazines = to->table;
+	from->offset = thread_offset;
+	thread_offset = to->offset;
 	run.running = to;
 #ifdef FIBERS
 	__sanitizer_start_switch_fiber(&from->fake_stack, to->stack ? to->stack : run.main_stack,
@@ -135,7 +134,7 @@ static void strand_main(void)
 static void strand_begin(struct strand *strand, void (*f)(void))
 {
 	strand->f = f;
-	strand->done = false;
+	strand->done = strand->yields = false;
 	strand->waits = NULL;
 	strand->fake_stack = NULL;
 	if (!strand->stack)
@@ -196,7 +195,7 @@ static bool choices_advance(void)
 static struct strand *strand_choose(void)
 {
 	struct strand *can[THREADS_MAX], *next;
-	bool may_go_on = can_run(&run.strands[run.current]);
+	bool may_go_on = can_run(&run.strands[run.current]) && !run.strands[run.current].yields;
 	unsigned int n = 0;
 
 	if (may_go_on)
@@ -205,6 +204,8 @@ static struct strand *strand_choose(void)
 		for (unsigned int i = 0; i < run.n; i++)
 			if (i != run.current && can_run(&run.strands[i]))
 				can[n++] = &run.strands[i];
+	if (!n && can_run(&run.strands[run.current]))
+		can[n++] = &run.strands[run.current];
 	if (!n)
 		return NULL;
 	next = can[choose(n)];
@@ -231,46 +232,95 @@ static void reschedule(const char *where)
 	strand_switch(next);
 }
 
+static void step_count(void)
+{
+	if (++run.steps > STEPS_MAX) {
+		explore_fail("thread %u never ends", run.current);
+		strand_switch(&run.main);
+	}
+}
+
 void step_access(const volatile void *address)
 {
 	const struct strand *self = run.running;
 	uintptr_t at = (uintptr_t)address - (uintptr_t)self->stack;
 
-	if (run.steps_are == STEPS_ACCESSES && at >= STACK)
-		step("an access");
+	if (run.steps_are != STEPS_ACCESSES || at < STACK || self == &run.main)
+		return;
+	step_count();
+	reschedule("an access");
 }
 
-void step(const char *where)
+void step(const volatile void *address, const char *where)
 {
 	if (run.running == &run.main)
 		return;
-	if (++run.steps > STEPS_MAX) {
-		explore_fail("thread %u never ends", run.current);
-		strand_switch(&run.main);
-	}
+	if (run.steps_are == STEPS_ATOMIC && address && run.scenario->is_private &&
+	    run.scenario->is_private(address))
+		return;
+	step_count();
 	reschedule(where);
 }
 
-/* ---- what steps.h puts in the place of pthreads ---- */
+/* No order is lost: it goes on when the others wait or have ended, or let it. */
+void step_wait(const char *where)
+{
+	struct strand *self = run.running;
+
+	if (self == &run.main) {
+		explore_fail("%s waits for nobody", where);
+		return;
+	}
+	step_count();
+	self->yields = true;
+	reschedule(where);
+	self->yields = false;
+}
+
+bool step_left_out(const char *where, const char *what)
+{
+	return run.broken && strcmp(run.broken->function, where) == 0 &&
+	       strcmp(run.broken->what, what) == 0;
+}
+
+/* ---- what steps.h puts in the place of locks ---- */
+
+static int lock_hold(const volatile void *lock, const char *where)
+{
+	for (unsigned int i = 0; i < LOCKS_MAX; i++)
+		if (!run.held[i].lock) {
+			run.held[i] = (struct held){lock, run.running};
+			return 0;
+		}
+	explore_fail("%s: too many locks are held", where);
+	return 0;
+}
 
 int step_lock(const volatile void *lock, const char *where)
 {
 	struct strand *self = run.running;
 
-	step(where);
-	if (run.broken && strcmp(run.broken, where) == 0)
+	step(NULL, where);
+	if (step_left_out(where, "lock"))
 		return 0;
 	self->waits = lock;
-	while (is_held(lock))
-		reschedule(where);
-	self->waits = NULL;
-	for (unsigned int i = 0; i < LOCKS_MAX; i++)
-		if (!run.held[i].lock) {
-			run.held[i] = (struct held){lock, self};
-			return 0;
+	while (is_held(lock)) {
+		if (self == &run.main) {
+			explore_fail("%s: a lock was not released", where);
+			break;
 		}
-	explore_fail("%s: too many locks are held", where);
-	return 0;
+		reschedule(where);
+	}
+	self->waits = NULL;
+	return lock_hold(lock, where);
+}
+
+int step_trylock(const volatile void *lock, const char *where)
+{
+	step(NULL, where);
+	if (!step_left_out(where, "lock") && is_held(lock))
+		return EBUSY;
+	return lock_hold(lock, where);
 }
 
 int step_unlock(const volatile void *lock, const char *where)
@@ -278,21 +328,7 @@ int step_unlock(const volatile void *lock, const char *where)
 	for (unsigned int i = 0; i < LOCKS_MAX; i++)
 		if (run.held[i].lock == lock && run.held[i].by == run.running)
 			run.held[i].lock = NULL;
-	step(where);
-	return 0;
-}
-
-int step_key_create(pthread_key_t *key, void (*end)(void *context))
-{
-	*key = 0;
-	run.thread_end = end;
-	return 0;
-}
-
-int step_setspecific(pthread_key_t key, const void *value)
-{
-	(void)key;
-	run.running->specific = (void *)(uintptr_t)value;
+	step(NULL, where);
 	return 0;
 }
 
@@ -307,25 +343,14 @@ void explore_as(unsigned int thread, void (*f)(void))
 {
 	struct strand *strand = &run.strands[thread];
 	unsigned int was = run.current;
+	size_t offset = thread_offset;
 
 	run.current = thread;
-	run.main.table = thread_magazines;
-	thread_magazines = strand->table;
-	run.main.specific = strand->specific;
+	thread_offset = strand->offset;
 	f();
-	strand->specific = run.main.specific;
-	strand->table = thread_magazines;
-	thread_magazines = run.main.table;
+	strand->offset = thread_offset;
+	thread_offset = offset;
 	run.current = was;
-}
-
-void explore_thread_end(void)
-{
-	void *table = run.running->specific;
-
-	run.running->specific = NULL;
-	if (table)
-		run.thread_end(table);
 }
 
 /* ---- schedules ---- */
@@ -339,10 +364,8 @@ static void schedule_run(void)
 				       ? run.scenario->preemptions
 				       : PREEMPTIONS_MAX;
 	memset(run.held, 0, sizeof(run.held));
-	for (unsigned int i = 0; i < THREADS_MAX; i++) {
-		run.strands[i].table = run.none;
-		run.strands[i].specific = NULL;
-	}
+	for (unsigned int i = 0; i < THREADS_MAX; i++)
+		run.strands[i].offset = 0;
 	run.scenario->begin();
 	for (unsigned int i = 0; i < run.n; i++)
 		strand_begin(&run.strands[i], run.scenario->threads[i]);
@@ -374,7 +397,7 @@ static void schedule_tell(void)
 					 run.trace[i].thread, run.trace[i].where);
 }
 
-void explore(const struct scenario *scenario, enum steps steps, const char *broken,
+void explore(const struct scenario *scenario, enum steps steps, const struct omission *broken,
 	     struct exploration *result)
 {
 	memset(result, 0, sizeof(*result));
@@ -382,7 +405,6 @@ void explore(const struct scenario *scenario, enum steps steps, const char *brok
 	run.scenario = scenario;
 	run.broken = broken;
 	run.result = result;
-	run.none = thread_magazines;
 	run.length = 0;
 	run.n = 0;
 	while (run.n < THREADS_MAX && scenario->threads[run.n])

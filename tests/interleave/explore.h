@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum { THREADS_MAX = 3 };
 
@@ -15,7 +16,9 @@ struct scenario {
 	void (*begin)(void);		    /* before each schedule */
 	void (*threads[THREADS_MAX])(void); /* what is interleaved */
 	void (*end)(void);		    /* after it: what must hold */
-	unsigned int preemptions;	    /* so often a thread that could go on has to wait */
+	/* Words that are one thread's, or that nobody relies on: no steps. NULL: none are. */
+	bool (*is_private)(const volatile void *address);
+	unsigned int preemptions; /* so often a thread that could go on has to wait */
 };
 
 struct exploration {
@@ -27,11 +30,13 @@ struct exploration {
 /* Where another thread may go on: at atomic accesses and locks, or at every access to memory. */
 enum steps { STEPS_ATOMIC, STEPS_ACCESSES };
 
-/*
- * Stops at the first failure. To see that faults are found one may be made: the function of this
- * name takes no lock. NULL: none is.
- */
-void explore(const struct scenario *scenario, enum steps steps, const char *broken,
+/* A fault that is made, to see that it is found: what steps.h leaves out of a function. */
+struct omission {
+	const char *function, *what;
+};
+
+/* Stops at the first failure. broken may be NULL. */
+void explore(const struct scenario *scenario, enum steps steps, const struct omission *broken,
 	     struct exploration *result);
 
 /* Memory is about to be read or written. */
@@ -49,10 +54,13 @@ unsigned int explore_thread(void);
 /* Run f as this thread, without steps; for begin and end. */
 void explore_as(unsigned int thread, void (*f)(void));
 
-/* This thread ends: its magazines go back. In its function, or by explore_as(). */
+/* This thread ends: somebody inherits its number. In its function, or by explore_as(). */
 void explore_thread_end(void);
 
-/* No thread has a table any more: forget all that is kept ready, as at the program's start. */
-void registry_reset(void);
+/* No thread has a number any more. */
+void threads_reset(void);
+
+/* Only so many numbers are made. */
+void threads_limit(uint32_t most);
 
 #endif

@@ -2,8 +2,10 @@
 /*
  * scenarios.c - what two or three threads do, a few calls each
  *
- * Halves of magazines are made to hold one or two blocks, so that a few calls go through all of
- * the pool. After each schedule it is looked where every block is.
+ * Slabs have one, two or four blocks, and a thread keeps one idle slab, so that a few calls go
+ * through all of the pool. After each schedule it is looked where every slab and block is.
+ *
+ * Places of blocks: 0 to 7 are thread 0's, 8 to 15 thread 1's, 16 to 23 thread 2's.
  */
 #include "scenarios.h"
 
@@ -12,85 +14,397 @@
 #include "census.h"
 #include "stage.h"
 
-/* ---- halves that are exchanged with the depot ---- */
+/* ---- a few calls ---- */
 
-static void use_depot(void)
+static void give_range(int from, int end)
 {
-	for (int i = 0; i < 6; i++)
-		take(i);
-	for (int i = 0; i < 6; i++)
+	for (int i = from; i < end; i++)
 		give(i);
 }
 
-/* Both threads have magazines, of which one is full, and the depot has halves, full and empty. */
-static void begin_with_depot(void)
+static void take_atomic(int n)
 {
-	stage_begin(1024, 1);
-	explore_as(0, use_depot);
-	explore_as(1, take_two);
-}
-
-static void begin_without_depot(void)
-{
-	stage_begin(1024, 2);
-	explore_as(1, take_two);
-}
-
-static void begin_in_use(void)
-{
-	begin_with_depot();
-	explore_as(0, take_two);
-}
-
-static void take_three_give_three(void)
-{
-	for (int i = 2; i < 5; i++)
-		take(mine(i));
-	for (int i = 2; i < 5; i++)
-		give(mine(i));
-}
-
-static void bulk(void)
-{
-	void *vaddrs[4];
-	dma_addr_t handles[4];
-
-	if (dmaland_pool_alloc_bulk(w.pool, GFP_KERNEL, 4, vaddrs, handles) != 4)
-		explore_fail("there are no blocks");
-	for (int i = 0; i < 4; i++) {
-		if (is_out(vaddrs[i]))
-			explore_fail("a block has two owners");
-		w.blocks[mine(i)] = (struct owned){vaddrs[i], handles[i]};
-	}
-	for (int i = 0; i < 4; i++)
-		w.blocks[mine(i)].vaddr = NULL;
-	dmaland_pool_free_bulk(w.pool, 4, vaddrs, handles);
-}
-
-/* From where there are some: not by growing. */
-static void take_three_that_are_there(void)
-{
-	for (int i = 2; i < 5; i++)
+	for (int i = 0; i < n; i++)
 		take_from(w.pool, mine(i), GFP_ATOMIC);
-	for (int i = 2; i < 5; i++)
-		give(mine(i));
 }
 
-static void begin_bulk(void)
+static void take_1(void)
 {
-	stage_begin(2048, 2);
-	explore_as(0, use_depot);
+	take_n(1);
+}
+
+static void take_2(void)
+{
+	take_n(2);
+}
+
+static void take_3(void)
+{
+	take_n(3);
+}
+
+static void give_2(void)
+{
+	give_n(2);
+}
+
+static void take_2_give_2(void)
+{
+	take_n(2);
+	give_n(2);
+}
+
+static void take_3_give_3(void)
+{
+	take_n(3);
+	give_n(3);
+}
+
+static void give_2_take_2(void)
+{
+	give_n(2);
+	take_n(2);
+}
+
+static void give_0(void)
+{
+	give(0);
+}
+
+static void give_1(void)
+{
+	give(1);
+}
+
+static void give_0_and_1(void)
+{
+	give_range(0, 2);
+}
+
+static void take_third(void)
+{
+	take(mine(2));
+}
+
+static void take_third_and_fourth(void)
+{
+	take(mine(2));
+	take(mine(3));
+}
+
+static void steal(void)
+{
+	pool_steal(w.pool);
+}
+
+static void fill_stack(void)
+{
+	for (int i = 24; i < 31; i++)
+		take(i);
+	for (int i = 24; i < 31; i++)
+		give(i);
+}
+
+/* ---- a slab whose blocks are out is nobody's ---- */
+
+/* The blocks at 16 and 17 are all of a slab, and it is nobody's. */
+static void begin_nobodys(void)
+{
+	stage_begin(TWO_BLOCKS);
+	explore_as(2, take_3);
+}
+
+static void give_16(void)
+{
+	give(16);
+}
+
+static void give_17(void)
+{
+	give(17);
+}
+
+/* The same, and the threads have an idle slab each, so that others take their lists. */
+static void begin_nobodys_with_idle(void)
+{
+	begin_nobodys();
+	explore_as(0, take_3);
+	explore_as(0, give_2);
+	explore_as(1, take_3);
+	explore_as(1, give_2);
+}
+
+/* Thread 0 has a current slab all of whose blocks are out, at 0 and 1. */
+static void begin_current_is_out(void)
+{
+	stage_begin(TWO_BLOCKS);
+	explore_as(1, take_1);
+	explore_as(0, take_2);
+}
+
+/* One of its two blocks is out. */
+static void begin_current_is_half_out(void)
+{
+	stage_begin(TWO_BLOCKS);
+	explore_as(1, take_1);
+	explore_as(0, take_1);
+}
+
+static void take_second_and_third(void)
+{
+	take(mine(1));
+	take(mine(2));
+}
+
+/* The current slab's only block is out, at 0; the stack has others. */
+static void begin_current_is_one(void)
+{
+	stage_begin(ONE_BLOCK);
+	explore_as(2, fill_stack);
+	explore_as(1, take_1);
+	explore_as(0, take_1);
+}
+
+static void take_second(void)
+{
+	take(mine(1));
+}
+
+/* What comes back, and one more. */
+static void give_0_take_2(void)
+{
+	give(0);
+	take(mine(1));
+	take(mine(2));
+}
+
+static void give_0_and_5(void)
+{
+	give(0);
+	give(5);
+}
+
+/* ---- a slab that two complete ---- */
+
+static void take_5_give_2(void)
+{
+	take_n(5);
+	give_n(2);
+}
+
+/* Thread 0 has a partial slab of which the blocks at 2 and 3 are out. */
+static void begin_partial(void)
+{
+	stage_begin(FOUR_BLOCKS);
+	explore_as(1, take_1);
+	explore_as(0, take_5_give_2);
+}
+
+static void give_third(void)
+{
+	give(2);
+}
+
+static void give_fourth(void)
+{
+	give(3);
+}
+
+static void give_third_take_3(void)
+{
+	give(2);
+	for (int i = 5; i < 8; i++)
+		take(i);
+}
+
+static void give_fourth_and_trim(void)
+{
+	give(3);
+	trim();
+}
+
+static void give_fifth_and_trim(void)
+{
+	give(4);
+	trim();
+}
+
+/*
+ * A slab that another one completed goes with a trim of its owner's, or with another's once it is
+ * not looked at.
+ */
+static void end_completed(void)
+{
+	census(w.pool, is_out, false);
+	explore_as(0, give_fifth_and_trim);
+	if (w.pool->total != 4)
+		explore_fail("%zu blocks are there after the trim", w.pool->total);
+	stage_end();
+}
+
+/* The block at 2 came back last. */
+static void begin_partial_last(void)
+{
+	begin_partial();
+	explore_as(0, give_third);
+}
+
+static void give_fifth(void)
+{
+	give(4);
+}
+
+static void end_completed_by_another(void)
+{
+	census(w.pool, is_out, false);
+	explore_as(1, trim);
+	if (w.pool->total != 8)
+		explore_fail("%zu blocks are there after the trim", w.pool->total);
+	stage_end();
+}
+
+/* ---- the stack ---- */
+
+/* Six slabs of a block. */
+static void begin_stack(void)
+{
+	stage_begin(ONE_BLOCK);
+	explore_as(2, fill_stack);
+}
+
+/* Two or three are taken at a time. */
+static void begin_stack_of_many(void)
+{
+	begin_stack();
+	w.pool->idle_max = 2;
+	explore_as(1, take_2);
+	explore_as(1, give_2);
+}
+
+/* Of the slabs that the stack had first, the second stays out, and the first and third go back. */
+static void take_4_give_third_and_first(void)
+{
+	take_n(4);
+	give(mine(2));
+	give(mine(0));
+}
+
+/* ---- lists that are taken ---- */
+
+static void fill_lists(void)
+{
+	take_n(5);
+	give(mine(0));
+	give(mine(2));
+	give(mine(3));
+}
+
+/*
+ * Thread 0 has slabs of two blocks: current, with the block at 4 out; partial, with that at 1 out;
+ * and idle.
+ */
+static void begin_lists(void)
+{
+	stage_begin(TWO_BLOCKS);
+	explore_as(1, take_1);
+	explore_as(0, fill_lists);
+}
+
+static void take_4_more(void)
+{
+	for (int i = 0; i < 4; i++)
+		take(i == 1 ? 7 : i == 0 ? 5 : i);
+}
+
+static void give_second_and_fifth(void)
+{
+	give(1);
+	give(4);
+}
+
+static void give_second_take_2(void)
+{
+	give(1);
+	take(5);
+	take(6);
+}
+
+static void take_2_more_give(void)
+{
+	take(5);
+	take(6);
+	give(5);
+	give(1);
+}
+
+static void give_1_take_give(void)
+{
+	give(1);
+	take(mine(2));
+	give(mine(2));
+}
+
+static void fill_two_slabs(void)
+{
+	take_n(8);
+	take(24);
+	give_range(0, 2);
+	give_range(4, 7);
+}
+
+static void give_eighth(void)
+{
+	give(7);
+}
+
+static void give_24(void)
+{
+	give(24);
+}
+
+/*
+ * Thread 0 has a slab that thread 1 completed, and one of which the blocks at 2 and 3 are out. Its
+ * last free was elsewhere.
+ */
+static void begin_completed(void)
+{
+	stage_begin(FOUR_BLOCKS);
+	explore_as(1, take_1);
+	explore_as(0, fill_two_slabs);
+	explore_as(1, give_eighth);
+	explore_as(0, give_24);
+}
+
+static void give_third_take_first(void)
+{
+	give(2);
+	take(0);
+}
+
+static void give_third_take_first_give_more(void)
+{
+	give_third_take_first();
+	take(1);
+	give(1);
+}
+
+static void bulk_give_third_take_first(void)
+{
+	struct owned block = w.blocks[2];
+
+	w.blocks[2].vaddr = NULL;
+	dmaland_pool_free_bulk(w.pool, 1, &block.vaddr, &block.handle);
+	take(0);
 }
 
 /* ---- one block, freed by two ---- */
 
-static void begin_two_frees(void)
+static void keep_first(void)
 {
-	stage_begin(1024, 2);
-	explore_as(0, take_two);
-	explore_as(1, take_and_give_two);
 	w.kept = w.blocks[0];
 	w.blocks[0].vaddr = NULL;
+	w.twice = true;
+	w.bad = 1;
 }
 
 static void give_kept(void)
@@ -98,67 +412,138 @@ static void give_kept(void)
 	dma_pool_free(w.pool, w.kept.vaddr, w.kept.handle);
 }
 
+static void give_kept_and_trim(void)
+{
+	give_kept();
+	trim();
+}
+
+static void give_kept_and_steal(void)
+{
+	give_kept();
+	steal();
+}
+
+/* It is of the current slab of thread 0. */
+static void begin_twice_current(void)
+{
+	stage_begin(TWO_BLOCKS);
+	explore_as(1, take_1);
+	explore_as(0, take_1);
+	keep_first();
+}
+
+/* Of a slab that is nobody's, and another block of it is out, too. */
+static void begin_twice_nobodys(void)
+{
+	stage_begin(TWO_BLOCKS);
+	explore_as(1, take_1);
+	explore_as(0, take_3);
+	keep_first();
+}
+
+/* Its only one. */
+static void begin_twice_alone(void)
+{
+	stage_begin(ONE_BLOCK);
+	explore_as(1, take_1);
+	explore_as(0, take_2);
+	keep_first();
+}
+
+/* Of a slab that may be completed, and taken. */
+static void begin_twice_completed(void)
+{
+	begin_completed();
+	explore_as(1, give_third);
+	w.kept = w.blocks[3];
+	w.blocks[3].vaddr = NULL;
+	w.twice = true;
+	w.bad = 1;
+}
+
+/* In a page with another slab. */
+static void begin_twice_half_page(void)
+{
+	stage_begin(HALF_PAGES);
+	explore_as(1, take_1);
+	explore_as(0, take_5_give_2);
+	explore_as(0, give_fourth);
+	w.kept = w.blocks[2];
+	w.blocks[2].vaddr = NULL;
+	w.twice = true;
+	w.bad = 1;
+}
+
+/* Of one that is thread 0's and has another block out. */
+static void begin_twice_partial(void)
+{
+	begin_partial();
+	explore_as(0, give_third);
+	w.kept = w.blocks[3];
+	w.blocks[3].vaddr = NULL;
+	w.twice = true;
+	w.bad = 1;
+}
+
 static void take_many(void)
 {
-	for (int i = 2; i < 6; i++)
-		take_from(w.pool, mine(i), GFP_ATOMIC);
+	for (int i = 1; i < 8; i++)
+		if (!w.blocks[mine(i)].vaddr)
+			take_from(w.pool, mine(i), GFP_ATOMIC);
 }
 
 static void give_many(void)
 {
-	for (int i = 2; i < 6; i++)
-		give(mine(i));
+	give_n(8);
 }
 
-static void take_one(void)
+/* All threads take all that there is: a block that came back twice is found. */
+static void end_twice(void)
 {
-	take(mine(0));
+	census(w.pool, is_out, true);
+	for (unsigned int i = 0; i < THREADS_MAX; i++)
+		explore_as(i, take_many);
+	census(w.pool, is_out, true);
+	for (unsigned int i = 0; i < THREADS_MAX; i++)
+		explore_as(i, give_many);
+	stage_end();
 }
 
-/* Both threads take all that there is: the copy comes up, unless it was refused at once. */
-static void end_two_frees(void)
+/* What was taken last. */
+static void end_twice_trimmed(void)
 {
-	explore_as(0, take_many);
-	explore_as(1, take_many);
-	if (w.pool->bad_frees != 1)
-		explore_fail("%zu of 1 bad frees were found", w.pool->bad_frees);
-	stage_clear();
-}
-
-/* The block is the only one of its page that is out. */
-static void begin_two_frees_alone(void)
-{
-	stage_begin(512, 2);
-	explore_as(0, take_and_give_two);
-	explore_as(0, take_one);
-	w.kept = w.blocks[0];
-	w.blocks[0].vaddr = NULL;
-	w.next = pool_of(512, 2);
-}
-
-static void begin_two_frees_watched(void)
-{
-	stage_watch(true);
-	w.pool = pool_of(512, 0);
-	explore_as(0, take_one);
-	w.kept = w.blocks[0];
-	w.blocks[0].vaddr = NULL;
-	w.next = pool_of(512, 0);
-	stage_watch(false);
+	explore_as(2, trim);
+	end_twice();
 }
 
 /* The page goes to another pool, which hands out all of it. */
+static void begin_twice_next(void)
+{
+	begin_twice_alone();
+	w.next = pool_of(FOUR_BLOCKS);
+}
+
+static void begin_twice_watched(void)
+{
+	stage_watch(true);
+	stage_begin(ONE_BLOCK);
+	explore_as(0, take_2);
+	keep_first();
+	w.next = pool_of(FOUR_BLOCKS);
+	stage_watch(false);
+}
+
 static void give_kept_to_next_pool(void)
 {
-	dma_pool_free(w.pool, w.kept.vaddr, w.kept.handle);
-	dmaland_pool_trim(w.pool);
-	for (int i = 0; i < 8; i++)
+	give_kept_and_trim();
+	for (int i = 24; i < 32; i++)
 		take_from(w.next, i, GFP_ATOMIC);
 }
 
 static void give_all_of_next_pool(void)
 {
-	for (int i = 0; i < 8; i++)
+	for (int i = 24; i < 32; i++)
 		give_to(w.next, i);
 }
 
@@ -170,75 +555,50 @@ static void give_kept_to_ended_pool(void)
 	w.next = NULL;
 }
 
-/* Whoever was too late harmed neither the other pool nor a third thread. */
-static void end_two_frees_and_page(void)
+/* Whoever was too late did no harm to the other pool. */
+static void end_twice_next(void)
 {
-	explore_as(1, take_many);
-	explore_as(1, give_many);
-	if (w.pool->bad_frees != 1)
-		explore_fail("%zu of 1 bad frees were found", w.pool->bad_frees);
 	if (w.next) {
-		if (w.next->debug && dmaland_pool_check(w.next))
-			explore_fail("the other pool's blocks were written to");
 		explore_as(0, give_all_of_next_pool);
 		if (w.next->bad_frees)
 			explore_fail("the other pool's good frees were refused");
-		explore_as(0, explore_thread_end);
+		census(w.next, is_out, false);
+		if (w.next->debug && dmaland_pool_check(w.next))
+			explore_fail("the other pool's blocks were written to");
 		dma_pool_destroy(w.next);
 	}
-	stage_clear();
+	end_twice();
 }
 
-static void take_bulk(void)
-{
-	void *vaddrs[4];
-	dma_addr_t handles[4];
-	size_t n = dmaland_pool_alloc_bulk(w.pool, GFP_ATOMIC, 4, vaddrs, handles);
+/* ---- threads that end ---- */
 
-	for (size_t i = 0; i < n; i++) {
-		if (is_out(vaddrs[i]))
-			explore_fail("a block has two owners");
-		w.blocks[mine(2 + (int)i)] = (struct owned){vaddrs[i], handles[i]};
-	}
+static void fill_lists_and_end(void)
+{
+	fill_lists();
+	explore_thread_end();
 }
 
-static void end_two_frees_bulk(void)
+/* What thread 2 left: as in begin_lists(), at 16 and so on. */
+static void begin_ended(void)
 {
-	explore_as(0, take_bulk);
-	explore_as(1, take_bulk);
-	if (w.pool->bad_frees != 1)
-		explore_fail("%zu of 1 bad frees were found", w.pool->bad_frees);
-	stage_clear();
+	stage_begin(TWO_BLOCKS);
+	explore_as(0, take_1);
+	explore_as(1, take_1);
+	explore_as(2, fill_lists_and_end);
 }
 
-/* One of the copies is out again when the other goes to the bits of its unit. */
-static void end_two_frees_out(void)
+static void give_ended(void)
 {
-	explore_as(0, take_many);
-	explore_as(1, explore_thread_end);
-	if (w.pool->bad_frees != 1)
-		explore_fail("%zu of 1 bad frees were found", w.pool->bad_frees);
-	stage_clear();
+	give(17);
+	give(20);
 }
 
-/* The copies go to the bits of their unit. */
-static void end_two_frees_put(void)
+static void give_17_take_give(void)
 {
-	explore_as(0, explore_thread_end);
-	explore_as(1, explore_thread_end);
-	if (w.pool->bad_frees != 1)
-		explore_fail("%zu of 1 bad frees were found", w.pool->bad_frees);
-	stage_clear();
-}
-
-static void use_while_ended(void)
-{
-	give(0); /* of the other thread's */
+	give(17);
 	take(mine(2));
 	give(mine(2));
 }
-
-/* ---- threads and pools that end ---- */
 
 static void take_give_end(void)
 {
@@ -247,157 +607,223 @@ static void take_give_end(void)
 	explore_thread_end();
 }
 
-static void end_thread(void)
+static void use_number(void)
 {
-	explore_thread_end();
+	take(mine(3));
+	give(1);
 }
 
-/* Of one page, of which there are more. */
-static void begin_page_shared(void)
+/* ---- prefill ---- */
+
+static void prefill(size_t n)
 {
-	stage_begin(512, 2);
-	explore_as(1, take_and_give_two);
-	explore_as(0, take_and_give_two);
+	if (dmaland_pool_prefill(w.pool, n))
+		explore_fail("prefill failed");
 }
 
-static void begin_parked(void)
+static void prefill_0(void)
 {
-	stage_begin(1024, 2);
-	explore_as(0, take_and_give_two);
-	explore_as(1, take_and_give_two);
+	prefill(0);
 }
 
-/* A pool ends and another one gets its id. */
-static void replace_pool(void)
+static void prefill_4(void)
 {
-	struct dma_pool *old = w.pool;
-
-	w.pool = NULL;
-	dma_pool_destroy(old);
-	old = pool_of(2048, 1);
-	w.next = old;
+	prefill(4);
 }
 
-static void use_next(void)
+static void take_prefilled(int n)
 {
-	if (w.next) {
-		take_from(w.next, mine(0), GFP_KERNEL);
-		give_to(w.next, mine(0));
-	}
+	for (int i = 0; i < n; i++)
+		if (!take_from(w.pool, mine(5 + i), GFP_ATOMIC))
+			explore_fail("a prefilled block is not there");
 }
 
-static void use_next_and_end(void)
+static void prefill_and_take(void)
 {
-	use_next();
-	explore_thread_end();
+	prefill(3);
+	take_prefilled(3);
 }
 
-static void end_replaced(void)
+static void prefill_and_shrink(void)
 {
-	w.pool = w.next;
-	stage_end();
+	prefill(3);
+	prefill(0);
+}
+
+static void take_2_prefilled(void)
+{
+	take_atomic(2);
+}
+
+/* Thread 0 has a slab in reserve, whose blocks at 0 and 1 are out; and there is no memory. */
+static void begin_reserve(void)
+{
+	stage_begin(FOUR_BLOCKS);
+	explore_as(1, take_1);
+	explore_as(0, prefill_4);
+	take_all_memory();
+	explore_as(0, take_2_prefilled);
+}
+
+static void give_0_no_prefill(void)
+{
+	give(0);
+	prefill_0();
+	take_atomic(1);
+	give(0);
+}
+
+static void give_0_take_prefilled(void)
+{
+	give(0);
+	take_prefilled(2);
 }
 
 /* ---- growing and shrinking ---- */
 
 static void begin_empty(void)
 {
-	stage_begin(2048, 1);
+	stage_begin(TWO_BLOCKS);
 }
 
-static void take_ten(void)
+static void begin_half_pages(void)
 {
-	for (int i = 12; i < 22; i++)
-		take(i);
+	stage_begin(HALF_PAGES);
+	explore_as(1, take_1);
+	explore_as(0, fill_lists);
 }
 
-static void take_last(void)
+/* Two more slabs are in the stack; a part of a page waits for the other. */
+static void begin_half_page_waits(void)
 {
-	take(22);
+	begin_half_pages();
+	explore_as(1, trim);
 }
 
-static size_t waiting_pages(void)
+static void begin_growing(void)
 {
-	size_t n = 0;
-
-	for (uint32_t i = 0; i < w.pool->shelf_count; i++)
-		n += w.pool->shelves[i].run_pages;
-	return n;
+	stage_begin(GROWING);
+	explore_as(1, take_1);
+	explore_as(0, take_5_give_2);
 }
 
-/* Large enough to take two pages at a time, and none is left. */
-static void fill_for_runs(void)
-{
-	explore_as(2, take_ten);
-	assert_int_equal(waiting_pages() + w.pool->unit_count * w.pool->per_unit,
-			 pool_away(w.pool));
-}
-
-static void begin_runs(void)
-{
-	stage_begin(4096, 1);
-	fill_for_runs();
-}
-
-static void begin_runs_of_one_shelf(void)
-{
-	stage_begin(4096, 1);
-	w.pool->shelf_count = 1;
-	fill_for_runs();
-}
-
-/* One page waits to be carved. */
-static void begin_last(void)
-{
-	begin_runs_of_one_shelf();
-	explore_as(2, take_last);
-	assert_int_equal(waiting_pages(), 1);
-}
-
-/* The pool is told to look whether it has too much. */
 static void begin_reap(void)
 {
-	stage_begin(1024, 1);
-	explore_as(0, use_depot);
+	begin_stack();
 	w.pool->reap_due = true;
-	w.pool->recent_high = 0;
+	w.pool->idle_low = 3;
 }
 
-/* All other memory is taken: what the second pool gets is the first one's. */
-static void begin_short(void)
+static void begin_reap_parts(void)
 {
-	stage_begin(4096, 1);
-	explore_as(0, use_depot);
-	w.next = pool_of(4096, 1);
+	stage_begin(HALF_PAGES);
+	explore_as(0, take_1);
+	explore_as(1, take_1);
+	explore_as(2, fill_stack);
+	w.pool->reap_due = true;
+	w.pool->idle_low = 5;
+}
+
+/* Nothing is left but what the pool has. */
+static void begin_full(void)
+{
+	begin_lists();
 	take_all_memory();
 }
 
-static void use_a_little(void)
+/* Thread 0 has all that there is. */
+static void take_if_there(void)
 {
-	for (int i = 0; i < 3; i++)
-		take_from(w.pool, mine(i), GFP_ATOMIC);
-	for (int i = 0; i < 3; i++)
-		give(mine(i));
+	for (int i = 5; i < 8; i++)
+		take_from(w.pool, mine(i), GFP_KERNEL);
+}
+
+static void give_1_and_steal(void)
+{
+	give(1);
+	steal();
+}
+
+/* The pool has more idle slabs than a thread can have in hand, and the other none. */
+static void begin_pools_short(void)
+{
+	begin_stack();
+	explore_as(0, take_2);
+	w.next = pool_of(TWO_BLOCKS);
+	take_all_memory();
 }
 
 static void use_next_pool(void)
 {
-	if (take_from(w.next, mine(0), GFP_KERNEL))
-		give_to(w.next, mine(0));
+	if (take_from(w.next, mine(6), GFP_KERNEL))
+		give_to(w.next, mine(6));
 	else
 		explore_fail("the other pool's pages were not given");
 }
 
-static void end_short(void)
+static void use_a_little(void)
 {
-	struct dma_pool *first = w.pool;
+	take_from(w.pool, mine(5), GFP_ATOMIC);
+	give(1);
+	give(mine(5));
+}
 
-	census(first, is_out);
-	w.pool = w.next;
-	census(w.pool, is_out);
-	dma_pool_destroy(w.pool);
-	w.pool = first;
+static void end_pools_short(void)
+{
+	census(w.next, is_out, false);
+	dma_pool_destroy(w.next);
 	stage_end();
+}
+
+/* ---- and the rest ---- */
+
+/* Thread 2 has a number, and the others do without. */
+static void begin_numberless(void)
+{
+	stage_begin(TWO_BLOCKS);
+	explore_as(2, take_3);
+	threads_limit(1);
+}
+
+static void give_16_take_give(void)
+{
+	give(16);
+	take(mine(2));
+	give(mine(2));
+}
+
+static void begin_watched(void)
+{
+	stage_watch(true);
+	stage_begin(TWO_BLOCKS);
+	explore_as(0, take_3);
+	stage_watch(false);
+}
+
+static void bulk(void)
+{
+	void *vaddrs[3];
+	dma_addr_t handles[3];
+
+	if (dmaland_pool_alloc_bulk(w.pool, GFP_KERNEL, 3, vaddrs, handles) != 3)
+		explore_fail("there are no blocks");
+	for (int i = 0; i < 3; i++) {
+		if (is_out(vaddrs[i]))
+			explore_fail("a block has two owners");
+		w.blocks[mine(5 + i)] = (struct owned){vaddrs[i], handles[i]};
+	}
+	for (int i = 0; i < 3; i++)
+		w.blocks[mine(5 + i)].vaddr = NULL;
+	dmaland_pool_free_bulk(w.pool, 3, vaddrs, handles);
+}
+
+static void bulk_give_2(void)
+{
+	void *vaddrs[2] = {w.blocks[1].vaddr, w.blocks[4].vaddr};
+	dma_addr_t handles[2] = {w.blocks[1].handle, w.blocks[4].handle};
+
+	w.blocks[1].vaddr = w.blocks[4].vaddr = NULL;
+	dmaland_pool_free_bulk(w.pool, 2, vaddrs, handles);
 }
 
 static void read_stats(void)
@@ -411,131 +837,149 @@ static void read_stats(void)
 		explore_fail("%zu blocks are parked", stats.parked);
 }
 
+/* An address of the window where no memory is. */
+static void give_nothing(void)
+{
+	size_t pages = w.pool->place.arena->pagemap.mask + 1;
+
+	w.bad = 1;
+	dma_pool_free(w.pool, (void *)(w.pool->window + (pages / 2 << ARENA_PAGE_SHIFT)), 0);
+}
+
+#define BEGIN_END(name, begin, end, preemptions, ...)                                              \
+	{                                                                                          \
+		name, begin, {__VA_ARGS__}, end, stage_is_private, preemptions                     \
+	}
+#define SCENARIO(name, begin, preemptions, ...)                                                    \
+	BEGIN_END(name, begin, stage_end, preemptions, __VA_ARGS__)
+#define TWICE(name, begin, preemptions, ...)                                                       \
+	BEGIN_END(name, begin, end_twice, preemptions, __VA_ARGS__)
+
 const struct scenario scenarios[SCENARIOS] = {
-	{"two threads exchange halves with the depot",
-	 begin_with_depot,
-	 {take_three_give_three, give_and_take_two},
-	 stage_end,
-	 2},
-	{"two threads exchange blocks with units",
-	 begin_without_depot,
-	 {take_and_give_two, give_and_take_two},
-	 stage_end,
-	 3},
-	{"three threads use one depot",
-	 begin_with_depot,
-	 {take_and_give_two, give_two, take_and_give_two},
-	 stage_end,
-	 1},
-	{"a thread takes what another one put away",
-	 begin_with_depot,
-	 {take_three_that_are_there, take_three_that_are_there},
-	 stage_end,
-	 2},
-	{"bulk calls of two threads", begin_bulk, {bulk, bulk}, stage_end, 2},
-	{"filling and spilling while another trims",
-	 begin_with_depot,
-	 {take_three_give_three, trim},
-	 stage_end,
-	 2},
-	{"two threads trim while a third works",
-	 begin_in_use,
-	 {give_and_take_two, trim, trim},
-	 stage_end,
-	 1},
-	{"two threads trim what they have parked", begin_parked, {trim, trim}, stage_end, 2},
-	{"two frees of one block, then it comes up",
-	 begin_two_frees,
-	 {give_kept, give_kept},
-	 end_two_frees,
-	 4},
-	{"two frees of one block, then it goes to its unit",
-	 begin_two_frees,
-	 {give_kept, give_kept},
-	 end_two_frees_put,
-	 4},
-	{"two frees of one block, then a bulk call takes it",
-	 begin_two_frees,
-	 {give_kept, give_kept},
-	 end_two_frees_bulk,
-	 4},
-	{"two frees of one block, then it is out and goes to its unit",
-	 begin_two_frees,
-	 {give_kept, give_kept},
-	 end_two_frees_out,
-	 4},
-	{"two frees of one block, and its page becomes another pool's",
-	 begin_two_frees_alone,
-	 {give_kept_to_next_pool, give_kept},
-	 end_two_frees_and_page,
-	 1},
-	{"two frees of one block, and its page becomes a pool's that ends",
-	 begin_two_frees_alone,
-	 {give_kept_to_ended_pool, give_kept},
-	 end_two_frees_and_page,
-	 1},
-	{"two frees of one block that is watched, and its page becomes another pool's",
-	 begin_two_frees_watched,
-	 {give_kept_to_next_pool, give_kept},
-	 end_two_frees_and_page,
-	 1},
-	{"a thread ends while another frees its block",
-	 begin_in_use,
-	 {take_give_end, use_while_ended},
-	 stage_end,
-	 3},
-	{"a thread ends while another takes what it had",
-	 begin_page_shared,
-	 {end_thread, take_many},
-	 stage_end,
-	 2},
-	{"two threads end", begin_parked, {end_thread, take_give_end}, stage_end, 3},
-	{"a pool ends and another gets its id while a thread ends",
-	 begin_parked,
-	 {end_thread, replace_pool},
-	 end_replaced,
-	 2},
-	{"a pool ends and another is used by who had blocks of the first",
-	 begin_parked,
-	 {use_next_and_end, replace_pool},
-	 end_replaced,
-	 2},
-	{"two threads grow an empty pool", begin_empty, {take_two, take_two}, stage_end, 2},
-	{"two threads get their first magazines",
-	 begin_empty,
-	 {take_and_give_two, take_and_give_two},
-	 stage_end,
-	 2},
-	{"two threads take several pages at a time",
-	 begin_runs,
-	 {take_one, take_one},
-	 stage_end,
-	 2},
-	{"two threads of a shelf take several pages at a time",
-	 begin_runs_of_one_shelf,
-	 {take_one, take_one},
-	 stage_end,
-	 2},
-	{"two threads take the last page of a run", begin_last, {take_one, take_one}, stage_end, 2},
-	{"growing while another trims", begin_last, {take_one, trim}, stage_end, 2},
-	{"giving back what is not needed while another allocates",
-	 begin_reap,
-	 {take_and_give_two, take_and_give_two},
-	 stage_end,
-	 2},
-	{"memory is short and another pool shrinks",
-	 begin_short,
-	 {use_a_little, use_next_pool},
-	 end_short,
-	 2},
-	{"statistics are read meanwhile",
-	 begin_with_depot,
-	 {take_three_give_three, read_stats},
-	 stage_end,
-	 3},
+	SCENARIO("two threads adopt a slab", begin_nobodys, 4, give_16, give_17),
+	SCENARIO("two threads can't adopt a slab while a third one steals", begin_nobodys_with_idle,
+		 2, give_16, give_17, steal),
+	SCENARIO("a slab is abandoned while its blocks come back", begin_current_is_out, 2,
+		 take_third, give_0, give_1),
+	SCENARIO("a slab is abandoned while both blocks come back from a thread",
+		 begin_current_is_out, 3, take_third, give_0_and_1),
+	SCENARIO("a slab is abandoned while a block comes back, then the other",
+		 begin_current_is_half_out, 3, take_second_and_third, give_0_and_5),
+	SCENARIO("a slab is settled by two, and used between", begin_current_is_one, 3, take_second,
+		 give_0_take_2),
+	SCENARIO("blocks come back while they are collected", begin_current_is_out, 3,
+		 take_third_and_fourth, give_0_and_1),
+	SCENARIO("owner and another complete a slab", begin_partial, 4, give_third, give_fourth),
+	SCENARIO("owner completes a slab, and turns to it", begin_partial, 3, give_third_take_3,
+		 give_fourth),
+	BEGIN_END("a slab is completed while it is looked at, and its owner trims", begin_partial,
+		  end_completed, 3, give_third, give_fourth_and_trim),
+	BEGIN_END("a slab is completed while it is looked at, and others trim", begin_partial_last,
+		  end_completed_by_another, 3, give_fifth, give_fourth_and_trim),
+	SCENARIO("two threads exchange slabs by the stack", begin_stack, 2, take_3_give_3,
+		 take_3_give_3),
+	SCENARIO("a slab is taken from the stack and comes back meanwhile", begin_stack, 2, take_1,
+		 take_4_give_third_and_first),
+	SCENARIO("several slabs are taken from the stack at a time", begin_stack_of_many, 2,
+		 take_3_give_3, take_3_give_3),
+	SCENARIO("three threads use the stack", begin_stack, 1, take_3_give_3, take_2_give_2,
+		 take_3),
+	SCENARIO("a thread allocates while its lists are taken", begin_lists, 3, take_4_more,
+		 steal),
+	SCENARIO("a thread frees while its lists are taken", begin_lists, 3, give_second_and_fifth,
+		 steal),
+	SCENARIO("a thread frees and allocates while its lists are taken", begin_lists, 2,
+		 give_second_take_2, steal),
+	SCENARIO("a thread allocates and frees while another trims", begin_lists, 2,
+		 take_2_more_give, trim),
+	SCENARIO("a thread frees into lists that a third one takes", begin_lists, 2,
+		 take_2_more_give, give_1_take_give, steal),
+	SCENARIO("a thread frees and takes what others complete while a third one steals",
+		 begin_completed, 2, give_third_take_first, give_fourth, steal),
+	SCENARIO("a thread frees and takes what is completed while another trims", begin_completed,
+		 2, give_third_take_first_give_more, give_fourth_and_trim),
+	SCENARIO("a bulk call frees what others complete while a third one steals", begin_completed,
+		 2, bulk_give_third_take_first, give_fourth, steal),
+	SCENARIO("two threads trim while a third one frees", begin_lists, 1, give_second_take_2,
+		 trim, trim),
+	TWICE("two frees of one block of the current slab", begin_twice_current, 4, give_kept,
+	      give_kept),
+	TWICE("two frees of one block of a slab that is nobody's", begin_twice_nobodys, 4,
+	      give_kept, give_kept),
+	TWICE("two frees of a slab's only block", begin_twice_alone, 4, give_kept, give_kept),
+	TWICE("two frees of one block of a partial slab", begin_twice_partial, 4, give_kept,
+	      give_kept),
+	TWICE("two frees of one block while a third thread trims", begin_twice_alone, 1, give_kept,
+	      give_kept, trim),
+	TWICE("two frees of one block while a third thread steals", begin_twice_partial, 2,
+	      give_kept, give_kept, steal),
+	TWICE("two frees of one block that complete a slab while a third thread steals",
+	      begin_twice_completed, 2, give_kept, give_kept, steal),
+	TWICE("two frees of one block, of which one trims", begin_twice_nobodys, 2,
+	      give_kept_and_trim, give_kept),
+	TWICE("two frees of one block, of which one trims a partial slab", begin_twice_partial, 2,
+	      give_kept_and_trim, give_kept),
+	TWICE("two frees of one block, of which one steals", begin_twice_partial, 2, give_kept,
+	      give_kept_and_steal),
+	TWICE("two frees of one block in half a page, of which one trims", begin_twice_half_page, 2,
+	      give_kept_and_trim, give_kept),
+	BEGIN_END("two frees of one block that trim both, and it is trimmed again",
+		  begin_twice_alone, end_twice_trimmed, 2, give_kept_and_trim, give_kept_and_trim),
+	BEGIN_END("two frees of one block, and its page becomes another pool's", begin_twice_next,
+		  end_twice_next, 1, give_kept_to_next_pool, give_kept),
+	BEGIN_END("two frees of one block, and its page becomes a pool's that ends",
+		  begin_twice_next, end_twice_next, 1, give_kept_to_ended_pool, give_kept),
+	BEGIN_END("two frees of one block that is watched, and its page becomes another pool's",
+		  begin_twice_watched, end_twice_next, 1, give_kept_to_next_pool, give_kept),
+	SCENARIO("a thread's slabs are inherited while another frees into them", begin_ended, 2,
+		 give_ended, trim),
+	SCENARIO("two threads inherit", begin_ended, 1, give_17_take_give, trim, steal),
+	SCENARIO("a thread ends while another frees its block, and a third gets its number",
+		 begin_current_is_out, 2, take_give_end, give_0_and_1, use_number),
+	SCENARIO("a thread ends while another trims", begin_lists, 2, take_give_end, trim),
+	SCENARIO("prefill while another frees and trims", begin_lists, 2, prefill_and_take,
+		 give_1_take_give),
+	SCENARIO("prefill while another trims", begin_lists, 2, prefill_and_take, trim),
+	SCENARIO("prefill and back while another steals", begin_lists, 2, prefill_and_shrink,
+		 steal),
+	SCENARIO("two threads prefill", begin_lists, 2, prefill_and_take, prefill_and_shrink),
+	SCENARIO("a block of the reserve comes back, and prefill ends", begin_reserve, 2,
+		 give_0_no_prefill, give_1),
+	SCENARIO("a block of the reserve comes back while it is used", begin_reserve, 2,
+		 give_0_take_prefilled, give_1),
+	SCENARIO("two threads grow an empty pool", begin_empty, 2, take_3, take_3),
+	SCENARIO("two threads take the parts of pages", begin_half_pages, 2, take_4_more,
+		 take_third_and_fourth),
+	SCENARIO("parts of pages are trimmed", begin_half_pages, 2, give_second_take_2, trim),
+	SCENARIO("parts of pages wait", begin_half_page_waits, 2, give_second_and_fifth, trim),
+	SCENARIO("parts of pages wait while a bad address is freed", begin_half_page_waits, 1,
+		 give_nothing, trim),
+	SCENARIO("slabs that are not full grown", begin_growing, 2, give_third_take_3, give_fourth),
+	SCENARIO("slabs that are not full grown are trimmed", begin_growing, 2, give_third_take_3,
+		 trim),
+	SCENARIO("giving back what is not needed while others work", begin_reap, 2, take_3_give_3,
+		 take_2_give_2),
+	SCENARIO("parts of pages are given back while another trims", begin_reap_parts, 2,
+		 take_third_and_fourth, trim),
+	SCENARIO("growing fails while another thread frees", begin_full, 2, give_second_and_fifth,
+		 take_if_there),
+	SCENARIO("growing fails while others free and steal", begin_full, 1, take_if_there,
+		 give_1_and_steal),
+	BEGIN_END("memory is short and another pool shrinks", begin_pools_short, end_pools_short, 1,
+		  use_a_little, use_next_pool),
+	SCENARIO("threads without numbers", begin_numberless, 2, take_2_give_2, give_16_take_give),
+	SCENARIO("threads without numbers, and a trim", begin_numberless, 1, take_2_give_2,
+		 give_16_take_give, trim),
+	SCENARIO("a pool that is watched", begin_watched, 1, take_2_more_give, give_1_take_give),
+	SCENARIO("a pool that is watched is trimmed", begin_watched, 1, give_2_take_2, trim),
+	SCENARIO("a pool that is watched has a reserve", begin_watched, 1, prefill_and_take,
+		 give_1_take_give),
+	SCENARIO("bulk calls of two threads", begin_lists, 2, bulk, bulk),
+	SCENARIO("bulk calls while lists are taken", begin_lists, 2, bulk_give_2, steal),
+	SCENARIO("statistics are read meanwhile", begin_lists, 2, give_second_take_2, read_stats),
 };
 
 bool scenario_touches_blocks(const struct scenario *scenario)
 {
-	return scenario->begin == begin_two_frees_watched;
+	return scenario->begin == begin_watched || scenario->begin == begin_twice_watched;
 }

@@ -7,7 +7,7 @@
 
 #include "explore.h"
 
-enum { SCENARIOS = 29 };
+enum { SCENARIOS = 69 };
 
 extern const struct scenario scenarios[SCENARIOS];
 

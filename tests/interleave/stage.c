@@ -31,6 +31,8 @@ bool take_from(struct dma_pool *pool, int i, gfp_t gfp)
 	dma_addr_t handle;
 	void *vaddr = dma_pool_alloc(pool, gfp, &handle);
 
+	if (w.blocks[i].vaddr)
+		explore_fail("the scenario is wrong: place %d is in use", i);
 	if (vaddr && is_out(vaddr))
 		explore_fail("a block has two owners");
 	w.blocks[i] = (struct owned){vaddr, handle};
@@ -59,31 +61,19 @@ void give(int i)
 
 int mine(int i)
 {
-	return (int)explore_thread() * 6 + i;
+	return (int)explore_thread() * 8 + i;
 }
 
-void take_two(void)
+void take_n(int n)
 {
-	take(mine(0));
-	take(mine(1));
+	for (int i = 0; i < n; i++)
+		take(mine(i));
 }
 
-void give_two(void)
+void give_n(int n)
 {
-	give(mine(0));
-	give(mine(1));
-}
-
-void take_and_give_two(void)
-{
-	take_two();
-	give_two();
-}
-
-void give_and_take_two(void)
-{
-	give_two();
-	take_two();
+	for (int i = 0; i < n; i++)
+		give(mine(i));
 }
 
 void trim(void)
@@ -93,13 +83,19 @@ void trim(void)
 
 /* ---- before and after ---- */
 
-struct dma_pool *pool_of(size_t size, uint32_t half)
-{
-	struct dma_pool *pool = pool_create("steps", &place.place, size, 0, 0);
+static const struct {
+	size_t size, boundary;
+} layouts[] = {
+	[ONE_BLOCK] = {2500, 4096},  [TWO_BLOCKS] = {1500, 4096}, [FOUR_BLOCKS] = {1000, 4096},
+	[HALF_PAGES] = {1000, 2048}, [GROWING] = {20000, 0},
+};
 
-	pool->half_max = half;
-	if (pool->id)
-		pool->shelf_count = 2; /* there are no more threads at a time that work much */
+struct dma_pool *pool_of(enum slabs slabs)
+{
+	struct dma_pool *pool =
+		pool_create("steps", &place.place, layouts[slabs].size, 0, layouts[slabs].boundary);
+
+	pool->idle_max = 1;
 	return pool;
 }
 
@@ -108,21 +104,39 @@ void stage_watch(bool debug)
 	place.place.debug = debug;
 }
 
-void stage_begin(size_t size, uint32_t half)
+void stage_begin(enum slabs slabs)
 {
 	memset(&w, 0, sizeof(w));
-	w.pool = pool_of(size, half);
+	threads_reset();
+	w.pool = pool_of(slabs);
 }
 
-static void nothing_bad(void)
+static bool is_of_cache(const struct cache *cache, const volatile void *address)
 {
-	struct dmaland_pool_stats stats;
+	return address == &cache->hint || address == &cache->allocs || address == &cache->frees ||
+	       address == &cache->held || address == &cache->grows || address == &cache->take;
+}
 
-	if (explore_failed())
-		return;
-	dmaland_pool_get_stats(w.pool, &stats);
-	if (stats.bad_frees)
-		explore_fail("%zu good frees were refused", stats.bad_frees);
+bool stage_is_private(const volatile void *address)
+{
+	const struct dma_pool *pool = w.pool;
+	size_t at = (size_t)((const volatile char *)address - (const char *)pool->caches);
+
+	if (at < sizeof(pool->caches))
+		return is_of_cache(&pool->caches[at / sizeof(pool->caches[0])], address);
+	return address == &pool->total || address == &pool->pages || address == &pool->grows ||
+	       address == &pool->high_water || address == &pool->bad_frees ||
+	       address == &pool->returned || address == &pool->refused ||
+	       is_of_cache(&pool->shared, address);
+}
+
+/* The last of them may be known, but not told of yet. */
+static void bad_are_found(void)
+{
+	size_t found = w.pool->bad_frees + (w.pool->freed_twice != NULL);
+
+	if (found != w.bad)
+		explore_fail("%zu bad frees were found, and there were %zu", found, w.bad);
 }
 
 static void give_all(void)
@@ -131,33 +145,36 @@ static void give_all(void)
 		give(i);
 }
 
+/* What threads that ended left is inherited, and given back. */
 void stage_clear(void)
 {
+	struct dma_pool *pool = w.pool;
+
 	if (explore_failed())
 		return;
 	explore_as(0, give_all);
+	threads_limit(THREADS - 1);
+	thread_number_take(); /* before there are any to take over */
 	for (unsigned int i = 0; i < THREADS_MAX; i++)
 		explore_as(i, explore_thread_end);
-	census(w.pool, is_out);
+	census(pool, is_out, w.twice);
 	if (explore_failed())
 		return;
-	dmaland_pool_trim(w.pool);
-	if (w.pool->unit_count || w.pool->half_count)
-		explore_fail("%zu units and %zu halves stay at the end", w.pool->unit_count,
-			     w.pool->half_count);
-	dma_pool_destroy(w.pool);
+	dmaland_pool_trim(pool);
+	if (pool->total || pool->pages || pool->waiting || idle_stack_depth(pool))
+		explore_fail("%zu blocks in %zu pages stay at the end", pool->total, pool->pages);
+	bad_are_found();
+	dma_pool_destroy(pool);
 	if (place.arena->free_pages + (hog ? hog->run_pages : 0) != place.arena->pages)
 		explore_fail("pages are lost");
 	if (hog)
 		arena_give(place.arena, hog);
 	hog = NULL;
-	registry_reset();
 }
 
 void stage_end(void)
 {
-	census(w.pool, is_out);
-	nothing_bad();
+	census(w.pool, is_out, w.twice);
 	stage_clear();
 }
 
@@ -179,6 +196,13 @@ void stage_open(void)
 		arena_take(place.arena, &place.coherent, MEMORY, ARENA_PAGE, GFP_KERNEL, &run), 0);
 	arena_give(place.arena, run);
 	assert_int_equal(place.arena->pages * ARENA_PAGE, MEMORY);
+}
+
+/* What failed has left everything as it was. */
+void stage_reopen(void)
+{
+	hog = NULL;
+	stage_open();
 }
 
 void stage_close(void)

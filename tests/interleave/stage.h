@@ -5,9 +5,9 @@
 #ifndef TESTS_INTERLEAVE_STAGE_H
 #define TESTS_INTERLEAVE_STAGE_H
 
-#include "pool/magazine.h"
+#include "pool/pool_internal.h"
 
-enum { BLOCKS = 24 };
+enum { BLOCKS = 32 };
 
 struct owned {
 	void *vaddr; /* NULL: not out */
@@ -18,6 +18,8 @@ struct stage {
 	struct dma_pool *pool, *next;
 	struct owned blocks[BLOCKS];
 	struct owned kept; /* what was taken once */
+	bool twice;	   /* and freed by two */
+	size_t bad;	   /* frees that are to be found */
 };
 
 extern struct stage w;
@@ -26,9 +28,23 @@ extern struct stage w;
 void stage_open(void);
 void stage_close(void);
 
-/* Before a schedule: a pool of which half a magazine holds so many blocks. */
-void stage_begin(size_t size, uint32_t half);
-struct dma_pool *pool_of(size_t size, uint32_t half);
+/* After a failure. */
+void stage_reopen(void);
+
+/*
+ * What the pool's slabs are like. A thread keeps one idle slab, so that a second is one too many.
+ */
+enum slabs {
+	ONE_BLOCK, /* each has a page, and one block */
+	TWO_BLOCKS,
+	FOUR_BLOCKS,
+	HALF_PAGES, /* two to a page, of two blocks each */
+	GROWING,    /* three blocks in several pages; first ones have fewer */
+};
+
+/* Before a schedule. */
+void stage_begin(enum slabs slabs);
+struct dma_pool *pool_of(enum slabs slabs);
 
 /* Pools that are made from now on are in debug mode, or not. */
 void stage_watch(bool debug);
@@ -36,11 +52,14 @@ void stage_watch(bool debug);
 /* No memory is left but what pools have. */
 void take_all_memory(void);
 
-/* After it: every block is where it should be, and no good free was refused. */
+/* After it: every block is where it should be, and w.bad frees were refused. */
 void stage_end(void);
 
 /* Threads end, blocks go back, pages go back: part of stage_end(). */
 void stage_clear(void);
+
+/* No steps: only one thread is at them, or nobody minds. */
+bool stage_is_private(const volatile void *address);
 
 /* ---- what threads do, with places by their numbers ---- */
 
@@ -51,12 +70,11 @@ void take(int i);
 void give(int i);
 void trim(void);
 
-/* Places of its own for each thread. */
+/* Eight places of its own for each thread; there are eight more. */
 int mine(int i);
 
-void take_two(void);
-void give_two(void);
-void take_and_give_two(void);
-void give_and_take_two(void);
+/* So many of its own, from the first one. */
+void take_n(int n);
+void give_n(int n);
 
 #endif

@@ -178,25 +178,6 @@ static void step_take(void)
 		live_add(first, n, align, device);
 }
 
-static void step_take_pages(void)
-{
-	unsigned int device = (unsigned int)draw(2);
-	size_t n = size_draw(), most = n < ARENA_PAGES_AT_ONCE ? n : ARENA_PAGES_AT_ONCE, got;
-	struct page *expected = NULL, *first;
-
-	while (most && !expected) {
-		expected = model_find(most, ARENA_PAGE, model_lowest(device, most),
-				      tenant_of(device)->limits->coherent_mask);
-		most = expected ? most : most / 2;
-	}
-	got = arena_take_pages(place.arena, tenant_of(device), n, GFP_ATOMIC, &first);
-	assert_int_equal(got, most);
-	if (got)
-		assert_ptr_equal(first, expected);
-	for (size_t i = 0; i < got && live_count < LIVE_MAX; i++)
-		live_add(&first[i], 1, ARENA_PAGE, device);
-}
-
 /* The narrow device's go to the wide one, or back if they lie where it can have them. */
 static void step_hand_over(void)
 {
@@ -262,13 +243,6 @@ static void compare_lists(void)
 	assert_null(memchr(taken, 2, place.arena->pagemap.count));
 }
 
-static void run_count(struct arena *arena, struct page *first, void *context)
-{
-	(void)arena;
-	(void)first;
-	++*(size_t *)context;
-}
-
 /* What fits into a chunk, by alignment, is neither more nor less than there is. */
 static void compare_fits(const struct arena_chunk *chunk)
 {
@@ -288,7 +262,7 @@ static void compare_fits(const struct arena_chunk *chunk)
 
 static void compare(void)
 {
-	size_t pages = 0, runs = 0;
+	size_t pages = 0;
 
 	for (const struct arena_chunk *c = place.arena->chunks; c; c = c->next) {
 		pages += c->pages;
@@ -300,10 +274,8 @@ static void compare(void)
 	assert_int_equal(place.arena->pages, pages);
 	assert_int_equal(place.arena->free_pages, pages - live_pages);
 	for (const struct arena_reserve *r = place.arena->reserves; r; r = r->next)
-		assert_int_equal(r->free_pages, model_free_below(r->mask));
-	arena_for_each_run(place.arena, &place.limits, run_count, &runs);
-	arena_for_each_run(place.arena, &narrow_limits, run_count, &runs);
-	assert_int_equal(runs, live_count);
+		assert_int_equal(chunks_free_under(place.arena->tree, r->mask),
+				 model_free_below(r->mask));
 	compare_lists();
 }
 
@@ -311,12 +283,10 @@ static void step(void)
 {
 	unsigned int kind = (unsigned int)draw(1000);
 
-	if (live_count > LIVE_MAX - ARENA_PAGES_AT_ONCE)
+	if (live_count == LIVE_MAX)
 		live_remove(draw(live_count));
-	else if (kind < 540)
-		step_take();
 	else if (kind < 580)
-		step_take_pages();
+		step_take();
 	else if (kind < 985 && live_count)
 		live_remove(draw(live_count));
 	else if (kind < 995 && live_count)

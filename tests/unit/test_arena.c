@@ -20,17 +20,6 @@ static void release(struct fake_place *p, size_t size, void *vaddr, dma_addr_t h
 	coherent_free(p->arena, &p->coherent, "fake", size, vaddr, handle);
 }
 
-static void give(struct arena *arena, struct page *first, void *context)
-{
-	(void)context;
-	arena_give(arena, first);
-}
-
-static void free_all(struct fake_place *p, const struct dma_limits *limits)
-{
-	arena_for_each_run(p->arena, limits, give, NULL);
-}
-
 static void coherent_memory_is_zeroed_and_naturally_aligned(void **state)
 {
 	static const size_t sizes[] = {1,      17,	4096,	 4097,	  12288,    65536,
@@ -188,8 +177,8 @@ static void a_mask_that_cuts_through_a_chunk_is_kept(void **state)
 	while (alloc(p, 4096, &handle))
 		assert_true(handle > narrow.coherent_mask);
 	assert_int_equal(p->arena->free_pages, 0);
-	free_all(p, &narrow);
-	free_all(p, &p->limits);
+	fake_give_all(p->arena, &tenant);
+	fake_give_all(p->arena, &p->coherent);
 }
 
 static void narrowing_a_mask_below_memory_in_use_is_refused(void **state)
@@ -245,7 +234,7 @@ static void when_the_domain_gives_no_more_what_is_there_is_used_up(void **state)
 	assert_error_says("gives no more");
 	assert_int_equal(p->arena->free_pages, 0);
 	assert_int_equal(p->fake.provides, 1);
-	free_all(p, &p->limits);
+	fake_give_all(p->arena, &p->coherent);
 }
 
 static void a_small_memory_limit_still_gives_all_that_it_allows(void **state)
@@ -259,7 +248,7 @@ static void a_small_memory_limit_still_gives_all_that_it_allows(void **state)
 		pages++;
 	assert_error_says("memory_limit is 300 KiB");
 	assert_int_equal(pages, 75);
-	free_all(p, &p->limits);
+	fake_give_all(p->arena, &p->coherent);
 }
 
 static void idle_chunks_make_room_for_a_request_that_fits_none(void **state)
@@ -345,8 +334,8 @@ static void high_memory_is_no_reserve_for_a_narrow_mask(void **state)
 	assert_non_null(memory);
 	for (int i = 0; i < ARENA_RESERVE_PAGES; i++)
 		assert_non_null(coherent_alloc(p->arena, &tenant, 4096, &handle, GFP_ATOMIC));
-	free_all(p, &narrow);
-	free_all(p, &p->limits);
+	fake_give_all(p->arena, &tenant);
+	fake_give_all(p->arena, &p->coherent);
 }
 
 static void what_an_idle_chunk_makes_room_for_is_mapped_once(void **state)

@@ -7,11 +7,20 @@
 #include <stdlib.h>
 
 #include "fake_domain.h"
+#include "pool/pool_internal.h"
 
 static struct dma_pool *create(void *state, size_t size, size_t align, size_t boundary)
 {
 	return pool_create("test pool", &((struct fake_place *)state)->place, size, align,
 			   boundary);
+}
+
+static struct dmaland_pool_stats stats_of(struct dma_pool *pool)
+{
+	struct dmaland_pool_stats stats;
+
+	dmaland_pool_get_stats(pool, &stats);
+	return stats;
 }
 
 static void arguments_are_checked_in_the_kernels_order(void **state)
@@ -61,23 +70,33 @@ static void arguments_are_checked_in_the_kernels_order(void **state)
 	}
 }
 
-static void a_fresh_page_is_handed_out_in_ascending_order(void **state)
+/* Slab by slab; each begins at a multiple of its size. */
+static void fresh_blocks_are_handed_out_in_ascending_order(void **state)
 {
-	static const size_t sizes[] = {16, 17, 64, 68, 256, 1000, 2048};
+	static const size_t sizes[] = {16, 17, 48, 64, 68, 256, 1000, 2048};
 
 	for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
 		struct dma_pool *pool = create(*state, sizes[s], 0, 0);
-		size_t per_page = 4096 / sizes[s];
 		dma_addr_t handles[256];
-		void *blocks[256];
+		char *blocks[256];
+		size_t n = 1;
 
-		for (size_t i = 0; i < per_page; i++) {
-			blocks[i] = dma_pool_alloc(pool, GFP_KERNEL, &handles[i]);
-			assert_non_null(blocks[i]);
-			assert_true(handles[i] == handles[0] + i * sizes[s]);
-			assert_ptr_equal(blocks[i], (char *)blocks[0] + i * sizes[s]);
+		blocks[0] = dma_pool_alloc(pool, GFP_KERNEL, &handles[0]);
+		assert_non_null(blocks[0]);
+		for (; n < stats_of(pool).total; n++) { /* the whole page that it has */
+			size_t in_slab = (handles[n - 1] & (pool->slab_size - 1)) + 2 * sizes[s];
+			size_t step = in_slab <= pool->slab_size
+					      ? sizes[s]
+					      : pool->slab_size - in_slab + 2 * sizes[s];
+
+			assert_in_range(n, 1, 255);
+			blocks[n] = dma_pool_alloc(pool, GFP_KERNEL, &handles[n]);
+			assert_non_null(blocks[n]);
+			assert_true(handles[n] == handles[n - 1] + step);
+			assert_ptr_equal(blocks[n], blocks[n - 1] + step);
 		}
-		for (size_t i = 0; i < per_page; i++)
+		assert_int_equal(stats_of(pool).pages, 1);
+		for (size_t i = 0; i < n; i++)
 			dma_pool_free(pool, blocks[i], handles[i]);
 		dma_pool_destroy(pool);
 	}
@@ -103,7 +122,7 @@ static void the_block_freed_last_is_handed_out_next(void **state)
 	dma_pool_destroy(pool);
 }
 
-static void the_boundary_holds_on_the_dma_address_of_odd_units(void **state)
+static void the_boundary_holds_on_the_dma_address_of_odd_slabs(void **state)
 {
 	/* 12 KiB in a page-aligned place would cross a 16 KiB boundary two times in four. */
 	struct dma_pool *pool = create(*state, 12288, 4096, 16384);
@@ -135,156 +154,31 @@ static void zalloc_clears_the_whole_rounded_block(void **state)
 	dma_pool_destroy(pool);
 }
 
-static void a_free_is_checked_and_what_fails_changes_nothing(void **state)
-{
-	struct dma_pool *pool = create(*state, 256, 256, 0), *other = create(*state, 256, 256, 0);
-	dma_addr_t ha, hb, ho;
-	char *a = dma_pool_alloc(pool, GFP_KERNEL, &ha), *b = dma_pool_alloc(pool, GFP_KERNEL, &hb);
-	char *o = dma_pool_alloc(other, GFP_KERNEL, &ho), local[16], expected[128];
-	struct dmaland_pool_stats stats;
-	static const char *const bad_vaddr = "(bad vaddr)", *const bad_dma = "(bad dma)";
-	struct {
-		void *vaddr;
-		dma_addr_t handle;
-		const char *says;
-	} cases[] = {
-		{a, hb, bad_dma},	    {a, ha + 1, bad_dma},     {a, 0, bad_dma},
-		{a + 1, ha + 1, bad_vaddr}, {a + 128, ha, bad_vaddr}, {o, ho, bad_vaddr},
-		{local, ha, bad_vaddr},	    {NULL, ha, bad_vaddr},    {(void *)-1, ha, bad_vaddr},
-	};
-	size_t n = sizeof(cases) / sizeof(cases[0]);
-
-	for (size_t i = 0; i < n; i++) {
-		log_clear();
-		dma_pool_free(pool, cases[i].vaddr, cases[i].handle);
-		assert_logged("fake: dma_pool_free test pool, ");
-		assert_logged(cases[i].says);
-	}
-	log_clear();
-	dma_pool_free(pool, b, hb);
-	assert_string_equal(log_text(), "");
-	dma_pool_free(pool, b, hb);
-	snprintf(expected, sizeof(expected),
-		 "fake: dma_pool_free test pool, %p/%llx already free\n", (void *)b,
-		 (unsigned long long)hb);
-	assert_string_equal(log_text(), expected);
-	dmaland_pool_get_stats(pool, &stats);
-	assert_int_equal(stats.bad_frees, n + 1);
-	assert_int_equal(stats.in_use, 1);
-	dma_pool_free(pool, a, ha);
-	dma_pool_free(other, o, ho);
-	dma_pool_destroy(pool);
-	dma_pool_destroy(other);
-}
-
-/* The page map has an entry for each address modulo its own size; a block has one address only. */
-static void an_address_is_refused_however_far_from_its_block(void **state)
-{
-	static const struct {
-		size_t size, align, boundary;
-	} pools[] = {{16, 0, 0},      {17, 0, 0},   {64, 64, 0},	 {240, 16, 512},
-		     {1000, 0, 4096}, {4096, 0, 0}, {12288, 4096, 16384}};
-
-	for (size_t i = 0; i < sizeof(pools) / sizeof(pools[0]); i++) {
-		struct dma_pool *pool =
-			create(*state, pools[i].size, pools[i].align, pools[i].boundary);
-		struct dmaland_pool_stats stats;
-		size_t refused = 0;
-
-		for (unsigned int bit = 0; bit < 64; bit++) {
-			dma_addr_t handle, far_handle;
-			char *block = dma_pool_alloc(pool, GFP_KERNEL, &handle);
-
-			for (int sign = -1; sign <= 1; sign += 2) {
-				uint64_t distance = (UINT64_C(1) << bit) * (uint64_t)sign;
-				void *far = (void *)((uintptr_t)block + distance);
-
-				far_handle = handle + distance;
-				dma_pool_free(pool, far, far_handle);
-				dmaland_pool_free_bulk(pool, 1, &far, &far_handle);
-				refused += 2;
-			}
-			dmaland_pool_get_stats(pool, &stats);
-			assert_int_equal(stats.bad_frees, refused);
-			assert_int_equal(stats.in_use, 1);
-			dma_pool_free(pool, block, handle);
-		}
-		dma_pool_destroy(pool);
-	}
-}
-
-static void a_second_free_is_found_however_long_after(void **state)
-{
-	enum { N = 1000 };
-	struct dma_pool *pool = create(*state, 64, 0, 0);
-	static dma_addr_t h[N];
-	static void *b[N];
-	struct dmaland_pool_stats stats;
-
-	for (int i = 0; i < N; i++)
-		b[i] = dma_pool_alloc(pool, GFP_KERNEL, &h[i]);
-	for (int i = 0; i < N; i++)
-		dma_pool_free(pool, b[i], h[i]);
-	for (int i = 0; i < N; i++)
-		dma_pool_free(pool, b[i], h[i]);
-	dmaland_pool_get_stats(pool, &stats);
-	assert_int_equal(stats.bad_frees, N);
-	assert_int_equal(stats.in_use, 0);
-	dma_pool_destroy(pool);
-}
-
-static void the_free_list_is_out_of_the_devices_reach(void **state)
-{
-	enum { N = 4 * 64 };
-	struct fake_place *p = *state;
-	struct dma_pool *pool = create(p, 64, 64, 0);
-	uint64_t seed = 7;
-	dma_addr_t h[N];
-	char *b[N], *first;
-
-	for (int i = 0; i < N; i++)
-		b[i] = dma_pool_alloc(pool, GFP_KERNEL, &h[i]);
-	first = b[0];
-	for (int i = 1; i < N; i++)
-		first = b[i] < first ? b[i] : first;
-	for (int round = 0; round < 100; round++) {
-		for (int i = 0; i < N; i += 2)
-			dma_pool_free(pool, b[i], h[i]);
-		/* The device writes wherever it can, into free blocks as well. */
-		for (size_t i = 0; i < N * 64 / 8; i++)
-			((uint64_t *)(void *)first)[i] = random_next(&seed);
-		for (int i = 0; i < N; i += 2) {
-			b[i] = dma_pool_alloc(pool, GFP_KERNEL, &h[i]);
-			assert_true(b[i] >= first && b[i] < first + N * 64);
-			assert_int_equal((b[i] - first) % 64, 0);
-		}
-	}
-	assert_string_equal(log_text(), "");
-	for (int i = 0; i < N; i++)
-		dma_pool_free(pool, b[i], h[i]);
-	dma_pool_destroy(pool);
-}
-
-static void a_pool_destroyed_busy_keeps_only_its_busy_pages(void **state)
+static void a_pool_destroyed_busy_keeps_only_its_busy_slab(void **state)
 {
 	struct fake_place *p = *state;
 	struct dma_pool *pool = create(p, 1024, 0, 0);
 	dma_addr_t h[16];
 	char *b[16];
+	struct page *page;
 	size_t free_pages;
 
 	for (int i = 0; i < 16; i++)
 		b[i] = dma_pool_alloc(pool, GFP_KERNEL, &h[i]);
-	free_pages = p->arena->free_pages;
+	free_pages = p->arena->free_pages + stats_of(pool).pages;
 	for (int i = 0; i < 16; i++)
 		if (i != 5)
 			dma_pool_free(pool, b[i], h[i]);
 	dma_pool_destroy(pool);
 	assert_string_equal(log_text(), "fake: dma_pool_destroy test pool busy\n");
-	assert_int_equal(p->arena->free_pages, free_pages + 3);
+	page = pagemap_find(&p->arena->pagemap, b[5]);
+	page -= page->run_offset;
+	assert_int_equal(page->run_pages, 2); /* its second slab */
+	assert_int_equal(p->arena->free_pages, free_pages - page->run_pages);
 	memset(b[5], 0x11, 1024); /* still mapped */
 	assert_true(arena_translate(p->arena, &p->limits, b[5], 1024) == h[5]);
-	arena_give(p->arena, pagemap_find(&p->arena->pagemap, b[5]));
+	assert_ptr_equal(page_tenant(page), &p->orphans);
+	arena_give(p->arena, page);
 }
 
 static void a_pool_of_one_block_costs_one_page(void **state)
@@ -304,12 +198,6 @@ static void a_pool_of_one_block_costs_one_page(void **state)
 	dma_pool_free(pool, block, handle);
 	dma_pool_destroy(pool);
 	assert_int_equal(p->arena->free_pages, p->arena->pages);
-}
-
-static void give(struct arena *arena, struct page *first, void *context)
-{
-	(void)context;
-	arena_give(arena, first);
 }
 
 static void when_memory_runs_out_the_handle_is_untouched_and_freeing_helps(void **state)
@@ -334,7 +222,7 @@ static void when_memory_runs_out_the_handle_is_untouched_and_freeing_helps(void 
 	dma_pool_free(pool, last_block, last);
 	assert_ptr_equal(dma_pool_alloc(pool, GFP_ATOMIC, &untouched), last_block);
 	dma_pool_destroy(pool);
-	arena_for_each_run(p->arena, &p->limits, give, NULL);
+	fake_give_all(p->arena, &p->orphans);
 }
 
 static void atomic_is_served_from_a_fresh_pool_without_growing_the_arena(void **state)
@@ -463,15 +351,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		place_test(arguments_are_checked_in_the_kernels_order),
-		place_test(a_fresh_page_is_handed_out_in_ascending_order),
+		place_test(fresh_blocks_are_handed_out_in_ascending_order),
 		place_test(the_block_freed_last_is_handed_out_next),
-		place_test(the_boundary_holds_on_the_dma_address_of_odd_units),
+		place_test(the_boundary_holds_on_the_dma_address_of_odd_slabs),
 		place_test(zalloc_clears_the_whole_rounded_block),
-		place_test(a_free_is_checked_and_what_fails_changes_nothing),
-		place_test(an_address_is_refused_however_far_from_its_block),
-		place_test(a_second_free_is_found_however_long_after),
-		place_test(the_free_list_is_out_of_the_devices_reach),
-		place_test(a_pool_destroyed_busy_keeps_only_its_busy_pages),
+		place_test(a_pool_destroyed_busy_keeps_only_its_busy_slab),
 		place_test(a_pool_of_one_block_costs_one_page),
 		place_test(when_memory_runs_out_the_handle_is_untouched_and_freeing_helps),
 		place_test(atomic_is_served_from_a_fresh_pool_without_growing_the_arena),
