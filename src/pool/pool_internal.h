@@ -125,7 +125,7 @@ struct dma_pool {
 
 	/* Any thread changes these, by atomic operations. */
 	uint64_t stack __attribute__((aligned(64))); /* of idle slabs: slab.c */
-	size_t slabs, total, pages, high_water;
+	size_t total, pages, high_water;
 	size_t grows, refused, bad_frees;
 	size_t idle_low;   /* the fewest idle slabs in the stack since reap() looked */
 	size_t returned;   /* blocks of slabs that caches hold no more, without their doing */
