@@ -30,6 +30,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -194,6 +195,8 @@ static void log_drain(struct qemu_process *p, struct process_log *log)
 		log_receive(p, log);
 }
 
+#define LISTEN_AGAIN_NS 1000000
+
 /* Until the socket ends. What QEMU logged before it answered is handed on before the answer. */
 static void process_listen(struct qemu_process *p)
 {
@@ -203,7 +206,10 @@ static void process_listen(struct qemu_process *p)
 
 	for (;;) {
 		if (poll(files, 2, -1) < 0) {
-			if (errno != EINTR)
+			if (errno ==
+			    EINVAL) /* poll(2): RLIMIT_NOFILE is below two now; it may be raised again */
+				nanosleep(&(struct timespec){.tv_nsec = LISTEN_AGAIN_NS}, NULL);
+			else if (errno != EINTR)
 				break;
 			continue;
 		}
