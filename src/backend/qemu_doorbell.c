@@ -101,7 +101,7 @@ static int message_send(struct qemu_doorbell *doorbell, int64_t number, int fd,
 		message.msg_controllen = sizeof(control);
 	}
 	while (sendmsg(doorbell->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
-		if (errno == EAGAIN && poll(&room, 1, (int)timeout) == 1)
+		if (errno == EAGAIN && file_poll(&room, 1, (int)timeout) == 1)
 			continue;
 		doorbell->broken = true;
 		return error_system("QEMU does not take the eventfds of interrupts");
@@ -198,7 +198,7 @@ static int peer_ring(struct qemu_machine *machine, unsigned int peer, const int 
 					 timeout);
 		err = qtest_write(&machine->process.qtest, QTEST_MEMORY, machine->doorbell.address,
 				  4, timeout, peer << 16 | (n - 1));
-	} while (!err && poll(&last, 1, RING_AGAIN_MS) != 1);
+	} while (!err && file_poll(&last, 1, RING_AGAIN_MS) != 1);
 	if (!err)
 		drain(last.fd);
 	return err;

@@ -11,9 +11,6 @@
  *   qemu_process_start() -------> fork() ----------------------> exec, setsid, PDEATHSIG
  *   qmp_init(): it answers        process_listen() ... end of socket
  *   qemu_process_stop(): quit     kill(), waitpid(), `gone`
- *
- * Between fork and exec only async-signal-safe functions are called: other threads may have held
- * any lock at the moment of the fork.
  */
 #include "backend/qemu_process.h"
 
@@ -25,12 +22,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -38,6 +32,7 @@
 #include "base/log.h"
 #include "base/mutex.h"
 #include "backend/deadline.h"
+#include "backend/qemu_child.h"
 
 #define COMMAND_TIMEOUT_MS 30000
 #define REFUSE_TIMEOUT_MS  2000 /* until QEMU sees that its sockets have ended */
@@ -45,7 +40,6 @@
 #define QUIT_TIMEOUT_MS	   2000
 #define KILL_TIMEOUT_MS	   2000
 #define ERRORS_MAX	   ((size_t)64 << 10)
-#define EXEC_FAILED	   127 /* exit status; errors then holds errno as an int */
 
 /* Lines of QEMU's log as they come. */
 struct process_log {
@@ -53,71 +47,6 @@ struct process_log {
 	size_t used;
 	bool ended;
 };
-
-struct launch {
-	struct qemu_process *process;
-	const struct qemu_command *command;
-	int fds[QEMU_FDS]; /* what QEMU finds as 0, 1, 2, ... */
-	int fd_limit;
-	pid_t parent;
-};
-
-static void close_from(int first, int limit)
-{
-#ifdef SYS_close_range
-	if (syscall(SYS_close_range, first, ~0U, 0) == 0)
-		return;
-#endif
-	for (int fd = first; fd < limit; fd++)
-		close(fd);
-}
-
-/* For the opener, which looks for it in the file of QEMU's messages. */
-static void child_fail(int errors_fd)
-{
-	int code = errno;
-
-	if (pwrite(errors_fd, &code, sizeof(code), 0) < 0)
-		_exit(EXEC_FAILED);
-	_exit(EXEC_FAILED);
-}
-
-/* Put fds[i] at i. First all go out of the way, so that none is overwritten before its turn. */
-static void child_place_fds(struct launch *l)
-{
-	l->fds[0] = open("/dev/null", O_RDONLY);
-	l->fds[1] = open("/dev/null", O_WRONLY);
-	for (int i = 0; i < QEMU_FDS; i++) {
-		int fd = fcntl(l->fds[i], F_DUPFD_CLOEXEC, QEMU_FDS);
-
-		if (fd < 0)
-			child_fail(l->fds[STDERR_FILENO]);
-		l->fds[i] = fd;
-	}
-	for (int i = 0; i < QEMU_FDS; i++)
-		if (dup2(l->fds[i], i) < 0)
-			child_fail(l->fds[STDERR_FILENO]);
-	close_from(QEMU_FDS, l->fd_limit);
-}
-
-/* In the child: never returns. A session of its own keeps the terminal's ctrl-C from it. */
-static void child_run(struct launch *l)
-{
-	sigset_t none;
-
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL))
-		_exit(EXEC_FAILED);
-	if (getppid() != l->parent) /* it ended before the prctl */
-		_exit(EXEC_FAILED);
-	setsid();
-	for (int i = 1; i < NSIG; i++)
-		signal(i, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	child_place_fds(l);
-	execv(l->command->path, (char *const *)l->command->arguments);
-	child_fail(STDERR_FILENO);
-}
 
 /* How it ended, with the first line that it wrote, if any: why it did not start, or an assert. */
 static void end_describe(struct qemu_process *p, char *text, size_t size)
@@ -191,11 +120,9 @@ static void log_drain(struct qemu_process *p, struct process_log *log)
 {
 	struct pollfd file = {.fd = p->log_fd, .events = POLLIN};
 
-	while (!log->ended && poll(&file, 1, 0) == 1)
+	while (!log->ended && file_poll(&file, 1, 0) == 1)
 		log_receive(p, log);
 }
-
-#define LISTEN_AGAIN_NS 1000000
 
 /* Until the socket ends. What QEMU logged before it answered is handed on before the answer. */
 static void process_listen(struct qemu_process *p)
@@ -205,11 +132,8 @@ static void process_listen(struct qemu_process *p)
 				 {.fd = p->log_fd, .events = POLLIN}};
 
 	for (;;) {
-		if (poll(files, 2, -1) < 0) {
-			if (errno ==
-			    EINVAL) /* poll(2): RLIMIT_NOFILE is below two now; it may be raised again */
-				nanosleep(&(struct timespec){.tv_nsec = LISTEN_AGAIN_NS}, NULL);
-			else if (errno != EINTR)
+		if (file_poll(files, 2, -1) < 0) {
+			if (errno != EINTR)
 				break;
 			continue;
 		}
@@ -223,38 +147,12 @@ static void process_listen(struct qemu_process *p)
 	log_drain(p, &log);
 }
 
-#ifdef __SANITIZE_THREAD__
-/*
- * ThreadSanitizer does not know of _Fork(). Unless it is told, its part of dup2() in the child may wait for good for a lock of its own
- * that another thread held: one start in some thousands. From sanitizer/linux_syscall_hooks.h, which gcc does not install.
- */
-void __sanitizer_syscall_pre_impl_fork(void);
-void __sanitizer_syscall_post_impl_fork(long result);
-#endif
-
-/* The child runs nothing of the program, nor what it has for fork(). */
-static pid_t fork_bare(void)
-{
-	pid_t pid;
-
-#ifdef __SANITIZE_THREAD__
-	__sanitizer_syscall_pre_impl_fork();
-	pid = _Fork();
-	__sanitizer_syscall_post_impl_fork(pid);
-#else
-	pid = _Fork();
-#endif
-	return pid;
-}
-
 static void *thread_run(void *argument)
 {
-	struct launch *l = argument;
+	struct qemu_launch *l = argument;
 	struct qemu_process *p = l->process;
-	pid_t pid = fork_bare();
+	pid_t pid = qemu_child_fork(l);
 
-	if (pid == 0)
-		child_run(l);
 	mutex_lock(&p->lock);
 	p->pid = pid;
 	p->fork_error = pid < 0 ? errno : 0;
@@ -282,7 +180,7 @@ static int thread_create_quiet(pthread_t *thread, void *(*run)(void *), void *ar
 }
 
 /* Start the thread, and wait until it has forked. */
-static int process_fork(struct qemu_process *p, struct launch *l)
+static int process_fork(struct qemu_process *p, struct qemu_launch *l)
 {
 	int err = thread_create_quiet(&p->thread, thread_run, l);
 
@@ -332,7 +230,7 @@ static int start_error(struct qemu_process *p, int err, const struct qemu_comman
 				 command->timeout);
 	if (err != -EPIPE)
 		return error_prefix("QEMU did not start");
-	if (WIFEXITED(p->status) && WEXITSTATUS(p->status) == EXEC_FAILED &&
+	if (WIFEXITED(p->status) && WEXITSTATUS(p->status) == QEMU_EXEC_FAILED &&
 	    pread(p->errors, &code, sizeof(code), 0) == sizeof(code) && code)
 		return error_set(code, "cannot execute %s: %s", command->path, strerror(code));
 	n = pread(p->errors, command->words, command->words_size - 1, 0);
@@ -381,7 +279,7 @@ static void locks_fini(struct qemu_process *p)
 static int process_run(struct qemu_process *p, const struct qemu_command *command, int qtest_fd,
 		       int qmp_fd, int log_fd)
 {
-	struct launch l = {
+	struct qemu_launch l = {
 		.process = p,
 		.command = command,
 		.fds = {-1, -1, p->errors, qtest_fd, qmp_fd, command->ram_fd, command->bios_fd,
@@ -563,50 +461,4 @@ int qemu_process_plug(struct qemu_process *p, const char *execute, const char *c
 		  "open_timeout=MS gives it more time",
 		  timeout);
 	return goes_on ? -ETIMEDOUT : monitor_result(p, -ETIMEDOUT);
-}
-
-/* The first file of this name in PATH that can be executed. */
-static char *path_search(const char *name)
-{
-	const char *path = getenv("PATH");
-
-	if (!path)
-		path = "/usr/local/bin:/usr/bin:/bin";
-	while (*path) {
-		size_t length = strcspn(path, ":");
-		char *file;
-
-		if (asprintf(&file, "%.*s/%s", (int)length, path, name) < 0) {
-			errno = ENOMEM;
-			return NULL;
-		}
-		if (length && access(file, X_OK) == 0)
-			return file;
-		free(file);
-		path += length + (path[length] == ':');
-	}
-	errno = ENOENT;
-	return NULL;
-}
-
-char *qemu_find_program(const char *name)
-{
-	char *file;
-
-	if (strchr(name, '/')) {
-		if (access(name, X_OK)) {
-			error_system("cannot execute %s", name);
-			return NULL;
-		}
-		file = strdup(name);
-	} else {
-		file = path_search(name);
-	}
-	if (file)
-		return file;
-	if (errno != ENOENT)
-		error_set(ENOMEM, "no memory for the name of QEMU's program");
-	else
-		error_set(ENOENT, "%s is not installed: apt-get install qemu-system-x86", name);
-	return NULL;
 }

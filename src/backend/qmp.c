@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "backend/deadline.h"
 
 /* The longest line; answers to the commands used here have some hundred bytes. */
@@ -47,7 +48,7 @@ static int socket_wait(struct qmp *m, short events, const struct timespec *deadl
 	if (left == 0)
 		return error_set(ETIMEDOUT, "QEMU's monitor did not answer within %u ms",
 				 m->timeout);
-	if (poll(&p, 1, left) < 0 && errno != EINTR)
+	if (file_poll(&p, 1, left) < 0 && errno != EINTR)
 		return error_set(EPIPE, "cannot wait for QEMU's monitor: %s", strerror(errno));
 	return 0;
 }

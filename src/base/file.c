@@ -6,6 +6,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -43,6 +45,67 @@ static int pair_raise(const int made[2], int pair[2])
 		close(raised[1]);
 	errno = code;
 	return -1;
+}
+
+/*
+ * poll() refuses more files than RLIMIT_NOFILE has room for at the moment, which a program may lower with files open, so that
+ * it gets no more. select() refuses none.
+ */
+enum { SET_WORDS = 1024, WORD_BITS = 8 * sizeof(unsigned long) };
+
+struct set {
+	unsigned long words[SET_WORDS];
+};
+
+static void set_add(struct set *set, int fd)
+{
+	set->words[(unsigned int)fd / WORD_BITS] |= 1ul << (unsigned int)fd % WORD_BITS;
+}
+
+static bool set_has(const struct set *set, int fd)
+{
+	return set->words[(unsigned int)fd / WORD_BITS] >> (unsigned int)fd % WORD_BITS & 1;
+}
+
+static int select_instead(struct pollfd *files, unsigned int n, int timeout)
+{
+	struct timeval time = {timeout / 1000, timeout % 1000 * 1000};
+	struct set in = {{0}}, out = {{0}};
+	int top = 0, ready = 0;
+
+	for (unsigned int i = 0; i < n; i++) {
+		if (files[i].fd < 0)
+			continue;
+		if (files[i].fd >= (int)(SET_WORDS * WORD_BITS))
+			return -1;
+		if (files[i].events & POLLIN)
+			set_add(&in, files[i].fd);
+		if (files[i].events & POLLOUT)
+			set_add(&out, files[i].fd);
+		if (files[i].fd >= top)
+			top = files[i].fd + 1;
+	}
+	if (select(top, (fd_set *)(void *)&in, (fd_set *)(void *)&out, NULL,
+		   timeout < 0 ? NULL : &time) < 0)
+		return -1;
+	for (unsigned int i = 0; i < n; i++) {
+		files[i].revents = 0;
+		if (files[i].fd < 0)
+			continue;
+		if (files[i].events & POLLIN && set_has(&in, files[i].fd))
+			files[i].revents |= POLLIN;
+		if (files[i].events & POLLOUT && set_has(&out, files[i].fd))
+			files[i].revents |= POLLOUT;
+		ready += files[i].revents != 0;
+	}
+	return ready;
+}
+
+int file_poll(struct pollfd *files, unsigned int n, int timeout)
+{
+	int ready = poll(files, n, timeout);
+
+	return ready < 0 && errno == EINVAL ? select_instead(files, n, timeout) : ready;
 }
 
 int file_socketpair(int pair[2])

@@ -10,6 +10,8 @@
 #ifndef BASE_FILE_H
 #define BASE_FILE_H
 
+#include <poll.h>
+
 #define FILE_FIRST 3
 
 /*
@@ -21,5 +23,11 @@ int file_raise(int fd);
 /* socketpair() of stream sockets, or pipe(): close-on-exec, both from FILE_FIRST on. 0, or -1 with errno set; then pair is as it was. */
 int file_socketpair(int pair[2]);
 int file_pipe(int pair[2]);
+
+/*
+ * poll(2), for POLLIN and POLLOUT, that works while RLIMIT_NOFILE is below n, too. There an end or an error of a
+ * file is told as POLLIN or POLLOUT, as asked for, and files above 65,535 are refused with EINVAL.
+ */
+int file_poll(struct pollfd *files, unsigned int n, int timeout);
 
 #endif
