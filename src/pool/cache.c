@@ -176,10 +176,6 @@ void cache_add_idle(struct dma_pool *pool, struct cache *cache, struct page *sla
 		__atomic_store_n(&cache->completed, 1, __ATOMIC_RELAXED);
 		return;
 	}
-	if (unlikely(cache->reserve) && prefill_has(pool, cache, slab)) {
-		cache_leave(cache);
-		return;
-	}
 	list_remove(pool, &cache->partial, slab);
 	slab_collect(pool, slab);
 	idle_push(pool, cache, slab);
@@ -210,7 +206,7 @@ static const char *free_remotely(struct dma_pool *pool, struct cache *cache, str
 	if (__builtin_popcountll(missing) > SLAB_LAST_BLOCKS)
 		return NULL;
 	owner = __atomic_load_n(&slab->owner, __ATOMIC_SEQ_CST);
-	told = (struct cache *)(owner & ~(uintptr_t)SLAB_WATCHED);
+	told = (struct cache *)(owner & ~(uintptr_t)SLAB_RESERVED);
 	if (owner < SLAB_OWNERS && !missing)
 		slab_settle(pool, slab);
 	else if (owner >= SLAB_OWNERS && !racy_load(&told->completed))

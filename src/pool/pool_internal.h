@@ -47,7 +47,7 @@ enum { POOL_CHECKED = 1, POOL_ANNOTATED = 2 };
  *
  * A block is out when it has neither bit. A slab is complete when each block has one.
  *
- *   owner    whose it is: the address of a struct cache, with SLAB_WATCHED where its frees go the slow ways; or
+ *   owner    whose it is: the address of a struct cache, with SLAB_RESERVED where it is in the reserve; or
  *            one of these
  */
 enum slab_owner {
@@ -60,7 +60,7 @@ enum slab_owner {
 	SLAB_OWNERS   /* addresses are above */
 };
 
-enum { SLAB_WATCHED = 1 };
+enum { SLAB_RESERVED = 1 };
 
 /*
  * A thread's cache: its slabs of one pool. Its thread alone changes it, but for what is said to be others'. Those in
@@ -486,8 +486,5 @@ void pool_reap(struct dma_pool *pool);
 
 /* One of the thread's prefilled blocks, or NULL. */
 void *prefill_take(struct dma_pool *pool, dma_addr_t *handle);
-
-/* Is the slab, which is the cache's, in its reserve? */
-bool prefill_has(const struct dma_pool *pool, const struct cache *cache, const struct page *slab);
 
 #endif

@@ -3,8 +3,8 @@
  * prefill.c - blocks that GFP_ATOMIC is certain of
  *
  * A thread's reserve is a list of slabs that have as many free blocks as it asked for. They are free, as far as checks are
- * concerned, but GFP_ATOMIC alone takes them, when there is nothing else. In pools that are watched the thread's own cache
- * has nothing but the reserve, and blocks of it come back as another's do.
+ * concerned, but GFP_ATOMIC alone takes them, when there is nothing else. Blocks that are out of such a slab come back as those of
+ * another's slab do, the thread's own frees too: so nothing else moves it.
  */
 #include "pool/pool_internal.h"
 
@@ -23,12 +23,16 @@ static void add_reserved(struct cache *own, uint32_t n)
 	racy_store(&own->reserved, own->reserved + n);
 }
 
-bool prefill_has(const struct dma_pool *pool, const struct cache *cache, const struct page *slab)
+/* Free blocks of the reserve. */
+static uint32_t reserve_count(struct dma_pool *pool, const struct cache *own)
 {
-	for (uint32_t link = cache->reserve; link; link = slab_at(pool, link)->next)
-		if (slab_at(pool, link) == slab)
-			return true;
-	return false;
+	uint32_t n = 0;
+
+	for (uint32_t link = own->reserve; link; link = slab_at(pool, link)->next) {
+		slab_collect(pool, slab_at(pool, link));
+		n += free_blocks(slab_at(pool, link));
+	}
+	return n;
 }
 
 static void *take(struct dma_pool *pool, struct cache *own, dma_addr_t *handle)
@@ -71,12 +75,11 @@ void *prefill_take(struct dma_pool *pool, dma_addr_t *handle)
 /* A slab of this thread's or an idle one that has free blocks. NULL when there is none. */
 static struct page *slab_with_free(struct dma_pool *pool, struct cache *own)
 {
-	uintptr_t owner = (uintptr_t)own | (pool->debug ? SLAB_WATCHED : 0);
 	struct cache *cache = cache_get(pool);
 	struct page *slab = cache_give_up(pool, cache);
 
 	if (slab) /* before others have the lock, whose frees may find it */
-		slab_set_owner(slab, owner);
+		slab_set_owner(slab, (uintptr_t)own | SLAB_RESERVED);
 	cache_put(pool, cache);
 	return slab;
 }
@@ -115,11 +118,8 @@ static struct page *slab_get(struct dma_pool *pool, struct cache *own)
 static void prefill_shrink(struct dma_pool *pool, struct cache *own, uint32_t n)
 {
 	struct page *slab, *next;
-	uint32_t have = 0;
+	uint32_t have = reserve_count(pool, own);
 
-	cache_drop_hint(own); /* its slab may become an idle one */
-	for (uint32_t link = own->reserve; link; link = slab_at(pool, link)->next)
-		have += free_blocks(slab_at(pool, link));
 	for (slab = own->reserve ? slab_at(pool, own->reserve) : NULL; slab; slab = next) {
 		next = slab->next ? slab_at(pool, slab->next) : NULL;
 		if (have - free_blocks(slab) < n)
@@ -135,7 +135,7 @@ int dmaland_pool_prefill(struct dma_pool *pool, size_t n)
 {
 	struct cache *own;
 	struct page *slab;
-	uint32_t have = 0, before;
+	uint32_t have, before;
 
 	if (!pool)
 		return error_set(EINVAL, "dmaland_pool_prefill: no pool");
@@ -151,15 +151,14 @@ int dmaland_pool_prefill(struct dma_pool *pool, size_t n)
 				 pool->name, n, INT32_MAX);
 	own = cache_of_thread(pool);
 	before = own->reserved;
-	for (uint32_t link = own->reserve; link; link = slab_at(pool, link)->next)
-		have += free_blocks(slab_at(pool, link));
+	have = reserve_count(pool, own);
 	while (have < n) {
 		slab = slab_get(pool, own);
 		if (!slab) {
 			prefill_shrink(pool, own, before);
 			return -ENOMEM;
 		}
-		slab_set_owner(slab, (uintptr_t)own | (pool->debug ? SLAB_WATCHED : 0));
+		slab_set_owner(slab, (uintptr_t)own | SLAB_RESERVED);
 		list_push(pool, &own->reserve, slab);
 		have += free_blocks(slab);
 	}

@@ -83,8 +83,7 @@ static void see_cache(struct cache *cache)
 	idle = see_list(cache->idle, owner, true, "idle");
 	if (idle != cache->idle_count)
 		explore_fail("%zu slabs are idle, and %u counted", idle, cache->idle_count);
-	see_list(cache->reserve, owner | (all.pool->debug ? SLAB_WATCHED : 0), false,
-		 "the reserve");
+	see_list(cache->reserve, owner | SLAB_RESERVED, false, "the reserve");
 	if (explore_failed())
 		return;
 	if (reserve_free(cache) < cache->reserved)
