@@ -7,11 +7,15 @@
 
 #include "explore.h"
 
-enum { SCENARIOS = 69 };
+/* A file of scenarios. */
+struct topic {
+	const struct scenario *scenarios;
+	size_t count;
+};
 
-extern const struct scenario scenarios[SCENARIOS];
+extern const struct topic slab_scenarios, list_scenarios, pool_scenarios;
 
-/* Then it can't be tried in the child of a fork, which does not have their memory. */
-bool scenario_touches_blocks(const struct scenario *scenario);
+/* All of them, one after the other; NULL after the last. */
+const struct scenario *scenario_at(size_t i);
 
 #endif

@@ -78,9 +78,11 @@ static bool is_found(const struct scenario *scenario, const struct omission *bro
 
 static const struct scenario *scenario_named(const char *name)
 {
-	for (size_t i = 0; i < SCENARIOS; i++)
-		if (strcmp(scenarios[i].name, name) == 0)
-			return &scenarios[i];
+	const struct scenario *scenario;
+
+	for (size_t i = 0; (scenario = scenario_at(i)); i++)
+		if (strcmp(scenario->name, name) == 0)
+			return scenario;
 	fail_msg("no scenario is '%s'", name);
 	return NULL;
 }
@@ -123,13 +125,18 @@ static void what_is_left_out_is_found(void **state)
 /* [PATTERN]: only the tests with such names. */
 int main(int argc, char **argv)
 {
-	struct CMUnitTest tests[SCENARIOS + 1] = {{0}};
+	const struct scenario *scenario;
+	struct CMUnitTest *tests;
 	size_t n = 0;
 	int failed;
 
-	for (size_t i = 0; i < SCENARIOS; i++)
-		tests[n++] = (struct CMUnitTest){scenarios[i].name, holds_in_all_orders, NULL, NULL,
-						 (void *)(uintptr_t)&scenarios[i]};
+	while (scenario_at(n))
+		n++;
+	tests = calloc(n + 1, sizeof(*tests));
+	assert_non_null(tests);
+	for (n = 0; (scenario = scenario_at(n)); n++)
+		tests[n] = (struct CMUnitTest){scenario->name, holds_in_all_orders, NULL, NULL,
+					       (void *)(uintptr_t)scenario};
 #ifdef STEPS_OF_ACCESSES
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(what_is_left_out_is_found);
 #endif
@@ -139,5 +146,6 @@ int main(int argc, char **argv)
 	stage_open();
 	failed = _cmocka_run_group_tests("interleaving", tests, n, NULL, NULL);
 	stage_close();
+	free(tests);
 	return failed;
 }
