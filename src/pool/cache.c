@@ -193,7 +193,7 @@ void cache_add_idle(struct dma_pool *pool, struct cache *cache, struct page *sla
 
 /*
  * Somebody else's slab, or nobody's: one step. Who completes it tells its owner. The owner may be about to set some last bits, not
- * looking at this one: so it is told too where few are missing, and looks for nothing then.
+ * looking at this one: so it is told too where few are missing, and may look in vain.
  */
 static const char *free_remotely(struct dma_pool *pool, struct cache *cache, struct page *slab,
 				 uint64_t bit)

@@ -36,7 +36,7 @@ void pool_tell_bad(struct dma_pool *pool, const void *vaddr, dma_addr_t handle, 
 		 pool->name, vaddr, (unsigned long long)handle, what, more);
 }
 
-/* Two frees of one block raced, and it was found afterwards. No list is held. */
+/* Two frees of one block raced, and it was found afterwards. The log may call the library: no lock and no list is held. */
 static __attribute__((noinline)) void tell_freed_twice(struct dma_pool *pool)
 {
 	void *vaddr = __atomic_exchange_n(&pool->freed_twice, NULL, __ATOMIC_RELAXED);
@@ -110,7 +110,10 @@ static void *take_from_arena(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handl
 	return vaddr;
 }
 
-/* From what is mapped; from a chunk more; from other threads' idle slabs; from what others hold. */
+/*
+ * From the thread's slabs, or the stack; from the arena; from other threads' idle slabs; from what other pools and
+ * devices hold.
+ */
 static void *take(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle)
 {
 	void *vaddr = take_from_slabs(pool, handle);
