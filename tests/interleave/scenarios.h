@@ -7,7 +7,7 @@
 
 #include "explore.h"
 
-enum { SCENARIOS = 69 };
+enum { SCENARIOS = 70 };
 
 extern const struct scenario scenarios[SCENARIOS];
 
