@@ -5,7 +5,7 @@
  * The pools have a place without a device (place.h), since those of a device tell Valgrind each of their
  * blocks: what would be counted is that. All else is public calls.
  *
- * Most blocks are of half a page: a slab has two, so that n slabs take n pages and no more.
+ * Most blocks are of half a page, so that n pages have 2n of them. A whole slab has 16 pages.
  */
 #include "growth.h"
 
@@ -18,7 +18,7 @@
 
 #define HALF (ARENA_PAGE / 2)
 
-/* More than a thread keeps at hand, which hides what is behind it. */
+/* More than a thread's current and idle slabs have, which hide what is behind them. */
 #define BLOCKS_AT_ONCE 1000
 
 struct pool_growth {
@@ -193,19 +193,19 @@ static void *beside_pieces(size_t n)
 	return g;
 }
 
-/* So many slabs are taken and given back in a step. */
+/* So many pages' blocks are taken and given back in a step. */
 #define PIECES_AT_ONCE ((size_t)16)
-#define SLABS_AT_ONCE  ((size_t)64)
+#define PAGES_AT_ONCE  ((size_t)64)
 
-/* They come from the arena if the pool has nothing free, and trimming gives them back. */
-static void slabs_pass(struct dma_pool *pool, size_t slabs, gfp_t gfp)
+/* Slabs come from the arena if the pool has nothing free, and trimming gives them back. */
+static void pages_pass(struct dma_pool *pool, size_t pages, gfp_t gfp)
 {
-	dma_addr_t handles[2 * SLABS_AT_ONCE];
-	void *vaddrs[2 * SLABS_AT_ONCE];
+	dma_addr_t handles[2 * PAGES_AT_ONCE];
+	void *vaddrs[2 * PAGES_AT_ONCE];
 
-	for (size_t i = 0; i < 2 * slabs; i++)
+	for (size_t i = 0; i < 2 * pages; i++)
 		vaddrs[i] = block_take(pool, gfp, &handles[i]);
-	for (size_t i = 0; i < 2 * slabs; i++)
+	for (size_t i = 0; i < 2 * pages; i++)
 		dma_pool_free(pool, vaddrs[i], handles[i]);
 	dmaland_pool_trim(pool);
 }
@@ -214,13 +214,13 @@ static void step_grow(void *state)
 {
 	struct pool_growth *g = state;
 
-	slabs_pass(g->pool, PIECES_AT_ONCE, GFP_ATOMIC);
+	pages_pass(g->pool, PIECES_AT_ONCE, GFP_ATOMIC);
 }
 
-/* ---- beside n slabs of the pool ---- */
+/* ---- beside n pages of the pool ---- */
 
-/* Slabs that are full: nothing is free in them. */
-static struct pool_growth *slabs_fill(size_t n)
+/* All blocks of them are out. */
+static struct pool_growth *full_fill(size_t n)
 {
 	struct pool_growth *g = growth_open(n);
 
@@ -235,13 +235,13 @@ static struct pool_growth *slabs_fill(size_t n)
 
 static void *beside_full(size_t n)
 {
-	return slabs_fill(n);
+	return full_fill(n);
 }
 
-/* One block of two is out, in each. Those that came first are side by side, mostly. */
-static struct pool_growth *slabs_half(size_t n)
+/* One block of two is out, in each page. Those that came first are side by side, mostly. */
+static struct pool_growth *half_fill(size_t n)
 {
-	struct pool_growth *g = slabs_fill(n);
+	struct pool_growth *g = full_fill(n);
 
 	for (size_t i = 0; i < n; i++) {
 		dma_pool_free(g->pool, g->vaddrs[2 * i + 1], g->handles[2 * i + 1]);
@@ -254,12 +254,12 @@ static struct pool_growth *slabs_half(size_t n)
 
 static void *beside_half(size_t n)
 {
-	return slabs_half(n);
+	return half_fill(n);
 }
 
 static void *beside_half_at_random(size_t n)
 {
-	struct pool_growth *g = slabs_half(n);
+	struct pool_growth *g = half_fill(n);
 	uint64_t random = 0x9e3779b97f4a7c15u; /* the same numbers in every run */
 
 	for (size_t i = n - 1; i > 0; i--) {
@@ -288,12 +288,12 @@ static void step_replace(void *state)
 	g->at = (g->at + BLOCKS_AT_ONCE) % g->n;
 }
 
-/* A large pool takes many slabs at a time: a step takes as many. */
+/* A large pool takes many pages at a time: a step takes as many. */
 static void step_trim_slabs(void *state)
 {
 	struct pool_growth *g = state;
 
-	slabs_pass(g->pool, SLABS_AT_ONCE, GFP_KERNEL);
+	pages_pass(g->pool, PAGES_AT_ONCE, GFP_KERNEL);
 }
 
 static void step_trim(void *state)
@@ -442,25 +442,25 @@ const struct growth_row growth_pool_rows[] = {
 	 .step = step_destroy,
 	 .max = 1000000},
 	{.name = "pool.order",
-	 .what = "a pair, n slabs, in order",
+	 .what = "a pair, n pages, in order",
 	 .begin = beside_half,
 	 .step = step_replace,
 	 .min = BLOCKS_AT_ONCE,
 	 .max = 1000000,
 	 .amount = BLOCKS_AT_ONCE},
 	{.name = "pool.random",
-	 .what = "a pair, n slabs, at random",
+	 .what = "a pair, n pages, at random",
 	 .begin = beside_half_at_random,
 	 .step = step_replace,
 	 .min = BLOCKS_AT_ONCE,
 	 .max = 1000000,
 	 .amount = BLOCKS_AT_ONCE},
 	{.name = "pool.trim",
-	 .what = "a slab more, trim; n are full",
+	 .what = "a page more, trim; n are full",
 	 .begin = beside_full,
 	 .step = step_trim_slabs,
 	 .max = 1000000,
-	 .amount = SLABS_AT_ONCE},
+	 .amount = PAGES_AT_ONCE},
 	{.name = "pool.trim_half",
 	 .what = "a pair, trim; n half free",
 	 .begin = beside_half,
@@ -473,7 +473,7 @@ const struct growth_row growth_pool_rows[] = {
 	 .max = 1000000,
 	 .amount = PIECES_AT_ONCE},
 	{.name = "pool.stats",
-	 .what = "statistics, n slabs",
+	 .what = "statistics, n pages",
 	 .begin = beside_half,
 	 .step = step_stats,
 	 .max = 1000000},

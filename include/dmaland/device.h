@@ -179,8 +179,8 @@ int dma_set_mask(struct dmaland_device *dev, uint64_t mask);
  * dma_set_coherent_mask() - the same for coherent memory and pools
  *
  * Return: 0; -EIO when the domain has no usable address under the mask; -EBUSY when memory of
- * this device above the mask is in use. Idle memory is given back first, with what the calling thread has
- * parked of pools' blocks; what other threads have parked is in use.
+ * this device above the mask is in use. Idle memory is given back first, slabs of pools that other threads have
+ * idle too; a slab that another thread allocates from is in use.
  */
 int dma_set_coherent_mask(struct dmaland_device *dev, uint64_t mask);
 

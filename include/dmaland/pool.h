@@ -70,6 +70,9 @@ void dma_pool_destroy(struct dma_pool *pool);
  * The block is aligned as the pool was told, does not cross its boundary, and its content is
  * undefined unless __GFP_ZERO is given.
  *
+ * 1023 threads have slabs of their own. Those beyond share some under a lock, as all do in debug mode. They sleep for it
+ * by system calls where another thread holds it for long, with GFP_ATOMIC too.
+ *
  * Context: any thread, no signal handler.
  * Return: the block's address, or NULL with errno ENOMEM (nothing left that @gfp allows to take).
  */
@@ -90,7 +93,8 @@ static inline void *dma_pool_zalloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t
  * Always checked: @vaddr is the start of a block of this pool, @handle is its dma address, and it
  * is not free already. What fails is reported in the kernel's words and dropped.
  *
- * Context: any thread, no signal handler; never fails, never allocates, never enters the kernel.
+ * Context: any thread, no signal handler; never fails, never allocates, never enters the kernel, but where threads
+ * share slabs: dma_pool_alloc().
  */
 void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle);
 
@@ -127,12 +131,13 @@ void dmaland_pool_free_bulk(struct dma_pool *pool, size_t n, void **vaddrs,
  *
  * This thread's next @n allocations with GFP_ATOMIC can't fail: each takes one of its prefilled blocks when there is
  * nothing else. A call with a larger or smaller @n adds blocks or gives some back. They count as in use, and nobody
- * else takes them; when the thread has ended, dmaland_pool_trim() gives them back. The kernel has the like in its
+ * else takes them; when the thread has ended, dmaland_pool_trim() gives them back, or a later thread has them that
+ * takes over its slabs. The kernel has the like in its
  * prefilled sheaves (linux/slab.h, kmem_cache_prefill_sheaf()).
  *
  * Context: any thread, no signal handler; makes system calls.
  * Return: 0, or -ENOMEM, and what was prefilled stays; -EINVAL without a pool; -EAGAIN when 1023 other threads that use
- * pools are alive.
+ * pools are alive; -EPERM in a child after fork().
  */
 int dmaland_pool_prefill(struct dma_pool *pool, size_t n);
 

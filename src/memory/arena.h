@@ -56,13 +56,12 @@ struct arena_tenant {
 
 /* Bytes of pages that are taken and not in use. */
 struct arena_idle {
-	size_t kept;   /* free blocks beside others that are not */
-	size_t parked; /* what threads have at hand, each for itself */
+	size_t kept;   /* free: pages, and blocks of slabs that no thread has */
+	size_t parked; /* free blocks in threads' slabs, and those that threads copy through */
 };
 
 /*
- * Somebody who holds pages, or addresses, that he could give back when they run short; what the calling
- * thread has parked, too. `growing` is held.
+ * Somebody who holds pages, or addresses, that he could give back when they run short. `growing` is held.
  */
 struct arena_shrinker {
 	struct arena_shrinker *next, **link; /* in arena.shrinkers; link is what points here */

@@ -7,8 +7,8 @@
  *
  * The first page becomes somebody's under `lock`, with the step that takes the run from those that are
  * free: who finds it there knows the whole run. The others are written without the lock, once the run is
- * taken, and before it is free or another's. Who looks at a page's tenant has the lock, and what a tenant is
- * in goes only after a step of the tenant's under it.
+ * taken, and before it is free or another's. Who looks into a page's tenant has the lock, and what a tenant
+ * is in goes only after a step of the tenant's under it. Without the lock a tenant is compared, and no more.
  *
  * The runs of a tenant are a list, by the numbers of their first pages in the page map: so going through them
  * costs what the tenant has. It changes in the step in which the run does.

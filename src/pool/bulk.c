@@ -75,6 +75,7 @@ HAS_CALL_SITE size_t dmaland_pool_alloc_bulk(struct dma_pool *pool, gfp_t gfp, s
 			break;
 		got++;
 	}
+	pool_catch_up(pool, gfp);
 	if (unlikely(gfp & __GFP_ZERO))
 		for (size_t i = 0; i < got; i++)
 			memset(vaddrs[i], 0, pool->size);

@@ -15,12 +15,18 @@
 
 #include "base/mutex.h"
 
+struct cache *cache_find(struct dma_pool *pool)
+{
+	return likely(!pool->debug && thread_number_take()) ? cache_of_thread(pool) : &pool->shared;
+}
+
 struct cache *cache_get(struct dma_pool *pool)
 {
-	if (likely(!pool->debug && thread_number_take()))
-		return cache_of_thread(pool);
-	rt_lock_try_or_take(&pool->shared_lock);
-	return &pool->shared;
+	struct cache *cache = cache_find(pool);
+
+	if (unlikely(cache == &pool->shared))
+		rt_lock_try_or_take(&pool->shared_lock);
+	return cache;
 }
 
 void cache_put(struct dma_pool *pool, struct cache *cache)
@@ -189,7 +195,7 @@ void cache_add_idle(struct dma_pool *pool, struct cache *cache, struct page *sla
 
 /*
  * Somebody else's slab, or nobody's: one step. Who completes it tells its owner. The owner may be about to set some last bits, not
- * looking at this one: so it is told too where few are missing, and looks for nothing then.
+ * looking at this one: so it is told too where few are missing, and may look in vain.
  */
 static const char *free_remotely(struct dma_pool *pool, struct cache *cache, struct page *slab,
 				 uint64_t bit)

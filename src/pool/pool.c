@@ -36,7 +36,7 @@ void pool_tell_bad(struct dma_pool *pool, const void *vaddr, dma_addr_t handle, 
 		 pool->name, vaddr, (unsigned long long)handle, what, more);
 }
 
-/* Two frees of one block raced, and it was found afterwards. No list is held. */
+/* Two frees of one block raced, and it was found afterwards. The log may call the library: no lock and no list is held. */
 static __attribute__((noinline)) void tell_freed_twice(struct dma_pool *pool)
 {
 	void *vaddr = __atomic_exchange_n(&pool->freed_twice, NULL, __ATOMIC_RELAXED);
@@ -45,6 +45,14 @@ static __attribute__((noinline)) void tell_freed_twice(struct dma_pool *pool)
 	if (vaddr && page)
 		pool_tell_bad(pool, vaddr, (uintptr_t)vaddr + page->dma_offset, "already free",
 			      NULL);
+}
+
+void pool_catch_up(struct dma_pool *pool, gfp_t gfp)
+{
+	if (unlikely(racy_load(&pool->freed_twice)))
+		tell_freed_twice(pool);
+	if (unlikely(racy_load(&pool->reap_due)) && gfp & __GFP_RECLAIM)
+		pool_reap(pool);
 }
 
 /* ---- alloc ---- */
@@ -95,12 +103,10 @@ static void *take_from_slabs(struct dma_pool *pool, dma_addr_t *handle)
 /* The same from a slab more. */
 static void *take_from_arena(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle)
 {
-	struct cache *cache = cache_get(pool);
-	struct page *slab;
+	struct page *slab = slab_make(pool, cache_find(pool), gfp);
+	struct cache *cache;
 	void *vaddr;
 
-	cache_put(pool, cache);
-	slab = slab_make(pool, cache, gfp);
 	if (!slab)
 		return NULL;
 	cache = cache_get(pool);
@@ -110,7 +116,10 @@ static void *take_from_arena(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handl
 	return vaddr;
 }
 
-/* From what is mapped; from a chunk more; from other threads' idle slabs; from what others hold. */
+/*
+ * From the thread's slabs, or the stack; from the arena; from other threads' idle slabs; from what other pools and
+ * devices hold.
+ */
 static void *take(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle)
 {
 	void *vaddr = take_from_slabs(pool, handle);
@@ -176,10 +185,7 @@ static __attribute__((noinline)) void *alloc_next(struct dma_pool *pool, gfp_t g
 	}
 	if (unlikely(!vaddr))
 		vaddr = pool_take_slowly(pool, gfp, handle, site);
-	if (unlikely(racy_load(&pool->freed_twice)))
-		tell_freed_twice(pool);
-	if (unlikely(racy_load(&pool->reap_due)) && gfp & __GFP_RECLAIM)
-		pool_reap(pool);
+	pool_catch_up(pool, gfp);
 	if (vaddr && gfp & __GFP_ZERO)
 		memset(vaddr, 0, pool->size);
 	return vaddr;
@@ -240,8 +246,7 @@ void pool_free_slowly(struct dma_pool *pool, void *vaddr, uint64_t dma_offset, c
 		pool_tell_bad(pool, vaddr, (uintptr_t)vaddr + dma_offset, wrong, site);
 	else if (unlikely(pool->debug))
 		debug_free(pool, slab, number);
-	if (unlikely(racy_load(&pool->freed_twice)))
-		tell_freed_twice(pool);
+	pool_catch_up(pool, GFP_ATOMIC);
 }
 
 /*

@@ -54,9 +54,9 @@ enum slab_owner {
 	SLAB_NONE,    /* no slab, or none any more */
 	SLAB_NOBODYS, /* all blocks were handed out: it belongs to who gives the first one back */
 	SLAB_IDLE,    /* complete, and in the pool's stack */
-	SLAB_TRIMMED, /* complete, and on its way to the arena */
-	SLAB_NAMED,   /* the same, and some cache's `at` */
-	SLAB_CLAIMED, /* in a cache's list, and others are about to take it */
+	SLAB_TRIMMED, /* complete, and in pool->waiting: on its way to the arena or the stack */
+	SLAB_NAMED,   /* the same, and some cache's `at`: while waiting_end() looks */
+	SLAB_CLAIMED, /* in a cache's `partial`, and another thread is about to take it */
 	SLAB_OWNERS   /* addresses are above */
 };
 
@@ -133,7 +133,7 @@ struct dma_pool {
 	size_t freed_twice_count;
 	bool reap_due;
 
-	pthread_mutex_t trimming; /* held over some dozen slabs; guards the list */
+	pthread_mutex_t trimming; /* one at a time trims, steals, inherits; guards the list */
 	uint32_t
 		waiting; /* slabs that are trimmed, but for the rest of their page, or a cache's `at` */
 
@@ -195,7 +195,7 @@ static inline void cache_set_hint(struct cache *cache, void *vaddr, uint64_t num
 	racy_store(&cache->take, 0);
 }
 
-/* The entry of the slab that an address lies in, if it is a slab's at all. */
+/* The entry of the slab that an address lies in, if it is a slab's at all, and that is aligned as whole ones are. */
 static inline struct page *slab_entry(const struct dma_pool *pool, const void *vaddr)
 {
 	uintptr_t offset = (uintptr_t)vaddr - pool->window;
@@ -364,7 +364,10 @@ static inline void cache_add_held(struct cache *cache, size_t blocks)
 	racy_store(&cache->held, cache->held + blocks);
 }
 
-/* This thread's cache; pool->shared, locked, where it has none. */
+/* The cache for this thread's slabs: its own; pool->shared where it has none. */
+struct cache *cache_find(struct dma_pool *pool);
+
+/* The same, locked if it is the shared one. */
 struct cache *cache_get(struct dma_pool *pool);
 void cache_put(struct dma_pool *pool, struct cache *cache);
 
@@ -456,6 +459,9 @@ void cache_inherit(struct dma_pool *pool, struct cache *ended, struct cache *hei
 void *pool_take_slowly(struct dma_pool *pool, gfp_t gfp, dma_addr_t *handle, const void *site);
 void pool_free_slowly(struct dma_pool *pool, void *vaddr, uint64_t dma_offset, const void *site);
 
+/* What waits for a call without a list at hand: a free that was found bad is told of, idle slabs go back if gfp may. */
+void pool_catch_up(struct dma_pool *pool, gfp_t gfp);
+
 /* A free was found bad: in the log, and counted. */
 void pool_tell_bad(struct dma_pool *pool, const void *vaddr, dma_addr_t handle, const char *what,
 		   const void *site);
@@ -470,10 +476,10 @@ int pool_lay_out(struct dma_pool *pool, size_t size, size_t align, size_t bounda
 
 /* ---- trim.c ---- */
 
-/* All idle slabs go to the arena: this thread's, other threads', the stack's. */
+/* All idle slabs go to the arena: this thread's, other threads', those of threads that ended, the stack's. */
 void pool_trim(struct dma_pool *pool);
 
-/* Other threads' idle slabs, some dozen of them, go to the stack. Makes system calls. */
+/* Other threads' idle slabs, up to 64 of them, go to the stack. Makes system calls. */
 void pool_steal(struct dma_pool *pool);
 
 /*

@@ -4,14 +4,17 @@
  *
  * A slab leaves the pool in steps, since no lock keeps a free from looking at it:
  *
- *   1. It is complete, and in no list any more: taken from the stack, or from a thread's idle ones.
- *   2. It is marked as no slab. A barrier has all CPUs see that (membarrier(2)).
+ *   1. It is complete, and taken from the stack, or from a list of another thread's: its idle ones, and those in `partial`
+ *      that others completed, which are claimed first (SLAB_CLAIMED). It waits for the other slabs of its page (SLAB_TRIMMED).
+ *   2. It is marked as no slab (SLAB_NONE). A barrier has all CPUs see that (membarrier(2)).
  *   3. If a cache's `at` names it, a free may have looked before: it waits for another time. By then that free, of a block
  *      that came back twice, has found the block's bit.
  *   4. Its run goes to the arena.
  *
+ * What waits goes back to the stack next time, but for slabs that a cache's `at` still names (SLAB_NAMED).
+ *
  * So a free looks whether there is a slab first, and whose its page is after it: between 2. and the page's next slab it finds
- * none. This is done for some dozen slabs at a time.
+ * none. This is done for up to 64 runs at a time.
  */
 #include "pool/pool_internal.h"
 
@@ -31,7 +34,7 @@ struct round {
 	bool stays;   /* what is found stays in the pool */
 	size_t slabs; /* that were found */
 	size_t n;
-	struct page *first[ROUND_MAX]; /* slab of each run that goes */
+	struct page *first[ROUND_MAX]; /* the first slab of each run that goes */
 	bool named[ROUND_MAX];
 };
 
@@ -92,11 +95,13 @@ static void round_add_stack(struct dma_pool *pool, struct round *round, size_t m
 }
 
 /*
- * Another thread's slabs that are complete. `revoked` is set, and all CPUs have seen it. Its idle ones stay so. One that
- * others completed may be the slab of its hint, and does not stay complete then, nor `at` where it is. So such a slab is claimed
- * first, and all CPUs see that: from now on its owner gives blocks of it back as if they were another's, without a
- * hint. If `at` is elsewhere now, there is no hint to come; and if it is complete then, it stays so.
+ * Another thread's slabs that are complete. `revoked` is set, and all CPUs have seen it. Its idle ones stay complete. One
+ * that others completed may be the slab of its hint: then it does not stay so, nor does `at` stay where it is. Such a slab
+ * is claimed first, and all CPUs see that: from now on its owner gives blocks of it back as if they were another's, without
+ * a hint. If `at` is elsewhere now, there is no hint to come; and if the slab is complete then, it stays so.
  */
+
+/* A slab that stays complete leaves its cache's list. */
 static void round_take(struct dma_pool *pool, struct round *round, uint32_t *list,
 		       struct page *slab)
 {
@@ -106,6 +111,7 @@ static void round_take(struct dma_pool *pool, struct round *round, uint32_t *lis
 	round_add(pool, round, slab);
 }
 
+/* Its idle ones. The slab of its `at` may be looked at: it stays. */
 static void round_add_idle(struct dma_pool *pool, struct round *round, struct cache *cache)
 {
 	struct page *slab, *next;
@@ -120,7 +126,7 @@ static void round_add_idle(struct dma_pool *pool, struct round *round, struct ca
 	}
 }
 
-/* Its slabs that others completed. How many. */
+/* Claim its slabs that others completed, but for the current one. How many. */
 static size_t cache_claim(struct dma_pool *pool, struct cache *cache)
 {
 	struct page *slab;
@@ -381,6 +387,8 @@ void pool_reap(struct dma_pool *pool)
 		n = round_run(pool, surplus < ROUND_MAX ? surplus : ROUND_MAX, NULL);
 		if (!n)
 			break;
+		mutex_unlock(&pool->trimming);
+		mutex_lock(&pool->trimming);
 	}
 	waiting_end(pool);
 	racy_store(&pool->idle_low, idle_stack_depth(pool));

@@ -188,6 +188,17 @@ static void begin_twice_next(void)
 	w.next = pool_of(FOUR_BLOCKS);
 }
 
+/* Who frees and does not trim has no number. */
+static void begin_twice_numberless(void)
+{
+	stage_begin(ONE_BLOCK);
+	explore_as(0, take_2);
+	threads_limit(1);
+	explore_as(1, take_1);
+	keep_first();
+	w.next = pool_of(FOUR_BLOCKS);
+}
+
 static void begin_twice_watched(void)
 {
 	stage_watch(true);
@@ -283,6 +294,8 @@ static const struct scenario scenarios[] = {
 		  end_twice_next, 1, give_kept_to_next_pool, give_kept),
 	BEGIN_END("two frees of one block, and its page becomes a pool's that ends",
 		  begin_twice_next, end_twice_next, 1, give_kept_to_ended_pool, give_kept),
+	BEGIN_END("a second free by a thread without a number, and the page becomes another pool's",
+		  begin_twice_numberless, end_twice_next, 2, give_kept_to_next_pool, give_kept),
 	BEGIN_END("two frees of one block that is watched, and its page becomes another pool's",
 		  begin_twice_watched, end_twice_next, 1, give_kept_to_next_pool, give_kept),
 };

@@ -181,6 +181,33 @@ static void a_pool_destroyed_busy_keeps_only_its_busy_slab(void **state)
 	arena_give(p->arena, page);
 }
 
+/* Whichever of a page's slabs it is. */
+static void a_pool_destroyed_busy_keeps_the_page_of_a_small_slab(void **state)
+{
+	enum { BLOCKS = ARENA_PAGE / 16 };
+	struct fake_place *p = *state;
+	dma_addr_t h[BLOCKS];
+	char *b[BLOCKS];
+
+	for (size_t busy = 0; busy < BLOCKS; busy += 50) {
+		struct dma_pool *pool = create(p, 16, 0, 0);
+		struct page *page;
+
+		for (size_t i = 0; i < BLOCKS; i++)
+			b[i] = dma_pool_alloc(pool, GFP_KERNEL, &h[i]);
+		for (size_t i = 0; i < BLOCKS; i++)
+			if (i != busy)
+				dma_pool_free(pool, b[i], h[i]);
+		log_clear();
+		dma_pool_destroy(pool);
+		assert_string_equal(log_text(), "fake: dma_pool_destroy test pool busy\n");
+		page = pagemap_find(&p->arena->pagemap, b[busy]);
+		assert_ptr_equal(page_tenant(page), &p->orphans);
+		assert_int_equal(p->arena->free_pages, p->arena->pages - 1);
+		arena_give(p->arena, page);
+	}
+}
+
 static void a_pool_of_one_block_costs_one_page(void **state)
 {
 	struct fake_place *p = *state;
@@ -356,6 +383,7 @@ int main(void)
 		place_test(the_boundary_holds_on_the_dma_address_of_odd_slabs),
 		place_test(zalloc_clears_the_whole_rounded_block),
 		place_test(a_pool_destroyed_busy_keeps_only_its_busy_slab),
+		place_test(a_pool_destroyed_busy_keeps_the_page_of_a_small_slab),
 		place_test(a_pool_of_one_block_costs_one_page),
 		place_test(when_memory_runs_out_the_handle_is_untouched_and_freeing_helps),
 		place_test(atomic_is_served_from_a_fresh_pool_without_growing_the_arena),

@@ -270,7 +270,10 @@ static void a_block_that_came_back_twice_is_handed_out_once(void **state)
 			s->handles[s->count++] = handle;
 		}
 		assert_int_equal(n, 1);
-		stand_take(s, 2 * SLAB, GFP_KERNEL); /* bulk calls leave it to others to tell */
+		assert_int_equal(stats_of(s->pool).bad_frees, 1);
+		stand_take(s, 2 * SLAB, GFP_KERNEL);
+		assert_int_equal(stats_of(s->pool).in_use, s->count);
+		expect_statistics_hold(s->pool);
 		stand_free_last(s, s->count);
 		assert_int_equal(stats_of(s->pool).bad_frees, 1);
 		assert_logged("already free");

@@ -16,7 +16,7 @@ enum {
 	RACES = SANITIZED ? 2000 : 20000,
 	BLOCK = 64,
 	SOME = 200,	/* that each takes after a race: more than a slab */
-	MANY = 1500,	/* and now and then: more than a thread keeps at hand */
+	MANY = 4500,	/* and now and then: more than a thread's idle slabs have */
 	RARELY = 500,	/* races between those */
 	FOUND_OF = 100, /* one at least */
 };

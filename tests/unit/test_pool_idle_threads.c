@@ -234,6 +234,45 @@ static void threads_that_sleep_strand_a_slab_or_two(void **state)
 	sleepers_strand_little(way, capacity(way));
 }
 
+/* ---- what is taken from others is no failure ---- */
+
+static void what_others_had_idle_leaves_no_error_behind(void **state)
+{
+	const struct way *way = &ways[0];
+	size_t all = capacity(way), most;
+	pthread_barrier_t *barrier = &barriers[0];
+	struct blocks b;
+	struct sleeper s;
+	pthread_t thread;
+
+	(void)state;
+	pool_begin(way);
+	pthread_barrier_init(barrier, NULL, 2);
+	s = (struct sleeper){.own = blocks_make(pool, all),
+			     .others = blocks_make(pool, 1),
+			     .way = way,
+			     .each = all};
+	thread_start(&thread, take_free_and_sleep, &s);
+	for (int i = 0; i < 5; i++)
+		pthread_barrier_wait(barrier); /* all went back, and the thread sleeps */
+
+	assert_null(dma_pool_create("no size", dev, 0, 0, 0));
+	assert_error_says("no size");
+	most = all - STRANDED_SLABS * blocks_of_a_slab(dev, way->size);
+	b = blocks_make(pool, most);
+	assert_int_equal(blocks_take(&b, most, GFP_KERNEL), most);
+	assert_error_says("no size");
+	blocks_end(&b);
+
+	pthread_barrier_wait(barrier);
+	pthread_join(thread, NULL);
+	blocks_end(&s.own);
+	blocks_end(&s.others);
+	pthread_barrier_destroy(barrier);
+	expect_sums(0);
+	pool_end();
+}
+
 /* ---- the sums hold while threads work, too ---- */
 
 static bool over;
@@ -282,7 +321,7 @@ static void there_are_never_more_blocks_in_use_and_parked_than_in_all(void **sta
 int main(void)
 {
 	enum { WAYS = sizeof(ways) / sizeof(ways[0]) };
-	struct CMUnitTest tests[WAYS + 1];
+	struct CMUnitTest tests[WAYS + 2];
 
 	for (size_t i = 0; i < WAYS; i++)
 		tests[i] = (struct CMUnitTest){
@@ -292,6 +331,8 @@ int main(void)
 		};
 	tests[WAYS] = (struct CMUnitTest)cmocka_unit_test(
 		there_are_never_more_blocks_in_use_and_parked_than_in_all);
+	tests[WAYS + 1] =
+		(struct CMUnitTest)cmocka_unit_test(what_others_had_idle_leaves_no_error_behind);
 	log_capture();
 	return cmocka_run_group_tests_name("pool, idle threads", tests, NULL, NULL);
 }

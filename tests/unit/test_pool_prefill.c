@@ -236,6 +236,23 @@ static void at_a_limit_it_fails_in_words_and_changes_nothing(void **state)
 	expect_atomic(N);
 }
 
+/* It gets as far as memory goes before it fails. All of that is others' to take again. */
+static void one_that_fails_keeps_no_block_more(void **state)
+{
+	size_t had;
+
+	(void)state;
+	assert_int_equal(dmaland_pool_prefill(pool, N), 0);
+	exhaust();
+	had = others.count;
+	blocks_give(&others, had);
+	assert_int_equal(dmaland_pool_prefill(pool, ROOM), -ENOMEM);
+	exhaust();
+	/* This thread's current slab stays, and that of its last free. */
+	assert_in_range(others.count, had - 2 * SLAB_BLOCKS_MOST, had);
+	expect_atomic(N);
+}
+
 /* As the user's own: who has had such a block before does not have it now. */
 static void a_second_free_of_one_is_refused(void **state)
 {
@@ -329,6 +346,7 @@ int main(void)
 		prefill_test(a_thread_that_ends_gives_them_back),
 		prefill_test(a_pool_may_end_with_them),
 		prefill_test(at_a_limit_it_fails_in_words_and_changes_nothing),
+		prefill_test(one_that_fails_keeps_no_block_more),
 		prefill_test(a_second_free_of_one_is_refused),
 		prefill_test(slabs_come_and_go_while_others_take_and_give),
 		debug_test(what_is_prefilled_is_in_use_and_nobody_elses),

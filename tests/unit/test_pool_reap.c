@@ -39,6 +39,25 @@ static void allocation_that_may_sleep_gives_back_what_is_not_needed_any_more(voi
 	stand_end(s);
 }
 
+static void calls_for_many_blocks_give_back_too(void **state)
+{
+	struct stand *s = stand_begin(*state, 1024);
+	struct dmaland_pool_stats before;
+	dma_addr_t handles[200];
+	void *vaddrs[200];
+
+	stand_take(s, 8000, GFP_KERNEL);
+	stand_free_last(s, 8000);
+	before = stats_of(s->pool);
+	for (int i = 0; i < 4000; i++) {
+		assert_int_equal(dmaland_pool_alloc_bulk(s->pool, GFP_KERNEL, 200, vaddrs, handles),
+				 200);
+		dmaland_pool_free_bulk(s->pool, 200, vaddrs, handles);
+	}
+	assert_in_range(stats_of(s->pool).pages, 200 / 4, before.pages / 6);
+	stand_end(s);
+}
+
 /*
  * Of slabs that all have as many blocks. Where some have fewer, one of those may be what was not needed, and another
  * one goes: that is seldom.
@@ -123,6 +142,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		players_test(allocation_that_may_sleep_gives_back_what_is_not_needed_any_more),
+		players_test(calls_for_many_blocks_give_back_too),
 		players_test(a_pool_that_is_used_whole_again_and_again_gives_nothing_back),
 		players_test(reaping_gives_back_half_of_the_surplus),
 		players_test(an_allocation_that_reaps_leaves_the_last_error),
