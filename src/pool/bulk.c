@@ -66,7 +66,6 @@ HAS_CALL_SITE size_t dmaland_pool_alloc_bulk(struct dma_pool *pool, gfp_t gfp, s
 	}
 	while (got < n) {
 		cache = cache_of_thread(pool);
-		cache_drop_hint(cache); /* its bit is set */
 		got += take_several(pool, cache, n - got, vaddrs + got, handles + got);
 		if (got == n)
 			break;
@@ -156,7 +155,6 @@ HAS_CALL_SITE void dmaland_pool_free_bulk(struct dma_pool *pool, size_t n, void 
 	while (done < n) {
 		struct cache *cache = cache_of_thread(pool);
 
-		cache_drop_hint(cache);
 		done += put_several(pool, cache, n - done, vaddrs + done, handles + done);
 		if (done == n)
 			break;

@@ -51,7 +51,6 @@ void cache_set_current(struct dma_pool *pool, struct cache *cache, struct page *
 	slab_set_owner(slab, (uintptr_t)cache);
 	cache->base = slab_base(pool, slab);
 	racy_store(&cache->current, (char *)slab - (char *)pool);
-	cache->take = cache->current;
 	if (before != &pool->none)
 		slab_abandon(pool, before);
 }
@@ -287,7 +286,6 @@ static void current_put(struct dma_pool *pool, struct cache *cache)
 	if (slab == &pool->none)
 		return;
 	racy_store(&cache->current, 0);
-	cache->take = 0;
 	accept(pool, cache, slab);
 }
 
@@ -330,12 +328,9 @@ struct page *cache_give_up(struct dma_pool *pool, struct cache *cache)
 {
 	struct page *slab = NULL;
 
-	cache_drop_hint(cache);
 	if (cache_enter(cache)) {
 		current_put(pool, cache);
-		while ((slab = list_pop(pool, &cache->partial)) && !slab->free &&
-		       !slab_collect(pool, slab))
-			slab_abandon(pool, slab);
+		slab = list_pop(pool, &cache->partial);
 		if (!slab)
 			slab = idle_pop(pool, cache);
 		cache_leave(cache);
@@ -345,7 +340,6 @@ struct page *cache_give_up(struct dma_pool *pool, struct cache *cache)
 
 static void flush(struct dma_pool *pool, struct cache *cache)
 {
-	cache_drop_hint(cache);
 	cache_set_at(cache, NULL);
 	current_put(pool, cache);
 	flush_list(pool, cache, &cache->idle);

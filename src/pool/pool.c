@@ -8,8 +8,8 @@
  *                  | a slab at a time
  *   arena:  pages that are mapped for the device
  *
- * dma_pool_alloc() takes the lowest free block of the thread's current slab, or the one that came back last;
- * dma_pool_free() checks a block and sets its bit: no lock, no locked instruction, and the block itself is not touched.
+ * dma_pool_alloc() takes the lowest free block of the thread's current slab; dma_pool_free() checks a block and sets its
+ * bit: no lock, no locked instruction, and the block itself is not touched.
  * Nothing that the pool trusts lies in its blocks. docs/design/pool.md is about all this.
  *
  * Every free is checked: the page map says whether the address is in a slab of this pool; a multiplication
@@ -57,23 +57,6 @@ void pool_catch_up(struct dma_pool *pool, gfp_t gfp)
 
 /* ---- alloc ---- */
 
-/* The block that came back last, whatever its slab. NULL if it came back twice. */
-static inline void *hint_take(struct cache *cache, dma_addr_t *handle)
-{
-	struct page *slab = cache->at;
-	void *vaddr = cache->hint;
-	uint64_t free = slab->free;
-
-	cache_drop_hint(cache);
-	if (unlikely(bit_is_set(racy_load(&slab->remote), cache->hint_number)))
-		return NULL;
-	bit_clear(&free, cache->hint_number);
-	slab_set_free(slab, free);
-	*handle = (uintptr_t)vaddr + slab->dma_offset;
-	racy_add(&cache->allocs, 1);
-	return vaddr;
-}
-
 static void *take_from_cache(struct dma_pool *pool, struct cache *cache, dma_addr_t *handle)
 {
 	for (;;) {
@@ -92,10 +75,8 @@ static void *take_from_cache(struct dma_pool *pool, struct cache *cache, dma_add
 static void *take_from_slabs(struct dma_pool *pool, dma_addr_t *handle)
 {
 	struct cache *cache = cache_get(pool);
-	void *vaddr;
+	void *vaddr = take_from_cache(pool, cache, handle);
 
-	cache_drop_hint(cache);
-	vaddr = take_from_cache(pool, cache, handle);
 	cache_put(pool, cache);
 	return vaddr;
 }
@@ -179,10 +160,8 @@ static __attribute__((noinline)) void *alloc_next(struct dma_pool *pool, gfp_t g
 	}
 	cache = cache_of_thread(pool);
 	vaddr = NULL;
-	if (likely(thread_offset && !pool->debug)) {
-		cache_drop_hint(cache);
+	if (likely(thread_offset && !pool->debug))
 		vaddr = take_from_cache(pool, cache, handle);
-	}
 	if (unlikely(!vaddr))
 		vaddr = pool_take_slowly(pool, gfp, handle, site);
 	pool_catch_up(pool, gfp);
@@ -196,23 +175,14 @@ HAS_CALL_SITE void *dma_pool_alloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t 
 	struct cache *cache;
 	struct page *slab;
 	uint64_t free;
-	void *vaddr;
 
 	if (unlikely(!pool))
 		return alloc_next(pool, gfp, handle, CALL_SITE);
 	cache = cache_of_thread(pool);
-	slab = (struct page *)(void *)((char *)pool + racy_load(&TAKE_OF(cache, gfp)));
+	slab = slab_current(pool, cache);
 	free = racy_load(&slab->free);
-	if (unlikely(!free)) {
-		__asm__("" : "+r"(gfp)); /* looked at anew, so that nothing is kept for this */
-		if (likely(racy_load(&cache->hint) != NULL) && likely(!(gfp & __GFP_ZERO))) {
-			vaddr = hint_take(cache, handle);
-			if (likely(vaddr != NULL))
-				return vaddr;
-		}
-		return alloc_next(pool, gfp, handle, CALL_SITE);
-	}
-	if (unlikely(words_meet(free, &slab->remote)))
+	if (unlikely(!free) || unlikely(words_meet(free, &slab->remote)) ||
+	    unlikely(gfp & __GFP_ZERO))
 		return alloc_next(pool, gfp, handle, CALL_SITE);
 	return cache_take(pool, cache, slab, handle);
 }
@@ -231,7 +201,6 @@ void pool_free_slowly(struct dma_pool *pool, void *vaddr, uint64_t dma_offset, c
 		return;
 	}
 	cache = cache_get(pool);
-	cache_drop_hint(cache);
 	slab = slab_find(pool, cache, vaddr, &number);
 	if (!slab)
 		wrong = "(bad vaddr)";
@@ -261,7 +230,6 @@ static __attribute__((noinline)) void free_next(struct dma_pool *pool, void *vad
 	uint64_t number = block_number(pool, vaddr), free;
 	uintptr_t owner = slab_owner(slab); /* read before the tenant: trim.c */
 
-	cache_drop_hint(cache);
 	if (unlikely(owner == SLAB_NONE) || unlikely(page_tenant(slab) != &pool->tenant) ||
 	    unlikely(!thread_offset) || unlikely(pool->debug) || unlikely(number >= pool->blocks) ||
 	    unlikely(dma_offset != slab->dma_offset) ||
@@ -273,9 +241,7 @@ static __attribute__((noinline)) void free_next(struct dma_pool *pool, void *vad
 	free = slab->free | UINT64_C(1) << number;
 	slab_set_free(slab, free);
 	racy_add(&cache->frees, 1);
-	if ((free | racy_load(&slab->remote)) != pool->full)
-		cache_set_hint(cache, vaddr, number);
-	else if (slab != slab_current(pool, cache))
+	if ((free | racy_load(&slab->remote)) == pool->full && slab != slab_current(pool, cache))
 		cache_add_idle(pool, cache, slab);
 }
 
@@ -309,6 +275,5 @@ HAS_CALL_SITE void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t 
 	}
 	bit_test_and_set(&free, number);
 	slab_set_free(slab, free);
-	cache_set_hint(cache, vaddr, number);
 	racy_add(&cache->frees, 1);
 }

@@ -67,19 +67,15 @@ enum { SLAB_RESERVED = 1 };
  * its lists may be taken by others, as said at cache_enter().
  */
 struct cache {
-	/* What the fast paths use: one line of the CPU's cache. Slabs by their bytes from the pool; 0: pool->none. */
+	/* What the fast paths use: one line of the CPU's cache. */
 	ptrdiff_t
-		take; /* where the next block comes from: the current slab; pool->none if there is a hint */
-	ptrdiff_t nothing; /* the same for __GFP_ZERO, which fills it: 0 */
-	char *base;	   /* where the current slab's blocks begin */
-	void *hint; /* a block of `at` that came back last, free, and is handed out next; NULL: none */
-	uint64_t hint_number; /* of that block in its slab */
+		current; /* the slab it allocates from, by its bytes from the pool; 0: pool->none */
+	char *base;	 /* where its blocks begin */
 	struct page *at; /* hazard pointer: the slab of the last free, which stays the pool's */
 	size_t allocs, frees;
 
-	ptrdiff_t current; /* the slab it allocates from */
-	uint32_t partial;  /* list of slabs with free blocks, but for the current one */
-	uint32_t idle;	   /* list of complete ones */
+	uint32_t partial; /* list of slabs with free blocks, but for the current one */
+	uint32_t idle;	  /* list of complete ones */
 	uint32_t idle_count;
 	uint32_t busy;	    /* its thread is at the lists */
 	uint32_t revoked;   /* others': another thread is at the lists */
@@ -162,14 +158,6 @@ static inline bool pool_is_disowned(const struct dma_pool *pool)
 
 /* ---- from an address to its block, whatever the address ---- */
 
-/* __GFP_ZERO leads from `take` to `nothing`. */
-#define TAKE_OF(cache, gfp)                                                                        \
-	(*(const ptrdiff_t *)(const void *)((const char *)&(cache)->take +                         \
-					    ((gfp)&__GFP_ZERO) *                                   \
-						    (sizeof(ptrdiff_t) / __GFP_ZERO)))
-
-_Static_assert(offsetof(struct cache, nothing) == offsetof(struct cache, take) + sizeof(ptrdiff_t),
-	       "TAKE_OF() finds both");
 static inline struct cache *cache_of_thread(struct dma_pool *pool)
 {
 	return (struct cache *)(void *)((char *)pool->caches + thread_offset);
@@ -178,21 +166,6 @@ static inline struct cache *cache_of_thread(struct dma_pool *pool)
 static inline struct page *slab_current(struct dma_pool *pool, const struct cache *cache)
 {
 	return (struct page *)(void *)((char *)pool + cache->current);
-}
-
-/* The block that came back last is one as any other: its bit is set. */
-static inline void cache_drop_hint(struct cache *cache)
-{
-	racy_store(&cache->hint, NULL);
-	racy_store(&cache->take, cache->current);
-}
-
-/* It is in `at`, this thread's, and not complete. */
-static inline void cache_set_hint(struct cache *cache, void *vaddr, uint64_t number)
-{
-	racy_store(&cache->hint, vaddr);
-	racy_store(&cache->hint_number, number);
-	racy_store(&cache->take, 0);
 }
 
 /* The entry of the slab that an address lies in, if it is a slab's at all, and that is aligned as whole ones are. */
@@ -353,8 +326,7 @@ static inline void cache_leave(struct cache *cache)
 /* The slab of a free is this from now on; what is read of the slab is read after it. */
 static inline void cache_set_at(struct cache *cache, struct page *slab)
 {
-	__atomic_store_n(&cache->at, slab,
-			 __ATOMIC_RELEASE); /* after a hint of the one before was used */
+	__atomic_store_n(&cache->at, slab, __ATOMIC_RELEASE);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 

@@ -95,10 +95,10 @@ static void round_add_stack(struct dma_pool *pool, struct round *round, size_t m
 }
 
 /*
- * Another thread's slabs that are complete. `revoked` is set, and all CPUs have seen it. Its idle ones stay complete. One
- * that others completed may be the slab of its hint: then it does not stay so, nor does `at` stay where it is. Such a slab
- * is claimed first, and all CPUs see that: from now on its owner gives blocks of it back as if they were another's, without
- * a hint. If `at` is elsewhere now, there is no hint to come; and if the slab is complete then, it stays so.
+ * Another thread's slabs that are complete. `revoked` is set, and all CPUs have seen it. What its thread may be at is a free
+ * of a block that came back twice, which looked at the slab before it was complete. It is over for the idle ones, which their
+ * own thread found complete. Slabs that others completed are claimed first, and all CPUs see that: from now on such a free finds
+ * the block's bit, or its slab is `at`.
  */
 
 /* A slab that stays complete leaves its cache's list. */

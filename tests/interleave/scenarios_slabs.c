@@ -115,7 +115,7 @@ static void end_completed(void)
 	stage_end();
 }
 
-/* The block at 2 came back last. */
+/* The slab is the owner's `at`. */
 static void begin_partial_last(void)
 {
 	begin_partial();

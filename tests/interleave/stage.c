@@ -113,8 +113,8 @@ void stage_begin(enum slabs slabs)
 
 static bool is_of_cache(const struct cache *cache, const volatile void *address)
 {
-	return address == &cache->hint || address == &cache->allocs || address == &cache->frees ||
-	       address == &cache->held || address == &cache->grows || address == &cache->take;
+	return address == &cache->allocs || address == &cache->frees || address == &cache->held ||
+	       address == &cache->grows;
 }
 
 bool stage_is_private(const volatile void *address)

@@ -103,7 +103,7 @@ static void fresh_blocks_are_handed_out_in_ascending_order(void **state)
 	assert_string_equal(log_text(), "");
 }
 
-static void the_block_freed_last_is_handed_out_next(void **state)
+static void the_lowest_free_block_is_handed_out_next(void **state)
 {
 	struct dma_pool *pool = create(*state, 64, 64, 0);
 	dma_addr_t h[3], again;
@@ -113,10 +113,10 @@ static void the_block_freed_last_is_handed_out_next(void **state)
 		b[i] = dma_pool_alloc(pool, GFP_KERNEL, &h[i]);
 	dma_pool_free(pool, b[0], h[0]);
 	dma_pool_free(pool, b[2], h[2]);
-	assert_ptr_equal(dma_pool_alloc(pool, GFP_KERNEL, &again), b[2]);
-	assert_true(again == h[2]);
 	assert_ptr_equal(dma_pool_alloc(pool, GFP_KERNEL, &again), b[0]);
 	assert_true(again == h[0]);
+	assert_ptr_equal(dma_pool_alloc(pool, GFP_KERNEL, &again), b[2]);
+	assert_true(again == h[2]);
 	for (int i = 0; i < 3; i++)
 		dma_pool_free(pool, b[i], h[i]);
 	dma_pool_destroy(pool);
@@ -379,7 +379,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		place_test(arguments_are_checked_in_the_kernels_order),
 		place_test(fresh_blocks_are_handed_out_in_ascending_order),
-		place_test(the_block_freed_last_is_handed_out_next),
+		place_test(the_lowest_free_block_is_handed_out_next),
 		place_test(the_boundary_holds_on_the_dma_address_of_odd_slabs),
 		place_test(zalloc_clears_the_whole_rounded_block),
 		place_test(a_pool_destroyed_busy_keeps_only_its_busy_slab),

@@ -6,9 +6,9 @@
 
 enum { SLAB = 64 }; /* blocks of 64 bytes */
 
-static void the_block_that_came_back_last_is_next_and_then_the_lowest_one(void **state)
+static void the_lowest_block_of_a_slab_is_next_whatever_came_back_last(void **state)
 {
-	static const size_t freed[] = {50, 5, 30, 3, 40}, had[] = {40, 3, 5, 30, 50};
+	static const size_t freed[] = {50, 5, 30, 3, 40}, had[] = {3, 5, 30, 40, 50};
 	struct stand *s = stand_begin(*state, 64);
 	dma_addr_t handle;
 
@@ -349,7 +349,7 @@ static void statistics_are_what_is_there_whatever_threads_do(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		players_test(the_block_that_came_back_last_is_next_and_then_the_lowest_one),
+		players_test(the_lowest_block_of_a_slab_is_next_whatever_came_back_last),
 		players_test(who_frees_the_first_block_of_a_slab_that_was_used_up_has_the_slab),
 		players_test(blocks_of_anothers_slab_come_back_to_him),
 		players_test(slabs_go_to_the_consumer_and_by_the_stack_back),
