@@ -37,6 +37,7 @@ static size_t take_several(struct dma_pool *pool, struct cache *cache, size_t n,
 
 	if (unlikely(free & racy_load(&slab->remote)))
 		return 0;
+	free &= ~cache->spent;
 	while (free && i < n) {
 		char *vaddr;
 
@@ -49,7 +50,7 @@ static size_t take_several(struct dma_pool *pool, struct cache *cache, size_t n,
 	}
 	if (!i)
 		return 0;
-	slab_set_free(slab, free);
+	slab_set_free(slab, free | cache->spent);
 	racy_add(&cache->allocs, i);
 	return i;
 }
@@ -101,14 +102,13 @@ static size_t put_several(struct dma_pool *pool, struct cache *cache, size_t n, 
 			  const dma_addr_t *handles)
 {
 	struct page *slab = slab_entry(pool, vaddrs[0]);
-	uint64_t free, remote, dma_offset = slab->dma_offset, number = 0, bits;
+	uint64_t free, dma_offset = slab->dma_offset, number = 0, bits;
 	size_t i = 0, row;
 
 	cache_set_at(cache, slab);
 	if (unlikely(racy_load(&slab->owner) != (uintptr_t)cache))
 		return 0;
 	free = racy_load(&slab->free);
-	remote = racy_load(&slab->remote);
 	while (i < n && slab_entry(pool, vaddrs[i]) == slab) {
 		number = block_number(pool, vaddrs[i]);
 		if (unlikely(number >= pool->blocks))
@@ -118,17 +118,17 @@ static size_t put_several(struct dma_pool *pool, struct cache *cache, size_t n, 
 		if (unlikely(!row))
 			break;
 		bits = UINT64_MAX >> (64 - row) << number;
-		if (unlikely((free | remote) & bits)) {
+		if (unlikely(free & bits)) {
 			row = 1; /* up to the first that is free already */
 			bits = UINT64_C(1) << number;
-			if ((free | remote) & bits)
+			if (free & bits)
 				break;
 		}
 		free |= bits;
 		number += row - 1;
 		i += row;
 	}
-	if ((free | remote) == pool->full && i && slab != slab_current(pool, cache)) {
+	if (free == pool->full && i && slab != slab_current(pool, cache)) {
 		i--; /* the last one goes the slow way */
 		free &= ~(UINT64_C(1) << number);
 	}

@@ -44,12 +44,15 @@ void slab_abandon(struct dma_pool *pool, struct page *slab)
 		slab_settle(pool, slab);
 }
 
-void cache_set_current(struct dma_pool *pool, struct cache *cache, struct page *slab)
+/* A slab with free blocks becomes the current one. */
+static inline void cache_set_current(struct dma_pool *pool, struct cache *cache, struct page *slab)
 {
 	struct page *before = slab_current(pool, cache);
 
-	slab_set_owner(slab, (uintptr_t)cache);
+	if (!owner_is(slab_owner(slab), cache))
+		slab_set_owner(slab, (uintptr_t)cache);
 	cache->base = slab_base(pool, slab);
+	cache->spent = slab_missing(pool, slab);
 	racy_store(&cache->current, (char *)slab - (char *)pool);
 	if (before != &pool->none)
 		slab_abandon(pool, before);
@@ -61,10 +64,9 @@ void cache_count_new(struct dma_pool *pool, struct cache *cache, const struct pa
 	cache_add_held(cache, slab_blocks(pool, slab));
 }
 
-/* A slab that the stack or another cache had. Entered. */
+/* Entered. */
 static void idle_push(struct dma_pool *pool, struct cache *cache, struct page *slab)
 {
-	slab_set_owner(slab, (uintptr_t)cache);
 	list_push(pool, &cache->idle, slab);
 	cache->idle_count++;
 }
@@ -93,6 +95,7 @@ static struct page *cache_refill(struct dma_pool *pool, struct cache *cache, siz
 	while (n-- > 1) {
 		next = slab_at(pool, slab->next);
 		cache_add_held(cache, slab_blocks(pool, slab));
+		slab_set_owner(slab, (uintptr_t)cache);
 		idle_push(pool, cache, slab);
 		slab = next;
 	}
@@ -100,10 +103,12 @@ static struct page *cache_refill(struct dma_pool *pool, struct cache *cache, siz
 	return slab;
 }
 
+enum { TURNS_LEAST = 1024 };
+
 /* So many slabs become current before it is asked whether the pool has too many. */
 static uint32_t turns_a_look(const struct dma_pool *pool)
 {
-	return 1024 + 4 * (uint32_t)(racy_load(&pool->total) / pool->blocks);
+	return TURNS_LEAST + 4 * (uint32_t)(racy_load(&pool->total) / pool->blocks);
 }
 
 bool cache_turn(struct dma_pool *pool, struct cache *cache)
@@ -126,7 +131,7 @@ bool cache_turn(struct dma_pool *pool, struct cache *cache)
 	if (!next)
 		return false;
 	cache_set_current(pool, cache, next);
-	if (++cache->turns >= turns_a_look(pool)) {
+	if (unlikely(++cache->turns >= TURNS_LEAST) && cache->turns >= turns_a_look(pool)) {
 		cache->turns = 0;
 		racy_store(&pool->reap_due, true);
 	}
@@ -152,31 +157,29 @@ bool slab_adopt(struct dma_pool *pool, struct cache *cache, struct page *slab)
 	return adopted;
 }
 
-/* Half of the idle ones, the latest, as a chain. Entered. */
-static struct page *idle_split(struct dma_pool *pool, struct cache *cache, struct page **last)
+/* Half of the idle ones, the latest, go to the stack. Entered, and left here. Apart, so that who has few saves no registers. */
+static __attribute__((noinline)) void idle_shed(struct dma_pool *pool, struct cache *cache)
 {
 	uint32_t n = cache->idle_count - pool->idle_max / 2;
-	struct page *first = slab_at(pool, cache->idle);
+	struct page *first = slab_at(pool, cache->idle), *last = NULL;
 	size_t blocks = 0;
 
-	*last = NULL;
 	cache->idle_count -= n;
 	for (struct page *slab = first; n; n--, slab = slab_at(pool, slab->next)) {
 		slab_set_owner(slab, SLAB_IDLE);
 		blocks += slab_blocks(pool, slab);
-		*last = slab;
+		last = slab;
 	}
-	cache->idle = (*last)->next;
+	cache->idle = last->next;
 	if (cache->idle)
 		racy_store(&slab_at(pool, cache->idle)->prev, 0);
 	cache_add_held(cache, -blocks);
-	return first;
+	cache_leave(cache);
+	idle_stack_push(pool, first, last);
 }
 
 void cache_add_idle(struct dma_pool *pool, struct cache *cache, struct page *slab)
 {
-	struct page *first = NULL, *last;
-
 	if (!cache_enter(cache)) { /* who has the lists may find it there */
 		__atomic_store_n(&cache->completed, 1, __ATOMIC_RELAXED);
 		return;
@@ -184,12 +187,23 @@ void cache_add_idle(struct dma_pool *pool, struct cache *cache, struct page *sla
 	list_remove(pool, &cache->partial, slab);
 	slab_collect(pool, slab);
 	idle_push(pool, cache, slab);
-	if (cache->idle_count > pool->idle_max)
-		first = idle_split(pool, cache, &last);
-	cache_leave(cache);
 	cache_set_at(cache, NULL);
-	if (first)
-		idle_stack_push(pool, first, last);
+	if (unlikely(cache->idle_count > pool->idle_max))
+		idle_shed(pool, cache);
+	else
+		cache_leave(cache);
+}
+
+/* Whose a slab is in which a bit of `remote` was set: its frees look at that from now on. */
+static uintptr_t owner_mark(struct page *slab)
+{
+	uintptr_t owner = __atomic_load_n(&slab->owner, __ATOMIC_SEQ_CST);
+
+	while (owner >= SLAB_OWNERS && !(owner & (SLAB_RESERVED | SLAB_REMOTE)) &&
+	       !__atomic_compare_exchange_n(&slab->owner, &owner, owner | SLAB_REMOTE, true,
+					    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		;
+	return owner;
 }
 
 /*
@@ -199,7 +213,6 @@ void cache_add_idle(struct dma_pool *pool, struct cache *cache, struct page *sla
 static const char *free_remotely(struct dma_pool *pool, struct cache *cache, struct page *slab,
 				 uint64_t bit)
 {
-	struct cache *told;
 	uint64_t missing;
 	uintptr_t owner;
 
@@ -207,15 +220,14 @@ static const char *free_remotely(struct dma_pool *pool, struct cache *cache, str
 	    (__atomic_fetch_or(&slab->remote, bit, __ATOMIC_SEQ_CST) & bit))
 		return "already free";
 	racy_add(&cache->frees, 1);
+	owner = owner_mark(slab);
 	missing = slab_out(pool, slab);
 	if (__builtin_popcountll(missing) > SLAB_LAST_BLOCKS)
 		return NULL;
-	owner = __atomic_load_n(&slab->owner, __ATOMIC_SEQ_CST);
-	told = (struct cache *)(owner & ~(uintptr_t)SLAB_RESERVED);
 	if (owner < SLAB_OWNERS && !missing)
 		slab_settle(pool, slab);
-	else if (owner >= SLAB_OWNERS && !racy_load(&told->completed))
-		__atomic_store_n(&told->completed, 1, __ATOMIC_RELAXED);
+	else if (owner >= SLAB_OWNERS && !racy_load(&owner_cache(owner)->completed))
+		__atomic_store_n(&owner_cache(owner)->completed, 1, __ATOMIC_RELAXED);
 	return NULL;
 }
 
@@ -227,9 +239,10 @@ const char *cache_free(struct dma_pool *pool, struct cache *cache, struct page *
 
 	if (owner == SLAB_NOBODYS && slab_adopt(pool, cache, slab))
 		owner = (uintptr_t)cache;
-	if (owner != (uintptr_t)cache)
+	if (!owner_is(owner, cache))
 		return free_remotely(pool, cache, slab, bit);
-	if (slab_back(slab) & bit)
+	slab_catch_up(pool, cache, slab);
+	if (slab->free & bit)
 		return "already free";
 	slab_set_free(slab, slab->free | bit);
 	racy_add(&cache->frees, 1);
@@ -266,13 +279,13 @@ static void flush_list(struct dma_pool *pool, struct cache *cache, uint32_t *lis
 /* A slab that is in no list becomes the cache's. Entered. */
 static void accept(struct dma_pool *pool, struct cache *cache, struct page *slab)
 {
-	slab_set_owner(slab, (uintptr_t)cache);
+	__atomic_exchange_n(&slab->owner, (uintptr_t)cache, __ATOMIC_SEQ_CST);
 	slab_collect(pool, slab);
-	if (slab_is_complete(pool, slab) && cache->idle_count == pool->idle_max)
+	if (slab->free == pool->full && cache->idle_count == pool->idle_max)
 		stack_put(pool, cache, slab);
-	else if (slab_is_complete(pool, slab))
+	else if (slab->free == pool->full)
 		idle_push(pool, cache, slab);
-	else if (slab->free)
+	else if (slab_has_free(pool, slab))
 		list_push(pool, &cache->partial, slab);
 	else
 		slab_abandon(pool, slab);
@@ -286,6 +299,7 @@ static void current_put(struct dma_pool *pool, struct cache *cache)
 	if (slab == &pool->none)
 		return;
 	racy_store(&cache->current, 0);
+	cache->spent = 0;
 	accept(pool, cache, slab);
 }
 
@@ -315,7 +329,7 @@ void cache_accept(struct dma_pool *pool, struct page *slab)
 void cache_add_new(struct dma_pool *pool, struct cache *cache, struct page *slab)
 {
 	cache_count_new(pool, cache, slab);
-	if (unlikely(slab_current(pool, cache)->free) && cache_enter(cache)) {
+	if (unlikely(slab_current(pool, cache)->free != cache->spent) && cache_enter(cache)) {
 		accept(pool, cache,
 		       slab); /* another thread of those that share the cache was faster */
 		cache_leave(cache);

@@ -23,11 +23,11 @@
 #define POOL_ZONE_MIN 16
 
 enum {
-	SLAB_BLOCKS_LOG2 = 6,  /* a bit of a word for each */
-	SLAB_SIZE_MAX = 65536, /* of several blocks */
-	SLAB_SIZE_MIN = 1024,  /* of the smallest blocks */
-	IDLE_BYTES = 262144,   /* what a thread may keep of idle slabs */
-	IDLE_MAX = 64,	       /* slabs */
+	SLAB_BLOCKS_LOG2 = 6,	/* a bit of a word for each */
+	SLAB_SIZE_MAX = 262144, /* of several blocks */
+	SLAB_SIZE_MIN = 1024,	/* of the smallest blocks */
+	IDLE_BYTES = 524288,	/* what a thread may keep of idle slabs */
+	IDLE_MAX = 64,		/* slabs */
 };
 
 /* So that a slab of 64 blocks has a page at least. */

@@ -24,6 +24,16 @@
 #include "base/log.h"
 #include "pool/debug.h"
 
+/*
+ * The second and third argument of a call stay in their registers up to here, for a tail call that takes them on. Compilers
+ * would use the registers anew, and keep copies.
+ */
+#ifdef __x86_64__
+#define stay_in_argument_registers(second, third) __asm__("" : "+S"(second), "+d"(third))
+#else
+#define stay_in_argument_registers(second, third)
+#endif
+
 void pool_tell_bad(struct dma_pool *pool, const void *vaddr, dma_addr_t handle, const char *what,
 		   const void *site)
 {
@@ -63,9 +73,9 @@ static void *take_from_cache(struct dma_pool *pool, struct cache *cache, dma_add
 		struct page *slab = slab_current(pool, cache);
 		uint64_t free = racy_load(&slab->free);
 
-		if (likely(free) && likely(!(free & racy_load(&slab->remote))))
+		if (likely(free != cache->spent) && likely(!(free & racy_load(&slab->remote))))
 			return cache_take(pool, cache, slab, handle);
-		if (free)
+		if (free != cache->spent)
 			slab_collect(pool, slab); /* some came back twice */
 		else if (!cache_turn(pool, cache))
 			return NULL;
@@ -181,7 +191,7 @@ HAS_CALL_SITE void *dma_pool_alloc(struct dma_pool *pool, gfp_t gfp, dma_addr_t 
 	cache = cache_of_thread(pool);
 	slab = slab_current(pool, cache);
 	free = racy_load(&slab->free);
-	if (unlikely(!free) || unlikely(words_meet(free, &slab->remote)) ||
+	if (unlikely(free == cache->spent) || unlikely(words_meet(free, &slab->remote)) ||
 	    unlikely(gfp & __GFP_ZERO))
 		return alloc_next(pool, gfp, handle, CALL_SITE);
 	return cache_take(pool, cache, slab, handle);
@@ -219,8 +229,8 @@ void pool_free_slowly(struct dma_pool *pool, void *vaddr, uint64_t dma_offset, c
 }
 
 /*
- * As dma_pool_free(), which found that the slab is not this thread's, or complete. It may be nobody's, of
- * this pool: then this thread adopts it.
+ * As dma_pool_free(), which found that the slab is not this thread's, or complete, or that others gave back blocks of it. It may
+ * be nobody's, of this pool: then this thread adopts it.
  */
 static __attribute__((noinline)) void free_next(struct dma_pool *pool, void *vaddr,
 						uint64_t dma_offset, const void *site)
@@ -229,16 +239,21 @@ static __attribute__((noinline)) void free_next(struct dma_pool *pool, void *vad
 	struct page *slab = slab_entry(pool, vaddr);
 	uint64_t number = block_number(pool, vaddr), free;
 	uintptr_t owner = slab_owner(slab); /* read before the tenant: trim.c */
+	bool own = owner_is(owner, cache);
 
 	if (unlikely(owner == SLAB_NONE) || unlikely(page_tenant(slab) != &pool->tenant) ||
 	    unlikely(!thread_offset) || unlikely(pool->debug) || unlikely(number >= pool->blocks) ||
-	    unlikely(dma_offset != slab->dma_offset) ||
-	    (owner != (uintptr_t)cache && !slab_adopt(pool, cache, slab)) ||
-	    unlikely(slab_back(slab) >> number & 1)) {
+	    unlikely(dma_offset != slab->dma_offset) || (!own && !slab_adopt(pool, cache, slab))) {
 		pool_free_slowly(pool, vaddr, dma_offset, site);
 		return;
 	}
-	free = slab->free | UINT64_C(1) << number;
+	if (own)
+		slab_catch_up(pool, cache, slab);
+	free = slab->free;
+	if (unlikely(bit_test_and_set(&free, number))) {
+		pool_free_slowly(pool, vaddr, dma_offset, site);
+		return;
+	}
 	slab_set_free(slab, free);
 	racy_add(&cache->frees, 1);
 	if ((free | racy_load(&slab->remote)) == pool->full && slab != slab_current(pool, cache))
@@ -251,7 +266,7 @@ static __attribute__((noinline)) void free_next(struct dma_pool *pool, void *vad
  */
 HAS_CALL_SITE void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t handle)
 {
-	uint64_t dma_offset = handle - (uintptr_t)vaddr, free, back, number;
+	uint64_t dma_offset = handle - (uintptr_t)vaddr, free, number;
 	struct cache *cache;
 	struct page *slab;
 
@@ -261,19 +276,19 @@ HAS_CALL_SITE void dma_pool_free(struct dma_pool *pool, void *vaddr, dma_addr_t 
 	slab = slab_entry(pool, vaddr);
 	number = block_number(pool, vaddr);
 	cache_set_at(cache, slab);
+	stay_in_argument_registers(vaddr, dma_offset);
 	if (unlikely(racy_load(&slab->owner) != (uintptr_t)cache) ||
 	    unlikely(number >= pool->blocks) || unlikely(dma_offset != slab->dma_offset)) {
 		free_next(pool, vaddr, dma_offset, CALL_SITE);
 		return;
 	}
 	free = racy_load(&slab->free);
-	back = free | racy_load(&slab->remote);
-	if (unlikely(bit_test_and_set(&back, number)) ||
-	    (unlikely(back == pool->full) && slab != slab_current(pool, cache))) {
+	if (unlikely(bit_test_and_set(&free, number))) {
 		free_next(pool, vaddr, dma_offset, CALL_SITE);
 		return;
 	}
-	bit_test_and_set(&free, number);
 	slab_set_free(slab, free);
 	racy_add(&cache->frees, 1);
+	if (unlikely(free == pool->full) && slab != slab_current(pool, cache))
+		cache_add_idle(pool, cache, slab);
 }

@@ -41,14 +41,14 @@ enum { POOL_CHECKED = 1, POOL_ANNOTATED = 2 };
  * known of it stands in a struct page that no device can reach: that of its first page, or one of several beside the
  * page map (pool->entries).
  *
- *   free     a bit for each block that its owner may hand out; changed by the owner alone
- *   remote   a bit for each block that other threads gave back since the owner looked; and for each that is not there, where
- *            a slab has fewer blocks than the pool's slabs may have
+ *   free     a bit for each block that its owner may hand out, changed by the owner alone; and for each that is not there,
+ *            where a slab has fewer blocks than the pool's slabs may have: those are the highest
+ *   remote   a bit for each block that other threads gave back since the owner looked
  *
  * A block is out when it has neither bit. A slab is complete when each block has one.
  *
- *   owner    whose it is: the address of a struct cache, with SLAB_RESERVED where it is in the reserve; or
- *            one of these
+ *   owner    whose it is: the address of a struct cache, with SLAB_RESERVED where it is in the reserve, or SLAB_REMOTE
+ *            where its `remote` is to be looked at when a block comes back; or one of these
  */
 enum slab_owner {
 	SLAB_NONE,    /* no slab, or none any more */
@@ -60,7 +60,7 @@ enum slab_owner {
 	SLAB_OWNERS   /* addresses are above */
 };
 
-enum { SLAB_RESERVED = 1 };
+enum { SLAB_RESERVED = 1, SLAB_REMOTE = 2 };
 
 /*
  * A thread's cache: its slabs of one pool. Its thread alone changes it, but for what is said to be others'. Those in
@@ -71,6 +71,7 @@ struct cache {
 	ptrdiff_t
 		current; /* the slab it allocates from, by its bytes from the pool; 0: pool->none */
 	char *base;	 /* where its blocks begin */
+	uint64_t spent;	 /* its `free` when all blocks are out */
 	struct page *at; /* hazard pointer: the slab of the last free, which stays the pool's */
 	size_t allocs, frees;
 
@@ -229,6 +230,17 @@ static inline void slab_set_owner(struct page *slab, uintptr_t owner)
 	__atomic_store_n(&slab->owner, owner, __ATOMIC_RELEASE);
 }
 
+/* The cache that an owner word names, above SLAB_OWNERS. */
+static inline struct cache *owner_cache(uintptr_t owner)
+{
+	return (struct cache *)(owner & ~(uintptr_t)(SLAB_RESERVED | SLAB_REMOTE));
+}
+
+static inline bool owner_is(uintptr_t owner, const struct cache *cache)
+{
+	return (owner & ~(uintptr_t)SLAB_REMOTE) == (uintptr_t)cache;
+}
+
 /* What its owner changes is seen by who finds the slab complete. */
 static inline void slab_set_free(struct page *slab, uint64_t free)
 {
@@ -270,16 +282,28 @@ static inline uint64_t slab_missing(const struct dma_pool *pool, const struct pa
 struct page *slab_find(struct dma_pool *pool, struct cache *cache, const void *vaddr,
 		       uint32_t *number);
 
+/* Has its owner a block of it to hand out? */
+static inline bool slab_has_free(const struct dma_pool *pool, const struct page *slab)
+{
+	return slab->free != slab_missing(pool, slab);
+}
+
 /*
  * Blocks that others gave back become the owner's to hand out; the caller is the owner. False when there
  * are none.
  */
-bool slab_collect_remote(struct dma_pool *pool, struct page *slab);
+void slab_collect_remote(struct dma_pool *pool, struct page *slab);
 
 static inline bool slab_collect(struct dma_pool *pool, struct page *slab)
 {
-	return unlikely(racy_load(&slab->remote)) && slab_collect_remote(pool, slab);
+	if (likely(!racy_load(&slab->remote)))
+		return false;
+	slab_collect_remote(pool, slab);
+	return true;
 }
+
+/* The same as long as the slab is the cache's: from now on its frees need not look at `remote`. */
+void slab_catch_up(struct dma_pool *pool, struct cache *cache, struct page *slab);
 
 /* A slab that is nobody's may be complete: then it goes to the stack. */
 void slab_settle(struct dma_pool *pool, struct page *slab);
@@ -377,9 +401,6 @@ static inline struct page *list_pop(struct dma_pool *pool, uint32_t *list)
 
 /* Another slab with free blocks becomes the current one. False when neither the cache nor the stack has one. */
 bool cache_turn(struct dma_pool *pool, struct cache *cache);
-
-/* The same with a slab that is given. */
-void cache_set_current(struct dma_pool *pool, struct cache *cache, struct page *slab);
 
 /* A block of the current slab, which has one. */
 static inline void *cache_take(struct dma_pool *pool, struct cache *cache, struct page *slab,

@@ -13,9 +13,9 @@
 #include "base/error.h"
 #include "pool/debug.h"
 
-static uint32_t free_blocks(const struct page *slab)
+static uint32_t free_blocks(const struct dma_pool *pool, const struct page *slab)
 {
-	return (uint32_t)__builtin_popcountll(racy_load(&slab->free));
+	return (uint32_t)__builtin_popcountll(racy_load(&slab->free) & ~slab_missing(pool, slab));
 }
 
 static void add_reserved(struct cache *own, uint32_t n)
@@ -30,7 +30,7 @@ static uint32_t reserve_count(struct dma_pool *pool, const struct cache *own)
 
 	for (uint32_t link = own->reserve; link; link = slab_at(pool, link)->next) {
 		slab_collect(pool, slab_at(pool, link));
-		n += free_blocks(slab_at(pool, link));
+		n += free_blocks(pool, slab_at(pool, link));
 	}
 	return n;
 }
@@ -49,7 +49,7 @@ static void *take(struct dma_pool *pool, struct cache *own, dma_addr_t *handle)
 	slab_set_free(slab, free & (free - 1));
 	add_reserved(own, -1u);
 	racy_store(&own->allocs, own->allocs + 1);
-	if (!(free & (free - 1))) {
+	if (!slab_has_free(pool, slab)) {
 		list_remove(pool, &own->reserve, slab);
 		slab_abandon(pool, slab);
 	}
@@ -122,9 +122,9 @@ static void prefill_shrink(struct dma_pool *pool, struct cache *own, uint32_t n)
 
 	for (slab = own->reserve ? slab_at(pool, own->reserve) : NULL; slab; slab = next) {
 		next = slab->next ? slab_at(pool, slab->next) : NULL;
-		if (have - free_blocks(slab) < n)
+		if (have - free_blocks(pool, slab) < n)
 			continue;
-		have -= free_blocks(slab);
+		have -= free_blocks(pool, slab);
 		list_remove(pool, &own->reserve, slab);
 		cache_accept(pool, slab);
 	}
@@ -160,7 +160,7 @@ int dmaland_pool_prefill(struct dma_pool *pool, size_t n)
 		}
 		slab_set_owner(slab, (uintptr_t)own | SLAB_RESERVED);
 		list_push(pool, &own->reserve, slab);
-		have += free_blocks(slab);
+		have += free_blocks(pool, slab);
 	}
 	prefill_shrink(pool, own, (uint32_t)n);
 	return 0;

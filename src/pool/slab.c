@@ -60,14 +60,11 @@ struct page *slab_find(struct dma_pool *pool, struct cache *cache, const void *v
 
 /* ---- the blocks that others gave back ---- */
 
-bool slab_collect_remote(struct dma_pool *pool, struct page *slab)
+void slab_collect_remote(struct dma_pool *pool, struct page *slab)
 {
-	uint64_t missing = slab_missing(pool, slab), back, twice;
+	uint64_t back = __atomic_exchange_n(&slab->remote, 0, __ATOMIC_ACQ_REL);
+	uint64_t twice = back & slab->free;
 
-	if (racy_load(&slab->remote) == missing)
-		return false;
-	back = __atomic_exchange_n(&slab->remote, missing, __ATOMIC_ACQ_REL) & ~missing;
-	twice = back & slab->free;
 	if (unlikely(twice)) { /* two frees of a block that raced, and were both counted */
 		__atomic_fetch_add(&pool->freed_twice_count, (size_t)__builtin_popcountll(twice),
 				   __ATOMIC_RELAXED);
@@ -75,7 +72,16 @@ bool slab_collect_remote(struct dma_pool *pool, struct page *slab)
 			   slab_base(pool, slab) + (size_t)__builtin_ctzll(twice) * pool->stride);
 	}
 	slab_set_free(slab, slab->free | back);
-	return back;
+}
+
+void slab_catch_up(struct dma_pool *pool, struct cache *cache, struct page *slab)
+{
+	uintptr_t remote = (uintptr_t)cache | SLAB_REMOTE;
+
+	if (unlikely(slab_owner(slab) == remote))
+		__atomic_compare_exchange_n(&slab->owner, &remote, (uintptr_t)cache, false,
+					    __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+	slab_collect(pool, slab);
 }
 
 /*
@@ -213,10 +219,8 @@ static int run_take(struct dma_pool *pool, size_t size, gfp_t gfp, struct page *
 
 static void slab_begin(struct dma_pool *pool, struct page *slab)
 {
-	uint64_t missing = slab_missing(pool, slab);
-
-	racy_store(&slab->remote, missing);
-	slab_set_free(slab, pool->full & ~missing);
+	racy_store(&slab->remote, 0);
+	slab_set_free(slab, pool->full);
 	if (unlikely(pool->debug))
 		debug_slab_begin(pool, slab);
 	slab_set_owner(slab, SLAB_IDLE);

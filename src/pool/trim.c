@@ -166,7 +166,7 @@ static void round_add_claimed(struct dma_pool *pool, struct round *round, struct
 			round_take(pool, round, &cache->partial, slab);
 			continue;
 		}
-		slab_set_owner(slab, (uintptr_t)cache);
+		slab_set_owner(slab, (uintptr_t)cache | SLAB_REMOTE);
 		__atomic_store_n(&cache->completed, 1, __ATOMIC_RELAXED);
 	}
 }

@@ -39,8 +39,11 @@ static struct page *see_link(uint32_t link, const char *place)
 
 static void see_slab(const struct page *slab, uintptr_t owner, bool complete, const char *place)
 {
-	if (slab->owner != owner)
+	if ((owner < SLAB_OWNERS ? slab->owner : slab->owner & ~(uintptr_t)SLAB_REMOTE) != owner)
 		explore_fail("a slab in %s is %zx's, not %zx's", place, slab->owner, owner);
+	if (slab->remote & ~slab->free && slab->owner == owner && owner >= SLAB_OWNERS &&
+	    !(owner & SLAB_RESERVED))
+		explore_fail("frees of a slab in %s do not look at what others gave back", place);
 	if (complete && !slab_is_complete(all.pool, slab))
 		explore_fail("a slab in %s is not complete", place);
 }
@@ -67,7 +70,8 @@ static size_t reserve_free(const struct cache *cache)
 	size_t n = 0;
 
 	for (uint32_t link = cache->reserve; link; link = slab_at(all.pool, link)->next)
-		n += (size_t)__builtin_popcountll(slab_at(all.pool, link)->free);
+		n += (size_t)__builtin_popcountll(slab_at(all.pool, link)->free &
+						  ~slab_missing(all.pool, slab_at(all.pool, link)));
 	return n;
 }
 
@@ -130,7 +134,8 @@ static void see_bits(const struct page *slab)
 	uint64_t missing = slab_missing(all.pool, slab);
 	const char *place = all.place[slab - all.first];
 
-	if (slab->free & (missing | ~all.pool->full) || (slab->remote & missing) != missing)
+	if (slab->free & ~all.pool->full || slab->remote & missing ||
+	    (slab->free & missing) != missing)
 		explore_fail("blocks that are not there are free");
 	for (uint32_t i = 0; i < all.pool->blocks; i++)
 		if (!(missing >> i & 1))

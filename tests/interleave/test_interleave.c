@@ -96,6 +96,7 @@ static void what_is_left_out_is_found(void **state)
 		{{"slab_abandon", "settle"}, "a slab is abandoned while its blocks come back"},
 		{{"free_remotely", "settle"},
 		 "two threads can't adopt a slab while a third one steals"},
+		{{"owner_mark", "&slab->owner"}, "two threads adopt a slab"},
 		{{"slab_settle", "second look"}, "a slab is settled by two, and used between"},
 		{{"cache_enter", "&cache->revoked"},
 		 "a thread allocates while its lists are taken"},

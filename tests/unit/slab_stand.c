@@ -80,7 +80,7 @@ struct page *slab_of(struct dma_pool *pool, const void *block)
 
 bool slab_is_owned_by(const struct page *slab, const struct cache *cache)
 {
-	return slab_owner(slab) == (uintptr_t)cache;
+	return owner_is(slab_owner(slab), cache);
 }
 
 size_t list_length(const struct dma_pool *pool, uint32_t list)

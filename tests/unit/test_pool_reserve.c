@@ -144,7 +144,7 @@ static void what_is_given_back_is_for_all(void **state)
 	assert_int_equal(stats_of(s->pool).in_use, 2000);
 	assert_int_equal(dmaland_pool_prefill(s->pool, 0), 0);
 	assert_in_range(cache_of(s->pool, 0)->idle_count, 1, s->pool->idle_max);
-	assert_true(idle_stack_depth(s->pool) > 100);
+	assert_true(idle_stack_depth(s->pool) > 20);
 	assert_int_equal(stats_of(s->pool).in_use, 0);
 	expect_statistics_hold(s->pool);
 	stand_end(s);

@@ -358,7 +358,7 @@ static void idle_slabs_of_others_are_had_before_an_allocation_fails(void **state
 		struct stand *s = stand_begin(p, sizes[k]);
 		size_t all;
 
-		p->fake.domain.memory_limit = p->fake.domain.memory;
+		p->fake.domain.memory_limit = p->fake.domain.memory + 100 * sizes[k];
 		player_switch(1);
 		while (s->count < STAND_BLOCKS &&
 		       (s->vaddrs[s->count] =

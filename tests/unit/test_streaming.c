@@ -384,7 +384,7 @@ static void pages_that_change_hands_are_known_by_their_new_owner(void **state)
 static void bookkeeping_of_pages_that_change_hands_does_not_grow(void **state)
 {
 	static const size_t sizes[] = {4000, 16000, 60000, 100, 8000};
-	enum { LIVE = 64, PAGES = 512, ROUNDS = 200 };
+	enum { LIVE = 64, PAGES = 512, ROUNDS = 3000 };
 	static char *coherent[PAGES];
 	static dma_addr_t live[LIVE], handles[PAGES];
 	size_t begin = 0;
