@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bits.h - powers of two, words of bits, and bitmaps of them
+ * bits.h - powers of two, words of bits, bitmaps of them, and what compilers do not know
  */
 #ifndef BASE_BITS_H
 #define BASE_BITS_H
@@ -8,6 +8,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#define likely(x)   __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
 
 static inline bool is_power_of_two(uint64_t n)
 {
@@ -99,6 +102,23 @@ static inline bool words_meet(uint64_t word, const uint64_t *other)
 #define racy_load(p) __atomic_load_n(p, __ATOMIC_RELAXED)
 #else
 #define racy_load(p) (*(p))
+#endif
+
+/* Such loads before this are done before any that follows. ThreadSanitizer knows no fences. */
+#ifdef __SANITIZE_THREAD__
+#define racy_loads_done() ((void)0)
+#else
+#define racy_loads_done() __atomic_thread_fence(__ATOMIC_ACQUIRE)
+#endif
+
+/* Words that several threads may be at; any of their values will do. */
+#define racy_store(p, value) __atomic_store_n(p, value, __ATOMIC_RELAXED)
+
+/* A count that this thread alone changes. Compilers do not fold an atomic store into it. */
+#ifdef __SANITIZE_THREAD__
+#define racy_add(p, n) __atomic_store_n(p, *(p) + (n), __ATOMIC_RELAXED)
+#else
+#define racy_add(p, n) ((void)(*(p) += (n)))
 #endif
 
 #endif

@@ -36,7 +36,6 @@ static void child_begins(void)
 	fork_in_child();
 	error_in_child();
 	threads_disown();
-	streaming_disown_threads();
 	for (struct dmaland_device *dev = devices.first; dev; dev = dev->next) {
 		mmio_disown(dev->function);
 		pci_function_disown(dev->function);

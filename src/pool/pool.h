@@ -16,16 +16,28 @@ struct pool_list {
 	struct dma_pool *first, **end; /* the oldest first */
 };
 
+/*
+ * Who keeps something of its own for a pool's memory: it begins before a block of it can be handed out, and ends when
+ * none is out and none will be. begin: 0, or -ENOMEM in words. They may be called by any thread, and hold no lock that
+ * allocates.
+ */
+struct pool_memory_ops {
+	int (*begin)(void *context, size_t block_size, char *cpu, dma_addr_t dma, size_t size);
+	void (*end)(void *context, size_t block_size, dma_addr_t dma, size_t size);
+};
+
 /* Where the pool works: the device's parts that it uses. */
 struct pool_place {
 	struct arena *arena;
 	const struct dma_limits *limits;
 	struct pool_list *list;
 	struct arena_tenant *orphans; /* takes over pages of pools that are destroyed busy */
-	const char *name;	      /* the device's, for messages */
-	gfp_t gfp;		      /* what any allocation may do, beside its own flags */
-	bool debug;		      /* poison, red zones, call sites */
-	bool annotate;		      /* AddressSanitizer or Valgrind is to know what is free */
+	const struct pool_memory_ops *memory; /* or NULL */
+	void *context;			      /* of memory */
+	const char *name;		      /* the device's, for messages */
+	gfp_t gfp;			      /* what any allocation may do, beside its own flags */
+	bool debug;			      /* poison, red zones, call sites */
+	bool annotate; /* AddressSanitizer or Valgrind is to know what is free */
 };
 
 struct dma_pool *pool_create(const char *name, const struct pool_place *place, size_t size,

@@ -23,9 +23,6 @@
 #include "base/thread.h"
 #include "pool/pool.h"
 
-#define likely(x)   __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
-
 /*
  * Where the public call came from, inside it; a function inlined into it may ask too. The call itself is never
  * inlined, by link-time optimization, since this would be where its caller came from.
@@ -146,16 +143,6 @@ static inline bool pool_is_disowned(const struct dma_pool *pool)
 {
 	return pool->place.arena->disowned;
 }
-
-/* Words that several threads may be at; any of their values will do. */
-#define racy_store(p, value) __atomic_store_n(p, value, __ATOMIC_RELAXED)
-
-/* A count that this thread alone changes. Compilers do not fold an atomic store into it. */
-#ifdef __SANITIZE_THREAD__
-#define racy_add(p, n) __atomic_store_n(p, *(p) + (n), __ATOMIC_RELAXED)
-#else
-#define racy_add(p, n) ((void)(*(p) += (n)))
-#endif
 
 /* ---- from an address to its block, whatever the address ---- */
 
@@ -320,6 +307,9 @@ size_t idle_stack_depth(const struct dma_pool *pool);
 
 /* A new slab, idle and in no list, as large as the cache may have it. NULL in words. */
 struct page *slab_make(struct dma_pool *pool, struct cache *cache, gfp_t gfp);
+
+/* Nobody keeps anything for this run any more: pool_memory_ops. */
+void slab_memory_end(struct dma_pool *pool, struct page *run);
 
 /* A run goes to the arena whose slabs, of which the first is given, nobody can reach any more. */
 void slab_give(struct dma_pool *pool, struct page *first);

@@ -162,6 +162,7 @@ static void run_end(struct arena *arena, struct page *run, void *context)
 		return;
 	}
 	end->busy = true;
+	slab_memory_end(pool, run);
 	for (uint32_t i = 0; pool->debug && i < pool->slabs_a_page; i++)
 		debug_slab_end(pool, &first[i]);
 	arena_hand_over(arena, run, pool->place.orphans);

@@ -254,12 +254,38 @@ static void pool_count(struct dma_pool *pool, size_t blocks, size_t pages)
 		;
 }
 
+/* Who keeps something of its own for the pool's memory. */
+static int memory_begin(struct dma_pool *pool, struct page *run)
+{
+	const struct pool_memory_ops *memory = pool->place.memory;
+	char *cpu = pagemap_address(&pool->place.arena->pagemap, run);
+
+	return memory ? memory->begin(pool->place.context, pool->size, cpu,
+				      (uintptr_t)cpu + run->dma_offset,
+				      (size_t)run->run_pages << ARENA_PAGE_SHIFT)
+		      : 0;
+}
+
+void slab_memory_end(struct dma_pool *pool, struct page *run)
+{
+	const struct pool_memory_ops *memory = pool->place.memory;
+	char *cpu = pagemap_address(&pool->place.arena->pagemap, run);
+
+	if (memory)
+		memory->end(pool->place.context, pool->size, (uintptr_t)cpu + run->dma_offset,
+			    (size_t)run->run_pages << ARENA_PAGE_SHIFT);
+}
+
 struct page *slab_make(struct dma_pool *pool, struct cache *cache, gfp_t gfp)
 {
 	struct page *run;
 
 	if (run_take(pool, size_wanted(pool, cache, gfp), gfp, &run))
 		return NULL;
+	if (memory_begin(pool, run)) {
+		arena_give(pool->place.arena, run);
+		return NULL;
+	}
 	if (pool->slabs_a_page > 1) {
 		pool_count(pool, pool->blocks * pool->slabs_a_page, 1);
 		return page_split(pool, run);
@@ -276,6 +302,7 @@ void slab_give(struct dma_pool *pool, struct page *first)
 
 	for (uint32_t i = 0; unlikely(pool->debug) && i < pool->slabs_a_page; i++)
 		debug_slab_end(pool, &first[i]);
+	slab_memory_end(pool, run);
 	__atomic_fetch_sub(&pool->total, blocks, __ATOMIC_RELAXED);
 	__atomic_fetch_sub(&pool->pages, run->run_pages, __ATOMIC_RELAXED);
 	arena_give(pool->place.arena, run);

@@ -10,8 +10,7 @@
  *   memory is copied, how much, which way
  *
  * A dma address leads to the page's word in the frames, that to the bounce_page, and the offset to
- * the slot. A page's word stays when the pool gives the page back to the arena; whoever meets a slot
- * that is not live asks the arena whether the page is still a pool's of ours (unmap.c).
+ * the slot. What a thread that ended has parked is found by its number: it is the next one's that has the number.
  *
  * A slot that is unmapped twice at the same moment by two threads may get into two stacks. The copy
  * is found when it is taken, since the slot is not parked any more by then.
@@ -25,6 +24,9 @@
 #include "base/error.h"
 #include "base/fork.h"
 #include "base/mutex.h"
+
+/* Bytes that are parked in one stack of slots at most. */
+#define STACK_BYTES ((size_t)32 << 10)
 
 static gfp_t may_grow(const struct streaming *s)
 {
@@ -40,6 +42,8 @@ static int pool_make(struct streaming *s, uint32_t class)
 		.limits = &s->bounce_limits,
 		.list = &s->pool_list,
 		.orphans = s->orphans,
+		.memory = &bounce_pages,
+		.context = s,
 		.name = s->name,
 	};
 	struct dma_pool *pool;
@@ -77,36 +81,60 @@ static struct dma_pool *pool_of(struct streaming *s, uint32_t class)
 
 /* ---- slots ---- */
 
+static uint32_t stack_room(uint32_t class)
+{
+	size_t room = STACK_BYTES >> (BOUNCE_SHIFT_MIN + class);
+
+	return room < STACK_MAX ? (uint32_t)room : STACK_MAX;
+}
+
+/* This thread's, or that of those without a number, locked. */
+static struct slot_stack *stack_get(struct streaming *s, uint32_t class)
+{
+	struct slot_stack *stack;
+
+	if (!thread_number_take())
+		spin_lock(&s->slots_lock);
+	stack = stack_at(s, thread_offset, class * (uint32_t)sizeof(struct slot_stack));
+	stack->room = stack_room(class);
+	return stack;
+}
+
+static void stack_put(struct streaming *s)
+{
+	if (!thread_offset)
+		spin_unlock(&s->slots_lock);
+}
+
 static bool slot_push(struct streaming *s, struct bounce_slot *slot)
 {
-	struct shard *shard = shard_of(s);
-	bool exclusive = shard_is_exclusive(s, shard), pushed;
+	bool pushed = stack_push(stack_get(s, slot_class(slot)), slot);
 
-	if (!exclusive)
-		spin_lock(&shard->lock);
-	pushed = stack_push(slot_stack(slot, shard), slot);
-	if (!exclusive)
-		spin_unlock(&shard->lock);
+	stack_put(s);
 	return pushed;
 }
 
 static struct bounce_slot *slot_pop(struct streaming *s, uint32_t class)
 {
-	struct shard *shard = shard_of(s);
-	bool exclusive = shard_is_exclusive(s, shard);
-	struct bounce_slot *slot;
+	struct bounce_slot *slot = stack_pop(stack_get(s, class));
 
-	if (!exclusive)
-		spin_lock(&shard->lock);
-	slot = stack_pop(&shard->stacks[class]);
-	if (!exclusive)
-		spin_unlock(&shard->lock);
+	stack_put(s);
+	return slot;
+}
+
+/* The slot of a block that was taken from the pool. */
+static struct bounce_slot *slot_of_block(const struct streaming *s, dma_addr_t dma)
+{
+	struct bounce_slot *slot =
+		bounce_page_slot(bounce_page_at(frames_get(s->frames, dma)), dma);
+
+	slot_set_key(slot, SLOT_PARKED);
 	return slot;
 }
 
 struct bounce_slot *bounce_slot_get(struct streaming *s, uint32_t class)
 {
-	uint32_t room = s->shards->stacks[class].room;
+	uint32_t room = stack_room(class);
 	uint32_t want = room > 1 ? room / 2 : 1, got;
 	struct dma_pool *pool = pool_of(s, class);
 	struct bounce_slot *slot, *best = NULL;
@@ -117,10 +145,8 @@ struct bounce_slot *bounce_slot_get(struct streaming *s, uint32_t class)
 		return NULL;
 	got = (uint32_t)dmaland_pool_alloc_bulk(pool, may_grow(s), want, blocks, handles);
 	for (uint32_t i = 0; i < got; i++) {
-		slot = bounce_slot_of_block(s, class, blocks[i], handles[i]);
-		if (!slot)
-			dma_pool_free(pool, blocks[i], handles[i]);
-		else if (!best)
+		slot = slot_of_block(s, handles[i]);
+		if (!best)
 			best = slot;
 		else if (!slot_push(s, slot))
 			bounce_slot_put(s, slot);
@@ -135,16 +161,8 @@ void bounce_slot_put(struct streaming *s, struct bounce_slot *slot)
 	char *cpu = slot->cpu;
 
 	/* From then on it may be of another page. */
-	__atomic_store_n(&slot->plain, 0, __ATOMIC_RELAXED);
-	__atomic_store_n(&slot->state, SLOT_NONE, __ATOMIC_RELEASE);
+	__atomic_store_n(&slot->key, SLOT_NONE, __ATOMIC_RELEASE);
 	dma_pool_free(pool, cpu, dma);
-}
-
-void bounce_slot_end(struct bounce_slot *slot, bool wanted)
-{
-	if (wanted)
-		memcpy(slot->original, slot->cpu, slot->size);
-	bounce_slot_put(slot->owner, slot);
 }
 
 /* A slot that is nobody else's. */
@@ -161,17 +179,7 @@ static struct bounce_slot *slot_take(struct streaming *s, uint32_t class)
 
 /* ---- mapping ---- */
 
-static int refuse_size(struct streaming *s, const struct piece *piece)
-{
-	return error_set(EINVAL,
-			 "%s: %zu bytes at %p can't be copied for the device: at most %zu in one "
-			 "mapping (dma_max_mapping_size), and not across its segment boundary "
-			 "0x%llx",
-			 s->name, piece->size, (void *)piece->ptr, streaming_max_size(s),
-			 (unsigned long long)s->limits->seg_boundary);
-}
-
-/* A slot for a piece, with all that is known of it but the copy; NULL with the error set. */
+/* A slot for a piece, with all that is known of it but the key and the copy; NULL with the error set. */
 static struct bounce_slot *slot_begin(struct streaming *s, const struct piece *piece)
 {
 	uint64_t bits = piece_kept_bits(s, piece);
@@ -181,10 +189,6 @@ static struct bounce_slot *slot_begin(struct streaming *s, const struct piece *p
 
 	if (bits && need <= bits)
 		need = bits + 1;
-	if (piece->size > BOUNCE_MAX || place_crosses(piece, bits)) {
-		refuse_size(s, piece);
-		return NULL;
-	}
 	if (piece->attrs & DMA_ATTR_REQUIRE_COHERENT) {
 		error_set(EOPNOTSUPP,
 			  "%s: %zu bytes at %p would be copied, and DMA_ATTR_REQUIRE_COHERENT "
@@ -192,16 +196,23 @@ static struct bounce_slot *slot_begin(struct streaming *s, const struct piece *p
 			  s->name, piece->size, (void *)piece->ptr);
 		return NULL;
 	}
+	if (piece->size > BOUNCE_MAX || place_crosses(piece, bits)) {
+		error_set(EINVAL,
+			  "%s: %zu bytes at %p can't be copied for the device: at most %zu in one "
+			  "mapping (dma_max_mapping_size), and not across its segment boundary "
+			  "0x%llx",
+			  s->name, piece->size, (void *)piece->ptr, streaming_max_size(s),
+			  (unsigned long long)s->limits->seg_boundary);
+		return NULL;
+	}
 	slot = slot_take(s, bounce_class(need));
 	if (!slot)
 		return NULL;
 	slot->original = piece->ptr;
 	slot->size = piece->size;
-	slot->direction = (uint8_t)piece->direction;
-	slot->offset = (uint16_t)offset;
 	slot->cpu += offset;
 	slot->dma += offset;
-	slot->nents = piece->nents;
+	slot->rare = (uint32_t)offset | (s->shadow ? SLOT_SHADOW : 0);
 	return slot;
 }
 
@@ -210,7 +221,7 @@ static __attribute__((noinline)) void gathered_copy(struct bounce_slot *slot, si
 						    size_t size, bool for_device)
 {
 	for (size_t part; size; size -= part, offset += part) {
-		size_t at = slot->offset + offset, inside = at & (FRAME_SIZE - 1);
+		size_t at = (slot->rare & SLOT_OFFSET) + offset, inside = at & (FRAME_SIZE - 1);
 		char *original = (char *)bounce_originals(slot)[at >> FRAME_SHIFT] + inside;
 
 		part = size < FRAME_SIZE - inside ? size : FRAME_SIZE - inside;
@@ -223,14 +234,44 @@ static __attribute__((noinline)) void gathered_copy(struct bounce_slot *slot, si
 dma_addr_t bounce_map(struct streaming *s, const struct piece *piece, enum way why)
 {
 	struct bounce_slot *slot = slot_begin(s, piece);
-	bool plain;
 
 	if (!slot)
 		return DMA_MAPPING_ERROR;
-	plain = !slot->offset && !slot->nents && !s->shadow;
-	memcpy(slot->cpu, piece->ptr, piece->size);
-	slot_set(slot, SLOT_LIVE, plain ? (uint32_t)piece->direction + 1 : 0);
+	slot_set_key(slot, slot_key(piece->direction, piece->nents));
 	count_way(s, why);
+	memcpy(slot->cpu, piece->ptr, piece->size);
+	return slot->dma;
+}
+
+static __attribute__((noinline)) dma_addr_t
+map_small_slowly(struct streaming *s, void *ptr, size_t size, enum dma_data_direction direction)
+{
+	const struct piece piece = {ptr, size, direction, 0, 0, 0, 0};
+	dma_addr_t dma = bounce_map(s, &piece, WAY_SMALL);
+
+	if (dma == DMA_MAPPING_ERROR)
+		count_way(s, WAY_FAILED);
+	return dma;
+}
+
+dma_addr_t bounce_map_small(struct streaming *s, void *ptr, size_t size,
+			    enum dma_data_direction direction)
+{
+	size_t offset = thread_offset;
+	struct slot_stack *stack =
+		stack_at(s, offset, bounce_class(size) * (uint32_t)sizeof(struct slot_stack));
+	struct bounce_slot *slot;
+
+	if (unlikely(!offset || !stack->count))
+		return map_small_slowly(s, ptr, size, direction);
+	slot = stack->slots[--stack->count];
+	if (unlikely(slot_get_key(slot) != SLOT_PARKED))
+		return map_small_slowly(s, ptr, size, direction);
+	slot->original = ptr;
+	slot->size = size;
+	slot_set_key(slot, slot_key(direction, 0));
+	count_own(s, offset, WAY_SMALL);
+	memcpy(slot->cpu, ptr, size);
 	return slot->dma;
 }
 
@@ -246,21 +287,21 @@ dma_addr_t bounce_map_list(struct streaming *s, const struct piece *piece,
 	slot = slot_begin(s, piece);
 	if (!slot)
 		return DMA_MAPPING_ERROR;
-	at = slot->offset;
+	at = slot->rare & SLOT_OFFSET;
 	for (uint32_t i = 0; i < piece->entries; at += sg[i++].length)
 		for (; frame << FRAME_SHIFT < at + sg[i].length; frame++)
 			bounce_originals(slot)[frame] =
 				(uintptr_t)sg[i].address + ((frame << FRAME_SHIFT) - at);
-	slot->gathered = true;
+	slot->rare |= SLOT_GATHERED;
 	gathered_copy(slot, 0, slot->size, true);
-	slot_set(slot, SLOT_LIVE, 0);
+	slot_set_key(slot, slot_key(piece->direction, piece->nents));
 	count_way(s, WAY_SMALL);
 	return slot->dma;
 }
 
 void bounce_copy(struct bounce_slot *slot, size_t offset, size_t size, bool for_device)
 {
-	if (unlikely(slot->gathered))
+	if (unlikely(slot->rare & SLOT_GATHERED))
 		gathered_copy(slot, offset, size, for_device);
 	else if (for_device)
 		memcpy(slot->cpu + offset, slot->original + offset, size);
@@ -268,30 +309,86 @@ void bounce_copy(struct bounce_slot *slot, size_t offset, size_t size, bool for_
 		memcpy(slot->original + offset, slot->cpu + offset, size);
 }
 
-void bounce_unmap(struct streaming *s, struct bounce_slot *slot, unsigned long attrs)
+/* The stack is full, or there is more to it than a copy back. */
+static __attribute__((noinline)) void unmap_slowly(struct streaming *s, struct bounce_slot *slot,
+						   bool wanted)
 {
-	if (slot_direction(slot) != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC))
+	size_t offset = slot->rare & SLOT_OFFSET;
+
+	if (slot->rare & SLOT_SHADOW)
+		shadow_hand(s, HAND_END, slot->dma, slot->size, NULL);
+	if (wanted)
 		bounce_copy(slot, 0, slot->size, false);
-	slot->cpu -= slot->offset;
-	slot->dma -= slot->offset;
-	slot->offset = 0;
-	slot->gathered = false;
-	slot_set(slot, SLOT_PARKED, 0);
+	slot->cpu -= offset;
+	slot->dma -= offset;
+	slot->rare = 0;
+	slot_set_key(slot, SLOT_PARKED);
 	count_way(s, WAY_BOUNCE_END);
 	if (!slot_push(s, slot))
 		bounce_slot_put(s, slot);
 }
 
-void bounce_flush(struct streaming *s)
+void bounce_unmap(struct streaming *s, struct bounce_slot *slot, bool wanted)
+{
+	size_t offset = thread_offset;
+	struct slot_stack *stack = stack_at(s, offset, slot->stack);
+
+	if (unlikely(slot->rare || !offset || stack->count == stack->room)) {
+		unmap_slowly(s, slot, wanted);
+		return;
+	}
+	slot_set_key(slot, SLOT_PARKED);
+	count_own(s, offset, WAY_BOUNCE_END);
+	stack->slots[stack->count++] = slot;
+	if (wanted) /* only this thread takes from the stack: nobody has the slot before */
+		memcpy(slot->original, slot->cpu, slot->size);
+}
+
+static struct bounce_slot *slot_pop_shared(struct streaming *s, uint32_t class)
 {
 	struct bounce_slot *slot;
 
-	if (streaming_shard == UINT32_MAX)
-		return;
+	spin_lock(&s->slots_lock);
+	slot = stack_pop(&s->slots->of[class]);
+	spin_unlock(&s->slots_lock);
+	return slot;
+}
+
+/* Of the thread with this number, which is this one, or has ended; 0: of those that have none. */
+static void stacks_empty(struct streaming *s, size_t number)
+{
+	struct bounce_slot *slot;
+
 	for (uint32_t class = 0; class < BOUNCE_CLASSES; class ++)
-		while ((slot = slot_pop(s, class)))
+		while ((slot = number ? stack_pop(&s->slots[number].of[class])
+				      : slot_pop_shared(s, class)))
 			if (slot_state(slot) == SLOT_PARKED) /* or unmapped twice at a time */
 				bounce_slot_put(s, slot);
+}
+
+void bounce_flush(struct streaming *s)
+{
+	uint32_t numbers = thread_numbers();
+
+	stacks_empty(s, 0);
+	if (thread_offset)
+		stacks_empty(s, thread_offset / THREAD_STRIDE);
+	for (uint32_t i = 1; i < numbers; i++) {
+		if (!thread_number_inherit(i))
+			continue;
+		stacks_empty(s, i);
+		thread_number_release(i);
+	}
+}
+
+static void stacks_forget(struct streaming *s)
+{
+	uint32_t numbers = thread_numbers();
+
+	for (uint32_t i = 0; i < numbers; i++)
+		for (uint32_t class = 0; class < BOUNCE_CLASSES; class ++)
+			if (s->slots[i].of[class].count)
+				s->slots[i].of[class].count = 0;
 }
 
 /* ---- beginning and end ---- */
@@ -326,8 +423,8 @@ int bounce_prepare(struct streaming *s)
 
 void bounce_end(struct streaming *s)
 {
-	threads_forget_slots(s);
-	bounce_pages_end(s);
+	stacks_forget(s);
+	bounce_slots_end(s);
 	for (uint32_t class = 0; class < BOUNCE_CLASSES; class ++) {
 		dma_pool_destroy(s->pools[class]);
 		s->pools[class] = NULL;

@@ -51,7 +51,8 @@ struct frames {
 int frames_init(struct frames *frames);
 void frames_fini(struct frames *frames);
 
-static inline uintptr_t *frames_word(const struct frames *frames, dma_addr_t dma)
+/* The table of an address; NULL where nothing was ever set. */
+static inline struct frame_table *frames_table(const struct frames *frames, dma_addr_t dma)
 {
 	uint64_t number = dma >> TABLE_SHIFT;
 	struct frame_table *table =
@@ -59,26 +60,25 @@ static inline uintptr_t *frames_word(const struct frames *frames, dma_addr_t dma
 
 	while (__builtin_expect(table && table->number != number, 0))
 		table = table->next;
+	return table;
+}
+
+static inline uintptr_t *frames_word(const struct frames *frames, dma_addr_t dma)
+{
+	struct frame_table *table = frames_table(frames, dma);
+
 	return table ? &table->words[(dma >> FRAME_SHIFT) % TABLE_FRAMES] : NULL;
 }
 
 /* 0 where nothing was ever set. */
 static inline uintptr_t frames_get(const struct frames *frames, dma_addr_t dma)
 {
-	uintptr_t *word = frames_word(frames, dma);
+	struct frame_table *table = frames_table(frames, dma);
 
-	return __builtin_expect(word != NULL, 1) ? __atomic_load_n(word, __ATOMIC_ACQUIRE) : 0;
-}
-
-/* Set the word of a frame, unless it is not any more what it was. */
-static inline void frames_replace(const struct frames *frames, dma_addr_t dma, uintptr_t was,
-				  uintptr_t word)
-{
-	uintptr_t *place = frames_word(frames, dma);
-
-	if (place)
-		__atomic_compare_exchange_n(place, &was, word, false, __ATOMIC_RELEASE,
-					    __ATOMIC_RELAXED);
+	return __builtin_expect(table != NULL, 1)
+		       ? __atomic_load_n(&table->words[(dma >> FRAME_SHIFT) % TABLE_FRAMES],
+					 __ATOMIC_ACQUIRE)
+		       : 0;
 }
 
 static inline void frames_fill(uintptr_t *words, size_t n, uintptr_t word)

@@ -7,14 +7,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/mutex.h"
-
-/* Bytes that are parked in one stack of slots at most. */
-#define STACK_BYTES ((size_t)32 << 10)
 
 /* The kernel's defaults (include/linux/dma-mapping.h). */
 #define SEG_SIZE_DEFAULT     65536u
@@ -133,13 +131,12 @@ static int options_check(const struct streaming *s)
 	return 0;
 }
 
-/* Which sizes go the short ways: not where an address must look like the original's. */
+/* Which sizes are copied and nothing else, and which take a slot of addresses: not where an address must look like the original's. */
 static void limits_changed(struct streaming *s)
 {
 	const struct dma_limits *limits = s->limits;
 
-	s->bounce_below =
-		!limits->min_align_mask && s->translates && !s->shadow ? s->copy_below : 0;
+	s->bounce_below = s->translates && !limits->min_align_mask ? s->copy_below : 0;
 	s->slot_bytes = limits->min_align_mask < s->granule
 				? iova_cache_slot_max(&s->iova, limits->seg_boundary)
 				: 0;
@@ -211,26 +208,29 @@ static void settings_fill(struct streaming *s)
 					      : COPY_BELOW_DEFAULT;
 	s->granule = domain->granule;
 	s->page = (size_t)sysconf(_SC_PAGESIZE);
-	s->short_below = s->options.debug ? 0 : SIZE_MAX / 2;
+	s->short_below = s->options.debug || s->shadow ? 0 : SIZE_MAX / 2;
 	s->holds_nothing = s->options.debug ? UINTPTR_MAX : FRAME_ARENA;
-	s->map_from = s->translates && !s->shadow && domain->ops->map ? s->copy_below : SIZE_MAX;
 	limits_changed(s);
 }
 
-static int shards_make(struct streaming *s)
-{
-	s->shards = aligned_alloc(64, SHARDS * sizeof(*s->shards));
-	if (!s->shards)
-		return error_set(ENOMEM, "no memory for a device's mappings");
-	memset(s->shards, 0, SHARDS * sizeof(*s->shards));
-	for (uint32_t i = 0; i < SHARDS * BOUNCE_CLASSES; i++) {
-		uint32_t class = i % BOUNCE_CLASSES;
-		size_t room = STACK_BYTES >> (BOUNCE_SHIFT_MIN + class);
+/* For each thread that there may be: pages are there once they are used. */
+#define THREADS_BYTES (THREADS * (sizeof(struct thread_ways) + sizeof(struct thread_slots)))
 
-		s->shards[i / BOUNCE_CLASSES].stacks[class].room =
-			room < STACK_MAX ? (uint32_t)room : STACK_MAX;
-	}
+static int threads_make(struct streaming *s)
+{
+	void *memory = mmap(NULL, THREADS_BYTES, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (memory == MAP_FAILED)
+		return error_mmap("no memory for a device's mappings");
+	s->ways = memory;
+	s->slots = (void *)(s->ways + THREADS);
 	return 0;
+}
+
+static void threads_free(struct streaming *s)
+{
+	munmap(s->ways, THREADS_BYTES);
 }
 
 /* Devices of one domain see the same memory: they are trusted all, or none. */
@@ -283,31 +283,31 @@ int streaming_init(struct streaming *s, struct streaming_space *space, struct dm
 	s->name = name;
 	s->options = *options;
 	iova_cache_init(&s->iova, &domain->iova, &domain->lock, domain->granule, &mapping_records);
+	s->maps = domain->ops->map;
 	err = options_check(s);
 	if (!err && s->options.lazy)
 		err = revoke_make(s);
 	if (err)
 		return err;
 	settings_fill(s);
-	err = shards_make(s);
+	err = threads_make(s);
 	if (err)
 		return err;
 	err = locks_make(s);
 	if (err) {
-		free(s->shards);
+		threads_free(s);
 		return err;
 	}
 	err = trust_check(s);
 	if (err) {
 		pthread_mutex_destroy(&s->pool_list.lock);
 		pthread_mutex_destroy(&s->making);
-		free(s->shards);
+		threads_free(s);
 		return err;
 	}
 	s->shrinker =
 		(struct arena_shrinker){.shrink = streaming_shrink, .count = streaming_count_idle};
 	arena_add_shrinker(space->arena, &s->shrinker);
-	threads_add(s);
 	if (s->options.debug)
 		err = follow_start(s);
 	else if (s->options.no_syscalls)
@@ -317,12 +317,21 @@ int streaming_init(struct streaming *s, struct streaming_space *space, struct dm
 	return err;
 }
 
+__attribute__((noinline)) void count_way_slowly(struct streaming *s, enum way way)
+{
+	if (thread_number_take())
+		count_own(s, thread_offset, way);
+	else
+		__atomic_fetch_add(&s->ways->of[way], 1, __ATOMIC_RELAXED);
+}
+
 uint64_t streaming_count(const struct streaming *s, enum way way)
 {
+	uint32_t numbers = thread_numbers();
 	uint64_t sum = 0;
 
-	for (size_t i = 0; i < SHARDS; i++)
-		sum += __atomic_load_n(&s->shards[i].ways[way], __ATOMIC_RELAXED);
+	for (uint32_t i = 0; i < numbers; i++)
+		sum += __atomic_load_n(&s->ways[i].of[way], __ATOMIC_RELAXED);
 	return sum;
 }
 
@@ -355,8 +364,7 @@ void streaming_disown(struct streaming *s)
 	s->window_bytes = 0;
 	s->frames = &nothing_mapped;
 	s->registered = &nothing_registered;
-	s->bounce_below = 0;
-	s->map_from = SIZE_MAX;
+	s->short_below = 0;
 }
 
 void streaming_fini(struct streaming *s)
@@ -365,7 +373,6 @@ void streaming_fini(struct streaming *s)
 
 	mapped_end(s);
 	stuck = !registrations_end(s);
-	threads_remove(s);
 	arena_remove_shrinker(s->space->arena, &s->shrinker);
 	bounce_end(s);
 	arena_forget(s->space->arena, &s->bounce_limits);
@@ -376,7 +383,7 @@ void streaming_fini(struct streaming *s)
 	spin_unlock(&s->space->lock);
 	pthread_mutex_destroy(&s->pool_list.lock);
 	pthread_mutex_destroy(&s->making);
-	free(s->shards);
+	threads_free(s);
 	if (s->follow)
 		follow_stop(s);
 }
@@ -385,7 +392,7 @@ void streaming_fini(struct streaming *s)
 
 bool streaming_can_map(const struct streaming *s)
 {
-	return s->space->domain->ops->map;
+	return s->maps;
 }
 
 bool streaming_merges(const struct streaming *s)

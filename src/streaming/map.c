@@ -21,32 +21,36 @@
 #include "backend/mmio.h"
 
 /*
- * The dma address of memory inside one chunk of the arena; DMA_MAPPING_ERROR when it is not. The
- * first page must be somebody's; what lies between first and last is in the same chunk.
+ * The dma offset of memory that begins in the arena's window, if it lies inside one chunk. The first page must be
+ * somebody's, so that it has a chunk; what lies between first and last is in the same one.
  */
-static inline __attribute__((always_inline)) dma_addr_t
-window_address(const struct streaming *s, size_t window_bytes, const char *ptr, size_t size)
+static inline __attribute__((always_inline)) bool window_offset(const struct streaming *s,
+								size_t window_bytes,
+								const char *ptr, size_t size,
+								uint64_t *dma_offset)
 {
 	size_t begin = (uintptr_t)ptr - s->window, end = begin + (size - 1);
 	const struct page *page = &s->pages[begin >> FRAME_SHIFT];
-	const struct arena_chunk *chunk;
 
-	if (begin >= window_bytes)
-		return DMA_MAPPING_ERROR;
-	chunk = __atomic_load_n(&page->chunk, __ATOMIC_ACQUIRE);
-	if (unlikely(!chunk || !__atomic_load_n(&page->tenant, __ATOMIC_ACQUIRE)))
-		return DMA_MAPPING_ERROR;
-	if ((begin ^ end) >> FRAME_SHIFT &&
-	    unlikely(end >= window_bytes || __atomic_load_n(&s->pages[end >> FRAME_SHIFT].chunk,
-							    __ATOMIC_ACQUIRE) != chunk))
-		return DMA_MAPPING_ERROR;
-	return (uintptr_t)ptr + page->dma_offset;
+	if (unlikely(!__atomic_load_n(&page->tenant, __ATOMIC_ACQUIRE)))
+		return false;
+	*dma_offset = page->dma_offset;
+	return !((begin ^ end) >> FRAME_SHIFT) ||
+	       likely(end < window_bytes &&
+		      __atomic_load_n(&s->pages[end >> FRAME_SHIFT].chunk, __ATOMIC_ACQUIRE) ==
+			      __atomic_load_n(&page->chunk, __ATOMIC_ACQUIRE));
 }
 
-static inline __attribute__((always_inline)) dma_addr_t arena_address(const struct streaming *s,
-								      const char *ptr, size_t size)
+/* The dma address of memory inside one chunk of the arena; DMA_MAPPING_ERROR when it is not. */
+static dma_addr_t window_address(const struct streaming *s, size_t window_bytes, const char *ptr,
+				 size_t size)
 {
-	return window_address(s, s->window_bytes, ptr, size);
+	uint64_t offset;
+
+	if ((uintptr_t)ptr - s->window >= window_bytes ||
+	    !window_offset(s, window_bytes, ptr, size, &offset))
+		return DMA_MAPPING_ERROR;
+	return (uintptr_t)ptr + offset;
 }
 
 /* The dma address of memory that the device reaches already. */
@@ -57,7 +61,7 @@ static dma_addr_t known_address(struct streaming *s, const struct piece *piece, 
 	*registered = false;
 	if (!s->translates)
 		return DMA_MAPPING_ERROR;
-	dma = arena_address(s, piece->ptr, piece->size);
+	dma = window_address(s, s->window_bytes, piece->ptr, piece->size);
 	if (dma != DMA_MAPPING_ERROR || !registered_any(&s->space->registered))
 		return dma;
 	*registered = true;
@@ -86,7 +90,7 @@ static bool untranslated_is_mapped(const struct streaming *s, const struct piece
 		return false;
 	if (!s->translates)
 		return mapped_is_whole(s, piece->ptr, piece->size);
-	return streaming_can_map(s) && !piece_is_small(s, piece);
+	return s->maps && !piece_is_small(s, piece);
 }
 
 bool piece_can_be_copied(const struct streaming *s, const struct piece *piece)
@@ -114,14 +118,15 @@ piece_map_untranslated(struct streaming *s, const struct piece *piece, bool limi
 {
 	if (registers_check(s, piece->ptr, piece->size))
 		return DMA_MAPPING_ERROR;
-	if (s->translates && piece_is_small(s, piece))
+	if (unlikely(!s->translates))
+		return untranslated_is_mapped(s, piece) ? mapped_map(s, piece)
+							: mapped_bounce(s, piece);
+	if (piece_is_small(s, piece))
 		return bounce_map(s, piece, limit ? WAY_LIMIT : WAY_SMALL);
-	if (untranslated_is_mapped(s, piece))
+	if (likely(s->maps) && fits_in_place(s, piece))
 		return mapped_map(s, piece);
-	if (!s->translates)
-		return mapped_bounce(s, piece);
 	/* What could be mapped does not fit within its boundary where it lies. */
-	limit |= streaming_can_map(s);
+	limit |= s->maps;
 	return bounce_map(s, piece, limit ? WAY_LIMIT : WAY_UNMAPPABLE);
 }
 
@@ -221,75 +226,46 @@ static __attribute__((noinline)) dma_addr_t map_otherwise(struct streaming *s, v
 	return dma;
 }
 
-/* Copy to a slot of the thread's stack, where that is all there is to do. */
-static inline __attribute__((always_inline)) dma_addr_t
-copy_to_slot(struct streaming *s, void *ptr, size_t size, enum dma_data_direction direction,
-	     unsigned long attrs)
-{
-	uint32_t offset = streaming_shard;
-	struct bounce_slot *slot;
-	struct slot_stack *stack;
-	struct shard *shard;
-
-	if (unlikely(offset >= EXCLUSIVE_END || !ptr))
-		return map_otherwise(s, ptr, size, direction, attrs);
-	shard = (struct shard *)(void *)((char *)s->shards + offset);
-	stack = &shard->stacks[bounce_class(size)];
-	if (unlikely(!stack->count))
-		return map_otherwise(s, ptr, size, direction, attrs);
-	slot = stack->slots[--stack->count];
-	if (unlikely(slot_state(slot) != SLOT_PARKED)) /* unmapped twice at a time: bounce.c */
-		return map_otherwise(s, ptr, size, direction, attrs);
-	slot->original = ptr;
-	slot->size = size;
-	slot_set(slot, SLOT_LIVE, (uint32_t)direction + 1);
-	count_exclusive(shard, WAY_SMALL);
-	memcpy(slot->cpu, ptr, size);
-	return slot->dma;
-}
-
-static __attribute__((noinline)) dma_addr_t
-map_small_near_registers(struct streaming *s, void *ptr, size_t size,
-			 enum dma_data_direction direction, unsigned long attrs)
-{
-	if (mmio_overlaps(ptr, size, false))
-		return map_otherwise(s, ptr, size, direction, attrs);
-	return copy_to_slot(s, ptr, size, direction, attrs);
-}
-
-static __attribute__((noinline)) dma_addr_t map_small(struct streaming *s, void *ptr, size_t size,
+/* Memory that is not small, or near registers. */
+static __attribute__((noinline)) dma_addr_t map_large(struct streaming *s, void *ptr, size_t size,
 						      enum dma_data_direction direction,
 						      unsigned long attrs)
 {
-	if (unlikely(mmio_is_near(ptr)))
-		return map_small_near_registers(s, ptr, size, direction, attrs);
-	return copy_to_slot(s, ptr, size, direction, attrs);
+	const struct piece piece = {ptr, size, direction, attrs, 0, 0, 0};
+	dma_addr_t dma = piece_map_untranslated(s, &piece, false);
+
+	if (unlikely(dma == DMA_MAPPING_ERROR))
+		count_way(s, WAY_FAILED);
+	return dma;
 }
 
-/* Known to be neither the arena's nor registered, and not small. */
-static inline dma_addr_t map_large(struct streaming *s, void *ptr, size_t size,
-				   enum dma_data_direction direction, unsigned long attrs)
+/* Memory that is neither the arena's nor registered. */
+static inline __attribute__((always_inline)) dma_addr_t
+map_untranslated(struct streaming *s, void *ptr, size_t size, enum dma_data_direction direction,
+		 unsigned long attrs)
 {
-	if (unlikely(!ptr || (uintptr_t)ptr > UINTPTR_MAX - size || mmio_is_near(ptr)))
+	if (unlikely((uintptr_t)ptr - 1 > UINTPTR_MAX - size)) /* NULL, too */
 		return map_otherwise(s, ptr, size, direction, attrs);
-	return mapped_map_single(s, ptr, size, direction, attrs);
+	if (size < s->bounce_below && likely(!mmio_is_near(ptr)))
+		return bounce_map_small(s, ptr, size, direction);
+	return map_large(s, ptr, size, direction, attrs);
 }
 
-static __attribute__((noinline)) dma_addr_t counted_shared(struct streaming *s, enum way way,
+static __attribute__((noinline)) dma_addr_t counted_slowly(struct streaming *s, enum way way,
 							   dma_addr_t dma)
 {
-	count_way_shared(s, way);
+	count_way_slowly(s, way);
 	return dma;
 }
 
 /* count_way() as the last thing that is done: what is rare is a jump, and nothing is saved for it. */
 static inline dma_addr_t counted(struct streaming *s, enum way way, dma_addr_t dma)
 {
-	uint32_t offset = streaming_shard;
+	size_t offset = thread_offset;
 
-	if (unlikely(offset >= EXCLUSIVE_END))
-		return counted_shared(s, way, dma);
-	count_exclusive((struct shard *)(void *)((char *)s->shards + offset), way);
+	if (unlikely(!offset))
+		return counted_slowly(s, way, dma);
+	count_own(s, offset, way);
 	return dma;
 }
 
@@ -299,18 +275,15 @@ static __attribute__((noinline)) dma_addr_t map_registered(struct streaming *s, 
 							   unsigned long attrs)
 {
 	uintptr_t word = frames_get(&s->registered->frames, (uintptr_t)ptr);
-	dma_addr_t dma;
+	uint64_t offset;
 
-	if (!word && size < s->bounce_below)
-		return map_small(s, ptr, size, direction, attrs);
-	if (!word && size >= s->map_from)
-		return map_large(s, ptr, size, direction, attrs);
-	if (word <= FRAME_SHARED)
+	if (unlikely(word <= FRAME_SHARED))
+		return word ? map_otherwise(s, ptr, size, direction, attrs)
+			    : map_untranslated(s, ptr, size, direction, attrs);
+	if (unlikely(!registration_offset((const struct registration *)word, ptr, size, &offset) ||
+		     !offset_holds(s->limits, ptr, offset, size)))
 		return map_otherwise(s, ptr, size, direction, attrs);
-	if (unlikely(!registration_address((const struct registration *)word, ptr, size, &dma) ||
-		     !limits_hold(s->limits, ptr, dma, size)))
-		return map_otherwise(s, ptr, size, direction, attrs);
-	return counted(s, WAY_REGISTERED, dma);
+	return counted(s, WAY_REGISTERED, (uintptr_t)ptr + offset);
 }
 
 static __attribute__((noinline)) dma_addr_t map_in_arena(struct streaming *s, void *ptr,
@@ -318,11 +291,12 @@ static __attribute__((noinline)) dma_addr_t map_in_arena(struct streaming *s, vo
 							 enum dma_data_direction direction,
 							 unsigned long attrs)
 {
-	dma_addr_t dma = arena_address(s, ptr, size);
+	uint64_t offset;
 
-	if (unlikely(dma == DMA_MAPPING_ERROR || !limits_hold(s->limits, ptr, dma, size)))
+	if (unlikely(!window_offset(s, s->window_bytes, ptr, size, &offset) ||
+		     !offset_holds(s->limits, ptr, offset, size)))
 		return map_otherwise(s, ptr, size, direction, attrs);
-	return counted(s, WAY_ARENA, dma);
+	return counted(s, WAY_ARENA, (uintptr_t)ptr + offset);
 }
 
 /*
@@ -339,11 +313,7 @@ dma_addr_t streaming_map(struct streaming *s, void *ptr, size_t size,
 		return map_in_arena(s, ptr, size, direction, attrs);
 	if (registered_any(s->registered))
 		return map_registered(s, ptr, size, direction, attrs);
-	if (size < s->bounce_below)
-		return map_small(s, ptr, size, direction, attrs);
-	if (size >= s->map_from)
-		return map_large(s, ptr, size, direction, attrs);
-	return map_otherwise(s, ptr, size, direction, attrs);
+	return map_untranslated(s, ptr, size, direction, attrs);
 }
 
 /* 0, or -errno in words. */

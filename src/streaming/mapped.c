@@ -285,7 +285,7 @@ mapping_new(struct streaming *s, const void *ptr, size_t bytes, uint64_t same_bi
 	revoke_what_is_due(s);
 	if (likely(bytes <= s->slot_bytes))
 		mapping = iova_cache_take_slot(&s->iova, bytes, s->limits->streaming_mask,
-					       shard_number());
+					       thread_offset / THREAD_STRIDE);
 	if (likely(mapping != NULL))
 		return mapping;
 	if (in_place && unlikely(bytes >= PRESENCE_CHECK_FROM) && presence_check(s, ptr, bytes))
@@ -344,16 +344,6 @@ dma_addr_t mapped_map(struct streaming *s, const struct piece *piece)
 {
 	return map_in_place(s, piece->ptr, piece->size, piece->direction, piece->attrs,
 			    piece->nents, piece->same_bits);
-}
-
-dma_addr_t mapped_map_single(struct streaming *s, char *ptr, size_t size,
-			     enum dma_data_direction direction, unsigned long attrs)
-{
-	dma_addr_t dma = map_in_place(s, ptr, size, direction, attrs, 0, 0);
-
-	if (unlikely(dma == DMA_MAPPING_ERROR))
-		count_way(s, WAY_FAILED);
-	return dma;
 }
 
 /* What is copied, or has several maps. */
@@ -526,7 +516,7 @@ static __attribute__((noinline)) void shadow_end(struct streaming *s, const stru
 
 void mapped_unmap(struct streaming *s, struct mapping *mapping, unsigned long attrs)
 {
-	bool wanted = mapping->direction != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC);
+	bool wanted = copy_is_wanted((enum dma_data_direction)mapping->direction, attrs);
 	uint8_t live = MAPPING_LIVE;
 	bool ended;
 

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include <dmaland/types.h>
+#include "base/bits.h"
 #include "iova/cache.h"
 #include "streaming/frames.h"
 
@@ -85,20 +86,21 @@ static inline bool registered_any(const struct registered *registered)
 dma_addr_t registered_find(struct registered *registered, const void *ptr, size_t size);
 
 /*
- * The same, for the registration that the frame's word leads to. False also when it changes
- * meanwhile.
+ * The dma offset, in the registration that the frame's word leads to. False when they are not inside, also when
+ * it changes meanwhile.
  */
-static inline bool registration_address(const struct registration *r, const void *ptr, size_t size,
-					dma_addr_t *dma)
+static inline bool registration_offset(const struct registration *r, const void *ptr, size_t size,
+				       uint64_t *dma_offset)
 {
 	uint32_t generation = __atomic_load_n(&r->generation, __ATOMIC_ACQUIRE);
 	size_t length = __atomic_load_n(&r->length, __ATOMIC_ACQUIRE);
-	uint64_t offset = __atomic_load_n(&r->dma_offset, __ATOMIC_ACQUIRE);
-	uintptr_t inside = (uintptr_t)ptr - __atomic_load_n(&r->begin, __ATOMIC_ACQUIRE);
 
-	*dma = (uintptr_t)ptr + offset;
-	return size <= length && inside <= length - size &&
-	       __atomic_load_n(&r->generation, __ATOMIC_RELAXED) == generation;
+	if (unlikely(size > length) ||
+	    unlikely((uintptr_t)ptr - racy_load(&r->begin) > length - size))
+		return false;
+	*dma_offset = racy_load(&r->dma_offset);
+	racy_loads_done();
+	return likely(racy_load(&r->generation) == generation);
 }
 
 #endif

@@ -81,7 +81,7 @@ int presence_check(struct streaming *s, const void *ptr, size_t size)
 		s->name, size, ptr, there > inside ? there - inside : 0);
 }
 
-int registers_check(struct streaming *s, const void *ptr, size_t size)
+int registers_check_near(struct streaming *s, const void *ptr, size_t size)
 {
 	if (!mmio_overlaps(ptr, size, false))
 		return 0;

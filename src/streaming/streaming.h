@@ -22,9 +22,6 @@ enum { BOUNCE_SHIFT_MIN = 6, BOUNCE_CLASSES = 16 };
 /* Bytes that are copied at most. The largest blocks are twice that: a list's element keeps its offset. */
 #define BOUNCE_MAX ((size_t)1 << 20)
 
-/* Threads have their own, up to EXCLUSIVE_SHARDS of them; the others share the rest. */
-enum { SHARDS = 16, EXCLUSIVE_SHARDS = 8, STACK_MAX = 31 };
-
 /* Where nobody says from which size on mapping is cheaper than copying. */
 #define COPY_BELOW_DEFAULT ((size_t)4096)
 
@@ -50,24 +47,12 @@ enum way {
 	WAYS,
 };
 
-struct bounce_slot;
 struct bounce_page;
+struct thread_ways;
+struct thread_slots;
 struct mapping;
 struct mapping_slab;
 struct follow;
-
-/* Free slots of one class; 256 bytes. */
-struct slot_stack {
-	uint32_t count, room;
-	struct bounce_slot *slots[STACK_MAX];
-};
-
-/* Free slots and counters, for one thread or a few. */
-struct shard {
-	struct slot_stack stacks[BOUNCE_CLASSES];
-	uint64_t ways[WAYS];
-	uint32_t lock; /* base/spin.h: of the stacks, where several threads share the shard */
-} __attribute__((aligned(64)));
 
 /* What the mappings of a domain share. Floor 6 makes one with the domain's arena. */
 struct streaming_space {
@@ -85,7 +70,6 @@ struct streaming_space {
 	struct mapping_slab *mapping_slabs, *free_slabs; /* all; those for slots to come */
 	struct bounce_page *pages;			 /* all of them, page_count */
 	size_t page_count;
-	size_t sweep_in; /* so many are asked for before idle ones are looked for */
 	struct bounce_page *free_pages[BOUNCE_CLASSES];
 };
 
@@ -104,16 +88,17 @@ struct streaming {
 	size_t window_bytes;
 	const struct dma_limits *limits;
 	const struct frames *frames;
-	struct shard *shards;
+	struct thread_ways *ways; /* of each thread, in a mapping of its own */
+	struct thread_slots *slots;
 	struct registered *registered; /* none: not translated, or not the short way */
-	size_t bounce_below;	       /* copy_below; 0 while limits make it more than that */
-	size_t map_from;	       /* bytes from which on memory is mapped the short way */
-	size_t short_below;	       /* bytes, less 1, that may go a short way at all */
+	size_t short_below;	 /* bytes, less 1, of which little is to be checked; 0: all is */
+	size_t bounce_below;	 /* bytes that are copied rather than mapped; 0: no */
 	uintptr_t holds_nothing; /* word of a frame where an unmap or a sync has nothing to do */
 	size_t slot_bytes; /* up to so many take a slot of addresses; 0 while limits forbid it */
 	size_t granule;	   /* of the domain */
 	bool translates;   /* false: the device is not trusted */
 	bool disowned;	   /* this is the child of a fork: nothing is done */
+	bool maps;	   /* the domain can map */
 	bool shadow;	   /* the device has a copy of memory that is mapped: domain_ops.sync */
 
 	struct streaming_options options;
@@ -124,10 +109,10 @@ struct streaming {
 	const char *name;
 	struct iova_cache iova;
 	struct arena_shrinker shrinker;
-	struct streaming *next; /* in the list of all: threads.c */
-	struct follow *follow;	/* debug mode: follow.c; or NULL */
+	struct follow *follow; /* debug mode: follow.c; or NULL */
 
 	/* Pools of blocks to bounce through, made when they are needed. */
+	uint32_t slots_lock; /* base/spin.h: of the first of slots */
 	pthread_mutex_t making;
 	struct dma_limits bounce_limits; /* its coherent mask is the streaming mask */
 	struct pool_list pool_list;
@@ -160,9 +145,6 @@ void streaming_fini(struct streaming *s);
 
 /* In the child of a fork: from now on every call fails with EPERM. Takes no lock. */
 void streaming_disown(struct streaming *s);
-
-/* Once for all of them. */
-void streaming_disown_threads(void);
 
 /* ---- limits ---- */
 

@@ -14,7 +14,6 @@
  *   life.c         making, ending, limits
  *   watch.c        debug mode: registered memory that the program unmapped
  *   follow.c       debug mode: mappings that are translated
- *   threads.c      which shard is a thread's, and what becomes of it
  *   report.c       what is said about bad calls
  *
  * What is known of a mapping lies in slots and mappings, which no device can reach. They are used
@@ -24,11 +23,11 @@
 #ifndef STREAMING_STREAMING_INTERNAL_H
 #define STREAMING_STREAMING_INTERNAL_H
 
+#include "backend/mmio.h"
+#include "base/bits.h"
 #include "base/spin.h"
+#include "base/thread.h"
 #include "streaming/streaming.h"
-
-#define likely(x)   __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
 
 #define ATTRS_KNOWN                                                                                \
 	(DMA_ATTR_WEAK_ORDERING | DMA_ATTR_WRITE_COMBINE | DMA_ATTR_NO_KERNEL_MAPPING |            \
@@ -47,6 +46,30 @@ struct piece {
 	uint64_t same_bits; /* in all its dma addresses: of a list, ~seg_boundary; or 0 */
 };
 
+struct bounce_slot;
+
+/* Slots that a thread parks of a class, at most. */
+enum { STACK_MAX = 31 };
+
+/* Free slots of one class; 256 bytes. */
+struct slot_stack {
+	uint32_t count, room; /* 0 until it is used */
+	struct bounce_slot *slots[STACK_MAX];
+};
+
+/* What each thread has for itself, by its number; the first ones are shared by threads that have none. */
+struct thread_ways {
+	uint64_t of[WAYS]; /* how often */
+} __attribute__((aligned(THREAD_STRIDE)));
+
+struct thread_slots {
+	struct slot_stack of[BOUNCE_CLASSES];
+};
+
+_Static_assert(sizeof(struct thread_ways) == THREAD_STRIDE &&
+		       sizeof(struct thread_slots) % THREAD_STRIDE == 0,
+	       "they are found by the thread's offset");
+
 /* With errno and the sentence set. */
 static inline bool streaming_is_disowned(const struct streaming *s)
 {
@@ -55,71 +78,23 @@ static inline bool streaming_is_disowned(const struct streaming *s)
 
 /* ---- counting ---- */
 
-/* Where this thread's shard begins, in bytes; UINT32_MAX: it has none yet. */
-extern _Thread_local uint32_t streaming_shard __attribute__((tls_model("initial-exec")));
-
-enum { EXCLUSIVE_END = EXCLUSIVE_SHARDS * sizeof(struct shard) };
-
-/* A thread's first call. */
-uint32_t streaming_shard_choose(void);
-
-/* From now on, until it is removed, threads that end give back what they have of this device. */
-void threads_add(struct streaming *s);
-void threads_remove(struct streaming *s);
-
-/* What is parked is forgotten; the caller finds it by the pages. Nobody maps. */
-void threads_forget_slots(struct streaming *s);
-
-static inline struct shard *shard_of(const struct streaming *s)
+/* By a thread's offset that is not 0, without a locked instruction. */
+static inline void count_own(const struct streaming *s, size_t offset, enum way way)
 {
-	uint32_t offset = streaming_shard;
-
-	if (unlikely(offset == UINT32_MAX))
-		offset = streaming_shard_choose();
-	return (struct shard *)(void *)((char *)s->shards + offset);
+	racy_add(&((struct thread_ways *)(void *)((char *)s->ways + offset))->of[way], 1);
 }
 
-/* Which of the shards is it? The first EXCLUSIVE_SHARDS are one thread's each. */
-static inline uint32_t shard_number(void)
-{
-	uint32_t offset = streaming_shard;
-
-	if (unlikely(offset == UINT32_MAX))
-		offset = streaming_shard_choose();
-	return offset / (uint32_t)sizeof(struct shard);
-}
-
-static inline bool shard_is_exclusive(const struct streaming *s, const struct shard *shard)
-{
-	return (uintptr_t)shard - (uintptr_t)s->shards < EXCLUSIVE_END;
-}
-
-/* A shard that is one thread's is counted in without a locked instruction. */
-static inline void count_exclusive(struct shard *shard, enum way way)
-{
-	uint64_t *counter = &shard->ways[way];
-
-	__atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
-}
-
-static inline void count_in(const struct streaming *s, struct shard *shard, enum way way)
-{
-	if (likely(shard_is_exclusive(s, shard)))
-		count_exclusive(shard, way);
-	else
-		__atomic_fetch_add(&shard->ways[way], 1, __ATOMIC_RELAXED);
-}
-
-void count_way_shared(struct streaming *s, enum way way);
+/* By a thread that has no number yet, and may get none. */
+void count_way_slowly(struct streaming *s, enum way way);
 
 static inline void count_way(struct streaming *s, enum way way)
 {
-	uint32_t offset = streaming_shard;
+	size_t offset = thread_offset;
 
-	if (likely(offset < EXCLUSIVE_END))
-		count_exclusive((struct shard *)(void *)((char *)s->shards + offset), way);
+	if (likely(offset))
+		count_own(s, offset, way);
 	else
-		count_way_shared(s, way);
+		count_way_slowly(s, way);
 }
 
 uint64_t streaming_count(const struct streaming *s, enum way way);
@@ -135,6 +110,14 @@ static inline bool limits_hold(const struct dma_limits *limits, const void *ptr,
 	return end <= limits->streaming_mask && !((dma ^ (uintptr_t)ptr) & limits->min_align_mask);
 }
 
+/* The same where the dma address is the CPU's and an offset. */
+static inline bool offset_holds(const struct dma_limits *limits, const void *ptr, uint64_t offset,
+				size_t size)
+{
+	return (uintptr_t)ptr + offset + (size - 1) <= limits->streaming_mask &&
+	       !(offset & limits->min_align_mask);
+}
+
 /* Would an address with these low bits of the piece's own cross the segment boundary? */
 static inline bool place_crosses(const struct piece *piece, uint64_t bits)
 {
@@ -146,7 +129,8 @@ static inline bool place_crosses(const struct piece *piece, uint64_t bits)
 /* Can the domain map the piece where it lies, so that it does not? */
 static inline bool fits_in_place(const struct streaming *s, const struct piece *piece)
 {
-	return !place_crosses(piece, s->limits->min_align_mask | (s->granule - 1));
+	return !piece->same_bits ||
+	       !place_crosses(piece, s->limits->min_align_mask | (s->granule - 1));
 }
 
 /* Does the piece begin or end at the edge of a page, or cross one? */
@@ -183,33 +167,66 @@ static inline void shadow_hand(struct streaming *s, enum domain_hand what, dma_a
 
 enum slot_state { SLOT_NONE, SLOT_PARKED, SLOT_LIVE };
 
+/* Of a slot's `rare`, above the offset in the block, for low bits to be as the original's. */
+enum {
+	SLOT_OFFSET = 0xffff,
+	SLOT_GATHERED = 1 << 16, /* original is where the first element lies: bounce_originals() */
+	SLOT_SHADOW = 1 << 17,	 /* the device has a copy of its own */
+};
+
 /* A block that the pool has given to us: live, or parked in a stack; and who is copied through it. */
 struct bounce_slot {
-	uint32_t state; /* enum slot_state */
-	uint32_t plain; /* live, of a single mapping, at offset 0, and no more to be done at its
-			   end: its direction plus 1; otherwise 0 */
+	uint64_t
+		key; /* enum slot_state; of a live one also direction, and nents as in struct piece */
 	size_t size;
 	dma_addr_t dma; /* of the copy */
 	char *cpu;	/* the same, for us; at the block's offset */
 	char *original;
 	struct streaming *owner;
-	uint32_t stack;	   /* where in a shard its stack is, in bytes */
-	uint16_t offset;   /* in the block, for low bits to be as the original's */
-	uint8_t direction; /* unless it is plain */
-	bool gathered;	   /* original is where the first element lies: bounce_originals() */
-	uint32_t nents;	   /* as in struct piece; unless it is plain */
+	uint32_t stack; /* where in a thread's slots its stack is, in bytes */
+	uint32_t rare;	/* what is to be done at its end beside the copy */
 } __attribute__((aligned(64)));
 
 _Static_assert(sizeof(struct bounce_slot) == 64, "a slot is a line of the cache");
+
+/* Of a live slot. */
+static inline uint64_t slot_key(enum dma_data_direction direction, uint32_t nents)
+{
+	return SLOT_LIVE | (uint64_t)direction << 8 | (uint64_t)nents << 32;
+}
+
+static inline uint64_t slot_get_key(const struct bounce_slot *slot)
+{
+	return __atomic_load_n(&slot->key, __ATOMIC_RELAXED);
+}
+
+static inline void slot_set_key(struct bounce_slot *slot, uint64_t key)
+{
+	__atomic_store_n(&slot->key, key, __ATOMIC_RELAXED);
+}
+
+static inline enum slot_state slot_state(const struct bounce_slot *slot)
+{
+	return (enum slot_state)(slot_get_key(slot) & 0xff);
+}
+
+static inline enum dma_data_direction slot_direction(const struct bounce_slot *slot)
+{
+	return (enum dma_data_direction)(slot_get_key(slot) >> 8 & 0xff);
+}
 
 static inline uint32_t slot_class(const struct bounce_slot *slot)
 {
 	return slot->stack / (uint32_t)sizeof(struct slot_stack);
 }
 
-static inline struct slot_stack *slot_stack(const struct bounce_slot *slot, struct shard *shard)
+/* Of the thread with this offset; 0: of those that have none, which take turns. */
+static inline struct slot_stack *stack_at(const struct streaming *s, size_t offset, uint32_t stack)
 {
-	return (struct slot_stack *)(void *)((char *)shard + slot->stack);
+	return (struct slot_stack *)(void *)((char *)s->slots +
+					     offset *
+						     (sizeof(struct thread_slots) / THREAD_STRIDE) +
+					     stack);
 }
 
 /*
@@ -218,14 +235,18 @@ static inline struct slot_stack *slot_stack(const struct bounce_slot *slot, stru
  */
 struct bounce_page {
 	struct streaming *owner;
-	dma_addr_t dma;
-	const char *cpu; /* the same, for us */
-	uint32_t shift;	 /* log2 of a block's size; never changes */
-	uint32_t mask;	 /* what of a dma address tells the block: offset in the page, or nothing */
+	uint32_t shift; /* log2 of a block's size; never changes */
+	uint32_t mask;	/* what of a dma address tells the block: offset in the page, or nothing */
 	struct bounce_page *next_free;
 	struct bounce_page *next; /* in the space's list of all */
 	struct bounce_slot slots[];
 };
+
+/* That a frame's word of kind FRAME_BOUNCE leads to. */
+static inline struct bounce_page *bounce_page_at(uintptr_t word)
+{
+	return (struct bounce_page *)(word - FRAME_BOUNCE);
+}
 
 static inline struct bounce_slot *bounce_page_slot(struct bounce_page *page, dma_addr_t dma)
 {
@@ -241,26 +262,6 @@ static inline uintptr_t *bounce_originals(struct bounce_slot *slot)
 	return (uintptr_t *)(void *)(slot + 1);
 }
 
-static inline enum slot_state slot_state(const struct bounce_slot *slot)
-{
-	return (enum slot_state)__atomic_load_n(&slot->state, __ATOMIC_RELAXED);
-}
-
-/* plain as in the structure. */
-static inline void slot_set(struct bounce_slot *slot, enum slot_state state, uint32_t plain)
-{
-	__atomic_store_n(&slot->state, (uint32_t)state, __ATOMIC_RELAXED);
-	__atomic_store_n(&slot->plain, plain, __ATOMIC_RELAXED);
-}
-
-/* Of a live one. */
-static inline enum dma_data_direction slot_direction(const struct bounce_slot *slot)
-{
-	uint32_t plain = __atomic_load_n(&slot->plain, __ATOMIC_RELAXED);
-
-	return (enum dma_data_direction)(plain ? plain - 1 : slot->direction);
-}
-
 /* Bytes of a block of the class. */
 static inline size_t bounce_class_size(uint32_t class)
 {
@@ -273,7 +274,7 @@ static inline uint32_t bounce_class(size_t size)
 	       (BOUNCE_SHIFT_MIN - 1);
 }
 
-/* The top slot of a stack, or NULL. The stack is the thread's, or its shard is locked. */
+/* The top slot of a stack, or NULL. The stack is the thread's, or locked. */
 static inline struct bounce_slot *stack_pop(struct slot_stack *stack)
 {
 	if (unlikely(!stack->count))
@@ -296,11 +297,12 @@ struct bounce_slot *bounce_slot_get(struct streaming *s, uint32_t class);
 /* A slot whose state is SLOT_PARKED goes back to the pool, the stack being full. */
 void bounce_slot_put(struct streaming *s, struct bounce_slot *slot);
 
-/* The same for one whose copy may be wanted still. */
-void bounce_slot_end(struct bounce_slot *slot, bool wanted);
-
 /* Bounce a piece, whatever the limits. DMA_MAPPING_ERROR with the error set. */
 dma_addr_t bounce_map(struct streaming *s, const struct piece *piece, enum way why);
+
+/* The same for what is no list's and below s->bounce_below: it is counted, too, when it fails. */
+dma_addr_t bounce_map_small(struct streaming *s, void *ptr, size_t size,
+			    enum dma_data_direction direction);
 
 /* The same for elements that meet at granules, and are copied to lie side by side; as one piece. */
 dma_addr_t bounce_map_list(struct streaming *s, const struct piece *piece,
@@ -309,10 +311,15 @@ dma_addr_t bounce_map_list(struct streaming *s, const struct piece *piece,
 /* A part, to the copy or from it. */
 void bounce_copy(struct bounce_slot *slot, size_t offset, size_t size, bool for_device);
 
-/* It has ended; the checks have been made. */
-void bounce_unmap(struct streaming *s, struct bounce_slot *slot, unsigned long attrs);
+/* It has ended; the checks have been made. wanted: what the device wrote. */
+void bounce_unmap(struct streaming *s, struct bounce_slot *slot, bool wanted);
 
-/* Slots that this thread has parked go back to the pools. */
+static inline bool copy_is_wanted(enum dma_data_direction direction, unsigned long attrs)
+{
+	return direction != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC);
+}
+
+/* Slots that this thread has parked, and threads that ended, go back to the pools. */
 void bounce_flush(struct streaming *s);
 
 /* All slots and pools of a device go. No shrinker of it is called meanwhile. */
@@ -323,18 +330,17 @@ int bounce_prepare(struct streaming *s);
 
 /* ---- bounce_page.c ---- */
 
+/* Keeps it with the pools' memory; the context is the device. */
+extern const struct pool_memory_ops bounce_pages;
+
 /* Bytes of blocks that are parked, with any thread. */
 size_t bounce_parked(struct streaming *s);
-
-/* The slot, parked, of a block that the caller has taken from the pool; NULL with the error set. */
-struct bounce_slot *bounce_slot_of_block(struct streaming *s, uint32_t class, char *cpu,
-					 dma_addr_t block);
 
 /* From now on there is bookkeeping for some pages that nobody uses. 0, or -ENOMEM in words. */
 int bounce_pages_ready(struct streaming_space *space, uint32_t class);
 
-/* All of the device's blocks go back to their pools; no slot of it is found any more. */
-void bounce_pages_end(struct streaming *s);
+/* All of the device's blocks go back to their pools. */
+void bounce_slots_end(struct streaming *s);
 
 /* ---- mapped.c ---- */
 
@@ -362,10 +368,6 @@ struct mapping {
 /* Map a piece where it lies, or through granules of its own. DMA_MAPPING_ERROR with the error set. */
 dma_addr_t mapped_map(struct streaming *s, const struct piece *piece);
 dma_addr_t mapped_bounce(struct streaming *s, const struct piece *piece);
-
-/* The short way of what is no list's: it is counted, too, when it fails. */
-dma_addr_t mapped_map_single(struct streaming *s, char *ptr, size_t size,
-			     enum dma_data_direction direction, unsigned long attrs);
 
 /* Map elements that lie side by side or meet at granules; piece is the first, with the size of all. */
 dma_addr_t mapped_map_list(struct streaming *s, const struct piece *piece,
@@ -494,7 +496,12 @@ int request_check(struct streaming *s, const void *ptr, size_t size,
 int presence_check(struct streaming *s, const void *ptr, size_t size);
 
 /* Memory that is not translated: 0, or -EINVAL in words where it is a window of registers, of whatever device. */
-int registers_check(struct streaming *s, const void *ptr, size_t size);
+int registers_check_near(struct streaming *s, const void *ptr, size_t size);
+
+static inline int registers_check(struct streaming *s, const void *ptr, size_t size)
+{
+	return unlikely(mmio_is_near(ptr)) ? registers_check_near(s, ptr, size) : 0;
+}
 
 /* What is at an address; also for what is not as it is claimed to be. */
 struct holding {

@@ -75,7 +75,8 @@ static bool holding_find(const struct streaming *s, uintptr_t word, dma_addr_t d
 		if (!slot)
 			return false;
 		*holding = (struct holding){slot->dma, slot->size, slot->original,
-					    slot->plain ? 0 : slot->nents, slot_direction(slot)};
+					    (uint32_t)(slot_get_key(slot) >> 32),
+					    slot_direction(slot)};
 		return true;
 	case FRAME_MAPPED:
 		m = live_mapping(s, word);
@@ -150,13 +151,6 @@ bool piece_check(struct streaming *s, dma_addr_t dma, const struct piece *claim)
 	return false;
 }
 
-/* Where the device has a copy of what is mapped; apart, so that it costs others nothing. */
-static __attribute__((noinline)) void slot_hand_end(struct streaming *s,
-						    const struct bounce_slot *slot)
-{
-	shadow_hand(s, HAND_END, slot->dma, slot->size, NULL);
-}
-
 /* Of registered memory of which the device has a copy. */
 static __attribute__((noinline)) void registered_unmap(struct streaming *s, dma_addr_t dma,
 						       const struct piece *claim)
@@ -164,7 +158,7 @@ static __attribute__((noinline)) void registered_unmap(struct streaming *s, dma_
 	struct domain *domain = s->space->domain;
 
 	shadow_hand(s, HAND_END, dma, claim->size, NULL);
-	if (claim->direction != DMA_TO_DEVICE && !(claim->attrs & DMA_ATTR_SKIP_CPU_SYNC))
+	if (copy_is_wanted(claim->direction, claim->attrs))
 		domain->ops->sync(domain, dma, claim->size, false);
 }
 
@@ -177,11 +171,8 @@ void piece_unmap(struct streaming *s, dma_addr_t dma, const struct piece *claim)
 	switch (word & FRAME_KIND_MASK) {
 	case FRAME_BOUNCE:
 		slot = live_slot(s, word, dma);
-		if (!slot)
-			break;
-		if (unlikely(s->shadow))
-			slot_hand_end(s, slot);
-		bounce_unmap(s, slot, claim->attrs);
+		if (slot)
+			bounce_unmap(s, slot, copy_is_wanted(claim->direction, claim->attrs));
 		break;
 	case FRAME_MAPPED:
 		mapping = live_mapping(s, word);
@@ -212,27 +203,13 @@ static __attribute__((noinline)) void unmap_bounced(struct streaming *s, dma_add
 						    size_t size, enum dma_data_direction direction,
 						    unsigned long attrs, uintptr_t word)
 {
-	struct bounce_page *page = (struct bounce_page *)(word - FRAME_BOUNCE);
-	struct bounce_slot *slot = bounce_page_slot(page, dma);
-	uint32_t offset = streaming_shard;
-	struct shard *shard;
-	bool wanted;
+	struct bounce_slot *slot = bounce_page_slot(bounce_page_at(word), dma);
 
-	if (unlikely(__atomic_load_n(&slot->owner, __ATOMIC_RELAXED) != s || slot->dma != dma ||
-		     slot->size != size ||
-		     __atomic_load_n(&slot->plain, __ATOMIC_RELAXED) != (uint64_t)direction + 1 ||
-		     offset >= EXCLUSIVE_END)) {
+	if (likely(__atomic_load_n(&slot->owner, __ATOMIC_RELAXED) == s && slot->dma == dma &&
+		   slot->size == size && slot_get_key(slot) == slot_key(direction, 0)))
+		bounce_unmap(s, slot, copy_is_wanted(direction, attrs));
+	else
 		unmap_otherwise(s, dma, size, direction, attrs);
-		return;
-	}
-	slot_set(slot, SLOT_PARKED, 0);
-	shard = (struct shard *)(void *)((char *)s->shards + offset);
-	count_exclusive(shard, WAY_BOUNCE_END);
-	wanted = direction != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC);
-	if (unlikely(!stack_push(slot_stack(slot, shard), slot)))
-		bounce_slot_end(slot, wanted);
-	else if (wanted) /* only this thread takes from the stack: nobody has the slot before */
-		memcpy(slot->original, slot->cpu, size);
 }
 
 static __attribute__((noinline)) void unmap_mapped(struct streaming *s, dma_addr_t dma, size_t size,
