@@ -243,10 +243,12 @@ dma_addr_t bounce_map(struct streaming *s, const struct piece *piece, enum way w
 	return slot->dma;
 }
 
-static __attribute__((noinline)) dma_addr_t
-map_small_slowly(struct streaming *s, void *ptr, size_t size, enum dma_data_direction direction)
+static __attribute__((noinline)) dma_addr_t map_small_slowly(struct streaming *s, void *ptr,
+							     size_t size,
+							     enum dma_data_direction direction,
+							     uint32_t nents)
 {
-	const struct piece piece = {ptr, size, direction, 0, 0, 0, 0};
+	const struct piece piece = {ptr, size, direction, 0, nents, nents, 0};
 	dma_addr_t dma = bounce_map(s, &piece, WAY_SMALL);
 
 	if (dma == DMA_MAPPING_ERROR)
@@ -255,7 +257,7 @@ map_small_slowly(struct streaming *s, void *ptr, size_t size, enum dma_data_dire
 }
 
 dma_addr_t bounce_map_small(struct streaming *s, void *ptr, size_t size,
-			    enum dma_data_direction direction)
+			    enum dma_data_direction direction, uint32_t nents)
 {
 	size_t offset = thread_offset;
 	struct slot_stack *stack =
@@ -263,13 +265,13 @@ dma_addr_t bounce_map_small(struct streaming *s, void *ptr, size_t size,
 	struct bounce_slot *slot;
 
 	if (unlikely(!offset || !stack->count))
-		return map_small_slowly(s, ptr, size, direction);
+		return map_small_slowly(s, ptr, size, direction, nents);
 	slot = stack->slots[--stack->count];
 	if (unlikely(slot_get_key(slot) != SLOT_PARKED))
-		return map_small_slowly(s, ptr, size, direction);
+		return map_small_slowly(s, ptr, size, direction, nents);
 	slot->original = ptr;
 	slot->size = size;
-	slot_set_key(slot, slot_key(direction, 0));
+	slot_set_key(slot, slot_key(direction, nents));
 	count_own(s, offset, WAY_SMALL);
 	memcpy(slot->cpu, ptr, size);
 	return slot->dma;

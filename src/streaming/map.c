@@ -209,24 +209,40 @@ dma_addr_t piece_map(struct streaming *s, const struct piece *piece)
 	return piece_map_at(s, piece, dma, registered);
 }
 
+/*
+ * All is checked. An element of a list that no way holds within its boundary, since it does not fit, crosses it, as in the
+ * kernel. Where it is memory that is short, it fails: later it may not.
+ */
 static __attribute__((noinline)) dma_addr_t map_otherwise(struct streaming *s, void *ptr,
 							  size_t size,
 							  enum dma_data_direction direction,
-							  unsigned long attrs)
+							  unsigned long attrs, uint32_t nents)
 {
-	const struct piece piece = {ptr, size, direction, attrs, 0, 0, 0};
+	struct piece piece = {ptr, size, direction, attrs, nents, nents, 0};
 	dma_addr_t dma = DMA_MAPPING_ERROR;
 
 	if (streaming_is_disowned(s))
 		return DMA_MAPPING_ERROR;
+	if (nents)
+		piece.same_bits = ~s->limits->seg_boundary;
 	if (!request_check(s, ptr, size, direction, attrs))
-		dma = piece_map(s, &piece);
+		dma = element_map(s, &piece);
 	if (dma == DMA_MAPPING_ERROR)
 		count_way(s, WAY_FAILED);
 	return dma;
 }
 
-/* Memory that is not small, or near registers. */
+dma_addr_t element_map(struct streaming *s, struct piece *piece)
+{
+	dma_addr_t dma = piece_map(s, piece);
+
+	if (dma != DMA_MAPPING_ERROR || errno == ENOMEM || !piece->same_bits)
+		return dma;
+	piece->same_bits = 0;
+	return piece_map(s, piece);
+}
+
+/* A single mapping of memory that is not small, or near registers. */
 static __attribute__((noinline)) dma_addr_t map_large(struct streaming *s, void *ptr, size_t size,
 						      enum dma_data_direction direction,
 						      unsigned long attrs)
@@ -239,16 +255,18 @@ static __attribute__((noinline)) dma_addr_t map_large(struct streaming *s, void 
 	return dma;
 }
 
-/* Memory that is neither the arena's nor registered. */
+/* Memory that is neither the arena's nor registered. A block to bounce through begins at a multiple of its size. */
 static inline __attribute__((always_inline)) dma_addr_t
 map_untranslated(struct streaming *s, void *ptr, size_t size, enum dma_data_direction direction,
-		 unsigned long attrs)
+		 unsigned long attrs, uint32_t nents)
 {
 	if (unlikely((uintptr_t)ptr - 1 > UINTPTR_MAX - size)) /* NULL, too */
-		return map_otherwise(s, ptr, size, direction, attrs);
-	if (size < s->bounce_below && likely(!mmio_is_near(ptr)))
-		return bounce_map_small(s, ptr, size, direction);
-	return map_large(s, ptr, size, direction, attrs);
+		return map_otherwise(s, ptr, size, direction, attrs, nents);
+	if (size < s->bounce_below && likely(!mmio_is_near(ptr)) &&
+	    (!nents || likely(size - 1 <= s->limits->seg_boundary)))
+		return bounce_map_small(s, ptr, size, direction, nents);
+	return nents ? map_otherwise(s, ptr, size, direction, attrs, nents)
+		     : map_large(s, ptr, size, direction, attrs);
 }
 
 static __attribute__((noinline)) dma_addr_t counted_slowly(struct streaming *s, enum way way,
@@ -269,51 +287,73 @@ static inline dma_addr_t counted(struct streaming *s, enum way way, dma_addr_t d
 	return dma;
 }
 
-static __attribute__((noinline)) dma_addr_t map_registered(struct streaming *s, void *ptr,
-							   size_t size,
-							   enum dma_data_direction direction,
-							   unsigned long attrs)
+/* Does what lies at a dma offset hold the limits, and an element its boundary? */
+static inline bool offset_holds(const struct streaming *s, const void *ptr, uint64_t offset,
+				size_t size, uint32_t nents)
+{
+	dma_addr_t dma = (uintptr_t)ptr + offset, end = dma + (size - 1);
+
+	return end <= s->limits->streaming_mask && !(offset & s->limits->min_align_mask) &&
+	       (!nents || !((dma ^ end) & ~s->limits->seg_boundary));
+}
+
+static inline __attribute__((always_inline)) dma_addr_t
+map_registered(struct streaming *s, void *ptr, size_t size, enum dma_data_direction direction,
+	       unsigned long attrs, uint32_t nents)
 {
 	uintptr_t word = frames_get(&s->registered->frames, (uintptr_t)ptr);
 	uint64_t offset;
 
 	if (unlikely(word <= FRAME_SHARED))
-		return word ? map_otherwise(s, ptr, size, direction, attrs)
-			    : map_untranslated(s, ptr, size, direction, attrs);
+		return word ? map_otherwise(s, ptr, size, direction, attrs, nents)
+			    : map_untranslated(s, ptr, size, direction, attrs, nents);
 	if (unlikely(!registration_offset((const struct registration *)word, ptr, size, &offset) ||
-		     !offset_holds(s->limits, ptr, offset, size)))
-		return map_otherwise(s, ptr, size, direction, attrs);
+		     !offset_holds(s, ptr, offset, size, nents)))
+		return map_otherwise(s, ptr, size, direction, attrs, nents);
 	return counted(s, WAY_REGISTERED, (uintptr_t)ptr + offset);
 }
 
-static __attribute__((noinline)) dma_addr_t map_in_arena(struct streaming *s, void *ptr,
-							 size_t size,
-							 enum dma_data_direction direction,
-							 unsigned long attrs)
+static inline __attribute__((always_inline)) dma_addr_t
+map_in_arena(struct streaming *s, void *ptr, size_t size, enum dma_data_direction direction,
+	     unsigned long attrs, uint32_t nents)
 {
 	uint64_t offset;
 
 	if (unlikely(!window_offset(s, s->window_bytes, ptr, size, &offset) ||
-		     !offset_holds(s->limits, ptr, offset, size)))
-		return map_otherwise(s, ptr, size, direction, attrs);
+		     !offset_holds(s, ptr, offset, size, nents)))
+		return map_otherwise(s, ptr, size, direction, attrs, nents);
 	return counted(s, WAY_ARENA, (uintptr_t)ptr + offset);
 }
 
 /*
- * The short ways, which are none where the device has a copy of its own (but into the arena, with no_syscalls), or in debug mode;
- * what does not fit them goes the long one, where all is checked again.
+ * The short ways, which are none where the device has a copy of its own, or in debug mode; what does not fit them goes
+ * the long one, where all is checked again. What is rare is a call at the end, so that nothing is saved for it.
  */
-dma_addr_t streaming_map(struct streaming *s, void *ptr, size_t size,
-			 enum dma_data_direction direction, unsigned long attrs)
+static inline __attribute__((always_inline)) dma_addr_t map_one(struct streaming *s, void *ptr,
+								size_t size,
+								enum dma_data_direction direction,
+								unsigned long attrs, uint32_t nents)
 {
 	if (unlikely(!is_direction(direction) || attrs & ~DMA_ATTR_SKIP_CPU_SYNC ||
 		     size - 1 >= s->short_below))
-		return map_otherwise(s, ptr, size, direction, attrs);
+		return map_otherwise(s, ptr, size, direction, attrs, nents);
 	if ((uintptr_t)ptr - s->window < s->window_bytes)
-		return map_in_arena(s, ptr, size, direction, attrs);
+		return map_in_arena(s, ptr, size, direction, attrs, nents);
 	if (registered_any(s->registered))
-		return map_registered(s, ptr, size, direction, attrs);
-	return map_untranslated(s, ptr, size, direction, attrs);
+		return map_registered(s, ptr, size, direction, attrs, nents);
+	return map_untranslated(s, ptr, size, direction, attrs, nents);
+}
+
+dma_addr_t streaming_map(struct streaming *s, void *ptr, size_t size,
+			 enum dma_data_direction direction, unsigned long attrs)
+{
+	return map_one(s, ptr, size, direction, attrs, 0);
+}
+
+dma_addr_t streaming_map_element(struct streaming *s, void *ptr, size_t size,
+				 enum dma_data_direction direction, unsigned long attrs)
+{
+	return map_one(s, ptr, size, direction, attrs, 1);
 }
 
 /* 0, or -errno in words. */

@@ -153,23 +153,6 @@ static bool segment_collect(struct streaming *s, struct run *segment, const stru
 /* ---- map ---- */
 
 /*
- * An element alone. Where no way holds the boundary, since the element does not fit within it, the
- * element crosses it, as in the kernel. Where it is memory that is short, the list fails: later it may not.
- */
-static dma_addr_t element_map(struct streaming *s, const struct scatterlist *sg, struct piece piece)
-{
-	dma_addr_t dma;
-
-	piece.ptr = sg->address;
-	piece.size = sg->length;
-	dma = piece_map(s, &piece);
-	if (dma != DMA_MAPPING_ERROR || errno == ENOMEM || !piece.same_bits)
-		return dma;
-	piece.same_bits = 0;
-	return piece_map(s, &piece);
-}
-
-/*
  * Map the first elements of a list, as many as become one segment; of the next *alone none is joined.
  * How many; 0 with the error set.
  */
@@ -193,9 +176,11 @@ static uint32_t segment_map(struct streaming *s, const struct scatterlist *sg, u
 		*alone = segment.piece.entries;
 	}
 	if (dma == DMA_MAPPING_ERROR) {
+		segment.piece = *proto;
+		segment.piece.ptr = sg->address;
+		segment.piece.size = size = sg->length;
 		segment.piece.entries = 1;
-		size = sg->length;
-		dma = element_map(s, sg, *proto);
+		dma = element_map(s, &segment.piece);
 	}
 	if (dma == DMA_MAPPING_ERROR)
 		return 0;
@@ -242,8 +227,9 @@ static int failure_code(void)
 	}
 }
 
-int streaming_map_sg(struct streaming *s, struct scatterlist *sg, int nents,
-		     enum dma_data_direction direction, unsigned long attrs)
+static __attribute__((noinline)) int list_map(struct streaming *s, struct scatterlist *sg,
+					      int nents, enum dma_data_direction direction,
+					      unsigned long attrs)
 {
 	const struct piece proto = {
 		.direction = direction,
@@ -290,6 +276,23 @@ unwind:
 	return failure_code();
 }
 
+int streaming_map_sg(struct streaming *s, struct scatterlist *sg, int nents,
+		     enum dma_data_direction direction, unsigned long attrs)
+{
+	dma_addr_t dma;
+
+	if (nents != 1 || unlikely(!sg))
+		return list_map(s, sg, nents, direction, attrs);
+	dma = streaming_map_element(s, sg->address, sg->length, direction, attrs);
+	if (unlikely(dma == DMA_MAPPING_ERROR))
+		return failure_code();
+	sg->dma_address = dma;
+	sg->dma_length = sg->length;
+	if (unlikely(s->follow != NULL))
+		segment_look(s, sg);
+	return 1;
+}
+
 /* How many elements from the first on the segment covers; 0 when they don't add up to it. */
 static int segment_entries(const struct scatterlist *segment, const struct scatterlist *sg,
 			   int nents)
@@ -330,8 +333,9 @@ static bool list_holds(struct streaming *s, const struct scatterlist *sg, int ne
 	return true;
 }
 
-void streaming_unmap_sg(struct streaming *s, struct scatterlist *sg, int nents,
-			enum dma_data_direction direction, unsigned long attrs)
+static __attribute__((noinline)) void list_unmap(struct streaming *s, struct scatterlist *sg,
+						 int nents, enum dma_data_direction direction,
+						 unsigned long attrs)
 {
 	if (!list_holds(s, sg, nents, direction))
 		return;
@@ -347,6 +351,15 @@ void streaming_unmap_sg(struct streaming *s, struct scatterlist *sg, int nents,
 		i += segment_entries(&sg[segment], sg + i, nents - i);
 		piece_unmap(s, sg[segment].dma_address, &claim);
 	}
+}
+
+void streaming_unmap_sg(struct streaming *s, struct scatterlist *sg, int nents,
+			enum dma_data_direction direction, unsigned long attrs)
+{
+	if (nents == 1 && sg && likely(sg->dma_length == sg->length))
+		element_unmap(s, sg, direction, attrs);
+	else
+		list_unmap(s, sg, nents, direction, attrs);
 }
 
 void streaming_sync_sg(struct streaming *s, struct scatterlist *sg, int nents,

@@ -110,14 +110,6 @@ static inline bool limits_hold(const struct dma_limits *limits, const void *ptr,
 	return end <= limits->streaming_mask && !((dma ^ (uintptr_t)ptr) & limits->min_align_mask);
 }
 
-/* The same where the dma address is the CPU's and an offset. */
-static inline bool offset_holds(const struct dma_limits *limits, const void *ptr, uint64_t offset,
-				size_t size)
-{
-	return (uintptr_t)ptr + offset + (size - 1) <= limits->streaming_mask &&
-	       !(offset & limits->min_align_mask);
-}
-
 /* Would an address with these low bits of the piece's own cross the segment boundary? */
 static inline bool place_crosses(const struct piece *piece, uint64_t bits)
 {
@@ -300,9 +292,9 @@ void bounce_slot_put(struct streaming *s, struct bounce_slot *slot);
 /* Bounce a piece, whatever the limits. DMA_MAPPING_ERROR with the error set. */
 dma_addr_t bounce_map(struct streaming *s, const struct piece *piece, enum way why);
 
-/* The same for what is no list's and below s->bounce_below: it is counted, too, when it fails. */
+/* The same for what is below s->bounce_below, and alone: nents is 0 or 1. It is counted, too, when it fails. */
 dma_addr_t bounce_map_small(struct streaming *s, void *ptr, size_t size,
-			    enum dma_data_direction direction);
+			    enum dma_data_direction direction, uint32_t nents);
 
 /* The same for elements that meet at granules, and are copied to lie side by side; as one piece. */
 dma_addr_t bounce_map_list(struct streaming *s, const struct piece *piece,
@@ -438,8 +430,15 @@ void granules_free(struct streaming *s);
 
 /* ---- map.c ---- */
 
+/* streaming_map() of a list of one. */
+dma_addr_t streaming_map_element(struct streaming *s, void *ptr, size_t size,
+				 enum dma_data_direction direction, unsigned long attrs);
+
 /* Choose a way for a piece of a list. */
 dma_addr_t piece_map(struct streaming *s, const struct piece *piece);
+
+/* The same for an element alone, which may cross its boundary where no way holds it. */
+dma_addr_t element_map(struct streaming *s, struct piece *piece);
 
 /* Which way a piece would go. */
 enum piece_way {
@@ -458,6 +457,10 @@ bool piece_can_be_copied(const struct streaming *s, const struct piece *piece);
 
 /* Is there something of s at dma that is as claimed? Reported if not. */
 bool piece_check(struct streaming *s, dma_addr_t dma, const struct piece *claim);
+
+/* dma_unmap_sg() of a list of one. */
+void element_unmap(struct streaming *s, const struct scatterlist *sg,
+		   enum dma_data_direction direction, unsigned long attrs);
 
 /* End it, after piece_check(). */
 void piece_unmap(struct streaming *s, dma_addr_t dma, const struct piece *claim);

@@ -199,14 +199,20 @@ static __attribute__((noinline)) void unmap_otherwise(struct streaming *s, dma_a
 		piece_unmap(s, dma, &claim);
 }
 
+static inline bool slot_is(const struct bounce_slot *slot, const struct streaming *s,
+			   dma_addr_t dma, size_t size, uint64_t key)
+{
+	return racy_load(&slot->owner) == s && slot->dma == dma && slot->size == size &&
+	       racy_load(&slot->key) == key;
+}
+
 static __attribute__((noinline)) void unmap_bounced(struct streaming *s, dma_addr_t dma,
 						    size_t size, enum dma_data_direction direction,
 						    unsigned long attrs, uintptr_t word)
 {
 	struct bounce_slot *slot = bounce_page_slot(bounce_page_at(word), dma);
 
-	if (likely(__atomic_load_n(&slot->owner, __ATOMIC_RELAXED) == s && slot->dma == dma &&
-		   slot->size == size && slot_get_key(slot) == slot_key(direction, 0)))
+	if (likely(slot_is(slot, s, dma, size, slot_key(direction, 0))))
 		bounce_unmap(s, slot, copy_is_wanted(direction, attrs));
 	else
 		unmap_otherwise(s, dma, size, direction, attrs);
@@ -238,6 +244,36 @@ void streaming_unmap(struct streaming *s, dma_addr_t dma, size_t size,
 		unmap_mapped(s, dma, size, direction, attrs, word);
 	else
 		unmap_otherwise(s, dma, size, direction, attrs);
+}
+
+static __attribute__((noinline)) void element_unmap_otherwise(struct streaming *s,
+							      const struct scatterlist *sg,
+							      enum dma_data_direction direction,
+							      unsigned long attrs)
+{
+	const struct piece claim = {sg->address, sg->length, direction, attrs, 1, 1, 0};
+
+	if (piece_check(s, sg->dma_address, &claim))
+		piece_unmap(s, sg->dma_address, &claim);
+}
+
+void element_unmap(struct streaming *s, const struct scatterlist *sg,
+		   enum dma_data_direction direction, unsigned long attrs)
+{
+	uintptr_t word = frames_get(s->frames, sg->dma_address);
+	struct bounce_slot *slot;
+
+	if (likely(word == s->holds_nothing))
+		return;
+	if (word & FRAME_BOUNCE) {
+		slot = bounce_page_slot(bounce_page_at(word), sg->dma_address);
+		if (likely(slot_is(slot, s, sg->dma_address, sg->length, slot_key(direction, 1)) &&
+			   slot->original == sg->address)) {
+			bounce_unmap(s, slot, copy_is_wanted(direction, attrs));
+			return;
+		}
+	}
+	element_unmap_otherwise(s, sg, direction, attrs);
 }
 
 /* ---- sync ---- */
