@@ -67,7 +67,8 @@ void pool_catch_up(struct dma_pool *pool, gfp_t gfp)
 
 /* ---- alloc ---- */
 
-static void *take_from_cache(struct dma_pool *pool, struct cache *cache, dma_addr_t *handle)
+static inline __attribute__((always_inline)) void *
+take_from_cache(struct dma_pool *pool, struct cache *cache, dma_addr_t *handle)
 {
 	for (;;) {
 		struct page *slab = slab_current(pool, cache);

@@ -385,7 +385,9 @@ static inline struct page *list_pop(struct dma_pool *pool, uint32_t *list)
 	if (!*list)
 		return NULL;
 	slab = slab_at(pool, *list);
-	list_remove(pool, list, slab);
+	racy_store(list, slab->next);
+	if (slab->next)
+		racy_store(&slab_at(pool, slab->next)->prev, 0);
 	return slab;
 }
 
