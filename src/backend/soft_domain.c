@@ -133,7 +133,8 @@ static int chunk_make(struct soft_domain *sd, size_t size, size_t align, dma_add
 {
 	struct domain *domain = &sd->domain;
 	struct soft_range *range;
-	int err = iova_space_take(&domain->iova, size, align, last, &chunk->dma);
+	const struct iova_wish wish = {.size = size, .align = align, .last = last};
+	int err = iova_space_take(&domain->iova, &wish, &chunk->dma);
 
 	if (err == -ENOSPC)
 		return error_set(

@@ -151,18 +151,12 @@ static inline void *find_slot(struct iova_shard *shard, struct iova_class *class
 
 /* ---- slabs ---- */
 
-static void places_fill(struct iova_slab *slab)
+static void slots_fill(struct iova_slab *slab)
 {
 	for (unsigned int i = 0; i < IOVA_SLAB_SLOTS; i++) {
 		void *record = slab->records + i * slab->record_size;
-		struct iova_place *place = record;
 
-		*place = (struct iova_place){
-			.first = slab->first + i * slab->slot_size,
-			.size = slab->slot_size,
-			.slab = slab,
-			.bit = UINT64_C(1) << i,
-		};
+		*(struct iova_slot *)record = (struct iova_slot){slab, UINT64_C(1) << i};
 	}
 }
 
@@ -171,15 +165,16 @@ static int slab_furnish(struct iova_cache *cache, struct iova_slab *slab, uint64
 {
 	uint64_t size = slab_size(slab);
 	/* Aligned, so that no slot crosses a boundary that the slab fits into. */
-	int err = iova_space_take(cache->space, size, power_of_two_covering(size), last,
-				  &slab->first);
+	const struct iova_wish wish = {
+		.size = size, .align = power_of_two_covering(size), .last = last};
+	int err = iova_space_take(cache->space, &wish, &slab->first);
 
 	if (err)
 		return err;
 	slab->last = slab->first + (size - 1);
 	slab->records = cache->records->begin(cache, slab->first, slab->slot_size);
 	if (slab->records) {
-		places_fill(slab);
+		slots_fill(slab);
 		return 0;
 	}
 	iova_space_release(cache->space, slab->first, size);
@@ -222,9 +217,7 @@ static __attribute__((noinline)) void *slab_make(struct iova_cache *cache, struc
 
 static void slab_end(struct iova_cache *cache, struct iova_slab *slab)
 {
-	pthread_mutex_lock(cache->lock);
-	iova_space_release(cache->space, slab->first, slab_size(slab));
-	pthread_mutex_unlock(cache->lock);
+	iova_cache_give(cache, slab->first, slab_size(slab));
 	cache->records->end(cache, slab->records);
 	free(slab);
 }
@@ -306,47 +299,20 @@ void *iova_cache_take_slot(struct iova_cache *cache, uint64_t size, uint64_t las
 						   : slab_make(cache, shard, class, size, last);
 }
 
-static bool crosses(const struct iova_wish *wish, const struct iova_place *place)
-{
-	return (place->first ^ (place->first + (place->size - 1))) & ~wish->boundary;
-}
-
-/* A range of its own; a piece in front of it makes it congruent. The space's lock is held. */
-static int take_range(struct iova_cache *cache, const struct iova_wish *wish,
-		      struct iova_place *place)
-{
-	uint64_t align = wish->modulus > cache->granule ? wish->modulus : cache->granule;
-	int err;
-
-	place->size = wish->size + (wish->modulus ? wish->congruent & (wish->modulus - 1) : 0);
-	place->slab = NULL;
-	if (place->size - 1 > wish->boundary || place->size > UINT64_C(1) << 62)
-		return -ENOSPC;
-	err = iova_space_take(cache->space, place->size, align, wish->last, &place->first);
-	if (err || !crosses(wish, place))
-		return err;
-	iova_space_release(cache->space, place->first, place->size);
-	if (align < power_of_two_covering(place->size))
-		align = power_of_two_covering(place->size);
-	return iova_space_take(cache->space, place->size, align, wish->last, &place->first);
-}
-
-int iova_cache_take(struct iova_cache *cache, const struct iova_wish *wish,
-		    struct iova_place *place)
+int iova_cache_take(struct iova_cache *cache, const struct iova_wish *wish, uint64_t *first)
 {
 	int err;
 
 	pthread_mutex_lock(cache->lock);
-	err = take_range(cache, wish, place);
+	err = iova_space_take(cache->space, wish, first);
 	pthread_mutex_unlock(cache->lock);
 	return err;
 }
 
-static __attribute__((noinline)) void range_give(struct iova_cache *cache,
-						 const struct iova_place *place)
+void iova_cache_give(struct iova_cache *cache, uint64_t first, uint64_t size)
 {
 	pthread_mutex_lock(cache->lock);
-	iova_space_release(cache->space, place->first, place->size);
+	iova_space_release(cache->space, first, size);
 	pthread_mutex_unlock(cache->lock);
 }
 
@@ -363,19 +329,13 @@ static inline bool slab_is_kept(struct iova_slab *slab)
 	return false;
 }
 
-void iova_cache_give(struct iova_cache *cache, const struct iova_place *place)
+void iova_cache_give_slot(struct iova_cache *cache, const struct iova_slot *slot)
 {
-	struct iova_slab *slab = place->slab;
-	struct iova_shard *shard;
+	struct iova_slab *slab = slot->slab;
+	struct iova_shard *shard = slab->shard;
+	uint64_t bit = slot->bit;
 	bool kept = true;
-	uint64_t bit;
 
-	if (!slab) {
-		range_give(cache, place);
-		return;
-	}
-	shard = slab->shard;
-	bit = place->bit;
 	spin_lock(&shard->lock);
 	bit &= slab->usable;
 	if (!slab->free && bit)

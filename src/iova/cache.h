@@ -28,31 +28,22 @@ struct iova_slab;
 
 struct iova_cache;
 
-/* Addresses that were taken: where they begin, and where they go back to. */
-struct iova_place {
-	uint64_t first, size;
-	struct iova_slab *slab; /* NULL: straight from the space */
-	uint64_t bit;		/* in the slab */
+/* A slot that was taken. */
+struct iova_slot {
+	struct iova_slab *slab;
+	uint64_t bit; /* in the slab */
 };
 
-/* The user's records, each of which begins with the struct iova_place of its slot. */
+/* The user's records, each of which begins with the struct iova_slot of its slot. */
 struct iova_records {
 	size_t size;
 	/*
-	 * IOVA_SLAB_SLOTS of them for slots from first on, one after the other; their places are
-	 * filled in later. NULL: none can be had. The space's lock is held.
+	 * IOVA_SLAB_SLOTS of them for slots from first on, one after the other; their struct
+	 * iova_slot is filled in later. NULL: none can be had. The space's lock is held.
 	 */
 	void *(*begin)(struct iova_cache *cache, uint64_t first, uint64_t slot_size);
 	/* All slots are free, and the slab is no more. */
 	void (*end)(struct iova_cache *cache, void *records);
-};
-
-/* What is asked of addresses beside their number. */
-struct iova_wish {
-	uint64_t size;		     /* bytes, a multiple of the granule */
-	uint64_t last;		     /* no byte above this */
-	uint64_t boundary;	     /* none crosses a multiple of this plus 1 */
-	uint64_t congruent, modulus; /* first % modulus == congruent; a power of two, or 0 */
 };
 
 /* Slabs of one size. */
@@ -80,7 +71,7 @@ struct iova_cache {
 void iova_cache_init(struct iova_cache *cache, struct iova_space *space, pthread_mutex_t *lock,
 		     uint64_t granule, const struct iova_records *records);
 
-/* All places are back: give all slabs to the space. */
+/* All slots are back: give all slabs to the space. */
 void iova_cache_fini(struct iova_cache *cache);
 
 /* How large a slot may be, so that no slab crosses a multiple of boundary plus 1; 0: none. */
@@ -94,12 +85,14 @@ uint64_t iova_cache_slot_max(const struct iova_cache *cache, uint64_t boundary);
 void *iova_cache_take_slot(struct iova_cache *cache, uint64_t size, uint64_t last,
 			   unsigned int shard);
 
-/* Take a range from the space. 0, -ENOSPC or -ENOMEM, without the error text. */
-int iova_cache_take(struct iova_cache *cache, const struct iova_wish *wish,
-		    struct iova_place *place);
+/* Nothing is mapped there any more. Never fails. */
+void iova_cache_give_slot(struct iova_cache *cache, const struct iova_slot *slot);
 
-/* Give a range back, or a slot; nothing is mapped there any more. Never fails. */
-void iova_cache_give(struct iova_cache *cache, const struct iova_place *place);
+/* Take a range from the space. 0, -ENOSPC or -ENOMEM, without the error text. */
+int iova_cache_take(struct iova_cache *cache, const struct iova_wish *wish, uint64_t *first);
+
+/* Give it back, whole. */
+void iova_cache_give(struct iova_cache *cache, uint64_t first, uint64_t size);
 
 /* Give slabs that nobody uses back to the space. */
 void iova_cache_trim(struct iova_cache *cache);

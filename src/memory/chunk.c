@@ -51,10 +51,11 @@ static void chunk_announce(const struct arena_chunk *chunk, struct arena_chunk *
 static int addresses_check(struct domain *domain, size_t size, size_t align, uint64_t lowest,
 			   uint64_t mask)
 {
+	const struct iova_wish wish = {.size = size, .align = align, .last = mask};
 	bool fits;
 
 	mutex_lock(&domain->lock);
-	fits = iova_space_fits(&domain->iova, size, align, lowest, mask);
+	fits = iova_space_fits(&domain->iova, &wish, lowest);
 	mutex_unlock(&domain->lock);
 	if (fits)
 		return 0;

@@ -49,38 +49,34 @@ static int no_addresses(struct streaming *s, size_t bytes, uint64_t boundary)
 			 (unsigned long long)(unused >> 10));
 }
 
-static int take_congruent(struct streaming *s, struct iova_wish wish, uint64_t modulus,
-			  struct iova_place *place, dma_addr_t *dma)
+/* With the memory's low bits, as far as they are below the alignment. */
+static int take_congruent(struct streaming *s, struct iova_wish wish, const void *cpu,
+			  uint64_t align, dma_addr_t *dma)
 {
-	int err;
-
-	wish.modulus = modulus > s->granule ? modulus : 0;
-	err = iova_cache_take(&s->iova, &wish, place);
-	if (!err)
-		*dma = place->first + (place->size - wish.size);
-	return err;
+	wish.align = align > s->granule ? align : s->granule;
+	wish.offset = (uintptr_t)cpu & (wish.align - s->granule);
+	return iova_cache_take(&s->iova, &wish, dma);
 }
 
 int mapped_take_range(struct streaming *s, const void *cpu, size_t bytes, uint64_t boundary,
-		      struct iova_place *place, dma_addr_t *dma)
+		      dma_addr_t *dma)
 {
 	const struct dma_limits *limits = s->limits;
 	const struct iova_wish wish = {
 		.size = bytes,
 		.last = limits->streaming_mask,
 		.boundary = boundary,
-		.congruent = (uintptr_t)cpu & ~(s->granule - 1),
 	};
 	uint64_t need = limits->min_align_mask + 1;
 	int err = -ENOSPC;
 
 	/* An IOMMU maps a hugepage as one where memory and address agree in the bits below. */
 	if (bytes >= GIANT_PAGE)
-		err = take_congruent(s, wish, GIANT_PAGE, place, dma);
+		err = take_congruent(s, wish, cpu, GIANT_PAGE, dma);
 	if (err && bytes >= HUGEPAGE)
-		err = take_congruent(s, wish, HUGEPAGE, place, dma);
+		err = take_congruent(s, wish, cpu, HUGEPAGE, dma);
 	if (err)
-		err = take_congruent(s, wish, need, place, dma);
+		err = take_congruent(s, wish, cpu, need, dma);
 	if (err == -ENOSPC)
 		return no_addresses(s, bytes, boundary);
 	return err ? error_set(ENOMEM, "no memory for a domain's bookkeeping") : 0;
@@ -211,15 +207,17 @@ static void revoke_what_is_due(struct streaming *s)
 static inline void mapping_release(struct mapping *mapping)
 {
 	struct streaming *s = mapping->owner;
-	bool range = !mapping->place.slab;
 
 	if (unlikely(mapping->buffer != NULL)) {
 		granules_put(s, mapping->buffer);
 		mapping->buffer = NULL;
 	}
-	iova_cache_give(&s->iova, &mapping->place);
-	if (unlikely(range))
-		mapping_put(s->space, mapping);
+	if (likely(mapping->slot.slab != NULL)) {
+		iova_cache_give_slot(&s->iova, &mapping->slot);
+		return;
+	}
+	iova_cache_give(&s->iova, mapping->dma, mapping->bytes);
+	mapping_put(s->space, mapping);
 }
 
 /* What could not be revoked stays as it is, for good: its addresses, its state, its memory. */
@@ -246,7 +244,7 @@ static __attribute__((noinline)) struct mapping *range_mapping(struct streaming 
 	mapping->owner = s;
 	mapping->bytes = bytes;
 	do
-		err = mapped_take_range(s, ptr, bytes, boundary, &mapping->place, &mapping->dma);
+		err = mapped_take_range(s, ptr, bytes, boundary, &mapping->dma);
 	while (unlikely(err) && mapped_try_again(s, err, &given_up));
 	if (err)
 		goto put;
@@ -255,7 +253,7 @@ static __attribute__((noinline)) struct mapping *range_mapping(struct streaming 
 	mapping_mark(mapping);
 	return mapping;
 give:
-	iova_cache_give(&s->iova, &mapping->place);
+	iova_cache_give(&s->iova, mapping->dma, bytes);
 put:
 	mapping_put(s->space, mapping);
 	return NULL;

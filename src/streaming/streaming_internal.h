@@ -345,8 +345,8 @@ enum mapping_state { MAPPING_ENDED, MAPPING_LIVE };
  * and frames lead to it all the while; or is taken for a range of them.
  */
 struct mapping {
-	struct iova_place place; /* first: cache.h */
-	dma_addr_t dma;		 /* of the granules */
+	struct iova_slot slot; /* first: cache.h; its slab is NULL for a range */
+	dma_addr_t dma;	       /* of the granules */
 	size_t bytes;
 	struct streaming *owner;
 	size_t offset, size; /* of the memory in them */
@@ -392,7 +392,7 @@ void mapped_released(void *mapping, bool revoked);
  * pays. None crosses a multiple of boundary plus 1.
  */
 int mapped_take_range(struct streaming *s, const void *cpu, size_t bytes, uint64_t boundary,
-		      struct iova_place *place, dma_addr_t *dma);
+		      dma_addr_t *dma);
 
 /*
  * Mapping something failed with err: is it to be tried again, since something idle was given up that may
