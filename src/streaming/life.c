@@ -86,8 +86,16 @@ static int revoke_make(struct streaming *s)
 	if (space->revoke)
 		goto unlock;
 	queue = calloc(1, sizeof(*queue));
-	err = queue ? revoke_init(queue, space->domain, count, ms * 1000000, mapped_released)
-		    : error_set(ENOMEM, "no memory for a domain's mappings");
+	if (!queue) {
+		err = error_set(ENOMEM, "no memory for a domain's mappings");
+		goto unlock;
+	}
+	*queue = (struct revoke_queue){.domain = space->domain,
+				       .entry = mapping_entry,
+				       .released = mapped_released,
+				       .limit = count,
+				       .timeout_ns = ms * 1000000};
+	err = revoke_init(queue);
 	if (err)
 		free(queue);
 	else

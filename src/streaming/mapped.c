@@ -221,10 +221,10 @@ static inline void mapping_release(struct mapping *mapping)
 }
 
 /* What could not be revoked stays as it is, for good: its addresses, its state, its memory. */
-void mapped_released(void *what, bool revoked)
+void mapped_released(struct revoke_group *group, unsigned int which, bool revoked)
 {
 	if (revoked)
-		mapping_release(what);
+		mapping_release(mapping_of_group(group, which));
 }
 
 /*
@@ -500,18 +500,6 @@ void mapped_copy(struct streaming *s, struct mapping *mapping, size_t offset, si
 		memcpy(mapping->original + offset, copy, size);
 }
 
-static void wait_to_be_revoked(struct streaming *s, struct mapping *mapping)
-{
-	const struct revoke_entry entry = {
-		.dma = mapping->dma,
-		.size = mapping->bytes,
-		.maps = mapping->maps,
-		.what = mapping,
-	};
-
-	revoke_later(s->space->revoke, &entry);
-}
-
 static __attribute__((noinline)) void shadow_end(struct streaming *s, const struct mapping *mapping,
 						 bool wanted)
 {
@@ -537,7 +525,7 @@ void mapped_unmap(struct streaming *s, struct mapping *mapping, unsigned long at
 	if (unlikely(s->shadow))
 		shadow_end(s, mapping, wanted);
 	if (unlikely(s->options.lazy)) {
-		wait_to_be_revoked(s, mapping);
+		mapping_revoke_later(s->space->revoke, mapping);
 		return;
 	}
 	ended = domain_unmap(mapping, mapping->bytes);

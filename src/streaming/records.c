@@ -22,6 +22,7 @@
 
 /* Never freed while the domain lives: a frame's word may lead somebody here. */
 struct mapping_slab {
+	struct revoke_group group; /* first: mapping_of_group() */
 	struct mapping_slab *next, *next_free;
 	struct mapping mappings[IOVA_SLAB_SLOTS];
 };
@@ -34,6 +35,8 @@ static struct mapping_slab *slab_new(struct streaming_space *space)
 		error_set(ENOMEM, "no memory for the bookkeeping of mappings");
 		return NULL;
 	}
+	for (uint8_t i = 0; i < IOVA_SLAB_SLOTS; i++)
+		slab->mappings[i].which = i;
 	spin_lock(&space->lock);
 	slab->next = space->mapping_slabs;
 	space->mapping_slabs = slab;
@@ -144,6 +147,26 @@ const struct iova_records mapping_records = {
 	.begin = records_begin,
 	.end = records_end,
 };
+
+void mapping_revoke_later(struct revoke_queue *queue, struct mapping *mapping)
+{
+	char *first = (char *)(mapping - mapping->which);
+	void *slab = first - offsetof(struct mapping_slab, mappings);
+
+	revoke_later(queue, slab, mapping->which);
+}
+
+struct mapping *mapping_of_group(struct revoke_group *group, unsigned int which)
+{
+	return &((struct mapping_slab *)group)->mappings[which];
+}
+
+struct revoke_entry mapping_entry(const struct revoke_group *group, unsigned int which)
+{
+	const struct mapping *mapping = &((const struct mapping_slab *)group)->mappings[which];
+
+	return (struct revoke_entry){mapping->dma, mapping->bytes, mapping->maps};
+}
 
 struct mapping *mapping_first_live(struct streaming *s)
 {

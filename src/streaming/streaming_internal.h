@@ -356,6 +356,7 @@ struct mapping {
 	uint32_t maps;		       /* calls of the domain's map */
 	uint8_t state;		       /* enum mapping_state */
 	uint8_t direction;
+	uint8_t which;	      /* of its slab: records.c */
 	struct mapping *next; /* free, of ranges */
 };
 
@@ -385,7 +386,7 @@ bool mapped_is_whole(const struct streaming *s, const void *ptr, size_t size);
 void mapped_end(struct streaming *s);
 
 /* released() of the space's revoke queue. */
-void mapped_released(void *mapping, bool revoked);
+void mapped_released(struct revoke_group *group, unsigned int which, bool revoked);
 
 /*
  * dma addresses for granules at cpu, with the device's limits, congruent for hugepages where it
@@ -412,6 +413,13 @@ void mapping_put(struct streaming_space *space, struct mapping *mapping);
 
 /* From now on its frames, whose tables are there, lead to it. */
 void mapping_mark(const struct mapping *mapping);
+
+/* It has ended, and waits to be revoked. */
+void mapping_revoke_later(struct revoke_queue *queue, struct mapping *mapping);
+
+/* What waits, and entry() of the space's revoke queue. */
+struct mapping *mapping_of_group(struct revoke_group *group, unsigned int which);
+struct revoke_entry mapping_entry(const struct revoke_group *group, unsigned int which);
 
 /* One of the device's that is live; NULL when there is none. */
 struct mapping *mapping_first_live(struct streaming *s);
