@@ -87,6 +87,19 @@ static void *slots_live(size_t n)
 	return live_fill(n, GRANULE, UINT64_MAX);
 }
 
+/* One slot of each slab is live, above the device's mask. */
+static void *slots_above(size_t n)
+{
+	struct streaming_growth *g = live_fill(n, GRANULE, UINT64_MAX);
+
+	for (size_t i = 0; i < n; i++)
+		if (i % 64)
+			unmap(g, g->live[i], GRANULE);
+	if (dma_set_mask(g->dev, DMA_BIT_MASK(36)))
+		bench_fail("%s", dmaland_last_error());
+	return g;
+}
+
 static void *ranges_live(size_t n)
 {
 	return live_fill(n, RANGE, UINT64_MAX);
@@ -152,6 +165,7 @@ static void step_pair(void *state)
 
 const struct growth_row growth_streaming_rows[] = {
 	ROW("streaming.slot", "map and unmap 4 KiB, n live", slots_live),
+	ROW("streaming.slot_mask", "4 KiB, n / 64 live above a mask", slots_above),
 	ROW("streaming.range", "132 KiB, n live", ranges_live),
 	ROW("streaming.holes_small", "160 KiB, n holes of 132", holes_too_small),
 	ROW("streaming.holes_fit", "132 KiB, n holes of 132", holes_that_fit),

@@ -22,7 +22,7 @@
 enum { IDLE_MAX = 2 };
 
 struct iova_slab {
-	uint64_t first, last; /* its addresses */
+	uint64_t first; /* of its addresses */
 	uint64_t slot_size;
 	char *records; /* the user's, one for each slot */
 	size_t record_size;
@@ -45,6 +45,7 @@ void iova_cache_init(struct iova_cache *cache, struct iova_space *space, pthread
 	cache->granule = granule;
 	cache->shift = (unsigned int)__builtin_ctzll(granule);
 	cache->generation = space->generation;
+	cache->last = UINT64_MAX;
 }
 
 /* Of slabs with a slot that could not be revoked the addresses are never used again. */
@@ -133,18 +134,14 @@ static inline void *slot_take(struct iova_slab *slab)
 	return slab->records + slot * slab->record_size;
 }
 
-/* A slot of a slab that is there; NULL when none is low enough. */
-static inline void *find_slot(struct iova_shard *shard, struct iova_class *class, uint64_t last)
+/* A slot of a slab that is there, or NULL. */
+static inline void *find_slot(struct iova_shard *shard, struct iova_class *class)
 {
-	struct iova_slab *slab;
 	void *record = NULL;
 
 	spin_lock(&shard->lock);
-	slab = class->first;
-	while (slab && __builtin_expect(slab->last > last, 0))
-		slab = slab->next;
-	if (slab)
-		record = slot_take(slab);
+	if (class->first)
+		record = slot_take(class->first);
 	spin_unlock(&shard->lock);
 	return record;
 }
@@ -161,17 +158,16 @@ static void slots_fill(struct iova_slab *slab)
 }
 
 /* Addresses and records for a new slab; the space's lock is held. */
-static int slab_furnish(struct iova_cache *cache, struct iova_slab *slab, uint64_t last)
+static int slab_furnish(struct iova_cache *cache, struct iova_slab *slab)
 {
 	uint64_t size = slab_size(slab);
 	/* Aligned, so that no slot crosses a boundary that the slab fits into. */
 	const struct iova_wish wish = {
-		.size = size, .align = power_of_two_covering(size), .last = last};
+		.size = size, .align = power_of_two_covering(size), .last = cache->last};
 	int err = iova_space_take(cache->space, &wish, &slab->first);
 
 	if (err)
 		return err;
-	slab->last = slab->first + (size - 1);
 	slab->records = cache->records->begin(cache, slab->first, slab->slot_size);
 	if (slab->records) {
 		slots_fill(slab);
@@ -186,8 +182,7 @@ static int slab_furnish(struct iova_cache *cache, struct iova_slab *slab, uint64
  * space is restricted.
  */
 static __attribute__((noinline)) void *slab_make(struct iova_cache *cache, struct iova_shard *shard,
-						 struct iova_class *class, uint64_t slot_size,
-						 uint64_t last)
+						 struct iova_class *class, uint64_t slot_size)
 {
 	struct iova_slab *slab = malloc(sizeof(*slab));
 	void *record = NULL;
@@ -201,7 +196,7 @@ static __attribute__((noinline)) void *slab_make(struct iova_cache *cache, struc
 				   .shard = shard,
 				   .class = class};
 	pthread_mutex_lock(cache->lock);
-	if (!slab_furnish(cache, slab, last)) {
+	if (!slab_furnish(cache, slab)) {
 		spin_lock(&shard->lock);
 		slab_enroll(slab);
 		slab_append(slab);
@@ -222,15 +217,16 @@ static void slab_end(struct iova_cache *cache, struct iova_slab *slab)
 	free(slab);
 }
 
-/* The slots of a slab that lie in what the space may hand out. */
+/* The slots of a slab that may be handed out. */
 static uint64_t usable_slots(const struct iova_cache *cache, const struct iova_slab *slab)
 {
 	uint64_t usable = 0;
 
 	for (unsigned int i = 0; i < IOVA_SLAB_SLOTS; i++) {
 		uint64_t first = slab->first + i * slab->slot_size;
+		uint64_t last = first + (slab->slot_size - 1);
 
-		if (iova_space_has(cache->space, first, first + (slab->slot_size - 1)))
+		if (last <= cache->last && iova_space_has(cache->space, first, last))
 			usable |= UINT64_C(1) << i;
 	}
 	return usable;
@@ -250,7 +246,7 @@ static void slab_restrict(struct iova_slab *slab, uint64_t usable)
 		slab->class->idle--;
 }
 
-/* The space has been restricted. Slabs that nobody uses go back; of the others slots are dropped. */
+/* Something can't be handed out any more. Slabs that nobody uses go back; of the others slots are dropped. */
 static void cache_restrict(struct iova_cache *cache)
 {
 	iova_cache_trim(cache);
@@ -267,6 +263,14 @@ static void cache_restrict(struct iova_cache *cache)
 	pthread_mutex_unlock(cache->lock);
 }
 
+void iova_cache_limit(struct iova_cache *cache, uint64_t last)
+{
+	pthread_mutex_lock(cache->lock);
+	cache->last = last;
+	pthread_mutex_unlock(cache->lock);
+	cache_restrict(cache);
+}
+
 uint64_t iova_cache_slot_max(const struct iova_cache *cache, uint64_t boundary)
 {
 	uint64_t most = IOVA_SLOT_GRANULES * cache->granule;
@@ -276,15 +280,14 @@ uint64_t iova_cache_slot_max(const struct iova_cache *cache, uint64_t boundary)
 }
 
 static __attribute__((noinline)) void *restrict_and_take(struct iova_cache *cache, uint64_t size,
-							 uint64_t last, unsigned int number)
+							 unsigned int number)
 {
 	cache_restrict(cache);
-	return iova_cache_take_slot(cache, size, last, number);
+	return iova_cache_take_slot(cache, size, number);
 }
 
 /* What is rare is a jump, so that nothing is saved for it. */
-void *iova_cache_take_slot(struct iova_cache *cache, uint64_t size, uint64_t last,
-			   unsigned int number)
+void *iova_cache_take_slot(struct iova_cache *cache, uint64_t size, unsigned int number)
 {
 	struct iova_shard *shard = &cache->shards[number % IOVA_SHARDS];
 	struct iova_class *class = &shard->classes[class_of(cache, size)];
@@ -293,10 +296,9 @@ void *iova_cache_take_slot(struct iova_cache *cache, uint64_t size, uint64_t las
 	if (__builtin_expect(__atomic_load_n(&cache->generation, __ATOMIC_RELAXED) !=
 				     __atomic_load_n(&cache->space->generation, __ATOMIC_RELAXED),
 			     0))
-		return restrict_and_take(cache, size, last, number);
-	record = find_slot(shard, class, last);
-	return __builtin_expect(record != NULL, 1) ? record
-						   : slab_make(cache, shard, class, size, last);
+		return restrict_and_take(cache, size, number);
+	record = find_slot(shard, class);
+	return __builtin_expect(record != NULL, 1) ? record : slab_make(cache, shard, class, size);
 }
 
 int iova_cache_take(struct iova_cache *cache, const struct iova_wish *wish, uint64_t *first)

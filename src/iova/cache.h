@@ -64,6 +64,7 @@ struct iova_cache {
 	const struct iova_records *records;
 	uint64_t granule;
 	unsigned int shift;  /* log2 of it */
+	uint64_t last;	     /* no byte of a slot above this */
 	uint32_t generation; /* of the space, when slabs were last looked through */
 	struct iova_shard shards[IOVA_SHARDS];
 };
@@ -74,16 +75,18 @@ void iova_cache_init(struct iova_cache *cache, struct iova_space *space, pthread
 /* All slots are back: give all slabs to the space. */
 void iova_cache_fini(struct iova_cache *cache);
 
+/* From now on no byte of a slot that is taken lies above last; any may at first. */
+void iova_cache_limit(struct iova_cache *cache, uint64_t last);
+
 /* How large a slot may be, so that no slab crosses a multiple of boundary plus 1; 0: none. */
 uint64_t iova_cache_slot_max(const struct iova_cache *cache, uint64_t boundary);
 
 /*
- * The record of a slot of size bytes, whole granules up to iova_cache_slot_max(), no byte of it above
- * last; shard tells threads apart, so that they meet at different locks. NULL when there is none; a
- * range may find a place.
+ * The record of a slot of size bytes, whole granules up to iova_cache_slot_max(); shard tells
+ * threads apart, so that they meet at different locks. NULL when there is none; a range may find a
+ * place.
  */
-void *iova_cache_take_slot(struct iova_cache *cache, uint64_t size, uint64_t last,
-			   unsigned int shard);
+void *iova_cache_take_slot(struct iova_cache *cache, uint64_t size, unsigned int shard);
 
 /* Nothing is mapped there any more. Never fails. */
 void iova_cache_give_slot(struct iova_cache *cache, const struct iova_slot *slot);

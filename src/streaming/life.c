@@ -212,6 +212,7 @@ static void settings_fill(struct streaming *s)
 	s->bounce_limits.bouncing = true;
 	s->bounce_limits.keeps_idle = s->options.no_syscalls;
 	s->bounce_limits.coherent_mask = s->bounce_limits.streaming_mask = limits->streaming_mask;
+	iova_cache_limit(&s->iova, limits->streaming_mask);
 	s->translates = !s->options.untrusted;
 	s->shadow = domain->ops->sync;
 	s->copy_below = s->options.copy_below ? s->options.copy_below
@@ -430,9 +431,11 @@ int streaming_set_mask(struct streaming *s, uint64_t mask)
 	err = arena_set_mask(s->space->arena, &s->bounce_limits, mask, s->name);
 	if (!err && s->options.no_syscalls && !s->pools[0])
 		err = bounce_prepare_or_widen(s, before);
-	if (!err)
-		s->own_limits->streaming_mask = s->bounce_limits.streaming_mask = mask;
-	return err;
+	if (err)
+		return err;
+	s->own_limits->streaming_mask = s->bounce_limits.streaming_mask = mask;
+	iova_cache_limit(&s->iova, mask);
+	return 0;
 }
 
 int streaming_set_boundary(struct streaming *s, uint64_t mask)

@@ -282,8 +282,7 @@ mapping_new(struct streaming *s, const void *ptr, size_t bytes, uint64_t same_bi
 		return refuse_mapping(s, ptr, bytes);
 	revoke_what_is_due(s);
 	if (likely(bytes <= s->slot_bytes))
-		mapping = iova_cache_take_slot(&s->iova, bytes, s->limits->streaming_mask,
-					       shard_number());
+		mapping = iova_cache_take_slot(&s->iova, bytes, shard_number());
 	if (likely(mapping != NULL))
 		return mapping;
 	if (in_place && unlikely(bytes >= PRESENCE_CHECK_FROM) && presence_check(s, ptr, bytes))
