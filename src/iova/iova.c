@@ -450,14 +450,6 @@ void iova_space_release(struct iova_space *space, uint64_t first, uint64_t size)
 	}
 }
 
-bool iova_space_has(const struct iova_space *space, uint64_t first, uint64_t last)
-{
-	for (size_t i = 0; i < space->usable_count; i++)
-		if (first >= space->usable[i].first && last <= space->usable[i].last)
-			return true;
-	return !space->usable;
-}
-
 bool iova_space_next(const struct iova_space *space, uint64_t address, struct iova_range *range)
 {
 	const struct iova_hole *hole = hole_next(space, hole_before(space, address));

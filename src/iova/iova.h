@@ -86,9 +86,6 @@ bool iova_space_fits(struct iova_space *space, const struct iova_wish *wish, uin
 /* Give back what was taken, whole. Neighbours merge. */
 void iova_space_release(struct iova_space *space, uint64_t first, uint64_t size);
 
-/* May these be handed out, as far as the space was restricted? */
-bool iova_space_has(const struct iova_space *space, uint64_t first, uint64_t last);
-
 /* Bytes that are free at or below last. */
 uint64_t iova_space_free(const struct iova_space *space, uint64_t last);
 

@@ -91,7 +91,7 @@ static int revoke_make(struct streaming *s)
 		goto unlock;
 	}
 	*queue = (struct revoke_queue){.domain = space->domain,
-				       .entry = mapping_entry,
+				       .entry = mapped_entry,
 				       .released = mapped_released,
 				       .limit = count,
 				       .timeout_ns = ms * 1000000};
@@ -291,7 +291,7 @@ int streaming_init(struct streaming *s, struct streaming_space *space, struct dm
 	s->orphans = orphans;
 	s->name = name;
 	s->options = *options;
-	iova_cache_init(&s->iova, &domain->iova, &domain->lock, domain->granule, &mapping_records);
+	iova_cache_init(&s->iova, &domain->iova, &domain->lock, domain->granule, &mapping_slab_ops);
 	err = options_check(s);
 	if (!err && s->options.lazy)
 		err = revoke_make(s);
@@ -370,16 +370,13 @@ void streaming_disown(struct streaming *s)
 
 void streaming_fini(struct streaming *s)
 {
-	bool stuck;
-
 	mapped_end(s);
-	stuck = !registrations_end(s);
+	registrations_end(s);
 	threads_remove(s);
 	arena_remove_shrinker(s->space->arena, &s->shrinker);
 	bounce_end(s);
 	arena_forget(s->space->arena, &s->bounce_limits);
-	if (!stuck)
-		iova_cache_fini(&s->iova);
+	iova_cache_trim(&s->iova);
 	spin_lock(&s->space->lock);
 	s->space->users[s->options.untrusted]--;
 	spin_unlock(&s->space->lock);

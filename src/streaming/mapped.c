@@ -206,25 +206,33 @@ static void revoke_what_is_due(struct streaming *s)
 /* The device reaches it no more: its addresses and itself can be used again. */
 static inline void mapping_release(struct mapping *mapping)
 {
+	struct mapping_slab *slab = mapping_slab_of(mapping);
 	struct streaming *s = mapping->owner;
 
 	if (unlikely(mapping->buffer != NULL)) {
 		granules_put(s, mapping->buffer);
 		mapping->buffer = NULL;
 	}
-	if (likely(mapping->slot.slab != NULL)) {
-		iova_cache_give_slot(&s->iova, &mapping->slot);
+	if (likely(slab->addresses.slot_size)) {
+		iova_cache_give_slot(&s->iova, &slab->addresses, mapping->which);
 		return;
 	}
 	iova_cache_give(&s->iova, mapping->dma, mapping->bytes);
 	mapping_put(s->space, mapping);
 }
 
+struct revoke_entry mapped_entry(const struct revoke_group *group, unsigned int which)
+{
+	const struct mapping *mapping = &mapping_slab_of_group(group)->mappings[which];
+
+	return (struct revoke_entry){mapping->dma, mapping->bytes, mapping->maps};
+}
+
 /* What could not be revoked stays as it is, for good: its addresses, its state, its memory. */
 void mapped_released(struct revoke_group *group, unsigned int which, bool revoked)
 {
 	if (revoked)
-		mapping_release(mapping_of_group(group, which));
+		mapping_release(&mapping_slab_of_group(group)->mappings[which]);
 }
 
 /*
@@ -276,15 +284,16 @@ static struct mapping *refuse_mapping(struct streaming *s, const void *ptr, size
 static inline __attribute__((always_inline)) struct mapping *
 mapping_new(struct streaming *s, const void *ptr, size_t bytes, uint64_t same_bits, bool in_place)
 {
-	struct mapping *mapping = NULL;
+	struct iova_slab *slab = NULL;
+	unsigned int which;
 
 	if (unlikely(s->options.no_syscalls))
 		return refuse_mapping(s, ptr, bytes);
 	revoke_what_is_due(s);
 	if (likely(bytes <= s->slot_bytes))
-		mapping = iova_cache_take_slot(&s->iova, bytes, shard_number());
-	if (likely(mapping != NULL))
-		return mapping;
+		slab = iova_cache_take_slot(&s->iova, bytes, shard_number(), &which);
+	if (likely(slab != NULL)) /* the first member */
+		return &((struct mapping_slab *)slab)->mappings[which];
 	if (in_place && unlikely(bytes >= PRESENCE_CHECK_FROM) && presence_check(s, ptr, bytes))
 		return NULL;
 	return range_mapping(s, ptr, bytes, same_bits);
@@ -524,7 +533,7 @@ void mapped_unmap(struct streaming *s, struct mapping *mapping, unsigned long at
 	if (unlikely(s->shadow))
 		shadow_end(s, mapping, wanted);
 	if (unlikely(s->options.lazy)) {
-		mapping_revoke_later(s->space->revoke, mapping);
+		revoke_later(s->space->revoke, &mapping_slab_of(mapping)->group, mapping->which);
 		return;
 	}
 	ended = domain_unmap(mapping, mapping->bytes);

@@ -20,13 +20,6 @@
 
 #include "base/error.h"
 
-/* Never freed while the domain lives: a frame's word may lead somebody here. */
-struct mapping_slab {
-	struct revoke_group group; /* first: mapping_of_group() */
-	struct mapping_slab *next, *next_free;
-	struct mapping mappings[IOVA_SLAB_SLOTS];
-};
-
 static struct mapping_slab *slab_new(struct streaming_space *space)
 {
 	struct mapping_slab *slab = calloc(1, sizeof(*slab));
@@ -116,7 +109,7 @@ void mapping_mark(const struct mapping *mapping)
 		   (uintptr_t)mapping | FRAME_MAPPED);
 }
 
-static void *records_begin(struct iova_cache *cache, uint64_t first, uint64_t slot_size)
+static struct iova_slab *slab_begin(struct iova_cache *cache, uint64_t first, uint64_t slot_size)
 {
 	struct streaming *s = streaming_of_cache(cache);
 	struct mapping_slab *slab;
@@ -132,41 +125,18 @@ static void *records_begin(struct iova_cache *cache, uint64_t first, uint64_t sl
 		mapping->bytes = slot_size;
 		mapping_mark(mapping);
 	}
-	return slab ? slab->mappings : NULL;
+	return &slab->addresses; /* the first member */
 }
 
-static void records_end(struct iova_cache *cache, void *records)
+static void slab_end(struct iova_cache *cache, struct iova_slab *slab)
 {
-	char *slab = (char *)records - offsetof(struct mapping_slab, mappings);
-
-	slab_put(streaming_of_cache(cache)->space, (struct mapping_slab *)(void *)slab);
+	slab_put(streaming_of_cache(cache)->space, (struct mapping_slab *)slab);
 }
 
-const struct iova_records mapping_records = {
-	.size = sizeof(struct mapping),
-	.begin = records_begin,
-	.end = records_end,
+const struct iova_slab_ops mapping_slab_ops = {
+	.begin = slab_begin,
+	.end = slab_end,
 };
-
-void mapping_revoke_later(struct revoke_queue *queue, struct mapping *mapping)
-{
-	char *first = (char *)(mapping - mapping->which);
-	void *slab = first - offsetof(struct mapping_slab, mappings);
-
-	revoke_later(queue, slab, mapping->which);
-}
-
-struct mapping *mapping_of_group(struct revoke_group *group, unsigned int which)
-{
-	return &((struct mapping_slab *)group)->mappings[which];
-}
-
-struct revoke_entry mapping_entry(const struct revoke_group *group, unsigned int which)
-{
-	const struct mapping *mapping = &((const struct mapping_slab *)group)->mappings[which];
-
-	return (struct revoke_entry){mapping->dma, mapping->bytes, mapping->maps};
-}
 
 struct mapping *mapping_first_live(struct streaming *s)
 {

@@ -181,15 +181,11 @@ static void registration_orphan(struct streaming *s, void *ptr)
 	mutex_unlock(&registered->lock);
 }
 
-bool registrations_end(struct streaming *s)
+void registrations_end(struct streaming *s)
 {
-	bool ended = true;
 	void *registered;
 
 	while ((registered = some_registered(s)))
-		if (streaming_unregister(s, registered)) {
+		if (streaming_unregister(s, registered))
 			registration_orphan(s, registered);
-			ended = false;
-		}
-	return ended;
 }

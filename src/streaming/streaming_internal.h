@@ -345,8 +345,7 @@ enum mapping_state { MAPPING_ENDED, MAPPING_LIVE };
  * and frames lead to it all the while; or is taken for a range of them.
  */
 struct mapping {
-	struct iova_slot slot; /* first: cache.h; its slab is NULL for a range */
-	dma_addr_t dma;	       /* of the granules */
+	dma_addr_t dma; /* of the granules */
 	size_t bytes;
 	struct streaming *owner;
 	size_t offset, size; /* of the memory in them */
@@ -356,9 +355,31 @@ struct mapping {
 	uint32_t maps;		       /* calls of the domain's map */
 	uint8_t state;		       /* enum mapping_state */
 	uint8_t direction;
-	uint8_t which;	      /* of its slab: records.c */
+	uint8_t which;	      /* of its slab */
 	struct mapping *next; /* free, of ranges */
 };
+
+/* Never freed while the domain lives: a frame's word may lead somebody here. */
+struct mapping_slab {
+	struct iova_slab addresses; /* its slot_size is 0 where each mapping has a range */
+	struct revoke_group group;
+	struct mapping_slab *next, *next_free;
+	struct mapping mappings[IOVA_SLAB_SLOTS];
+};
+
+static inline struct mapping_slab *mapping_slab_of(struct mapping *mapping)
+{
+	char *mappings = (char *)(mapping - mapping->which);
+
+	return (struct mapping_slab *)(void *)(mappings - offsetof(struct mapping_slab, mappings));
+}
+
+static inline struct mapping_slab *mapping_slab_of_group(const struct revoke_group *group)
+{
+	char *member = (char *)(uintptr_t)group;
+
+	return (struct mapping_slab *)(void *)(member - offsetof(struct mapping_slab, group));
+}
 
 /* Map a piece where it lies, or through granules of its own. DMA_MAPPING_ERROR with the error set. */
 dma_addr_t mapped_map(struct streaming *s, const struct piece *piece);
@@ -385,7 +406,8 @@ bool mapped_is_whole(const struct streaming *s, const void *ptr, size_t size);
 /* End all mappings of a device. */
 void mapped_end(struct streaming *s);
 
-/* released() of the space's revoke queue. */
+/* Of the space's revoke queue. */
+struct revoke_entry mapped_entry(const struct revoke_group *group, unsigned int which);
 void mapped_released(struct revoke_group *group, unsigned int which, bool revoked);
 
 /*
@@ -404,8 +426,8 @@ bool mapped_try_again(struct streaming *s, int err, unsigned int *given_up);
 
 /* ---- records.c ---- */
 
-/* What a device's cache of addresses keeps beside slots: mappings. */
-extern const struct iova_records mapping_records;
+/* A device's cache of addresses has its slabs in mapping_slab. */
+extern const struct iova_slab_ops mapping_slab_ops;
 
 /* A mapping for a range of addresses; NULL with the error set. */
 struct mapping *mapping_get(struct streaming_space *space);
@@ -413,13 +435,6 @@ void mapping_put(struct streaming_space *space, struct mapping *mapping);
 
 /* From now on its frames, whose tables are there, lead to it. */
 void mapping_mark(const struct mapping *mapping);
-
-/* It has ended, and waits to be revoked. */
-void mapping_revoke_later(struct revoke_queue *queue, struct mapping *mapping);
-
-/* What waits, and entry() of the space's revoke queue. */
-struct mapping *mapping_of_group(struct revoke_group *group, unsigned int which);
-struct revoke_entry mapping_entry(const struct revoke_group *group, unsigned int which);
 
 /* One of the device's that is live; NULL when there is none. */
 struct mapping *mapping_first_live(struct streaming *s);
@@ -470,8 +485,8 @@ void piece_unmap(struct streaming *s, dma_addr_t dma, const struct piece *claim)
 
 /* ---- register.c ---- */
 
-/* What the device has registered is no more; false: some of it stays mapped, is nobody's, and keeps its addresses. */
-bool registrations_end(struct streaming *s);
+/* What the device has registered is no more. Where some of it stays mapped, it is nobody's, and keeps its addresses. */
+void registrations_end(struct streaming *s);
 
 /* ---- watch.c: nothing unless the device is in debug mode ---- */
 
