@@ -19,6 +19,8 @@
 /* Slabs with nothing but free slots that a class keeps. */
 enum { IDLE_MAX = 2 };
 
+#define ALL_FREE UINT64_MAX
+
 void iova_cache_init(struct iova_cache *cache, struct iova_space *space, pthread_mutex_t *lock,
 		     uint64_t granule, const struct iova_slab_ops *ops)
 {
@@ -85,7 +87,7 @@ static inline unsigned int slot_take(struct iova_slab *slab)
 {
 	unsigned int which = (unsigned int)__builtin_ctzll(slab->free);
 
-	if (slab->taken++ == 0)
+	if (slab->free == ALL_FREE)
 		slab->class->idle--;
 	slab->free &= slab->free - 1;
 	if (!slab->free)
@@ -120,7 +122,7 @@ static struct iova_slab *slab_new(struct iova_cache *cache, uint64_t slot_size)
 	slab = cache->ops->begin(cache, first, slot_size);
 	if (slab)
 		*slab = (struct iova_slab){
-			.first = first, .slot_size = slot_size, .free = UINT64_MAX};
+			.first = first, .slot_size = slot_size, .free = ALL_FREE};
 	else
 		iova_space_release(cache->space, first, size);
 	return slab;
@@ -152,7 +154,8 @@ slab_make(struct iova_cache *cache, struct iova_shard *shard, struct iova_class 
 	return slab;
 }
 
-static void slab_end(struct iova_cache *cache, struct iova_slab *slab)
+/* Apart, so that who gives a slot back saves nothing for it. */
+static __attribute__((noinline)) void slab_end(struct iova_cache *cache, struct iova_slab *slab)
 {
 	iova_cache_give(cache, slab->first, slab->slot_size * IOVA_SLAB_SLOTS);
 	cache->ops->end(cache, slab);
@@ -165,7 +168,7 @@ static struct iova_slab *class_drain(struct iova_class *class, struct iova_slab 
 
 	for (slab = class->first; slab; slab = next) {
 		next = slab->next;
-		if (slab->taken)
+		if (slab->free != ALL_FREE)
 			continue;
 		slab_unlink(slab);
 		slab->next = idle;
@@ -264,7 +267,7 @@ void iova_cache_give_slot(struct iova_cache *cache, struct iova_slab *slab, unsi
 	if (!retired && !slab->free)
 		slab_append(slab);
 	slab->free |= UINT64_C(1) << which;
-	if (--slab->taken == 0)
+	if (slab->free == ALL_FREE)
 		kept = !retired && slab_is_kept(slab);
 	spin_unlock(&shard->lock);
 	if (!kept)

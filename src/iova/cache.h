@@ -28,7 +28,6 @@ enum { IOVA_SLOT_GRANULES = 32, IOVA_SLAB_SLOTS = 64, IOVA_SHARDS = 4 };
 struct iova_slab {
 	uint64_t first, slot_size; /* where its addresses begin; bytes of each slot */
 	uint64_t free;		   /* a bit a slot */
-	unsigned int taken;	   /* slots */
 	uint32_t generation;	   /* the shard's, when it was made */
 	struct iova_shard *shard;
 	struct iova_class *class;	   /* of the shard */
