@@ -11,11 +11,12 @@
 static int bench_provide(struct domain *domain, size_t size, size_t align, dma_addr_t last,
 			 struct chunk *chunk)
 {
+	const struct iova_wish wish = {.size = size, .align = align, .last = last};
 	struct bench_place *p = (struct bench_place *)domain;
 
 	if (domain_check_limit(domain, size))
 		return -ENOMEM;
-	if (iova_space_take(&domain->iova, size, align, last, &chunk->dma))
+	if (iova_space_take(&domain->iova, &wish, &chunk->dma))
 		return error_set(ENOMEM, "no dma addresses left");
 	if (window_take(&p->window, size, align, &chunk->cpu)) {
 		iova_space_release(&domain->iova, chunk->dma, size);

@@ -32,6 +32,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/bits.h"
 #include "base/error.h"
 #include "base/mutex.h"
 #include "backend/qemu.h"
@@ -226,14 +227,22 @@ static int bar_probe(struct pci_function *f, unsigned int where, uint32_t *bits)
 	return err ? err : qemu_function_config_read(f, where, 4, bits);
 }
 
+/* Small ones have a page each. */
+static uint64_t bar_room(uint64_t size)
+{
+	return align_up(size, IOVA_UNIT);
+}
+
 /* Find an address for a BAR of this size. */
 static int bar_place(struct qemu_function *q, unsigned int bar, uint64_t size, bool is_64)
 {
 	struct iova_space *space = &q->machine->bars;
-	int err = iova_space_take(space, size, size, UINT32_MAX, &q->bars[bar].address);
+	struct iova_wish wish = {.size = bar_room(size), .align = size, .last = UINT32_MAX};
+	int err = iova_space_take(space, &wish, &q->bars[bar].address);
 
+	wish.last = UINT64_MAX;
 	if (err == -ENOSPC && is_64)
-		err = iova_space_take(space, size, size, UINT64_MAX, &q->bars[bar].address);
+		err = iova_space_take(space, &wish, &q->bars[bar].address);
 	if (err == -ENOSPC)
 		return error_set(ENOSPC,
 				 "BAR %u of %" PRIu64 " MiB has no place left among the machine's "
@@ -290,7 +299,7 @@ static void bars_release(struct qemu_function *q)
 	for (unsigned int bar = 0; bar < PCI_STD_NUM_BARS; bar++)
 		if (q->bars[bar].size)
 			iova_space_release(&q->machine->bars, q->bars[bar].address,
-					   q->bars[bar].size);
+					   bar_room(q->bars[bar].size));
 }
 
 /* --- registers ------------------------------------------------------------------------------ */

@@ -89,6 +89,7 @@ static int ram_is_short(struct qemu_ram *ram, size_t size, uint64_t last)
 static int chunk_take(struct qemu_ram *ram, size_t size, size_t align, dma_addr_t last,
 		      struct chunk *chunk)
 {
+	const struct iova_wish wish = {.size = size, .align = align, .last = last};
 	struct domain *domain = &ram->domain;
 	uint64_t dma;
 	int err = domain_check_limit(domain, size);
@@ -102,7 +103,7 @@ static int chunk_take(struct qemu_ram *ram, size_t size, size_t align, dma_addr_
 				 "QEMU's RAM can be aligned to %" PRIu64
 				 " MiB at most and %zu MiB were asked",
 				 WINDOW_ALIGN / MIB, align >> 20);
-	err = iova_space_take(&domain->iova, size, align, last, &dma);
+	err = iova_space_take(&domain->iova, &wish, &dma);
 	if (err == -ENOSPC)
 		return ram_is_short(ram, size, last);
 	if (err)

@@ -3,12 +3,12 @@
  * revoke.h - mappings of a domain that wait to be unmapped
  *
  * In lazy mode a mapping that has ended waits here, and still counts against the domain's limits:
- * the device may reach it until it is revoked. Neighbours are revoked by one call of the domain's
- * unmap, whose range covers nothing but what waits.
+ * the device may reach it until it is revoked. Mappings come in groups of 64, with a bit each for those that
+ * wait. Neighbours in a group are revoked by one call of the domain's unmap, whose range covers nothing but
+ * what waits.
  *
- * Two limits hold at any call. By time: what has waited for long enough is revoked, and with it those
- * of its neighbours that wait, whenever they came; the others wait on, until their neighbours have
- * ended too. By number: when it is reached, long rows of neighbours go first, and single ones may
+ * Two limits hold at any call. By time: a group whose first mapping has waited for long enough is revoked, with
+ * those that came later. By number: when it is reached, long rows of neighbours go first, and single ones may
  * stay, unless they alone are half of the limit.
  */
 #ifndef BACKEND_REVOKE_H
@@ -16,19 +16,25 @@
 
 #include "backend/backend.h"
 
+/* Embedded in what has the mappings; zeroed at first. */
+struct revoke_group {
+	struct revoke_group *next; /* in the queue, while something waits */
+	uint64_t waits;		   /* a bit for each mapping */
+	uint64_t since_ns;	   /* when the first of these began to */
+};
+
 struct revoke_entry {
 	dma_addr_t dma;
 	size_t size;
 	unsigned int maps; /* calls of the domain's map that made it */
-	void *what;	   /* the caller's, for released() */
-	uint64_t since_ns; /* the queue's: when it began to wait */
 };
 
 struct revoke_queue {
 	struct domain *domain;
+	struct revoke_entry (*entry)(const struct revoke_group *group, unsigned int which);
 	/* The device reaches it no more; or, where it could not be revoked, for good. */
-	void (*released)(void *what, bool revoked);
-	unsigned int limit; /* entries */
+	void (*released)(struct revoke_group *group, unsigned int which, bool revoked);
+	unsigned int limit; /* mappings */
 	uint64_t timeout_ns;
 
 	/* When the first has waited for long enough; UINT64_MAX: nothing waits. Read without the lock. */
@@ -36,24 +42,19 @@ struct revoke_queue {
 
 	pthread_mutex_t
 		lock; /* held while the domain unmaps: who flushes waits for others' flushes */
-	/*
-	 * By descending addresses, with room for limit of them: new ones are the lowest as often as
-	 * not (iova/cache.h), and come to the end.
-	 */
-	struct revoke_entry *entries;
-	unsigned int count;
-	uint64_t calls, revoked; /* of the domain's unmap; mappings they ended */
+	struct revoke_group *first, **end; /* the one that waits for longest is first */
+	unsigned int count;		   /* of mappings */
+	uint64_t calls, revoked;	   /* of the domain's unmap; mappings they ended */
 };
 
-/* 0 or -ENOMEM in words. */
-int revoke_init(struct revoke_queue *queue, struct domain *domain, unsigned int limit,
-		uint64_t timeout_ns, void (*released)(void *what, bool revoked));
+/* The caller fills in domain, entry, released, limit and timeout_ns. 0 or -errno in words. */
+int revoke_init(struct revoke_queue *queue);
 
 /* Nothing may wait any more. */
 void revoke_fini(struct revoke_queue *queue);
 
 /* The mapping has ended. Revokes what is due. */
-void revoke_later(struct revoke_queue *queue, const struct revoke_entry *entry);
+void revoke_later(struct revoke_queue *queue, struct revoke_group *group, unsigned int which);
 
 /* Revoke all that waits. */
 void revoke_flush(struct revoke_queue *queue);

@@ -102,14 +102,14 @@ static __attribute__((noinline)) void owners_free(struct soft_range *range)
 
 /* A range whose bytes are nobody's at first; NULL: no memory. The domain's lock is held, as for its end. */
 static inline __attribute__((always_inline)) struct soft_range *
-range_add(struct soft_domain *sd, dma_addr_t dma, size_t size)
+range_add(struct soft_domain *sd, dma_addr_t dma, size_t size, struct soft_range *before)
 {
 	struct soft_owners *owners = NULL;
 	struct soft_range *range;
 
 	if (sd->domain.ops->hand && !owners_make(size, &owners))
 		return NULL;
-	range = soft_ranges_add(&sd->ranges, dma, size);
+	range = soft_ranges_add(&sd->ranges, dma, size, before);
 	if (range)
 		range->owners = owners;
 	else if (owners)
@@ -133,7 +133,8 @@ static int chunk_make(struct soft_domain *sd, size_t size, size_t align, dma_add
 {
 	struct domain *domain = &sd->domain;
 	struct soft_range *range;
-	int err = iova_space_take(&domain->iova, size, align, last, &chunk->dma);
+	const struct iova_wish wish = {.size = size, .align = align, .last = last};
+	int err = iova_space_take(&domain->iova, &wish, &chunk->dma);
 
 	if (err == -ENOSPC)
 		return error_set(
@@ -148,7 +149,7 @@ static int chunk_make(struct soft_domain *sd, size_t size, size_t align, dma_add
 	err = window_take(&sd->window, size, align, &chunk->cpu);
 	if (err)
 		goto release;
-	range = range_add(sd, chunk->dma, size);
+	range = range_add(sd, chunk->dma, size, soft_ranges_before(&sd->ranges, chunk->dma));
 	if (!range) {
 		err = no_bookkeeping();
 		goto give;
@@ -240,18 +241,18 @@ static int check_addresses(const struct domain *domain, dma_addr_t dma, size_t s
 static int range_map(struct soft_domain *sd, dma_addr_t dma, char *cpu, size_t size,
 		     unsigned int access, char *device)
 {
-	struct soft_range *range = soft_ranges_before(&sd->ranges, dma + (size - 1));
+	struct soft_range *before = soft_ranges_before(&sd->ranges, dma + (size - 1)), *range;
 	int err = check_mapping_limit(&sd->domain);
 
 	if (err)
 		return err;
-	if (range && range->dma + (range->size - 1) >= dma)
+	if (before && before->dma + (before->size - 1) >= dma)
 		return error_set(EEXIST,
 				 "something is mapped at dma address 0x%llx already, from 0x%llx "
 				 "on, where %zu bytes at 0x%llx were asked",
-				 (unsigned long long)(range->dma > dma ? range->dma : dma),
-				 (unsigned long long)range->dma, size, (unsigned long long)dma);
-	range = range_add(sd, dma, size);
+				 (unsigned long long)(before->dma > dma ? before->dma : dma),
+				 (unsigned long long)before->dma, size, (unsigned long long)dma);
+	range = range_add(sd, dma, size, before);
 	if (!range)
 		return no_bookkeeping();
 	range->cpu = cpu;
@@ -461,8 +462,7 @@ struct soft_domain *soft_domain_create(const struct soft_domain_options *options
 		goto fini;
 	sd->domain.window = sd->window.base;
 	sd->domain.window_size = sd->window.size;
-	soft_ranges_init(&sd->ranges, (unsigned int)__builtin_ctzll(options->granule),
-			 options->bits);
+	soft_ranges_init(&sd->ranges);
 	return sd;
 
 fini:

@@ -2,20 +2,7 @@
 /*
  * soft_ranges.c - what is mapped at which dma address, and what was
  *
- * A tree of nodes with 64 slots, as an IOMMU's page table is one, six bits of the address a level.
- * But a range hangs at the granule where it begins alone, so that a large one costs no more than a
- * small one; and each node has a bitmap of its slots, so that the range before any address is found
- * in one way down, up to the nearest node with a lower slot in use, and down to the highest range
- * there:
- *
- *   root   used ..1..1...
- *               |  '-- used .......1..       the address is below all of these
- *               '----- used ..1.....1.
- *                                   '-- the range before it
- *
- * The way to the leaf that was used last is kept, since what is mapped and unmapped next mostly lies
- * there too. That leaf alone may be empty; it goes when the way is left, so that whoever comes down
- * another way finds none.
+ * A tree of ranges by address (base/tree.h).
  *
  * The places of ranges are made 64 at a time and never given back before the end.
  */
@@ -24,88 +11,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SLOT_BITS  6
-#define SLAB_SIZE  64
-#define SPARES_MAX 256
-#define NO_LEAF	   UINT64_MAX
+#define SLAB_SIZE 64
 
 struct soft_slab {
 	struct soft_range ranges[SLAB_SIZE];
 };
 
-static unsigned int highest_bit(uint64_t bits)
-{
-	return 63 - (unsigned int)__builtin_clzll(bits);
-}
-
-void soft_ranges_init(struct soft_ranges *ranges, unsigned int shift, unsigned int bits)
+void soft_ranges_init(struct soft_ranges *ranges)
 {
 	memset(ranges, 0, sizeof(*ranges));
-	ranges->shift = shift;
-	ranges->bits = bits;
-	ranges->way_leaf = NO_LEAF;
-	ranges->levels = (bits - shift + SLOT_BITS - 1) / SLOT_BITS;
-}
-
-static void nodes_free(struct soft_node *node, unsigned int level)
-{
-	while (level && node->used) {
-		unsigned int slot = highest_bit(node->used);
-
-		nodes_free(node->slot[slot], level - 1);
-		free(node->slot[slot]);
-		node->used &= ~(UINT64_C(1) << slot);
-	}
 }
 
 void soft_ranges_fini(struct soft_ranges *ranges)
 {
-	nodes_free(&ranges->root, ranges->levels - 1);
-	while (ranges->spare) {
-		struct soft_node *node = ranges->spare;
-
-		ranges->spare = node->slot[0];
-		free(node);
-	}
 	for (size_t i = 0; i < ranges->slab_count; i++)
 		free(ranges->slabs[i]);
 	free(ranges->slabs);
-}
-
-/* ---- nodes ---- */
-
-static void node_put(struct soft_ranges *ranges, struct soft_node *node)
-{
-	if (ranges->spares >= SPARES_MAX) {
-		free(node);
-		return;
-	}
-	node->slot[0] = ranges->spare;
-	ranges->spare = node;
-	ranges->spares++;
-}
-
-static struct soft_node *node_get(struct soft_ranges *ranges)
-{
-	struct soft_node *node = ranges->spare;
-
-	ranges->spare = node->slot[0];
-	node->slot[0] = NULL;
-	ranges->spares--;
-	return node;
-}
-
-/* Spare nodes for one way down, so that adding does not fail halfway. */
-static bool nodes_reserve(struct soft_ranges *ranges)
-{
-	while (ranges->spares < ranges->levels) {
-		struct soft_node *node = calloc(1, sizeof(*node));
-
-		if (!node)
-			return false;
-		node_put(ranges, node);
-	}
-	return true;
 }
 
 /* ---- places of ranges ---- */
@@ -136,144 +57,44 @@ static bool slab_add(struct soft_ranges *ranges)
 
 /* ---- the tree ---- */
 
-static unsigned int slot_of(uint64_t granule, unsigned int level)
+struct soft_range *soft_ranges_add(struct soft_ranges *ranges, dma_addr_t dma, uint64_t size,
+				   struct soft_range *before)
 {
-	return (unsigned int)(granule >> (SLOT_BITS * level)) & 63;
-}
-
-static void slot_put(struct soft_node *node, unsigned int slot, void *what)
-{
-	node->slot[slot] = what;
-	node->used |= UINT64_C(1) << slot;
-}
-
-static void slot_clear(struct soft_node *node, unsigned int slot)
-{
-	node->slot[slot] = NULL;
-	node->used &= ~(UINT64_C(1) << slot);
-}
-
-/* Leave the way at hand: a leaf that has become empty goes, and what that makes empty above it. */
-static void way_leave(struct soft_ranges *ranges)
-{
-	if (ranges->way_leaf == NO_LEAF)
-		return;
-	for (unsigned int level = 1; level < ranges->levels; level++) {
-		if (ranges->way[level - 1]->used)
-			break;
-		node_put(ranges, ranges->way[level - 1]);
-		slot_clear(ranges->way[level], slot_of(ranges->way_leaf << SLOT_BITS, level));
-	}
-	ranges->way_leaf = NO_LEAF;
-}
-
-/* Down from the root: see way_take(). */
-static __attribute__((noinline)) unsigned int way_walk(struct soft_ranges *ranges, uint64_t granule)
-{
-	struct soft_node *node = &ranges->root;
-	unsigned int level = ranges->levels - 1;
-
-	way_leave(ranges);
-	for (;; level--) {
-		ranges->way[level] = node;
-		if (!level)
-			break;
-		node = node->slot[slot_of(granule, level)];
-		if (!node)
-			return level;
-	}
-	ranges->way_leaf = granule >> SLOT_BITS;
-	return 0;
-}
-
-/* Go to a granule as far as there are nodes: the lowest level; all above stand in way. */
-static inline unsigned int way_take(struct soft_ranges *ranges, uint64_t granule)
-{
-	return granule >> SLOT_BITS == ranges->way_leaf ? 0 : way_walk(ranges, granule);
-}
-
-/* Make what is missing on the way. */
-static bool way_make(struct soft_ranges *ranges, uint64_t granule, unsigned int level)
-{
-	if (!nodes_reserve(ranges))
-		return false;
-	for (; level; level--) {
-		struct soft_node *node = node_get(ranges);
-
-		slot_put(ranges->way[level], slot_of(granule, level), node);
-		ranges->way[level - 1] = node;
-	}
-	ranges->way_leaf = granule >> SLOT_BITS;
-	return true;
-}
-
-struct soft_range *soft_ranges_add(struct soft_ranges *ranges, dma_addr_t dma, uint64_t size)
-{
-	uint64_t granule = dma >> ranges->shift;
-	unsigned int level = way_take(ranges, granule);
 	struct soft_range *range;
 
 	if (!ranges->free && !slab_add(ranges))
 		return NULL;
-	if (level && !way_make(ranges, granule, level))
-		return NULL;
 	range = ranges->free;
 	ranges->free = range->next_free;
-	slot_put(ranges->way[0], slot_of(granule, 0), range);
-	range->dma = dma;
+	range->node.key = range->dma = dma;
 	range->size = size;
+	tree_insert(&ranges->tree, &range->node, before ? &before->node : NULL);
 	return range;
 }
 
 void soft_ranges_remove(struct soft_ranges *ranges, struct soft_range *range)
 {
-	uint64_t granule = range->dma >> ranges->shift;
-
-	way_take(ranges, granule);
-	slot_clear(ranges->way[0], slot_of(granule, 0));
+	tree_remove(&ranges->tree, &range->node);
 	ranges->notes[ranges->ended++ % SOFT_NOTES] = *range;
 	range->size = 0;
 	range->next_free = ranges->free;
 	ranges->free = range;
 }
 
-struct soft_range *soft_ranges_at(struct soft_ranges *ranges, dma_addr_t dma)
+struct soft_range *soft_ranges_before(const struct soft_ranges *ranges, dma_addr_t dma)
 {
-	uint64_t granule = dma >> ranges->shift;
-	struct soft_range *range;
+	/* The first member. */
+	return (struct soft_range *)tree_before(&ranges->tree, dma);
+}
 
-	if (dma >> ranges->bits || way_take(ranges, granule))
-		return NULL;
-	range = ranges->way[0]->slot[slot_of(granule, 0)];
+struct soft_range *soft_ranges_at(const struct soft_ranges *ranges, dma_addr_t dma)
+{
+	struct soft_range *range = soft_ranges_before(ranges, dma);
+
 	return range && range->dma == dma ? range : NULL;
 }
 
-struct soft_range *soft_ranges_before(struct soft_ranges *ranges, dma_addr_t dma)
-{
-	uint64_t granule = dma >> ranges->shift, lower;
-	const struct soft_node *node;
-	unsigned int level;
-
-	if (dma >> ranges->bits) /* beyond all addresses: before it comes the last */
-		granule = (UINT64_C(1) << (ranges->bits - ranges->shift)) - 1;
-	level = way_take(ranges, granule);
-	node = ranges->way[level];
-	/* Where the way ends its slot is empty, or on the lowest level the range itself. */
-	lower = node->used & ((UINT64_C(2) << slot_of(granule, level)) - 1);
-	while (!lower) {
-		if (++level == ranges->levels)
-			return NULL;
-		node = ranges->way[level];
-		lower = node->used & ((UINT64_C(1) << slot_of(granule, level)) - 1);
-	}
-	for (; level; level--) {
-		node = node->slot[highest_bit(lower)];
-		lower = node->used;
-	}
-	return node->slot[highest_bit(lower)];
-}
-
-struct soft_range *soft_ranges_find(struct soft_ranges *ranges, dma_addr_t dma)
+struct soft_range *soft_ranges_find(const struct soft_ranges *ranges, dma_addr_t dma)
 {
 	struct soft_range *range = soft_ranges_before(ranges, dma);
 

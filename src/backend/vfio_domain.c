@@ -129,7 +129,8 @@ static int chunk_make(struct vfio_domain *vd, size_t size, size_t align, dma_add
 		      struct chunk *chunk)
 {
 	struct domain *domain = &vd->domain;
-	int err = iova_space_take(&domain->iova, size, align, last, &chunk->dma);
+	const struct iova_wish wish = {.size = size, .align = align, .last = last};
+	int err = iova_space_take(&domain->iova, &wish, &chunk->dma);
 
 	if (err == -ENOSPC)
 		return error_set(

@@ -92,13 +92,12 @@ int window_open(struct memory_window *window)
 /* Where a place was lost, somebody else's memory may lie: only what is surely ours goes then. */
 void window_close(struct memory_window *window)
 {
+	struct iova_range range = {0, 0};
+
 	if (!window->has_hole)
 		munmap(window->base, window->size);
-	for (size_t i = 0; window->has_hole && i < window->unused.count; i++) {
-		const struct iova_range *range = &window->unused.free[i];
-
-		munmap((void *)(uintptr_t)range->first, range->last - range->first + 1);
-	}
+	while (window->has_hole && iova_space_next(&window->unused, range.first, &range))
+		munmap((void *)(uintptr_t)range.first, range.last - range.first + 1);
 	iova_space_destroy(&window->unused);
 }
 
@@ -195,8 +194,9 @@ static int pages_populate(char *cpu, size_t size)
 
 static int take_place(struct memory_window *window, size_t size, size_t align, char **cpu)
 {
+	const struct iova_wish wish = {.size = size, .align = align, .last = UINT64_MAX};
 	uint64_t first;
-	int err = iova_space_take(&window->unused, size, align, UINT64_MAX, &first);
+	int err = iova_space_take(&window->unused, &wish, &first);
 
 	if (err == -ENOSPC)
 		return error_set(ENOMEM,

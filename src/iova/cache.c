@@ -11,8 +11,6 @@
  */
 #include "iova/cache.h"
 
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/bits.h"
@@ -21,56 +19,41 @@
 /* Slabs with nothing but free slots that a class keeps. */
 enum { IDLE_MAX = 2 };
 
-struct iova_slab {
-	uint64_t first, last; /* its addresses */
-	uint64_t slot_size;
-	char *records; /* the user's, one for each slot */
-	size_t record_size;
-	uint64_t free;	 /* a bit a slot */
-	uint64_t usable; /* those that may be free; all, as long as the space is not restricted */
-	unsigned int taken; /* slots */
-	struct iova_shard *shard;
-	struct iova_class *class;	   /* of the shard */
-	struct iova_slab *next, *previous; /* in its class; meaningless while nothing is free */
-	struct iova_slab *next_of_all, *previous_of_all; /* in its shard */
-};
+#define ALL_FREE UINT64_MAX
 
 void iova_cache_init(struct iova_cache *cache, struct iova_space *space, pthread_mutex_t *lock,
-		     uint64_t granule, const struct iova_records *records)
+		     uint64_t granule, const struct iova_slab_ops *ops)
 {
 	memset(cache, 0, sizeof(*cache));
 	cache->space = space;
 	cache->lock = lock;
-	cache->records = records;
+	cache->ops = ops;
 	cache->granule = granule;
 	cache->shift = (unsigned int)__builtin_ctzll(granule);
 	cache->generation = space->generation;
+	cache->last = UINT64_MAX;
 }
 
-/* Of slabs with a slot that could not be revoked the addresses are never used again. */
-void iova_cache_fini(struct iova_cache *cache)
+/* ---- ranges ---- */
+
+int iova_cache_take(struct iova_cache *cache, const struct iova_wish *wish, uint64_t *first)
 {
-	struct iova_slab *slab, *next;
+	int err;
 
-	iova_cache_trim(cache);
-	for (size_t i = 0; i < IOVA_SHARDS; i++)
-		for (slab = cache->shards[i].all; slab; slab = next) {
-			next = slab->next_of_all;
-			free(slab);
-		}
+	pthread_mutex_lock(cache->lock);
+	err = iova_space_take(cache->space, wish, first);
+	pthread_mutex_unlock(cache->lock);
+	return err;
 }
 
-static uint64_t slab_size(const struct iova_slab *slab)
+void iova_cache_give(struct iova_cache *cache, uint64_t first, uint64_t size)
 {
-	return slab->slot_size * IOVA_SLAB_SLOTS;
+	pthread_mutex_lock(cache->lock);
+	iova_space_release(cache->space, first, size);
+	pthread_mutex_unlock(cache->lock);
 }
 
-/* ---- lists; the shard's lock is held ---- */
-
-static size_t class_of(const struct iova_cache *cache, uint64_t slot_size)
-{
-	return (size_t)(slot_size >> cache->shift) - 1;
-}
+/* ---- slabs in their class; the shard's lock is held ---- */
 
 static void slab_append(struct iova_slab *slab)
 {
@@ -99,179 +82,133 @@ static void slab_unlink(struct iova_slab *slab)
 		class->last = slab->previous;
 }
 
-static void slab_enroll(struct iova_slab *slab)
+/* The lowest free slot. */
+static inline unsigned int slot_take(struct iova_slab *slab)
 {
-	struct iova_shard *shard = slab->shard;
+	unsigned int which = (unsigned int)__builtin_ctzll(slab->free);
 
-	slab->next_of_all = shard->all;
-	slab->previous_of_all = NULL;
-	if (shard->all)
-		shard->all->previous_of_all = slab;
-	shard->all = slab;
-}
-
-static void slab_strike(struct iova_slab *slab)
-{
-	if (slab->previous_of_all)
-		slab->previous_of_all->next_of_all = slab->next_of_all;
-	else
-		slab->shard->all = slab->next_of_all;
-	if (slab->next_of_all)
-		slab->next_of_all->previous_of_all = slab->previous_of_all;
-}
-
-/* The record of the lowest free slot. */
-static inline void *slot_take(struct iova_slab *slab)
-{
-	unsigned int slot = (unsigned int)__builtin_ctzll(slab->free);
-
-	if (slab->taken++ == 0)
+	if (slab->free == ALL_FREE)
 		slab->class->idle--;
 	slab->free &= slab->free - 1;
 	if (!slab->free)
 		slab_unlink(slab);
-	return slab->records + slot * slab->record_size;
+	return which;
 }
 
-/* A slot of a slab that is there; NULL when none is low enough. */
-static inline void *find_slot(struct iova_shard *shard, struct iova_class *class, uint64_t last)
+/* Does a slab stay that is left with free slots only? If not, it is in no list any more. */
+static inline bool slab_is_kept(struct iova_slab *slab)
 {
-	struct iova_slab *slab;
-	void *record = NULL;
-
-	spin_lock(&shard->lock);
-	slab = class->first;
-	while (slab && __builtin_expect(slab->last > last, 0))
-		slab = slab->next;
-	if (slab)
-		record = slot_take(slab);
-	spin_unlock(&shard->lock);
-	return record;
-}
-
-/* ---- slabs ---- */
-
-static void places_fill(struct iova_slab *slab)
-{
-	for (unsigned int i = 0; i < IOVA_SLAB_SLOTS; i++) {
-		void *record = slab->records + i * slab->record_size;
-		struct iova_place *place = record;
-
-		*place = (struct iova_place){
-			.first = slab->first + i * slab->slot_size,
-			.size = slab->slot_size,
-			.slab = slab,
-			.bit = UINT64_C(1) << i,
-		};
+	if (slab->class->idle < IDLE_MAX) {
+		slab->class->idle++;
+		return true;
 	}
+	slab_unlink(slab);
+	return false;
 }
 
-/* Addresses and records for a new slab; the space's lock is held. */
-static int slab_furnish(struct iova_cache *cache, struct iova_slab *slab, uint64_t last)
+/* ---- slabs come and go ---- */
+
+/* With addresses and memory of its own; the space's lock is held. */
+static struct iova_slab *slab_new(struct iova_cache *cache, uint64_t slot_size)
 {
-	uint64_t size = slab_size(slab);
+	uint64_t size = slot_size * IOVA_SLAB_SLOTS, first;
 	/* Aligned, so that no slot crosses a boundary that the slab fits into. */
-	int err = iova_space_take(cache->space, size, power_of_two_covering(size), last,
-				  &slab->first);
+	const struct iova_wish wish = {
+		.size = size, .align = power_of_two_covering(size), .last = cache->last};
+	struct iova_slab *slab;
 
-	if (err)
-		return err;
-	slab->last = slab->first + (size - 1);
-	slab->records = cache->records->begin(cache, slab->first, slab->slot_size);
-	if (slab->records) {
-		places_fill(slab);
-		return 0;
-	}
-	iova_space_release(cache->space, slab->first, size);
-	return -ENOMEM;
+	if (iova_space_take(cache->space, &wish, &first))
+		return NULL;
+	slab = cache->ops->begin(cache, first, slot_size);
+	if (slab)
+		*slab = (struct iova_slab){
+			.first = first, .slot_size = slot_size, .free = ALL_FREE};
+	else
+		iova_space_release(cache->space, first, size);
+	return slab;
 }
 
 /*
- * A slot of a new slab, which is enrolled under the space's lock: so that none is missed when the
- * space is restricted.
+ * A slot of a new slab, which is in its class when the space's lock is free: so that none is missed when
+ * slabs are retired.
  */
-static __attribute__((noinline)) void *slab_make(struct iova_cache *cache, struct iova_shard *shard,
-						 struct iova_class *class, uint64_t slot_size,
-						 uint64_t last)
+static __attribute__((noinline)) struct iova_slab *
+slab_make(struct iova_cache *cache, struct iova_shard *shard, struct iova_class *class,
+	  uint64_t slot_size, unsigned int *which)
 {
-	struct iova_slab *slab = malloc(sizeof(*slab));
-	void *record = NULL;
+	struct iova_slab *slab;
 
-	if (!slab)
-		return NULL;
-	*slab = (struct iova_slab){.slot_size = slot_size,
-				   .record_size = cache->records->size,
-				   .free = UINT64_MAX,
-				   .usable = UINT64_MAX,
-				   .shard = shard,
-				   .class = class};
 	pthread_mutex_lock(cache->lock);
-	if (!slab_furnish(cache, slab, last)) {
+	slab = slab_new(cache, slot_size);
+	if (slab) {
 		spin_lock(&shard->lock);
-		slab_enroll(slab);
-		slab_append(slab);
+		slab->generation = shard->generation;
+		slab->shard = shard;
+		slab->class = class;
 		class->idle++;
-		record = slot_take(slab);
+		slab_append(slab);
+		*which = slot_take(slab);
 		spin_unlock(&shard->lock);
 	}
 	pthread_mutex_unlock(cache->lock);
-	if (!record)
-		free(slab);
-	return record;
+	return slab;
 }
 
-static void slab_end(struct iova_cache *cache, struct iova_slab *slab)
+/* Apart, so that who gives a slot back saves nothing for it. */
+static __attribute__((noinline)) void slab_end(struct iova_cache *cache, struct iova_slab *slab)
 {
-	pthread_mutex_lock(cache->lock);
-	iova_space_release(cache->space, slab->first, slab_size(slab));
-	pthread_mutex_unlock(cache->lock);
-	cache->records->end(cache, slab->records);
-	free(slab);
+	iova_cache_give(cache, slab->first, slab->slot_size * IOVA_SLAB_SLOTS);
+	cache->ops->end(cache, slab);
 }
 
-/* The slots of a slab that lie in what the space may hand out. */
-static uint64_t usable_slots(const struct iova_cache *cache, const struct iova_slab *slab)
+/* Idle slabs leave their class, or all: the idle ones of these. */
+static struct iova_slab *class_drain(struct iova_class *class, struct iova_slab *idle, bool all)
 {
-	uint64_t usable = 0;
+	struct iova_slab *slab, *next;
 
-	for (unsigned int i = 0; i < IOVA_SLAB_SLOTS; i++) {
-		uint64_t first = slab->first + i * slab->slot_size;
-
-		if (iova_space_has(cache->space, first, first + (slab->slot_size - 1)))
-			usable |= UINT64_C(1) << i;
+	for (slab = class->first; slab; slab = next) {
+		next = slab->next;
+		if (slab->free != ALL_FREE)
+			continue;
+		slab_unlink(slab);
+		slab->next = idle;
+		idle = slab;
 	}
-	return usable;
+	class->idle = 0;
+	if (all)
+		class->first = class->last = NULL;
+	return idle;
 }
 
-/* Both locks are held. */
-static void slab_restrict(struct iova_slab *slab, uint64_t usable)
+static void cache_drain(struct iova_cache *cache, bool all)
 {
-	uint64_t before = slab->free;
-
-	slab->usable = usable;
-	slab->free &= usable;
-	if (!before || slab->free)
-		return;
-	slab_unlink(slab);
-	if (!slab->taken)
-		slab->class->idle--;
-}
-
-/* The space has been restricted. Slabs that nobody uses go back; of the others slots are dropped. */
-static void cache_restrict(struct iova_cache *cache)
-{
-	iova_cache_trim(cache);
-	pthread_mutex_lock(cache->lock);
 	for (size_t i = 0; i < IOVA_SHARDS; i++) {
 		struct iova_shard *shard = &cache->shards[i];
+		struct iova_slab *idle = NULL, *next;
 
 		spin_lock(&shard->lock);
-		for (struct iova_slab *slab = shard->all; slab; slab = slab->next_of_all)
-			slab_restrict(slab, usable_slots(cache, slab));
+		shard->generation += all;
+		for (size_t class = 0; class < IOVA_SLOT_GRANULES; class ++)
+			idle = class_drain(&shard->classes[class], idle, all);
 		spin_unlock(&shard->lock);
+		for (; idle; idle = next) {
+			next = idle->next;
+			slab_end(cache, idle);
+		}
 	}
-	__atomic_store_n(&cache->generation, cache->space->generation, __ATOMIC_RELEASE);
+}
+
+void iova_cache_trim(struct iova_cache *cache)
+{
+	cache_drain(cache, false);
+}
+
+void iova_cache_limit(struct iova_cache *cache, uint64_t last)
+{
+	pthread_mutex_lock(cache->lock);
+	cache->last = last;
 	pthread_mutex_unlock(cache->lock);
+	cache_drain(cache, true);
 }
 
 uint64_t iova_cache_slot_max(const struct iova_cache *cache, uint64_t boundary)
@@ -282,136 +219,57 @@ uint64_t iova_cache_slot_max(const struct iova_cache *cache, uint64_t boundary)
 	return fits < most ? fits & ~(cache->granule - 1) : most;
 }
 
-static __attribute__((noinline)) void *restrict_and_take(struct iova_cache *cache, uint64_t size,
-							 uint64_t last, unsigned int number)
+/* ---- slots ---- */
+
+static uint32_t space_generation(const struct iova_cache *cache)
 {
-	cache_restrict(cache);
-	return iova_cache_take_slot(cache, size, last, number);
+	return __atomic_load_n(&cache->space->generation, __ATOMIC_RELAXED);
+}
+
+static __attribute__((noinline)) struct iova_slab *
+retire_and_take(struct iova_cache *cache, uint64_t size, unsigned int number, unsigned int *which)
+{
+	uint32_t generation = space_generation(cache);
+
+	cache_drain(cache, true);
+	__atomic_store_n(&cache->generation, generation, __ATOMIC_RELEASE);
+	return iova_cache_take_slot(cache, size, number, which);
 }
 
 /* What is rare is a jump, so that nothing is saved for it. */
-void *iova_cache_take_slot(struct iova_cache *cache, uint64_t size, uint64_t last,
-			   unsigned int number)
+struct iova_slab *iova_cache_take_slot(struct iova_cache *cache, uint64_t size, unsigned int number,
+				       unsigned int *which)
 {
 	struct iova_shard *shard = &cache->shards[number % IOVA_SHARDS];
-	struct iova_class *class = &shard->classes[class_of(cache, size)];
-	void *record;
+	struct iova_class *class = &shard->classes[(size >> cache->shift) - 1];
+	struct iova_slab *slab;
 
 	if (__builtin_expect(__atomic_load_n(&cache->generation, __ATOMIC_RELAXED) !=
-				     __atomic_load_n(&cache->space->generation, __ATOMIC_RELAXED),
+				     space_generation(cache),
 			     0))
-		return restrict_and_take(cache, size, last, number);
-	record = find_slot(shard, class, last);
-	return __builtin_expect(record != NULL, 1) ? record
-						   : slab_make(cache, shard, class, size, last);
-}
-
-static bool crosses(const struct iova_wish *wish, const struct iova_place *place)
-{
-	return (place->first ^ (place->first + (place->size - 1))) & ~wish->boundary;
-}
-
-/* A range of its own; a piece in front of it makes it congruent. The space's lock is held. */
-static int take_range(struct iova_cache *cache, const struct iova_wish *wish,
-		      struct iova_place *place)
-{
-	uint64_t align = wish->modulus > cache->granule ? wish->modulus : cache->granule;
-	int err;
-
-	place->size = wish->size + (wish->modulus ? wish->congruent & (wish->modulus - 1) : 0);
-	place->slab = NULL;
-	if (place->size - 1 > wish->boundary || place->size > UINT64_C(1) << 62)
-		return -ENOSPC;
-	err = iova_space_take(cache->space, place->size, align, wish->last, &place->first);
-	if (err || !crosses(wish, place))
-		return err;
-	iova_space_release(cache->space, place->first, place->size);
-	if (align < power_of_two_covering(place->size))
-		align = power_of_two_covering(place->size);
-	return iova_space_take(cache->space, place->size, align, wish->last, &place->first);
-}
-
-int iova_cache_take(struct iova_cache *cache, const struct iova_wish *wish,
-		    struct iova_place *place)
-{
-	int err;
-
-	pthread_mutex_lock(cache->lock);
-	err = take_range(cache, wish, place);
-	pthread_mutex_unlock(cache->lock);
-	return err;
-}
-
-static __attribute__((noinline)) void range_give(struct iova_cache *cache,
-						 const struct iova_place *place)
-{
-	pthread_mutex_lock(cache->lock);
-	iova_space_release(cache->space, place->first, place->size);
-	pthread_mutex_unlock(cache->lock);
-}
-
-/* A slab is left with free slots only. Kept? If not, it is in no list any more. */
-static inline bool slab_is_kept(struct iova_slab *slab)
-{
-	if (slab->free && slab->class->idle < IDLE_MAX) {
-		slab->class->idle++;
-		return true;
-	}
-	if (slab->free)
-		slab_unlink(slab);
-	slab_strike(slab);
-	return false;
-}
-
-void iova_cache_give(struct iova_cache *cache, const struct iova_place *place)
-{
-	struct iova_slab *slab = place->slab;
-	struct iova_shard *shard;
-	bool kept = true;
-	uint64_t bit;
-
-	if (!slab) {
-		range_give(cache, place);
-		return;
-	}
-	shard = slab->shard;
-	bit = place->bit;
+		return retire_and_take(cache, size, number, which);
 	spin_lock(&shard->lock);
-	bit &= slab->usable;
-	if (!slab->free && bit)
+	slab = class->first;
+	if (slab)
+		*which = slot_take(slab);
+	spin_unlock(&shard->lock);
+	return __builtin_expect(slab != NULL, 1) ? slab
+						 : slab_make(cache, shard, class, size, which);
+}
+
+void iova_cache_give_slot(struct iova_cache *cache, struct iova_slab *slab, unsigned int which)
+{
+	struct iova_shard *shard = slab->shard;
+	bool kept = true, retired;
+
+	spin_lock(&shard->lock);
+	retired = slab->generation != shard->generation;
+	if (!retired && !slab->free)
 		slab_append(slab);
-	slab->free |= bit;
-	if (--slab->taken == 0)
-		kept = slab_is_kept(slab);
+	slab->free |= UINT64_C(1) << which;
+	if (slab->free == ALL_FREE)
+		kept = !retired && slab_is_kept(slab);
 	spin_unlock(&shard->lock);
 	if (!kept)
 		slab_end(cache, slab);
-}
-
-static struct iova_slab *find_idle(struct iova_shard *shard, struct iova_class *class)
-{
-	struct iova_slab *slab;
-
-	spin_lock(&shard->lock);
-	slab = class->first;
-	while (slab && slab->taken)
-		slab = slab->next;
-	if (slab) {
-		slab_unlink(slab);
-		slab_strike(slab);
-		class->idle--;
-	}
-	spin_unlock(&shard->lock);
-	return slab;
-}
-
-void iova_cache_trim(struct iova_cache *cache)
-{
-	struct iova_slab *slab;
-
-	for (size_t i = 0; i < IOVA_SHARDS; i++)
-		for (size_t class = 0; class < IOVA_SLOT_GRANULES; class ++)
-			while ((slab = find_idle(&cache->shards[i],
-						 &cache->shards[i].classes[class])))
-				slab_end(cache, slab);
 }

@@ -9,11 +9,12 @@
  * the slab is used up: what is mapped one after the other, and unmapped in about that order, lies
  * side by side, so that one system call can revoke it.
  *
- * Beside each slot lies a record of the user's, for what is mapped there. It is made with the slab, so
- * that who takes a slot has its record, and needs no other bookkeeping.
+ * A slab lies in memory of the user's, who keeps what is known of each slot beside it: who takes a slot
+ * has that, too, and needs no other bookkeeping.
  *
- * A device that joins the domain may bring addresses that can't be used any more (iova_space_restrict).
- * Slots that hold such are found at the next call that wants one, and not handed out again.
+ * Addresses may become unusable: of a device whose mask is narrowed, or when another joins the domain
+ * (iova_space_restrict), which is found at the next call that wants a slot. Then nothing is taken from the slabs
+ * that are there any more, and each goes back to the space with its last slot.
  */
 #ifndef IOVA_CACHE_H
 #define IOVA_CACHE_H
@@ -24,35 +25,25 @@
 
 enum { IOVA_SLOT_GRANULES = 32, IOVA_SLAB_SLOTS = 64, IOVA_SHARDS = 4 };
 
-struct iova_slab;
+struct iova_slab {
+	uint64_t first, slot_size; /* where its addresses begin; bytes of each slot */
+	uint64_t free;		   /* a bit a slot */
+	uint32_t generation;	   /* the shard's, when it was made */
+	struct iova_shard *shard;
+	struct iova_class *class;	   /* of the shard */
+	struct iova_slab *next, *previous; /* in its class; meaningless while nothing is free */
+};
 
 struct iova_cache;
 
-/* Addresses that were taken: where they begin, and where they go back to. */
-struct iova_place {
-	uint64_t first, size;
-	struct iova_slab *slab; /* NULL: straight from the space */
-	uint64_t bit;		/* in the slab */
-};
-
-/* The user's records, each of which begins with the struct iova_place of its slot. */
-struct iova_records {
-	size_t size;
+struct iova_slab_ops {
 	/*
-	 * IOVA_SLAB_SLOTS of them for slots from first on, one after the other; their places are
-	 * filled in later. NULL: none can be had. The space's lock is held.
+	 * Memory for a slab, with what is known of its slots from first on; the struct iova_slab at
+	 * its beginning is filled in later. NULL: none can be had. The space's lock is held.
 	 */
-	void *(*begin)(struct iova_cache *cache, uint64_t first, uint64_t slot_size);
+	struct iova_slab *(*begin)(struct iova_cache *cache, uint64_t first, uint64_t slot_size);
 	/* All slots are free, and the slab is no more. */
-	void (*end)(struct iova_cache *cache, void *records);
-};
-
-/* What is asked of addresses beside their number. */
-struct iova_wish {
-	uint64_t size;		     /* bytes, a multiple of the granule */
-	uint64_t last;		     /* no byte above this */
-	uint64_t boundary;	     /* none crosses a multiple of this plus 1 */
-	uint64_t congruent, modulus; /* first % modulus == congruent; a power of two, or 0 */
+	void (*end)(struct iova_cache *cache, struct iova_slab *slab);
 };
 
 /* Slabs of one size. */
@@ -62,44 +53,47 @@ struct iova_class {
 };
 
 struct iova_shard {
-	uint32_t lock;	       /* base/spin.h */
-	struct iova_slab *all; /* slabs of all classes, those without free slots too */
+	uint32_t lock;	     /* base/spin.h */
+	uint32_t generation; /* nothing is taken from slabs of an older one */
 	struct iova_class classes[IOVA_SLOT_GRANULES];
 } __attribute__((aligned(64)));
 
 struct iova_cache {
 	struct iova_space *space;
 	pthread_mutex_t *lock; /* guards the space; taken before a shard's */
-	const struct iova_records *records;
+	const struct iova_slab_ops *ops;
 	uint64_t granule;
 	unsigned int shift;  /* log2 of it */
-	uint32_t generation; /* of the space, when slabs were last looked through */
+	uint64_t last;	     /* no byte of a slot above this */
+	uint32_t generation; /* of the space, when slabs were last retired */
 	struct iova_shard shards[IOVA_SHARDS];
 };
 
 void iova_cache_init(struct iova_cache *cache, struct iova_space *space, pthread_mutex_t *lock,
-		     uint64_t granule, const struct iova_records *records);
+		     uint64_t granule, const struct iova_slab_ops *ops);
 
-/* All places are back: give all slabs to the space. */
-void iova_cache_fini(struct iova_cache *cache);
+/* From now on no byte of a slot that is taken lies above last; any may at first. */
+void iova_cache_limit(struct iova_cache *cache, uint64_t last);
 
 /* How large a slot may be, so that no slab crosses a multiple of boundary plus 1; 0: none. */
 uint64_t iova_cache_slot_max(const struct iova_cache *cache, uint64_t boundary);
 
 /*
- * The record of a slot of size bytes, whole granules up to iova_cache_slot_max(), no byte of it above
- * last; shard tells threads apart, so that they meet at different locks. NULL when there is none; a
- * range may find a place.
+ * A slot of size bytes, whole granules up to iova_cache_slot_max(); shard tells threads apart, so that
+ * they meet at different locks. The slab, and *which of its slots; NULL when there is none: a range may
+ * find a place.
  */
-void *iova_cache_take_slot(struct iova_cache *cache, uint64_t size, uint64_t last,
-			   unsigned int shard);
+struct iova_slab *iova_cache_take_slot(struct iova_cache *cache, uint64_t size, unsigned int shard,
+				       unsigned int *which);
+
+/* Nothing is mapped there any more. Never fails. */
+void iova_cache_give_slot(struct iova_cache *cache, struct iova_slab *slab, unsigned int which);
 
 /* Take a range from the space. 0, -ENOSPC or -ENOMEM, without the error text. */
-int iova_cache_take(struct iova_cache *cache, const struct iova_wish *wish,
-		    struct iova_place *place);
+int iova_cache_take(struct iova_cache *cache, const struct iova_wish *wish, uint64_t *first);
 
-/* Give a range back, or a slot; nothing is mapped there any more. Never fails. */
-void iova_cache_give(struct iova_cache *cache, const struct iova_place *place);
+/* Give it back, whole. */
+void iova_cache_give(struct iova_cache *cache, uint64_t first, uint64_t size);
 
 /* Give slabs that nobody uses back to the space. */
 void iova_cache_trim(struct iova_cache *cache);

@@ -38,6 +38,7 @@ int arena_create(struct domain *domain, struct arena **result)
 	if (!arena)
 		return error_set(ENOMEM, "no memory for an arena");
 	arena->domain = domain;
+	arena->tree.renew = chunk_joined;
 	arena->shrinkers_end = &arena->shrinkers;
 	arena->last = DMA_MAPPING_ERROR - 1;
 	err = pagemap_open(&arena->pagemap, domain->window, domain->window_size);

@@ -30,16 +30,15 @@ struct run_links {
 };
 
 struct arena_chunk {
+	struct tree_node node;	  /* first; its key is the dma address */
 	struct arena_chunk *next; /* descending dma addresses */
 	struct chunk memory;
 	size_t pages, free_pages;
 
 	/* free_runs.c */
-	struct arena_chunk *parent, *lower, *higher; /* in the tree of chunks */
-	uint64_t priority;			     /* there: above those of lower ones */
-	struct fit best;			     /* of the chunk and those below it */
-	size_t free_below;			     /* so too: free pages */
-	struct page *entries;			     /* in the page map */
+	struct fit best;	 /* of the chunk and those below it in the tree */
+	size_t free_below;	 /* so too: free pages */
+	struct page *entries;	 /* in the page map */
 	unsigned int orders;	 /* alignments to fewer than 2^this hold for CPU and device alike */
 	size_t leaves;		 /* a power of two */
 	uint32_t *edges;	 /* a bit a page: the first or last of a free run */
@@ -82,7 +81,7 @@ struct arena {
 
 	struct rt_lock lock;	    /* all that follows; never held across a system call */
 	struct arena_chunk *chunks; /* the list changes under growing, too */
-	struct arena_chunk *tree;   /* the same, by dma address */
+	struct tree tree;	    /* the same, by dma address */
 	size_t pages, free_pages;
 	struct arena_reserve *reserves;
 	uint64_t last;	  /* highest dma address that can come: wider masks are one */

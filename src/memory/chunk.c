@@ -51,10 +51,11 @@ static void chunk_announce(const struct arena_chunk *chunk, struct arena_chunk *
 static int addresses_check(struct domain *domain, size_t size, size_t align, uint64_t lowest,
 			   uint64_t mask)
 {
+	const struct iova_wish wish = {.size = size, .align = align, .last = mask};
 	bool fits;
 
 	mutex_lock(&domain->lock);
-	fits = iova_space_fits(&domain->iova, size, align, lowest, mask);
+	fits = iova_space_fits(&domain->iova, &wish, lowest);
 	mutex_unlock(&domain->lock);
 	if (fits)
 		return 0;
@@ -114,7 +115,7 @@ static size_t mapped_between(struct arena *arena, uint64_t lowest, uint64_t mask
 	const struct arena_chunk *chunk;
 
 	rt_lock_take(&arena->lock);
-	chunk = chunks_find(arena->tree, 0, 0, mask);
+	chunk = chunks_find(arena, 0, 0, mask);
 	rt_lock_release(&arena->lock);
 	for (; chunk && chunk->memory.dma >= lowest && size < CHUNK_SIZE_MAX && chunks--;
 	     chunk = chunk->next)
@@ -171,7 +172,7 @@ static struct arena_chunk *chunk_unlink_idle(struct arena *arena, size_t keep, u
 
 	do {
 		rt_lock_take(&arena->lock);
-		chunk = chunks_find(arena->tree, FIT_IDLE, 1, *last);
+		chunk = chunks_find(arena, FIT_IDLE, 1, *last);
 		leaves = chunk && (chunk->memory.size > CHUNK_SIZE_MAX ||
 				   reserves_hold(arena, keep, chunk, limit));
 		if (leaves)
@@ -215,7 +216,7 @@ void arena_trim(struct arena *arena, size_t keep)
 
 struct arena_chunk *arena_chunk_at(const struct arena *arena, dma_addr_t dma)
 {
-	struct arena_chunk *chunk = chunks_find(arena->tree, 0, 0, dma);
+	struct arena_chunk *chunk = chunks_find(arena, 0, 0, dma);
 
 	return chunk && dma - chunk->memory.dma < chunk->memory.size ? chunk : NULL;
 }

@@ -9,7 +9,7 @@
  *                       \            /
  *                           3 . .                        the larger of two, up to the chunk
  *                             |
- *   tree of chunks, by dma address; in each the largest below it
+ *   tree of chunks, by dma address (base/tree.h); in each the largest below it
  *
  * A run is found by one way down: in the tree of chunks to the highest one where it fits, and in that
  * one's fits to the lowest leaf. A run that is taken or given changes its edges, two leaves at most, and
@@ -19,8 +19,6 @@
  * Of its pages aligned to 2^k the first has the most behind it; that is why one number for each
  * alignment says what fits. Beyond the last lane, and beyond INT16_MAX pages, a lane says that
  * something may fit, and what it leads to is looked at. The window has room for a thousand such.
- *
- * The tree of chunks is a treap (Seidel, Aragon 1996): its shape is that of a random order.
  */
 #include "memory/free_runs.h"
 
@@ -163,14 +161,18 @@ static void edges_set(struct arena_chunk *chunk, size_t at, size_t n)
 
 /* ---- the tree of chunks ---- */
 
+static struct arena_chunk *chunk_of(const struct tree_node *node)
+{
+	return (struct arena_chunk *)(uintptr_t)node; /* the first member */
+}
+
 static inline struct fit chunk_best(const struct arena_chunk *chunk)
 {
 	struct fit best = chunk->fits[1];
 
-	if (chunk->lower)
-		fit_widen(&best, &chunk->lower->best);
-	if (chunk->higher)
-		fit_widen(&best, &chunk->higher->best);
+	for (int side = TREE_LOWER; side <= TREE_HIGHER; side++)
+		if (chunk->node.child[side])
+			fit_widen(&best, &chunk_of(chunk->node.child[side])->best);
 	best.longest[FIT_IDLE] |= chunk->free_pages == chunk->pages;
 	return best;
 }
@@ -185,7 +187,7 @@ static void chunk_renew(struct arena_chunk *chunk, size_t one, size_t other, siz
 	if (other / LEAF_PAGES != one / LEAF_PAGES)
 		leaf_renew(chunk, other / LEAF_PAGES);
 	chunk->free_pages += more;
-	for (; chunk; chunk = chunk->parent) {
+	for (; chunk; chunk = chunk_of(chunk->node.parent)) {
 		struct fit best = chunk_best(chunk);
 
 		chunk->free_below += more;
@@ -193,90 +195,49 @@ static void chunk_renew(struct arena_chunk *chunk, size_t one, size_t other, siz
 			break;
 		chunk->best = best;
 	}
-	while (chunk && (chunk = chunk->parent))
+	while (chunk && (chunk = chunk_of(chunk->node.parent)))
 		chunk->free_below += more;
 }
 
-static size_t free_below(const struct arena_chunk *tree)
+static size_t free_below(const struct tree_node *node)
 {
-	return tree ? tree->free_below : 0;
+	return node ? chunk_of(node)->free_below : 0;
 }
 
-/* It has other children now. */
-static struct arena_chunk *chunk_joined(struct arena_chunk *chunk)
+bool chunk_joined(const struct tree *tree, struct tree_node *node)
 {
-	if (chunk->lower)
-		chunk->lower->parent = chunk;
-	if (chunk->higher)
-		chunk->higher->parent = chunk;
+	struct arena_chunk *chunk = chunk_of(node);
+
+	(void)tree;
 	chunk->best = chunk_best(chunk);
-	chunk->free_below =
-		chunk->free_pages + free_below(chunk->lower) + free_below(chunk->higher);
-	return chunk;
+	chunk->free_below = chunk->free_pages + free_below(node->child[TREE_LOWER]) +
+			    free_below(node->child[TREE_HIGHER]);
+	return true;
 }
 
-static struct arena_chunk *chunks_merge(struct arena_chunk *low, struct arena_chunk *high)
+/* Where the list leads to a chunk. */
+static struct arena_chunk **list_link(struct arena *arena, const struct arena_chunk *chunk)
 {
-	if (!low || !high)
-		return low ? low : high;
-	if (low->priority > high->priority) {
-		low->higher = chunks_merge(low->higher, high);
-		return chunk_joined(low);
-	}
-	high->lower = chunks_merge(low, high->lower);
-	return chunk_joined(high);
-}
+	struct arena_chunk *higher = chunk_of(tree_next(&arena->tree, &chunk->node, TREE_HIGHER));
 
-/* Those below an address, and those from it on. */
-static void chunks_split(struct arena_chunk *tree, uint64_t dma, struct arena_chunk **low,
-			 struct arena_chunk **high)
-{
-	if (!tree) {
-		*low = *high = NULL;
-	} else if (tree->memory.dma < dma) {
-		chunks_split(tree->higher, dma, &tree->higher, high);
-		*low = chunk_joined(tree);
-	} else {
-		chunks_split(tree->lower, dma, low, &tree->lower);
-		*high = chunk_joined(tree);
-	}
-}
-
-static void chunks_join(struct arena *arena, struct arena_chunk *low, struct arena_chunk *high)
-{
-	arena->tree = chunks_merge(low, high);
-	if (arena->tree)
-		arena->tree->parent = NULL;
-}
-
-/* Where the list goes on to the chunks below a tree's. */
-static struct arena_chunk **list_behind(struct arena *arena, struct arena_chunk *high)
-{
-	while (high && high->lower)
-		high = high->lower;
-	return high ? &high->next : &arena->chunks;
+	return higher ? &higher->next : &arena->chunks;
 }
 
 void chunks_insert(struct arena *arena, struct arena_chunk *chunk)
 {
-	struct arena_chunk *low, *high, **link;
+	struct arena_chunk **link;
 
-	chunks_split(arena->tree, chunk->memory.dma, &low, &high);
-	link = list_behind(arena, high);
+	chunk->node.key = chunk->memory.dma;
+	tree_insert(&arena->tree, &chunk->node, tree_before(&arena->tree, chunk->memory.dma));
+	link = list_link(arena, chunk);
 	chunk->next = *link;
 	*link = chunk;
-	chunk->lower = chunk->higher = NULL;
-	chunks_join(arena, chunks_merge(low, chunk_joined(chunk)), high);
 }
 
 void chunks_remove(struct arena *arena, struct arena_chunk *chunk)
 {
-	struct arena_chunk *low, *high, *self;
-
-	chunks_split(arena->tree, chunk->memory.dma, &low, &high);
-	chunks_split(high, chunk->memory.dma + 1, &self, &high);
-	*list_behind(arena, high) = chunk->next;
-	chunks_join(arena, low, high);
+	*list_link(arena, chunk) = chunk->next;
+	tree_remove(&arena->tree, &chunk->node);
 }
 
 static bool chunk_has(const struct arena_chunk *chunk, unsigned int lane, int want)
@@ -285,49 +246,48 @@ static bool chunk_has(const struct arena_chunk *chunk, unsigned int lane, int wa
 				: chunk->fits[1].longest[lane] >= want;
 }
 
-static bool tree_has(const struct arena_chunk *tree, unsigned int lane, int want)
+static bool tree_has(const struct tree_node *node, unsigned int lane, int want)
 {
-	return tree && tree->best.longest[lane] >= want;
+	return node && chunk_of(node)->best.longest[lane] >= want;
 }
 
-struct arena_chunk *chunks_find(struct arena_chunk *tree, unsigned int lane, int want,
+struct arena_chunk *chunks_find(const struct arena *arena, unsigned int lane, int want,
 				uint64_t last)
 {
-	struct arena_chunk *found = NULL;
+	const struct tree_node *node = arena->tree.root, *found = NULL;
 
 	/* Down beside the limit: whoever is at or below it has what is lower below it, too. */
-	while (tree_has(tree, lane, want)) {
-		if (tree->memory.dma > last) {
-			tree = tree->lower;
-			continue;
-		}
-		if (chunk_has(tree, lane, want) || tree_has(tree->lower, lane, want))
-			found = tree;
-		tree = tree->higher;
+	while (tree_has(node, lane, want)) {
+		bool below = node->key <= last;
+
+		if (below && (chunk_has(chunk_of(node), lane, want) ||
+			      tree_has(node->child[TREE_LOWER], lane, want)))
+			found = node;
+		node = node->child[below];
 	}
-	if (!found || chunk_has(found, lane, want))
-		return found;
-	for (tree = found->lower;;) {
-		if (tree_has(tree->higher, lane, want))
-			tree = tree->higher;
-		else if (chunk_has(tree, lane, want))
-			return tree;
+	if (!found || chunk_has(chunk_of(found), lane, want))
+		return chunk_of(found);
+	for (node = found->child[TREE_LOWER];;) {
+		if (tree_has(node->child[TREE_HIGHER], lane, want))
+			node = node->child[TREE_HIGHER];
+		else if (chunk_has(chunk_of(node), lane, want))
+			return chunk_of(node);
 		else
-			tree = tree->lower;
+			node = node->child[TREE_LOWER];
 	}
 }
 
-size_t chunks_free_under(const struct arena_chunk *tree, uint64_t mask)
+size_t chunks_free_under(const struct arena *arena, uint64_t mask)
 {
+	const struct tree_node *node = arena->tree.root;
 	size_t pages = 0;
 
-	while (tree) {
-		if (chunk_last(tree) <= mask) {
-			pages += tree->free_pages + free_below(tree->lower);
-			tree = tree->higher;
-		} else {
-			tree = tree->lower;
-		}
+	while (node) {
+		bool below = chunk_last(chunk_of(node)) <= mask;
+
+		if (below)
+			pages += chunk_of(node)->free_pages + free_below(node->child[TREE_LOWER]);
+		node = node->child[below];
 	}
 	return pages;
 }
@@ -356,9 +316,6 @@ struct arena_chunk *chunk_new(const struct arena *arena, const struct chunk *mem
 	chunk->links = (struct run_links *)(void *)&chunk->edges[leaves];
 	chunk->entries = pagemap_find(&arena->pagemap, memory->cpu);
 	chunk->orders = apart ? (unsigned int)__builtin_ctzll(apart) + 1 : 64;
-	/* Steele, Lea, Flood 2014 (SplitMix): neighbours' numbers look random. */
-	chunk->priority = (memory->dma ^ memory->dma >> 30) * 0xbf58476d1ce4e5b9u;
-	chunk->priority = (chunk->priority ^ chunk->priority >> 27) * 0x94d049bb133111ebu;
 	edges_set(chunk, 0, pages);
 	leaf_renew(chunk, 0);
 	return chunk;
@@ -409,7 +366,7 @@ struct fit_place free_runs_find(const struct arena *arena, const struct fit_requ
 	uint64_t last = request->mask;
 
 	while (!place.chunk) {
-		struct arena_chunk *chunk = chunks_find(arena->tree, lane, clamp(request->n), last);
+		struct arena_chunk *chunk = chunks_find(arena, lane, clamp(request->n), last);
 
 		if (!chunk || chunk->memory.dma + (chunk->memory.size - 1) < request->lowest)
 			break;

@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/tree.h"
+
 struct arena;
 struct arena_chunk;
 struct chunk;
@@ -51,11 +53,14 @@ void chunks_insert(struct arena *arena, struct arena_chunk *chunk);
 void chunks_remove(struct arena *arena, struct arena_chunk *chunk);
 
 /* The highest chunk that begins at or below an address and has as much in a lane; 0: any. */
-struct arena_chunk *chunks_find(struct arena_chunk *tree, unsigned int lane, int want,
+struct arena_chunk *chunks_find(const struct arena *arena, unsigned int lane, int want,
 				uint64_t last);
 
+/* renew() of the arena's tree. */
+bool chunk_joined(const struct tree *tree, struct tree_node *node);
+
 /* Free pages of the chunks that lie under a mask. */
-size_t chunks_free_under(const struct arena_chunk *tree, uint64_t mask);
+size_t chunks_free_under(const struct arena *arena, uint64_t mask);
 
 /* The lowest such place of the highest chunk that has one. */
 struct fit_place free_runs_find(const struct arena *arena, const struct fit_request *request);

@@ -41,7 +41,7 @@ uint64_t reserve_mask(const struct arena *arena, const struct arena_reserve *res
 
 static size_t free_under(const struct arena *arena, const struct arena_reserve *reserve)
 {
-	return chunks_free_under(arena->tree, reserve_mask(arena, reserve));
+	return chunks_free_under(arena, reserve_mask(arena, reserve));
 }
 
 uint64_t zone_begin(const struct arena *arena, uint64_t mask)

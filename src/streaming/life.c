@@ -84,8 +84,16 @@ static int revoke_make(struct streaming *s)
 	if (space->revoke)
 		goto unlock;
 	queue = calloc(1, sizeof(*queue));
-	err = queue ? revoke_init(queue, space->domain, count, ms * 1000000, mapped_released)
-		    : error_set(ENOMEM, "no memory for a domain's mappings");
+	if (!queue) {
+		err = error_set(ENOMEM, "no memory for a domain's mappings");
+		goto unlock;
+	}
+	*queue = (struct revoke_queue){.domain = space->domain,
+				       .entry = mapped_entry,
+				       .released = mapped_released,
+				       .limit = count,
+				       .timeout_ns = ms * 1000000};
+	err = revoke_init(queue);
 	if (err)
 		free(queue);
 	else
@@ -201,6 +209,7 @@ static void settings_fill(struct streaming *s)
 	s->bounce_limits.bouncing = true;
 	s->bounce_limits.keeps_idle = s->options.no_syscalls;
 	s->bounce_limits.coherent_mask = s->bounce_limits.streaming_mask = limits->streaming_mask;
+	iova_cache_limit(&s->iova, limits->streaming_mask);
 	s->translates = !s->options.untrusted;
 	s->shadow = domain->ops->sync;
 	s->copy_below = s->options.copy_below ? s->options.copy_below
@@ -282,7 +291,7 @@ int streaming_init(struct streaming *s, struct streaming_space *space, struct dm
 	s->orphans = orphans;
 	s->name = name;
 	s->options = *options;
-	iova_cache_init(&s->iova, &domain->iova, &domain->lock, domain->granule, &mapping_records);
+	iova_cache_init(&s->iova, &domain->iova, &domain->lock, domain->granule, &mapping_slab_ops);
 	s->maps = domain->ops->map;
 	err = options_check(s);
 	if (!err && s->options.lazy)
@@ -369,15 +378,12 @@ void streaming_disown(struct streaming *s)
 
 void streaming_fini(struct streaming *s)
 {
-	bool stuck;
-
 	mapped_end(s);
-	stuck = !registrations_end(s);
+	registrations_end(s);
 	arena_remove_shrinker(s->space->arena, &s->shrinker);
 	bounce_end(s);
 	arena_forget(s->space->arena, &s->bounce_limits);
-	if (!stuck)
-		iova_cache_fini(&s->iova);
+	iova_cache_trim(&s->iova);
 	spin_lock(&s->space->lock);
 	s->space->users[s->options.untrusted]--;
 	spin_unlock(&s->space->lock);
@@ -429,9 +435,11 @@ int streaming_set_mask(struct streaming *s, uint64_t mask)
 	err = arena_set_mask(s->space->arena, &s->bounce_limits, mask, s->name);
 	if (!err && s->options.no_syscalls && !s->pools[0])
 		err = bounce_prepare_or_widen(s, before);
-	if (!err)
-		s->own_limits->streaming_mask = s->bounce_limits.streaming_mask = mask;
-	return err;
+	if (err)
+		return err;
+	s->own_limits->streaming_mask = s->bounce_limits.streaming_mask = mask;
+	iova_cache_limit(&s->iova, mask);
+	return 0;
 }
 
 int streaming_set_boundary(struct streaming *s, uint64_t mask)

@@ -49,38 +49,34 @@ static int no_addresses(struct streaming *s, size_t bytes, uint64_t boundary)
 			 (unsigned long long)(unused >> 10));
 }
 
-static int take_congruent(struct streaming *s, struct iova_wish wish, uint64_t modulus,
-			  struct iova_place *place, dma_addr_t *dma)
+/* With the memory's low bits, as far as they are below the alignment. */
+static int take_congruent(struct streaming *s, struct iova_wish wish, const void *cpu,
+			  uint64_t align, dma_addr_t *dma)
 {
-	int err;
-
-	wish.modulus = modulus > s->granule ? modulus : 0;
-	err = iova_cache_take(&s->iova, &wish, place);
-	if (!err)
-		*dma = place->first + (place->size - wish.size);
-	return err;
+	wish.align = align > s->granule ? align : s->granule;
+	wish.offset = (uintptr_t)cpu & (wish.align - s->granule);
+	return iova_cache_take(&s->iova, &wish, dma);
 }
 
 int mapped_take_range(struct streaming *s, const void *cpu, size_t bytes, uint64_t boundary,
-		      struct iova_place *place, dma_addr_t *dma)
+		      dma_addr_t *dma)
 {
 	const struct dma_limits *limits = s->limits;
 	const struct iova_wish wish = {
 		.size = bytes,
 		.last = limits->streaming_mask,
 		.boundary = boundary,
-		.congruent = (uintptr_t)cpu & ~(s->granule - 1),
 	};
 	uint64_t need = limits->min_align_mask + 1;
 	int err = -ENOSPC;
 
 	/* An IOMMU maps a hugepage as one where memory and address agree in the bits below. */
 	if (bytes >= GIANT_PAGE)
-		err = take_congruent(s, wish, GIANT_PAGE, place, dma);
+		err = take_congruent(s, wish, cpu, GIANT_PAGE, dma);
 	if (err && bytes >= HUGEPAGE)
-		err = take_congruent(s, wish, HUGEPAGE, place, dma);
+		err = take_congruent(s, wish, cpu, HUGEPAGE, dma);
 	if (err)
-		err = take_congruent(s, wish, need, place, dma);
+		err = take_congruent(s, wish, cpu, need, dma);
 	if (err == -ENOSPC)
 		return no_addresses(s, bytes, boundary);
 	return err ? error_set(ENOMEM, "no memory for a domain's bookkeeping") : 0;
@@ -210,23 +206,33 @@ static void revoke_what_is_due(struct streaming *s)
 /* The device reaches it no more: its addresses and itself can be used again. */
 static inline void mapping_release(struct mapping *mapping)
 {
+	struct mapping_slab *slab = mapping_slab_of(mapping);
 	struct streaming *s = mapping->owner;
-	bool range = !mapping->place.slab;
 
 	if (unlikely(mapping->buffer != NULL)) {
 		granules_put(s, mapping->buffer);
 		mapping->buffer = NULL;
 	}
-	iova_cache_give(&s->iova, &mapping->place);
-	if (unlikely(range))
-		mapping_put(s->space, mapping);
+	if (likely(slab->addresses.slot_size)) {
+		iova_cache_give_slot(&s->iova, &slab->addresses, mapping->which);
+		return;
+	}
+	iova_cache_give(&s->iova, mapping->dma, mapping->bytes);
+	mapping_put(s->space, mapping);
+}
+
+struct revoke_entry mapped_entry(const struct revoke_group *group, unsigned int which)
+{
+	const struct mapping *mapping = &mapping_slab_of_group(group)->mappings[which];
+
+	return (struct revoke_entry){mapping->dma, mapping->bytes, mapping->maps};
 }
 
 /* What could not be revoked stays as it is, for good: its addresses, its state, its memory. */
-void mapped_released(void *what, bool revoked)
+void mapped_released(struct revoke_group *group, unsigned int which, bool revoked)
 {
 	if (revoked)
-		mapping_release(what);
+		mapping_release(&mapping_slab_of_group(group)->mappings[which]);
 }
 
 /*
@@ -246,7 +252,7 @@ static __attribute__((noinline)) struct mapping *range_mapping(struct streaming 
 	mapping->owner = s;
 	mapping->bytes = bytes;
 	do
-		err = mapped_take_range(s, ptr, bytes, boundary, &mapping->place, &mapping->dma);
+		err = mapped_take_range(s, ptr, bytes, boundary, &mapping->dma);
 	while (unlikely(err) && mapped_try_again(s, err, &given_up));
 	if (err)
 		goto put;
@@ -255,7 +261,7 @@ static __attribute__((noinline)) struct mapping *range_mapping(struct streaming 
 	mapping_mark(mapping);
 	return mapping;
 give:
-	iova_cache_give(&s->iova, &mapping->place);
+	iova_cache_give(&s->iova, mapping->dma, bytes);
 put:
 	mapping_put(s->space, mapping);
 	return NULL;
@@ -278,16 +284,16 @@ static struct mapping *refuse_mapping(struct streaming *s, const void *ptr, size
 static inline __attribute__((always_inline)) struct mapping *
 mapping_new(struct streaming *s, const void *ptr, size_t bytes, uint64_t same_bits, bool in_place)
 {
-	struct mapping *mapping = NULL;
+	struct iova_slab *slab = NULL;
+	unsigned int which;
 
 	if (unlikely(s->options.no_syscalls))
 		return refuse_mapping(s, ptr, bytes);
 	revoke_what_is_due(s);
 	if (likely(bytes <= s->slot_bytes))
-		mapping = iova_cache_take_slot(&s->iova, bytes, s->limits->streaming_mask,
-					       thread_offset / THREAD_STRIDE);
-	if (likely(mapping != NULL))
-		return mapping;
+		slab = iova_cache_take_slot(&s->iova, bytes, thread_offset / THREAD_STRIDE, &which);
+	if (likely(slab != NULL)) /* the first member */
+		return &((struct mapping_slab *)slab)->mappings[which];
 	if (in_place && unlikely(bytes >= PRESENCE_CHECK_FROM) && presence_check(s, ptr, bytes))
 		return NULL;
 	return range_mapping(s, ptr, bytes, same_bits);
@@ -492,18 +498,6 @@ void mapped_copy(struct streaming *s, struct mapping *mapping, size_t offset, si
 		memcpy(mapping->original + offset, copy, size);
 }
 
-static void wait_to_be_revoked(struct streaming *s, struct mapping *mapping)
-{
-	const struct revoke_entry entry = {
-		.dma = mapping->dma,
-		.size = mapping->bytes,
-		.maps = mapping->maps,
-		.what = mapping,
-	};
-
-	revoke_later(s->space->revoke, &entry);
-}
-
 static __attribute__((noinline)) void shadow_end(struct streaming *s, const struct mapping *mapping,
 						 bool wanted)
 {
@@ -529,7 +523,7 @@ void mapped_unmap(struct streaming *s, struct mapping *mapping, unsigned long at
 	if (unlikely(s->shadow))
 		shadow_end(s, mapping, wanted);
 	if (unlikely(s->options.lazy)) {
-		wait_to_be_revoked(s, mapping);
+		revoke_later(s->space->revoke, &mapping_slab_of(mapping)->group, mapping->which);
 		return;
 	}
 	ended = domain_unmap(mapping, mapping->bytes);

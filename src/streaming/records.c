@@ -20,12 +20,6 @@
 
 #include "base/error.h"
 
-/* Never freed while the domain lives: a frame's word may lead somebody here. */
-struct mapping_slab {
-	struct mapping_slab *next, *next_free;
-	struct mapping mappings[IOVA_SLAB_SLOTS];
-};
-
 static struct mapping_slab *slab_new(struct streaming_space *space)
 {
 	struct mapping_slab *slab = calloc(1, sizeof(*slab));
@@ -34,6 +28,8 @@ static struct mapping_slab *slab_new(struct streaming_space *space)
 		error_set(ENOMEM, "no memory for the bookkeeping of mappings");
 		return NULL;
 	}
+	for (uint8_t i = 0; i < IOVA_SLAB_SLOTS; i++)
+		slab->mappings[i].which = i;
 	spin_lock(&space->lock);
 	slab->next = space->mapping_slabs;
 	space->mapping_slabs = slab;
@@ -113,7 +109,7 @@ void mapping_mark(const struct mapping *mapping)
 		   (uintptr_t)mapping | FRAME_MAPPED);
 }
 
-static void *records_begin(struct iova_cache *cache, uint64_t first, uint64_t slot_size)
+static struct iova_slab *slab_begin(struct iova_cache *cache, uint64_t first, uint64_t slot_size)
 {
 	struct streaming *s = streaming_of_cache(cache);
 	struct mapping_slab *slab;
@@ -129,20 +125,17 @@ static void *records_begin(struct iova_cache *cache, uint64_t first, uint64_t sl
 		mapping->bytes = slot_size;
 		mapping_mark(mapping);
 	}
-	return slab ? slab->mappings : NULL;
+	return &slab->addresses; /* the first member */
 }
 
-static void records_end(struct iova_cache *cache, void *records)
+static void slab_end(struct iova_cache *cache, struct iova_slab *slab)
 {
-	char *slab = (char *)records - offsetof(struct mapping_slab, mappings);
-
-	slab_put(streaming_of_cache(cache)->space, (struct mapping_slab *)(void *)slab);
+	slab_put(streaming_of_cache(cache)->space, (struct mapping_slab *)slab);
 }
 
-const struct iova_records mapping_records = {
-	.size = sizeof(struct mapping),
-	.begin = records_begin,
-	.end = records_end,
+const struct iova_slab_ops mapping_slab_ops = {
+	.begin = slab_begin,
+	.end = slab_end,
 };
 
 struct mapping *mapping_first_live(struct streaming *s)

@@ -46,7 +46,7 @@ static int registration_map(struct streaming *s, struct registration *r, size_t 
 	/* It is for many mappings: where it can't hold the boundary, parts of it may. */
 	if (r->size - 1 > boundary)
 		boundary = UINT64_MAX;
-	err = mapped_take_range(s, (void *)begin, r->size, boundary, &r->place, &r->dma);
+	err = mapped_take_range(s, (void *)begin, r->size, boundary, &r->dma);
 	if (err)
 		return err;
 	err = frames_reserve(&s->space->frames, r->dma, r->size, true);
@@ -54,7 +54,7 @@ static int registration_map(struct streaming *s, struct registration *r, size_t 
 		err = domain->ops->map(domain, r->dma, (void *)begin, r->size,
 				       DOMAIN_READ | DOMAIN_WRITE);
 	if (err) {
-		iova_cache_give(&s->iova, &r->place);
+		iova_cache_give(&s->iova, r->dma, r->size);
 		return err;
 	}
 	frames_set(&s->space->frames, r->dma, r->size, s->shadow ? (uintptr_t)r : FRAME_ARENA);
@@ -148,7 +148,7 @@ int streaming_unregister(struct streaming *s, void *ptr)
 	registered_remove(registered, r);
 	watch_ended(s, begin, length);
 	frames_set(&s->space->frames, r->dma, r->size, 0);
-	iova_cache_give(&s->iova, &r->place);
+	iova_cache_give(&s->iova, r->dma, r->size);
 	registered_recycle(registered, r);
 unlock:
 	mutex_unlock(&registered->lock);
@@ -181,15 +181,11 @@ static void registration_orphan(struct streaming *s, void *ptr)
 	mutex_unlock(&registered->lock);
 }
 
-bool registrations_end(struct streaming *s)
+void registrations_end(struct streaming *s)
 {
-	bool ended = true;
 	void *registered;
 
 	while ((registered = some_registered(s)))
-		if (streaming_unregister(s, registered)) {
+		if (streaming_unregister(s, registered))
 			registration_orphan(s, registered);
-			ended = false;
-		}
-	return ended;
 }

@@ -31,9 +31,8 @@ struct registration {
 	uint64_t dma_offset; /* dma address less CPU address, modulo 2^64 */
 	size_t length;	     /* of them; 0: not in use */
 	uint32_t generation;
-	dma_addr_t dma;		 /* of the granules around them */
-	size_t size;		 /* of these */
-	struct iova_place place; /* of the owner's cache */
+	dma_addr_t dma; /* of the granules around them */
+	size_t size;	/* of these */
 	struct streaming *owner;
 	bool marked;		   /* debug mode: watch.c */
 	struct registration *next; /* to be used again */

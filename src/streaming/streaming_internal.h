@@ -343,8 +343,7 @@ enum mapping_state { MAPPING_ENDED, MAPPING_LIVE };
  * and frames lead to it all the while; or is taken for a range of them.
  */
 struct mapping {
-	struct iova_place place; /* first: cache.h */
-	dma_addr_t dma;		 /* of the granules */
+	dma_addr_t dma; /* of the granules */
 	size_t bytes;
 	struct streaming *owner;
 	size_t offset, size; /* of the memory in them */
@@ -354,8 +353,31 @@ struct mapping {
 	uint32_t maps;		       /* calls of the domain's map */
 	uint8_t state;		       /* enum mapping_state */
 	uint8_t direction;
+	uint8_t which;	      /* of its slab */
 	struct mapping *next; /* free, of ranges */
 };
+
+/* Never freed while the domain lives: a frame's word may lead somebody here. */
+struct mapping_slab {
+	struct iova_slab addresses; /* its slot_size is 0 where each mapping has a range */
+	struct revoke_group group;
+	struct mapping_slab *next, *next_free;
+	struct mapping mappings[IOVA_SLAB_SLOTS];
+};
+
+static inline struct mapping_slab *mapping_slab_of(struct mapping *mapping)
+{
+	char *mappings = (char *)(mapping - mapping->which);
+
+	return (struct mapping_slab *)(void *)(mappings - offsetof(struct mapping_slab, mappings));
+}
+
+static inline struct mapping_slab *mapping_slab_of_group(const struct revoke_group *group)
+{
+	char *member = (char *)(uintptr_t)group;
+
+	return (struct mapping_slab *)(void *)(member - offsetof(struct mapping_slab, group));
+}
 
 /* Map a piece where it lies, or through granules of its own. DMA_MAPPING_ERROR with the error set. */
 dma_addr_t mapped_map(struct streaming *s, const struct piece *piece);
@@ -378,15 +400,16 @@ bool mapped_is_whole(const struct streaming *s, const void *ptr, size_t size);
 /* End all mappings of a device. */
 void mapped_end(struct streaming *s);
 
-/* released() of the space's revoke queue. */
-void mapped_released(void *mapping, bool revoked);
+/* Of the space's revoke queue. */
+struct revoke_entry mapped_entry(const struct revoke_group *group, unsigned int which);
+void mapped_released(struct revoke_group *group, unsigned int which, bool revoked);
 
 /*
  * dma addresses for granules at cpu, with the device's limits, congruent for hugepages where it
  * pays. None crosses a multiple of boundary plus 1.
  */
 int mapped_take_range(struct streaming *s, const void *cpu, size_t bytes, uint64_t boundary,
-		      struct iova_place *place, dma_addr_t *dma);
+		      dma_addr_t *dma);
 
 /*
  * Mapping something failed with err: is it to be tried again, since something idle was given up that may
@@ -397,8 +420,8 @@ bool mapped_try_again(struct streaming *s, int err, unsigned int *given_up);
 
 /* ---- records.c ---- */
 
-/* What a device's cache of addresses keeps beside slots: mappings. */
-extern const struct iova_records mapping_records;
+/* A device's cache of addresses has its slabs in mapping_slab. */
+extern const struct iova_slab_ops mapping_slab_ops;
 
 /* A mapping for a range of addresses; NULL with the error set. */
 struct mapping *mapping_get(struct streaming_space *space);
@@ -467,8 +490,8 @@ void piece_unmap(struct streaming *s, dma_addr_t dma, const struct piece *claim)
 
 /* ---- register.c ---- */
 
-/* What the device has registered is no more; false: some of it stays mapped, is nobody's, and keeps its addresses. */
-bool registrations_end(struct streaming *s);
+/* What the device has registered is no more. Where some of it stays mapped, it is nobody's, and keeps its addresses. */
+void registrations_end(struct streaming *s);
 
 /* ---- watch.c: nothing unless the device is in debug mode ---- */
 

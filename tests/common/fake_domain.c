@@ -18,13 +18,14 @@
 static int provide_locked(struct fake_domain *fake, size_t size, size_t align, dma_addr_t last,
 			  struct chunk *chunk)
 {
+	const struct iova_wish wish = {.size = size, .align = align, .last = last};
 	struct domain *domain = &fake->domain;
 
 	if (domain_check_limit(domain, size))
 		return -ENOMEM;
 	if (fake->provides_left == 0)
 		return error_set(ENOMEM, "the fake domain gives no more");
-	if (iova_space_take(&domain->iova, size, align, last, &chunk->dma))
+	if (iova_space_take(&domain->iova, &wish, &chunk->dma))
 		return error_set(ENOMEM, "the fake domain has no such dma address");
 	if (window_take(&fake->window, size, align, &chunk->cpu)) {
 		iova_space_release(&domain->iova, chunk->dma, size);

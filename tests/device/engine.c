@@ -78,11 +78,11 @@ void pages_free(char *pages, size_t n)
 
 dma_addr_t domain_take(struct domain *domain, size_t size)
 {
+	const struct iova_wish wish = {.size = size, .align = domain->granule, .last = UINT64_MAX};
 	uint64_t dma = 0;
 
 	pthread_mutex_lock(&domain->lock);
-	assert_int_equal(iova_space_take(&domain->iova, size, domain->granule, UINT64_MAX, &dma),
-			 0);
+	assert_int_equal(iova_space_take(&domain->iova, &wish, &dma), 0);
 	pthread_mutex_unlock(&domain->lock);
 	return dma;
 }

@@ -201,6 +201,7 @@ static int use_mapping(struct domain *domain, char *bar, dma_addr_t dma, dma_add
 
 static int use_engine(struct dmaland_device *dev)
 {
+	const struct iova_wish wish = {.size = 8192, .align = 4096, .last = UINT64_MAX};
 	struct domain *domain = dev->function->domain;
 	dma_addr_t handle = 0, dma;
 	char *to = dma_alloc_coherent(dev, 8192, &handle, GFP_KERNEL), *bar = NULL;
@@ -208,7 +209,7 @@ static int use_engine(struct dmaland_device *dev)
 
 	if (to && !pci_enable_device(dev) && !pci_set_master(dev))
 		bar = pci_iomap(dev, 0, 0);
-	if (bar && iova_space_take(&domain->iova, 8192, 4096, UINT64_MAX, &dma) == 0) {
+	if (bar && iova_space_take(&domain->iova, &wish, &dma) == 0) {
 		writel(0x77, bar + DMALAND_SOFT_PATTERN);
 		failed = use_mapping(domain, bar, dma, handle);
 		iova_space_release(&domain->iova, dma, 8192);

@@ -274,7 +274,7 @@ static void compare(void)
 	assert_int_equal(place.arena->pages, pages);
 	assert_int_equal(place.arena->free_pages, pages - live_pages);
 	for (const struct arena_reserve *r = place.arena->reserves; r; r = r->next)
-		assert_int_equal(chunks_free_under(place.arena->tree, r->mask),
+		assert_int_equal(chunks_free_under(place.arena, r->mask),
 				 model_free_below(r->mask));
 	compare_lists();
 }

@@ -66,11 +66,13 @@ static void limit_mappings(void)
 /* All addresses but what is idle are taken. */
 static void limit_addresses(void)
 {
-	uint64_t first, size = UINT64_C(1) << 63;
+	struct iova_wish wish = {
+		.size = UINT64_C(1) << 63, .align = domain->granule, .last = UINT64_MAX};
+	uint64_t first;
 
-	while (size >= domain->granule)
-		if (iova_space_take(&domain->iova, size, domain->granule, UINT64_MAX, &first))
-			size /= 2;
+	while (wish.size >= domain->granule)
+		if (iova_space_take(&domain->iova, &wish, &first))
+			wish.size /= 2;
 }
 
 static void (*const limits[])(void) = {limit_memory, limit_mappings, limit_addresses};

@@ -409,7 +409,7 @@ static void what_is_taken_while_a_mask_changes_is_counted(void **state)
 		for (const struct arena_chunk *c = p->arena->chunks; c; c = c->next)
 			if (c->memory.dma + (c->memory.size - 1) <= r->mask)
 				pages += c->free_pages;
-		assert_int_equal(chunks_free_under(p->arena->tree, r->mask), pages);
+		assert_int_equal(chunks_free_under(p->arena, r->mask), pages);
 	}
 	free_all(p);
 }

@@ -168,25 +168,29 @@ static void the_next_call_after_the_time_revokes(void **state)
 	close_quietly();
 }
 
-/* What is due goes with its neighbours by one call; what is not, and lies elsewhere, waits on. */
-static void after_the_time_only_rows_with_what_is_due_are_revoked(void **state)
+/* What is due goes with what came later in its slab, neighbours by one call; another slab's wait on. */
+static void after_the_time_only_slabs_with_what_is_due_are_revoked(void **state)
 {
-	dma_addr_t dma[6];
+	dma_addr_t dma[6], other;
 
 	(void)state;
 	open_lazy(1000, 1);
 	for (size_t i = 0; i < 6; i++)
 		dma[i] = streaming_map(s, memory, 4096, DMA_TO_DEVICE, 0);
+	other = streaming_map(s, memory, 8192, DMA_TO_DEVICE, 0);
 	streaming_unmap(s, dma[1], 4096, DMA_TO_DEVICE, 0);
 	time_passes();
-	streaming_unmap(s, dma[4], 4096, DMA_TO_DEVICE, 0); /* nobody's neighbour, and young */
+	streaming_unmap(s, other, 8192, DMA_TO_DEVICE, 0); /* young, and of another slab */
 	assert_int_equal(stats().revoked, 1);
 	assert_int_equal(stats().waiting, 1);
 	time_passes();
-	streaming_unmap(s, dma[3], 4096, DMA_TO_DEVICE,
-			0); /* young, but a neighbour of what is due */
-	assert_int_equal(stats().revoked, 3);
-	assert_int_equal(stats().revoke_calls, 2);
+	streaming_unmap(s, dma[3], 4096, DMA_TO_DEVICE, 0);
+	assert_int_equal(stats().revoked, 2);
+	assert_int_equal(stats().waiting, 1);
+	time_passes();
+	streaming_unmap(s, dma[4], 4096, DMA_TO_DEVICE, 0); /* young, but of what is due */
+	assert_int_equal(stats().revoked, 4);
+	assert_int_equal(stats().revoke_calls, 3);
 	assert_int_equal(stats().waiting, 0);
 	streaming_fini(s); /* ends the others */
 	streaming_space_destroy(place.space);
@@ -388,7 +392,7 @@ int main(void)
 		cmocka_unit_test(never_more_wait_than_the_stated_number),
 		cmocka_unit_test(no_address_is_used_again_before_it_is_revoked),
 		cmocka_unit_test(the_next_call_after_the_time_revokes),
-		cmocka_unit_test(after_the_time_only_rows_with_what_is_due_are_revoked),
+		cmocka_unit_test(after_the_time_only_slabs_with_what_is_due_are_revoked),
 		cmocka_unit_test(what_waits_makes_room_when_a_limit_is_reached),
 		cmocka_unit_test(an_arena_out_of_addresses_gets_those_that_wait_or_are_kept),
 		cmocka_unit_test(what_cannot_be_revoked_is_said_and_kept_for_good),

@@ -76,6 +76,36 @@ static void full_dma_addresses_are_an_error_and_come_back(void **state)
 	close_place();
 }
 
+/* Live mappings above it stay; the free slots beside them are nobody's until the mask is wide again. */
+static void slots_above_a_narrower_mask_are_not_handed_out(void **state)
+{
+	static dma_addr_t live[300];
+	uint64_t mask = DMA_BIT_MASK(40);
+
+	(void)state;
+	open_kind(FAKE_MAPS, (struct streaming_options){.copy_below = 1});
+	for (size_t i = 0; i < 300; i++)
+		live[i] = streaming_map(s, memory, 16384, DMA_TO_DEVICE, 0);
+	for (size_t i = 0; i < 300; i += 2)
+		streaming_unmap(s, live[i], 16384, DMA_TO_DEVICE, 0);
+	assert_true(live[299] > mask);
+	for (size_t round = 0; round < 3; round++) {
+		assert_int_equal(streaming_set_mask(s, mask), 0);
+		for (size_t i = 0; i < 300; i += 2) {
+			live[i] = streaming_map(s, memory, 16384, DMA_TO_DEVICE, 0);
+			assert_true(live[i] != DMA_MAPPING_ERROR && live[i] + 16383 <= mask);
+		}
+		for (size_t i = 0; i < 300; i += 2)
+			streaming_unmap(s, live[i], 16384, DMA_TO_DEVICE, 0);
+		mask = round ? UINT64_MAX : DMA_BIT_MASK(32);
+	}
+	for (size_t i = 1; i < 300; i += 2)
+		streaming_unmap(s, live[i], 16384, DMA_TO_DEVICE, 0);
+	iova_cache_trim(&s->iova);
+	assert_int_equal(place.fake.domain.iova.count, 1);
+	close_place();
+}
+
 static void without_memory_to_bounce_through_mapping_fails(void **state)
 {
 	static dma_addr_t dmas[5000];
@@ -327,6 +357,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(limits_of_the_domain_are_errors_and_not_the_end),
 		cmocka_unit_test(full_dma_addresses_are_an_error_and_come_back),
+		cmocka_unit_test(slots_above_a_narrower_mask_are_not_handed_out),
 		cmocka_unit_test(without_memory_to_bounce_through_mapping_fails),
 		cmocka_unit_test(without_system_calls_what_is_ready_is_used_and_the_rest_refused),
 		cmocka_unit_test(a_mask_that_leaves_nothing_to_bounce_through_is_not_taken),

@@ -127,6 +127,68 @@ static void threads_do_not_disturb_each_other(void **state)
 	run_threads(FAKE_SHADOW, (struct streaming_options){.lazy = true});
 }
 
+/* ---- addresses that become unusable ---- */
+
+enum { MAPPERS = 4 };
+
+static unsigned int mappers_done;
+
+static void *map_and_unmap(void *context)
+{
+	uint64_t seed = (uintptr_t)context + 1;
+	struct held held[SLOTS] = {{0}};
+
+	for (size_t i = 0; i < 3 * STEPS; i++) {
+		size_t k = random_below(&seed, SLOTS);
+
+		if (held[k].size)
+			end_one(&held[k], areas[(uintptr_t)context][k]);
+		else
+			map_one(&held[k], areas[(uintptr_t)context][k], &seed);
+	}
+	for (size_t k = 0; k < SLOTS; k++)
+		if (held[k].size)
+			end_one(&held[k], areas[(uintptr_t)context][k]);
+	__atomic_fetch_add(&mappers_done, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/* What is usable stays so here: it is for what becomes of the slabs. */
+static void slabs_are_retired_while_threads_map(void **state)
+{
+	static const struct iova_range usable = {0x1000, UINT64_MAX - 1};
+	struct domain *domain = &place.fake.domain;
+	pthread_t threads[MAPPERS];
+
+	(void)state;
+	for (size_t lazy = 0; lazy < 2; lazy++) {
+		const struct streaming_options options = {
+			.copy_below = 1, .lazy = lazy, .lazy_count = 64};
+		uint64_t before;
+
+		fake_streaming_open(&place, FAKE_MAPS, &options);
+		before = iova_space_free(&domain->iova, UINT64_MAX);
+		mappers_done = 0;
+		for (size_t i = 0; i < MAPPERS; i++)
+			assert_int_equal(
+				pthread_create(&threads[i], NULL, map_and_unmap, (void *)i), 0);
+		while (__atomic_load_n(&mappers_done, __ATOMIC_ACQUIRE) < MAPPERS) {
+			pthread_mutex_lock(&domain->lock);
+			assert_int_equal(iova_space_restrict(&domain->iova, &usable, 1), 0);
+			pthread_mutex_unlock(&domain->lock);
+			sched_yield();
+		}
+		for (size_t i = 0; i < MAPPERS; i++)
+			pthread_join(threads[i], NULL);
+		assert_int_equal(mistakes, 0);
+		streaming_flush(s);
+		iova_cache_trim(&s->iova);
+		assert_true(iova_space_free(&domain->iova, UINT64_MAX) == before);
+		assert_int_equal(domain->iova.count, 1);
+		fake_streaming_close(&place);
+	}
+}
+
 /* ---- threads that end ---- */
 
 static void *bounce_some(void *context)
@@ -311,6 +373,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(threads_do_not_disturb_each_other),
+		cmocka_unit_test(slabs_are_retired_while_threads_map),
 		cmocka_unit_test(
 			what_a_thread_that_ended_had_parked_is_the_next_ones_or_goes_with_a_flush),
 		cmocka_unit_test(a_thread_that_maps_in_its_last_destructor_leaves_nothing),
