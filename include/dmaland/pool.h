@@ -22,7 +22,7 @@ struct dma_pool;
  * @boundary: no block crosses a multiple of this dma address: a power of two, not below the
  *            rounded size; 0: none
  *
- * Memory is taken from the device by the slab: up to 64 blocks and 256 KiB, or one block where that is larger.
+ * Memory is taken from the device by the slab: up to 64 blocks and 128 KiB, or one block where that is larger.
  * A thread's first slab of a pool is one page, or as many as hold a block. Each thread has slabs of its own; at a limit
  * of memory GFP_KERNEL takes those that other threads have idle. Limits are
  * checked in the kernel's order: dev, align, size, boundary.

@@ -32,9 +32,10 @@ extern struct mmio_bounds mmio_bounds __attribute__((visibility("hidden")));
  * For ordinary memory, which is to be told fast: is ptr near an open window, or in one? A window that
  * another thread opens at this moment may be missed, and whoever has its address has seen it opened.
  */
-static inline bool mmio_is_near(const void *ptr)
+static inline bool mmio_is_near(const void *ptr, size_t size)
 {
-	return (uintptr_t)ptr - racy_load(&mmio_bounds.lowest) < racy_load(&mmio_bounds.bytes);
+	return (uintptr_t)ptr + (size - 1) - racy_load(&mmio_bounds.lowest) <
+	       racy_load(&mmio_bounds.bytes) + (size - 1);
 }
 
 /* Are any of these bytes in an open window? only_trapped: in one that is not mapped. */

@@ -2,7 +2,7 @@
 /*
  * layout.c - where in a slab the blocks of a pool lie
  *
- *   |blk0|blk1|blk2|blk3|blk4|blk5|.waste.|      up to 64 blocks in up to 64 KiB
+ *   |blk0|blk1|blk2|blk3|blk4|blk5|.waste.|      up to 64 blocks in up to 128 KiB
  *   |blk0|zone|blk1|zone|blk2|zone|.waste.|      in debug mode
  *   |blk0                    |.. zone     |      a block of several pages
  *
@@ -24,9 +24,9 @@
 
 enum {
 	SLAB_BLOCKS_LOG2 = 6,	/* a bit of a word for each */
-	SLAB_SIZE_MAX = 262144, /* of several blocks */
+	SLAB_SIZE_MAX = 131072, /* of several blocks */
 	SLAB_SIZE_MIN = 1024,	/* of the smallest blocks */
-	IDLE_BYTES = 524288,	/* what a thread may keep of idle slabs */
+	IDLE_BYTES = 262144,	/* what a thread may keep of idle slabs */
 	IDLE_MAX = 64,		/* slabs */
 };
 
@@ -99,6 +99,8 @@ static void slab_lay_out(struct dma_pool *pool, size_t size, size_t boundary)
 	pool->idle_max = (uint32_t)(IDLE_BYTES / slab);
 	if (pool->idle_max > IDLE_MAX)
 		pool->idle_max = IDLE_MAX;
+	if (pool->place.limits->keeps_idle) /* threads can't have each other's: they share */
+		pool->idle_max = 1;
 }
 
 int pool_lay_out(struct dma_pool *pool, size_t size, size_t align, size_t boundary)

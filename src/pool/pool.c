@@ -244,7 +244,9 @@ static __attribute__((noinline)) void free_next(struct dma_pool *pool, void *vad
 
 	if (unlikely(owner == SLAB_NONE) || unlikely(page_tenant(slab) != &pool->tenant) ||
 	    unlikely(!thread_offset) || unlikely(pool->debug) || unlikely(number >= pool->blocks) ||
-	    unlikely(dma_offset != slab->dma_offset) || (!own && !slab_adopt(pool, cache, slab))) {
+	    unlikely(dma_offset != slab->dma_offset) ||
+	    unlikely(bit_is_set(racy_load(&slab->free), number)) ||
+	    (!own && !slab_adopt(pool, cache, slab))) {
 		pool_free_slowly(pool, vaddr, dma_offset, site);
 		return;
 	}

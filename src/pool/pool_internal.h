@@ -283,7 +283,8 @@ void slab_collect_remote(struct dma_pool *pool, struct page *slab);
 
 static inline bool slab_collect(struct dma_pool *pool, struct page *slab)
 {
-	if (likely(!racy_load(&slab->remote)))
+	/* In order behind a change of the owner word: owner_mark(). */
+	if (likely(!__atomic_load_n(&slab->remote, __ATOMIC_SEQ_CST)))
 		return false;
 	slab_collect_remote(pool, slab);
 	return true;

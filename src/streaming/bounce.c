@@ -19,11 +19,15 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/fork.h"
 #include "base/mutex.h"
+
+/* So many threads have stacks of slots had ready where no system calls are allowed later. */
+enum { READY_THREADS = 64 };
 
 /* Bytes that are parked in one stack of slots at most. */
 #define STACK_BYTES ((size_t)32 << 10)
@@ -88,37 +92,53 @@ static uint32_t stack_room(uint32_t class)
 	return room < STACK_MAX ? (uint32_t)room : STACK_MAX;
 }
 
-/* This thread's, or that of those without a number, locked. */
-static struct slot_stack *stack_get(struct streaming *s, uint32_t class)
+/* Its own slots, if it can have some. */
+static struct thread_slots *slots_get(struct streaming *s)
 {
-	struct slot_stack *stack;
+	struct thread_slots **slots;
 
 	if (!thread_number_take())
-		spin_lock(&s->slots_lock);
-	stack = stack_at(s, thread_offset, class * (uint32_t)sizeof(struct slot_stack));
-	stack->room = stack_room(class);
-	return stack;
+		return NULL;
+	slots = &thread_at(s, thread_offset)->slots;
+	if (!*slots && !s->options.no_syscalls)
+		*slots = calloc(1, sizeof(**slots));
+	return *slots;
 }
 
-static void stack_put(struct streaming *s)
+/* This thread's stack, or that of those without slots of their own, locked. */
+static struct slot_stack *stack_get(struct streaming *s, uint32_t class, bool *locked)
 {
-	if (!thread_offset)
+	struct thread_slots *slots = slots_get(s);
+
+	*locked = !slots;
+	if (*locked) {
+		spin_lock(&s->slots_lock);
+		slots = s->shared_slots;
+	}
+	slots->of[class].room = stack_room(class);
+	return &slots->of[class];
+}
+
+static void stack_put(struct streaming *s, bool locked)
+{
+	if (locked)
 		spin_unlock(&s->slots_lock);
 }
 
 static bool slot_push(struct streaming *s, struct bounce_slot *slot)
 {
-	bool pushed = stack_push(stack_get(s, slot_class(slot)), slot);
+	bool locked, pushed = stack_push(stack_get(s, slot_class(slot), &locked), slot);
 
-	stack_put(s);
+	stack_put(s, locked);
 	return pushed;
 }
 
 static struct bounce_slot *slot_pop(struct streaming *s, uint32_t class)
 {
-	struct bounce_slot *slot = stack_pop(stack_get(s, class));
+	bool locked;
+	struct bounce_slot *slot = stack_pop(stack_get(s, class, &locked));
 
-	stack_put(s);
+	stack_put(s, locked);
 	return slot;
 }
 
@@ -259,12 +279,12 @@ static __attribute__((noinline)) dma_addr_t map_small_slowly(struct streaming *s
 dma_addr_t bounce_map_small(struct streaming *s, void *ptr, size_t size,
 			    enum dma_data_direction direction, uint32_t nents)
 {
-	size_t offset = thread_offset;
-	struct slot_stack *stack =
-		stack_at(s, offset, bounce_class(size) * (uint32_t)sizeof(struct slot_stack));
+	struct streaming_thread *thread = thread_at(s, thread_offset);
+	struct thread_slots *slots = thread->slots;
+	struct slot_stack *stack = &slots->of[bounce_class(size)];
 	struct bounce_slot *slot;
 
-	if (unlikely(!offset || !stack->count))
+	if (unlikely(!slots || !stack->count))
 		return map_small_slowly(s, ptr, size, direction, nents);
 	slot = stack->slots[--stack->count];
 	if (unlikely(slot_get_key(slot) != SLOT_PARKED))
@@ -272,7 +292,7 @@ dma_addr_t bounce_map_small(struct streaming *s, void *ptr, size_t size,
 	slot->original = ptr;
 	slot->size = size;
 	slot_set_key(slot, slot_key(direction, nents));
-	count_own(s, offset, WAY_SMALL);
+	count_own(thread, WAY_SMALL);
 	memcpy(slot->cpu, ptr, size);
 	return slot->dma;
 }
@@ -316,7 +336,16 @@ static __attribute__((noinline)) void unmap_slowly(struct streaming *s, struct b
 						   bool wanted)
 {
 	size_t offset = slot->rare & SLOT_OFFSET;
+	uint64_t key = slot_get_key(slot);
+	dma_addr_t dma = slot->dma;
 
+	/* Of those that unmap it at a time, one goes on. Nobody has the slot before it is in a stack. */
+	if (slot_state(slot) != SLOT_LIVE ||
+	    !__atomic_compare_exchange_n(&slot->key, &key, SLOT_PARKED, false, __ATOMIC_ACQ_REL,
+					 __ATOMIC_RELAXED)) {
+		report_not_allocated(s, dma, slot->size, false);
+		return;
+	}
 	if (slot->rare & SLOT_SHADOW)
 		shadow_hand(s, HAND_END, slot->dma, slot->size, NULL);
 	if (wanted)
@@ -324,7 +353,6 @@ static __attribute__((noinline)) void unmap_slowly(struct streaming *s, struct b
 	slot->cpu -= offset;
 	slot->dma -= offset;
 	slot->rare = 0;
-	slot_set_key(slot, SLOT_PARKED);
 	count_way(s, WAY_BOUNCE_END);
 	if (!slot_push(s, slot))
 		bounce_slot_put(s, slot);
@@ -332,15 +360,16 @@ static __attribute__((noinline)) void unmap_slowly(struct streaming *s, struct b
 
 void bounce_unmap(struct streaming *s, struct bounce_slot *slot, bool wanted)
 {
-	size_t offset = thread_offset;
-	struct slot_stack *stack = stack_at(s, offset, slot->stack);
+	struct streaming_thread *thread = thread_at(s, thread_offset);
+	struct thread_slots *slots = thread->slots;
+	struct slot_stack *stack = (struct slot_stack *)(void *)((char *)slots + slot->stack);
 
-	if (unlikely(slot->rare || !offset || stack->count == stack->room)) {
+	if (unlikely(slot->rare || !slots || stack->count == stack->room)) {
 		unmap_slowly(s, slot, wanted);
 		return;
 	}
 	slot_set_key(slot, SLOT_PARKED);
-	count_own(s, offset, WAY_BOUNCE_END);
+	count_own(thread, WAY_BOUNCE_END);
 	stack->slots[stack->count++] = slot;
 	if (wanted) /* only this thread takes from the stack: nobody has the slot before */
 		memcpy(slot->original, slot->cpu, slot->size);
@@ -351,19 +380,18 @@ static struct bounce_slot *slot_pop_shared(struct streaming *s, uint32_t class)
 	struct bounce_slot *slot;
 
 	spin_lock(&s->slots_lock);
-	slot = stack_pop(&s->slots->of[class]);
+	slot = stack_pop(&s->shared_slots->of[class]);
 	spin_unlock(&s->slots_lock);
 	return slot;
 }
 
-/* Of the thread with this number, which is this one, or has ended; 0: of those that have none. */
-static void stacks_empty(struct streaming *s, size_t number)
+/* Of this thread, or one that has ended; NULL: of those that have none of their own. */
+static void stacks_empty(struct streaming *s, struct thread_slots *slots)
 {
 	struct bounce_slot *slot;
 
 	for (uint32_t class = 0; class < BOUNCE_CLASSES; class ++)
-		while ((slot = number ? stack_pop(&s->slots[number].of[class])
-				      : slot_pop_shared(s, class)))
+		while ((slot = slots ? stack_pop(&slots->of[class]) : slot_pop_shared(s, class)))
 			if (slot_state(slot) == SLOT_PARKED) /* or unmapped twice at a time */
 				bounce_slot_put(s, slot);
 }
@@ -372,25 +400,30 @@ void bounce_flush(struct streaming *s)
 {
 	uint32_t numbers = thread_numbers();
 
-	stacks_empty(s, 0);
-	if (thread_offset)
-		stacks_empty(s, thread_offset / THREAD_STRIDE);
+	stacks_empty(s, NULL);
+	if (thread_at(s, thread_offset)->slots)
+		stacks_empty(s, thread_at(s, thread_offset)->slots);
 	for (uint32_t i = 1; i < numbers; i++) {
-		if (!thread_number_inherit(i))
+		if (!racy_load(&s->threads[i].slots) || !thread_number_inherit(i))
 			continue;
-		stacks_empty(s, i);
+		stacks_empty(s, s->threads[i].slots);
 		thread_number_release(i);
 	}
+}
+
+static void slots_forget(struct thread_slots *slots)
+{
+	for (uint32_t class = 0; slots && class < BOUNCE_CLASSES; class ++)
+		slots->of[class].count = 0;
 }
 
 static void stacks_forget(struct streaming *s)
 {
 	uint32_t numbers = thread_numbers();
 
+	slots_forget(s->shared_slots);
 	for (uint32_t i = 0; i < numbers; i++)
-		for (uint32_t class = 0; class < BOUNCE_CLASSES; class ++)
-			if (s->slots[i].of[class].count)
-				s->slots[i].of[class].count = 0;
+		slots_forget(s->threads[i].slots);
 }
 
 /* ---- beginning and end ---- */
@@ -409,6 +442,19 @@ static int class_prepare(struct streaming *s, uint32_t class)
 	return bounce_pages_ready(s->space, class);
 }
 
+/* Slots for some threads; others share. */
+static int slots_prepare(struct streaming *s)
+{
+	for (uint32_t i = 1; i <= READY_THREADS; i++) {
+		if (s->threads[i].slots)
+			continue;
+		s->threads[i].slots = calloc(1, sizeof(struct thread_slots));
+		if (!s->threads[i].slots)
+			return error_set(ENOMEM, "no memory to have bounce buffers ready");
+	}
+	return 0;
+}
+
 int bounce_prepare(struct streaming *s)
 {
 	size_t most = s->copy_below > FRAME_SIZE ? s->copy_below : FRAME_SIZE;
@@ -417,6 +463,8 @@ int bounce_prepare(struct streaming *s)
 	int err = 0;
 
 	s->options.no_syscalls = false;
+	if (no_syscalls)
+		err = slots_prepare(s);
 	for (uint32_t class = 0; !err && class < BOUNCE_CLASSES && class <= last; class ++)
 		err = class_prepare(s, class);
 	s->options.no_syscalls = no_syscalls;

@@ -10,12 +10,16 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/bits.h"
 #include "base/error.h"
 
-/* Pages' bookkeeping for each class that is had ready where no system calls are allowed later: for what GFP_ATOMIC may take. */
-enum { READY_PAGES = ARENA_RESERVE_PAGES };
+/*
+ * Pages' bookkeeping for each class that is had ready where no system calls are allowed later: for a chunk of the arena,
+ * of which GFP_ATOMIC may take whatever is free.
+ */
+enum { READY_PAGES = 512 };
 
 static size_t page_bytes(uint32_t class)
 {
@@ -27,25 +31,54 @@ static size_t page_slots(uint32_t class)
 	return page_bytes(class) / bounce_class_size(class);
 }
 
-static struct bounce_page *page_alloc(struct streaming_space *space, uint32_t class)
+/* Of a page's bookkeeping. */
+static size_t record_bytes(uint32_t class)
 {
 	size_t originals = page_slots(class) > 1 ? 0 : page_bytes(class) / FRAME_SIZE;
-	size_t bytes = sizeof(struct bounce_page) + page_slots(class) * sizeof(struct bounce_slot) +
-		       align_up(originals * sizeof(uintptr_t), 64);
-	struct bounce_page *page = aligned_alloc(64, bytes);
 
-	if (!page)
-		return NULL;
-	memset(page, 0, bytes);
+	return sizeof(struct bounce_page) + page_slots(class) * sizeof(struct bounce_slot) +
+	       align_up(originals * sizeof(uintptr_t), 64);
+}
+
+/* All zeroes. The lock is held. */
+static void page_add(struct streaming_space *space, struct bounce_page *page, uint32_t class)
+{
 	page->shift = BOUNCE_SHIFT_MIN + class;
 	page->mask = page_slots(class) > 1 ? FRAME_SIZE - 1 : 0;
 	for (size_t i = 0; i < page_slots(class); i++)
 		page->slots[i].stack = class * (uint32_t)sizeof(struct slot_stack);
-	spin_lock(&space->lock);
 	page->next = space->pages;
 	space->pages = page;
 	space->page_count++;
+}
+
+static struct bounce_page *page_alloc(struct streaming_space *space, uint32_t class)
+{
+	struct bounce_page *page = aligned_alloc(64, record_bytes(class));
+
+	if (!page)
+		return NULL;
+	memset(page, 0, record_bytes(class));
+	spin_lock(&space->lock);
+	page_add(space, page, class);
 	spin_unlock(&space->lock);
+	return page;
+}
+
+/* One that was given back, or had ready; or NULL. The lock is held. */
+static struct bounce_page *page_take(struct streaming_space *space, uint32_t class)
+{
+	struct bounce_page *page = space->free_pages[class];
+	struct bounce_ready *ready = &space->ready[class];
+
+	if (page) {
+		space->free_pages[class] = page->next_free;
+	} else if (ready->next < ready->end) {
+		page = (void *)ready->next;
+		ready->next += record_bytes(class);
+		page->is_ready = true;
+		page_add(space, page, class);
+	}
 	return page;
 }
 
@@ -54,8 +87,8 @@ static void page_free(struct streaming_space *space, struct bounce_page *page)
 {
 	uint32_t class = page->shift - BOUNCE_SHIFT_MIN;
 
-	__atomic_store_n(&page->owner, NULL, __ATOMIC_RELAXED);
 	spin_lock(&space->lock);
+	__atomic_store_n(&page->owner, NULL, __ATOMIC_RELAXED);
 	page->next_free = space->free_pages[class];
 	space->free_pages[class] = page;
 	spin_unlock(&space->lock);
@@ -67,9 +100,7 @@ static struct bounce_page *page_get(struct streaming *s, uint32_t class)
 	struct bounce_page *page;
 
 	spin_lock(&space->lock);
-	page = space->free_pages[class];
-	if (page)
-		space->free_pages[class] = page->next_free;
+	page = page_take(space, class);
 	spin_unlock(&space->lock);
 	if (!page && !s->options.no_syscalls)
 		page = page_alloc(space, class);
@@ -152,27 +183,45 @@ size_t bounce_parked(struct streaming *s)
 	return bytes;
 }
 
-static int count_free(struct streaming_space *space, uint32_t class)
-{
-	int n = 0;
-
-	spin_lock(&space->lock);
-	for (struct bounce_page *page = space->free_pages[class]; page; page = page->next_free)
-		n++;
-	spin_unlock(&space->lock);
-	return n;
-}
-
 int bounce_pages_ready(struct streaming_space *space, uint32_t class)
 {
-	for (int i = count_free(space, class); i < READY_PAGES; i++) {
-		struct bounce_page *page = page_alloc(space, class);
+	size_t size = READY_PAGES * record_bytes(class);
+	char *memory;
 
-		if (!page)
-			return error_set(ENOMEM, "no memory to have bounce buffers ready");
-		page_free(space, page);
-	}
+	if (space->ready[class].begin)
+		return 0;
+	memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory == MAP_FAILED)
+		return error_mmap("no memory to have bounce buffers ready");
+	spin_lock(&space->lock);
+	if (!space->ready[class].begin)
+		space->ready[class] = (struct bounce_ready){memory, memory, memory + size};
+	else
+		memory = NULL;
+	spin_unlock(&space->lock);
 	return 0;
+}
+
+void bounce_ready_end(struct streaming_space *space)
+{
+	for (uint32_t class = 0; class < BOUNCE_CLASSES; class ++)
+		if (space->ready[class].begin)
+			munmap(space->ready[class].begin,
+			       (size_t)(space->ready[class].end - space->ready[class].begin));
+}
+
+/* Has the device slots in it? Then its pool keeps it. Others may trim the pool, which gives back pages without such. */
+static bool page_is_in_use(struct streaming *s, const struct bounce_page *page)
+{
+	bool in_use = false;
+
+	spin_lock(&s->space->lock);
+	if (page->owner == s)
+		for (size_t i = 0; i < page_slots(page->shift - BOUNCE_SHIFT_MIN); i++)
+			in_use |= slot_state(&page->slots[i]) != SLOT_NONE;
+	spin_unlock(&s->space->lock);
+	return in_use;
 }
 
 static void slot_end(struct streaming *s, struct bounce_slot *slot)
@@ -194,7 +243,7 @@ void bounce_slots_end(struct streaming *s)
 	page = s->space->pages;
 	spin_unlock(&s->space->lock);
 	for (; page; page = page->next)
-		if (__atomic_load_n(&page->owner, __ATOMIC_RELAXED) == s)
+		if (page_is_in_use(s, page))
 			for (size_t i = 0; i < page_slots(page->shift - BOUNCE_SHIFT_MIN); i++)
 				slot_end(s, &page->slots[i]);
 }

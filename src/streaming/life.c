@@ -59,8 +59,10 @@ void streaming_space_destroy(struct streaming_space *space)
 	}
 	for (page = space->pages; page; page = next) {
 		next = page->next;
-		free(page);
+		if (!page->is_ready)
+			free(page);
 	}
+	bounce_ready_end(space);
 	mappings_end(space);
 	registered_fini(&space->registered);
 	frames_fini(&space->frames);
@@ -223,7 +225,7 @@ static void settings_fill(struct streaming *s)
 }
 
 /* For each thread that there may be: pages are there once they are used. */
-#define THREADS_BYTES (THREADS * (sizeof(struct thread_ways) + sizeof(struct thread_slots)))
+#define THREADS_BYTES (THREADS * sizeof(struct streaming_thread))
 
 static int threads_make(struct streaming *s)
 {
@@ -232,14 +234,20 @@ static int threads_make(struct streaming *s)
 
 	if (memory == MAP_FAILED)
 		return error_mmap("no memory for a device's mappings");
-	s->ways = memory;
-	s->slots = (void *)(s->ways + THREADS);
-	return 0;
+	s->threads = memory;
+	s->shared_slots = calloc(1, sizeof(*s->shared_slots));
+	if (s->shared_slots)
+		return 0;
+	munmap(memory, THREADS_BYTES);
+	return error_set(ENOMEM, "no memory for a device's mappings");
 }
 
 static void threads_free(struct streaming *s)
 {
-	munmap(s->ways, THREADS_BYTES);
+	for (uint32_t i = 0; i < THREADS; i++)
+		free(s->threads[i].slots);
+	free(s->shared_slots);
+	munmap(s->threads, THREADS_BYTES);
 }
 
 /* Devices of one domain see the same memory: they are trusted all, or none. */
@@ -329,9 +337,9 @@ int streaming_init(struct streaming *s, struct streaming_space *space, struct dm
 __attribute__((noinline)) void count_way_slowly(struct streaming *s, enum way way)
 {
 	if (thread_number_take())
-		count_own(s, thread_offset, way);
+		count_own(thread_at(s, thread_offset), way);
 	else
-		__atomic_fetch_add(&s->ways->of[way], 1, __ATOMIC_RELAXED);
+		__atomic_fetch_add(&s->threads->ways[way], 1, __ATOMIC_RELAXED);
 }
 
 uint64_t streaming_count(const struct streaming *s, enum way way)
@@ -340,7 +348,7 @@ uint64_t streaming_count(const struct streaming *s, enum way way)
 	uint64_t sum = 0;
 
 	for (uint32_t i = 0; i < numbers; i++)
-		sum += __atomic_load_n(&s->ways[i].of[way], __ATOMIC_RELAXED);
+		sum += __atomic_load_n(&s->threads[i].ways[way], __ATOMIC_RELAXED);
 	return sum;
 }
 

@@ -262,7 +262,7 @@ map_untranslated(struct streaming *s, void *ptr, size_t size, enum dma_data_dire
 {
 	if (unlikely((uintptr_t)ptr - 1 > UINTPTR_MAX - size)) /* NULL, too */
 		return map_otherwise(s, ptr, size, direction, attrs, nents);
-	if (size < s->bounce_below && likely(!mmio_is_near(ptr)) &&
+	if (size < s->bounce_below && likely(!mmio_is_near(ptr, size)) &&
 	    (!nents || likely(size - 1 <= s->limits->seg_boundary)))
 		return bounce_map_small(s, ptr, size, direction, nents);
 	return nents ? map_otherwise(s, ptr, size, direction, attrs, nents)
@@ -283,7 +283,7 @@ static inline dma_addr_t counted(struct streaming *s, enum way way, dma_addr_t d
 
 	if (unlikely(!offset))
 		return counted_slowly(s, way, dma);
-	count_own(s, offset, way);
+	count_own(thread_at(s, offset), way);
 	return dma;
 }
 

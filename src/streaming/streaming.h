@@ -48,11 +48,16 @@ enum way {
 };
 
 struct bounce_page;
-struct thread_ways;
+struct streaming_thread;
 struct thread_slots;
 struct mapping;
 struct mapping_slab;
 struct follow;
+
+/* Bookkeeping that was had where system calls are forbidden later, and not used yet: its pages are there once it is. */
+struct bounce_ready {
+	char *begin, *next, *end;
+};
 
 /* What the mappings of a domain share. Floor 6 makes one with the domain's arena. */
 struct streaming_space {
@@ -71,6 +76,7 @@ struct streaming_space {
 	struct bounce_page *pages;			 /* all of them, page_count */
 	size_t page_count;
 	struct bounce_page *free_pages[BOUNCE_CLASSES];
+	struct bounce_ready ready[BOUNCE_CLASSES];
 };
 
 struct streaming_options {
@@ -88,9 +94,9 @@ struct streaming {
 	size_t window_bytes;
 	const struct dma_limits *limits;
 	const struct frames *frames;
-	struct thread_ways *ways; /* of each thread, in a mapping of its own */
-	struct thread_slots *slots;
-	struct registered *registered; /* none: not translated, or not the short way */
+	struct streaming_thread *threads;  /* by their numbers, in a mapping of its own */
+	struct thread_slots *shared_slots; /* of threads without slots of their own */
+	struct registered *registered;	   /* none: not translated, or not the short way */
 	size_t short_below;	 /* bytes, less 1, of which little is to be checked; 0: all is */
 	size_t bounce_below;	 /* bytes that are copied rather than mapped; 0: no */
 	uintptr_t holds_nothing; /* word of a frame where an unmap or a sync has nothing to do */
@@ -112,7 +118,7 @@ struct streaming {
 	struct follow *follow; /* debug mode: follow.c; or NULL */
 
 	/* Pools of blocks to bounce through, made when they are needed. */
-	uint32_t slots_lock; /* base/spin.h: of the first of slots */
+	uint32_t slots_lock; /* base/spin.h: of shared_slots */
 	pthread_mutex_t making;
 	struct dma_limits bounce_limits; /* its coherent mask is the streaming mask */
 	struct pool_list pool_list;

@@ -57,18 +57,23 @@ struct slot_stack {
 	struct bounce_slot *slots[STACK_MAX];
 };
 
-/* What each thread has for itself, by its number; the first ones are shared by threads that have none. */
-struct thread_ways {
-	uint64_t of[WAYS]; /* how often */
-} __attribute__((aligned(THREAD_STRIDE)));
-
 struct thread_slots {
 	struct slot_stack of[BOUNCE_CLASSES];
 };
 
-_Static_assert(sizeof(struct thread_ways) == THREAD_STRIDE &&
-		       sizeof(struct thread_slots) % THREAD_STRIDE == 0,
-	       "they are found by the thread's offset");
+/* What a thread has for itself; the first is of threads that have no number, which count by atomic operations. */
+struct streaming_thread {
+	uint64_t ways[WAYS];	    /* how often */
+	struct thread_slots *slots; /* NULL: none yet */
+} __attribute__((aligned(THREAD_STRIDE)));
+
+_Static_assert(sizeof(struct streaming_thread) == THREAD_STRIDE,
+	       "it is found by the thread's offset");
+
+static inline struct streaming_thread *thread_at(const struct streaming *s, size_t offset)
+{
+	return (struct streaming_thread *)(void *)((char *)s->threads + offset);
+}
 
 /* With errno and the sentence set. */
 static inline bool streaming_is_disowned(const struct streaming *s)
@@ -78,10 +83,10 @@ static inline bool streaming_is_disowned(const struct streaming *s)
 
 /* ---- counting ---- */
 
-/* By a thread's offset that is not 0, without a locked instruction. */
-static inline void count_own(const struct streaming *s, size_t offset, enum way way)
+/* Not the first: without a locked instruction. */
+static inline void count_own(struct streaming_thread *thread, enum way way)
 {
-	racy_add(&((struct thread_ways *)(void *)((char *)s->ways + offset))->of[way], 1);
+	racy_add(&thread->ways[way], 1);
 }
 
 /* By a thread that has no number yet, and may get none. */
@@ -92,7 +97,7 @@ static inline void count_way(struct streaming *s, enum way way)
 	size_t offset = thread_offset;
 
 	if (likely(offset))
-		count_own(s, offset, way);
+		count_own(thread_at(s, offset), way);
 	else
 		count_way_slowly(s, way);
 }
@@ -181,10 +186,14 @@ struct bounce_slot {
 
 _Static_assert(sizeof(struct bounce_slot) == 64, "a slot is a line of the cache");
 
+/* Whatever direction is claimed, it is no other key's. */
+enum { SLOT_DIRECTION_SHIFT = 2, SLOT_NENTS_SHIFT = 34 };
+
 /* Of a live slot. */
 static inline uint64_t slot_key(enum dma_data_direction direction, uint32_t nents)
 {
-	return SLOT_LIVE | (uint64_t)direction << 8 | (uint64_t)nents << 32;
+	return SLOT_LIVE | (uint64_t)direction << SLOT_DIRECTION_SHIFT |
+	       (uint64_t)nents << SLOT_NENTS_SHIFT;
 }
 
 static inline uint64_t slot_get_key(const struct bounce_slot *slot)
@@ -199,26 +208,17 @@ static inline void slot_set_key(struct bounce_slot *slot, uint64_t key)
 
 static inline enum slot_state slot_state(const struct bounce_slot *slot)
 {
-	return (enum slot_state)(slot_get_key(slot) & 0xff);
+	return (enum slot_state)(slot_get_key(slot) & 3);
 }
 
 static inline enum dma_data_direction slot_direction(const struct bounce_slot *slot)
 {
-	return (enum dma_data_direction)(slot_get_key(slot) >> 8 & 0xff);
+	return (enum dma_data_direction)(uint32_t)(slot_get_key(slot) >> SLOT_DIRECTION_SHIFT);
 }
 
 static inline uint32_t slot_class(const struct bounce_slot *slot)
 {
 	return slot->stack / (uint32_t)sizeof(struct slot_stack);
-}
-
-/* Of the thread with this offset; 0: of those that have none, which take turns. */
-static inline struct slot_stack *stack_at(const struct streaming *s, size_t offset, uint32_t stack)
-{
-	return (struct slot_stack *)(void *)((char *)s->slots +
-					     offset *
-						     (sizeof(struct thread_slots) / THREAD_STRIDE) +
-					     stack);
 }
 
 /*
@@ -231,6 +231,7 @@ struct bounce_page {
 	uint32_t mask;	/* what of a dma address tells the block: offset in the page, or nothing */
 	struct bounce_page *next_free;
 	struct bounce_page *next; /* in the space's list of all */
+	bool is_ready;		  /* of space->ready */
 	struct bounce_slot slots[];
 };
 
@@ -330,6 +331,9 @@ size_t bounce_parked(struct streaming *s);
 
 /* From now on there is bookkeeping for some pages that nobody uses. 0, or -ENOMEM in words. */
 int bounce_pages_ready(struct streaming_space *space, uint32_t class);
+
+/* The domain's last device is closed. */
+void bounce_ready_end(struct streaming_space *space);
 
 /* All of the device's blocks go back to their pools. */
 void bounce_slots_end(struct streaming *s);
@@ -526,7 +530,7 @@ int registers_check_near(struct streaming *s, const void *ptr, size_t size);
 
 static inline int registers_check(struct streaming *s, const void *ptr, size_t size)
 {
-	return unlikely(mmio_is_near(ptr)) ? registers_check_near(s, ptr, size) : 0;
+	return unlikely(mmio_is_near(ptr, size)) ? registers_check_near(s, ptr, size) : 0;
 }
 
 /* What is at an address; also for what is not as it is claimed to be. */

@@ -75,7 +75,7 @@ static bool holding_find(const struct streaming *s, uintptr_t word, dma_addr_t d
 		if (!slot)
 			return false;
 		*holding = (struct holding){slot->dma, slot->size, slot->original,
-					    (uint32_t)(slot_get_key(slot) >> 32),
+					    (uint32_t)(slot_get_key(slot) >> SLOT_NENTS_SHIFT),
 					    slot_direction(slot)};
 		return true;
 	case FRAME_MAPPED:

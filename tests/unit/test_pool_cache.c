@@ -102,7 +102,7 @@ static void more_idle_slabs_than_a_thread_may_keep_go_to_the_stack(void **state)
 		stand_free_last(s, s->count);
 		assert_in_range(cache->idle_count, s->pool->idle_max / 2, s->pool->idle_max);
 		assert_int_equal(cache->idle_count + idle_stack_depth(s->pool) + 1, slabs);
-		assert_true(stats_of(s->pool).parked * sizes[k] <= (512 + 256) << 10);
+		assert_true(stats_of(s->pool).parked * sizes[k] <= (256 + 128) << 10);
 		expect_statistics_hold(s->pool);
 		stand_end(s);
 	}

@@ -12,7 +12,7 @@ static struct dma_pool *create(void *state, size_t size, size_t align, size_t bo
 	return pool_create("layout", &((struct fake_place *)state)->place, size, align, boundary);
 }
 
-static void a_slab_has_up_to_64_blocks_and_64_kib(void **state)
+static void a_slab_has_up_to_64_blocks_and_128_kib(void **state)
 {
 	static const struct {
 		size_t size, align, boundary;
@@ -26,11 +26,10 @@ static void a_slab_has_up_to_64_blocks_and_64_kib(void **state)
 		{100, 0, 0, 4096, 100, 40},
 		{1000, 0, 0, 32768, 1000, 32},
 		{1024, 0, 0, 65536, 1024, 64},
-		{4096, 0, 0, 262144, 4096, 64},
-		{5000, 8, 0, 262144, 5000, 52},
-		{65536, 0, 0, 262144, 65536, 4},
-		{65537, 0, 0, 262144, 65537, 3},
-		{131073, 0, 0, 262144, 131073, 1},
+		{4096, 0, 0, 131072, 4096, 32},
+		{5000, 8, 0, 131072, 5000, 26},
+		{65536, 0, 0, 131072, 65536, 2},
+		{65537, 0, 0, 131072, 65537, 1},
 		{12288, 4096, 16384, 16384, 12288, 1},
 		/* The boundary divides by the stride: as without one. */
 		{64, 0, 128, 4096, 64, 64},
@@ -84,7 +83,7 @@ static void only_multiples_of_the_stride_have_numbers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		place_test(a_slab_has_up_to_64_blocks_and_64_kib),
+		place_test(a_slab_has_up_to_64_blocks_and_128_kib),
 		place_test(only_multiples_of_the_stride_have_numbers),
 	};
 
