@@ -93,3 +93,20 @@ void frames_set(struct frames *frames, dma_addr_t dma, size_t size, uintptr_t wo
 		frame = stop;
 	}
 }
+
+dma_addr_t frames_next(const struct frames *frames, dma_addr_t dma, dma_addr_t end)
+{
+	uint64_t frame = dma >> FRAME_SHIFT, last = (end - 1) >> FRAME_SHIFT;
+
+	while (frame <= last) {
+		uint64_t next = (frame / TABLE_FRAMES + 1) * TABLE_FRAMES;
+		const uintptr_t *word = frames_word(frames, frame << FRAME_SHIFT);
+
+		if (!word)
+			frame = next;
+		for (; frame < next && frame <= last; frame++, word++)
+			if (__atomic_load_n(word, __ATOMIC_RELAXED))
+				return frame << FRAME_SHIFT;
+	}
+	return end;
+}

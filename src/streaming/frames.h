@@ -99,4 +99,7 @@ int frames_reserve(struct frames *frames, dma_addr_t dma, size_t size, bool may_
 /* Set all frames of a range whose tables are there. */
 void frames_set(struct frames *frames, dma_addr_t dma, size_t size, uintptr_t word);
 
+/* The first frame from that of dma on whose word is not 0: where it begins, or end and more: none below it. */
+dma_addr_t frames_next(const struct frames *frames, dma_addr_t dma, dma_addr_t end);
+
 #endif

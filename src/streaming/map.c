@@ -299,15 +299,16 @@ static __attribute__((noinline)) dma_addr_t map_registered(struct streaming *s, 
 							   unsigned long attrs)
 {
 	uintptr_t word = frames_get(&s->registered->frames, (uintptr_t)ptr);
+	const struct registration *r = frame_registration(word);
 	dma_addr_t dma;
 
 	if (!word && size < s->bounce_below)
 		return map_small(s, ptr, size, direction, attrs);
 	if (!word && size >= s->map_from)
 		return map_large(s, ptr, size, direction, attrs);
-	if (word <= FRAME_SHARED)
+	if (!r)
 		return map_otherwise(s, ptr, size, direction, attrs);
-	if (unlikely(!registration_address((const struct registration *)word, ptr, size, &dma) ||
+	if (unlikely(!registration_address(r, ptr, size, &dma) ||
 		     !limits_hold(s->limits, ptr, dma, size)))
 		return map_otherwise(s, ptr, size, direction, attrs);
 	return counted(s, WAY_REGISTERED, dma);

@@ -58,7 +58,7 @@ static int registration_map(struct streaming *s, struct registration *r, size_t 
 		return err;
 	}
 	frames_set(&s->space->frames, r->dma, r->size, s->shadow ? (uintptr_t)r : FRAME_ARENA);
-	registered_insert(&s->space->registered, r, length, r->dma - begin);
+	registered_insert(&s->space->registered, r, length, r->dma - begin, &s->registrations);
 	watch_begin(s, r);
 	return 0;
 }
@@ -71,9 +71,9 @@ static int register_once(struct streaming *s, void *ptr, size_t size)
 	int err;
 
 	mutex_lock(&registered->lock);
-	err = overlap_check(s, begin, begin + size);
+	err = presence_check(s, ptr, size);
 	if (!err)
-		err = presence_check(s, ptr, size);
+		err = overlap_check(s, begin, begin + size);
 	if (err)
 		goto unlock;
 	r = registered_prepare(registered, begin, size);
@@ -156,40 +156,20 @@ unlock:
 	return err;
 }
 
-/* Some memory that the device has registered; NULL when there is none. Others may register theirs. */
-static void *some_registered(struct streaming *s)
-{
-	struct registered *registered = &s->space->registered;
-	const struct registration *r;
-	void *begin;
-
-	mutex_lock(&registered->lock);
-	r = registered_of(registered, s);
-	begin = r ? (void *)r->begin : NULL;
-	mutex_unlock(&registered->lock);
-	return begin;
-}
-
-/* It stays mapped and in the way of others, and is nobody's. */
-static void registration_orphan(struct streaming *s, void *ptr)
-{
-	struct registered *registered = &s->space->registered;
-	uintptr_t begin = (uintptr_t)ptr;
-
-	mutex_lock(&registered->lock);
-	registered_overlap(registered, begin, begin + 1)->owner = NULL;
-	mutex_unlock(&registered->lock);
-}
-
 bool registrations_end(struct streaming *s)
 {
+	struct registered *registered = &s->space->registered;
+	struct registration *r;
 	bool ended = true;
-	void *registered;
 
-	while ((registered = some_registered(s)))
-		if (streaming_unregister(s, registered)) {
-			registration_orphan(s, registered);
-			ended = false;
-		}
+	/* The device's own list: nobody else changes it now. */
+	while ((r = s->registrations)) {
+		if (streaming_unregister(s, (void *)r->begin) == 0)
+			continue;
+		mutex_lock(&registered->lock);
+		registered_orphan(r);
+		mutex_unlock(&registered->lock);
+		ended = false;
+	}
 	return ended;
 }

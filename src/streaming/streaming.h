@@ -124,8 +124,9 @@ struct streaming {
 	const char *name;
 	struct iova_cache iova;
 	struct arena_shrinker shrinker;
-	struct streaming *next; /* in the list of all: threads.c */
-	struct follow *follow;	/* debug mode: follow.c; or NULL */
+	struct streaming *next;		    /* in the list of all: threads.c */
+	struct follow *follow;		    /* debug mode: follow.c; or NULL */
+	struct registration *registrations; /* that are its own; the registered lock guards them */
 
 	/* Pools of blocks to bounce through, made when they are needed. */
 	pthread_mutex_t making;

@@ -170,12 +170,11 @@ int streaming_check(struct streaming *s)
 				 s->name);
 	log_hold();
 	mutex_lock(&registered->lock);
-	for (size_t i = 0; i < registered->count; i++) {
-		const struct registration *r = registered->sorted[i];
+	for (const struct registration *r = s->registrations; r; r = r->next) {
 		uintptr_t end = r->begin + r->length, at;
 		bool gone;
 
-		at = r->owner == s ? first_changed(r, r->begin, end, &gone) : end;
+		at = first_changed(r, r->begin, end, &gone);
 		if (at == end)
 			continue;
 		report_changed(s, r, at, gone);
