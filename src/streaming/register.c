@@ -126,7 +126,6 @@ int streaming_unregister(struct streaming *s, void *ptr)
 	struct domain *domain = s->space->domain;
 	uintptr_t begin = (uintptr_t)ptr;
 	struct registration *r;
-	size_t length;
 	int err;
 
 	log_hold();
@@ -137,7 +136,6 @@ int streaming_unregister(struct streaming *s, void *ptr)
 				s->name, ptr);
 		goto unlock;
 	}
-	length = r->length;
 	watch_end(s, r);
 	err = domain->ops->unmap(domain, r->dma, r->size, 1);
 	if (err) {
@@ -146,7 +144,6 @@ int streaming_unregister(struct streaming *s, void *ptr)
 		goto unlock;
 	}
 	registered_remove(registered, r);
-	watch_ended(s, begin, length);
 	frames_set(&s->space->frames, r->dma, r->size, 0);
 	iova_cache_give(&s->iova, &r->place);
 	registered_recycle(registered, r);

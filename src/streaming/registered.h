@@ -21,6 +21,17 @@
 
 struct streaming;
 
+/* Debug mode: by what the memory is known again: watch.c. */
+struct watch {
+	enum watch_mark {
+		MARK_NONE,   /* only what is gone is found */
+		MARK_POLICY, /* the memory policy */
+		MARK_FILE,   /* it is this file, from there on */
+		MARK_ADVICE, /* MADV_RANDOM */
+	} mark;
+	uint64_t inode, device, offset; /* the offset less the address, modulo 2^64 */
+};
+
 /* Never freed while the domain lives, since a frame's word may have led somebody here; used again. */
 struct registration {
 	/*
@@ -35,7 +46,7 @@ struct registration {
 	size_t size;		 /* of these */
 	struct iova_place place; /* of the owner's cache */
 	struct streaming *owner;
-	bool marked; /* debug mode: watch.c */
+	struct watch watch; /* debug mode */
 
 	struct registration
 		*others[2];	    /* in its first frame, and in its last where that is another */

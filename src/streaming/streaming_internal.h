@@ -467,10 +467,9 @@ bool registrations_end(struct streaming *s);
 
 /* ---- watch.c: nothing unless the device is in debug mode ---- */
 
-/* The registered lock is held. The memory is registered now; will be no more; is not any more. */
+/* The registered lock is held. The memory is registered now; will be no more. */
 void watch_begin(struct streaming *s, struct registration *registration);
 void watch_end(struct streaming *s, struct registration *registration);
-void watch_ended(struct streaming *s, uintptr_t begin, size_t length);
 
 /* Is registered memory what it was? 0; -EFAULT in words. The lock is not held. */
 int watch_check(struct streaming *s, const void *ptr, size_t size);

@@ -3,77 +3,210 @@
  * watch.c - debug mode: has the program unmapped memory that is registered?
  *
  * Nothing here sees munmap(). The device goes on reaching the pages that were there when the memory
- * was registered, and the program sees others, or none. So memory that is registered in debug mode
- * gets a mark, which goes with the mapping that it is of, and is looked for in /proc/self/smaps:
+ * was registered, and the program sees others, or none. So the kernel is asked what is mapped there
+ * (base/vma.h), and whether it is what was registered:
  *
  *   registered     |------------------------|
- *   smaps          |  "rr"  |   |   ""   |"rr"|
- *                             ^ gone  ^ others were put there
+ *   mapped         | marked |   |      |marked|
+ *                             ^ gone ^ others were put there
  *
- * The mark is the advice MADV_RANDOM, which is about reading ahead from files and swap. All pages are
- * there as long as they are pinned, so that it changes nothing. What replaces pages inside of a
- * mapping (MADV_DONTNEED, truncating a file) leaves the mark, and is not found.
+ * Each kind of memory is known again by a mark that goes with the mapping:
+ *
+ *   private and anonymous   a memory policy, MPOL_LOCAL where it has none. A mapping that is new has none.
+ *   shared, or hugetlbfs's  file and offset. Anonymous memory that is shared has a file of its own.
+ *   other                   the advice MADV_RANDOM, which is about reading ahead from files and swap. So where
+ *                           policies are not to be had (containers). Only /proc/self/smaps tells advice, slowly.
+ *
+ * All pages are there as long as they are pinned, so that neither policy nor advice changes anything.
+ * What replaces pages inside of a mapping (MADV_DONTNEED, truncating a file) leaves the mark, and is
+ * not found.
  */
 #include "streaming/streaming_internal.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <string.h>
+#include <limits.h>
+#include <linux/mempolicy.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include "base/bits.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "base/vma.h"
 
-/* A mapping of smaps: from its first line, and from that of its flags. */
-struct area {
-	uintptr_t begin, end;
-	bool marked;
+enum {
+	PAGES_ALONE = 16, /* their policies are asked for faster than how far a mapping goes */
+	POLICY_GONE = -1, /* nothing is mapped */
+	POLICY_UNKNOWN = INT_MAX,
 };
 
-/* The next area; false at the end. Lines that are longer than the buffer are those of names. */
-static bool area_read(FILE *smaps, struct area *area)
+/* ---- what is mapped, and whether it is marked ---- */
+
+/* MPOL_DEFAULT is none. */
+static int policy_at(uintptr_t address)
 {
-	bool whole = true, inside = false;
-	unsigned long begin, end;
-	char line[256];
+	int mode, code = errno;
 
-	while (fgets(line, sizeof(line), smaps)) {
-		bool starts = whole;
-
-		whole = strchr(line, '\n') != NULL;
-		if (starts && sscanf(line, "%lx-%lx ", &begin, &end) == 2) {
-			*area = (struct area){begin, end, false};
-			inside = true;
-		} else if (starts && inside && strncmp(line, "VmFlags:", 8) == 0) {
-			area->marked = strstr(line, " rr ") || strstr(line, " rr\n");
-			return true;
-		}
+	if (syscall(SYS_get_mempolicy, &mode, NULL, 0UL, address, MPOL_F_ADDR)) {
+		mode = errno == EFAULT ? POLICY_GONE : POLICY_UNKNOWN;
+		errno = code;
 	}
-	return false;
+	return mode;
+}
+
+static bool is_marked(const struct watch *watch, const struct vma *vma, uintptr_t address)
+{
+	switch (watch->mark) {
+	case MARK_POLICY:
+		return policy_at(address) > MPOL_DEFAULT;
+	case MARK_FILE:
+		return vma->inode == watch->inode && vma->device == watch->device &&
+		       vma->offset - vma->begin == watch->offset;
+	case MARK_ADVICE:
+		return vma->random;
+	default:
+		return true;
+	}
+}
+
+/* first_changed() of a few pages with policies. */
+static uintptr_t first_without_policy(uintptr_t begin, uintptr_t end, bool *gone)
+{
+	for (; begin < end; begin = align_down(begin, FRAME_SIZE) + FRAME_SIZE) {
+		int mode = policy_at(begin);
+
+		*gone = mode == POLICY_GONE;
+		if (mode <= MPOL_DEFAULT)
+			return begin;
+	}
+	return end;
 }
 
 /* The first of these bytes that is not as it was registered; end: all are. */
-static uintptr_t first_changed(const struct registration *r, uintptr_t begin, uintptr_t end,
+static uintptr_t first_changed(const struct watch *watch, uintptr_t begin, uintptr_t end,
 			       bool *gone)
 {
-	FILE *smaps = fopen("/proc/self/smaps", "re");
-	struct area area;
+	struct vma_reader reader;
+	struct vma vma;
 
 	*gone = false;
-	if (!smaps)
+	if (watch->mark == MARK_POLICY && end - begin < PAGES_ALONE * FRAME_SIZE)
+		return first_without_policy(begin, end, gone);
+	if (!vma_open(&reader, watch->mark == MARK_ADVICE))
 		return end; /* nothing can be known */
-	while (begin < end && area_read(smaps, &area)) {
-		if (area.end <= begin)
-			continue;
-		*gone = area.begin > begin;
-		if (*gone || (r->marked && !area.marked))
+	for (; begin < end; begin = vma.end) {
+		if (!vma_next(&reader, begin, &vma)) {
+			begin = end;
 			break;
-		begin = area.end;
+		}
+		*gone = vma.begin > begin;
+		if (*gone || !is_marked(watch, &vma, begin))
+			break;
 	}
-	fclose(smaps);
+	vma_close(&reader);
 	return begin < end ? begin : end;
 }
+
+/* ---- marking ---- */
+
+/* Policies become others where they are as told. 0, or -errno. */
+static int policies_change(uintptr_t begin, uintptr_t end, int from, int to)
+{
+	struct vma_reader reader;
+	struct vma vma;
+	int err = 0;
+
+	if (!vma_open(&reader, false))
+		return 0;
+	for (; begin < end && vma_next(&reader, begin, &vma) && vma.begin <= begin; begin = vma.end)
+		if (policy_at(begin) == from &&
+		    syscall(SYS_mbind, begin, (vma.end < end ? vma.end : end) - begin, to, NULL,
+			    0UL, 0U))
+			err = -errno;
+	vma_close(&reader);
+	return err;
+}
+
+/* Whole pages; 0, or -errno: not all of them. */
+static int mark_set(enum watch_mark mark, uintptr_t begin, uintptr_t end, bool marked)
+{
+	if (mark == MARK_POLICY)
+		return policies_change(begin, end, marked ? MPOL_DEFAULT : MPOL_LOCAL,
+				       marked ? MPOL_LOCAL : MPOL_DEFAULT);
+	if (mark != MARK_ADVICE)
+		return 0;
+	return madvise((void *)begin, end - begin, marked ? MADV_RANDOM : MADV_NORMAL) ? -errno : 0;
+}
+
+/* By what one mapping is known again. */
+static struct watch vma_watch(const struct vma *vma)
+{
+	if (!vma->inode && !vma->shared)
+		return (struct watch){.mark = MARK_POLICY};
+	if (!vma->shared && !vma->hugetlb)
+		return (struct watch){.mark = MARK_ADVICE};
+	return (struct watch){MARK_FILE, vma->inode, vma->device, vma->offset - vma->begin};
+}
+
+static bool watch_is(const struct watch *a, const struct watch *b)
+{
+	return a->mark == b->mark && a->inode == b->inode && a->device == b->device &&
+	       a->offset == b->offset;
+}
+
+/* By what these bytes are, if they are of one kind. */
+static struct watch memory_watch(uintptr_t begin, uintptr_t end)
+{
+	struct watch watch = {.mark = MARK_ADVICE}, one;
+	struct vma_reader reader;
+	struct vma vma;
+
+	if (!vma_open(&reader, false))
+		return watch;
+	for (uintptr_t at = begin; at < end && vma_next(&reader, at, &vma); at = vma.end) {
+		one = vma_watch(&vma);
+		if (at == begin)
+			watch = one;
+		else if (!watch_is(&watch, &one))
+			watch.mark = MARK_ADVICE;
+	}
+	vma_close(&reader);
+	return watch;
+}
+
+/* Mark it. 0, or -errno; -EPERM, -ENOSYS: this mark is not to be had in this process. */
+static int mark(const struct streaming *s, const struct registration *r)
+{
+	uintptr_t end = r->begin + r->length;
+	int err = mark_set(r->watch.mark, align_down(r->begin, s->page), align_up(end, s->page),
+			   true);
+	bool gone;
+
+	if (!err && r->watch.mark == MARK_POLICY && policy_at(r->begin) == POLICY_UNKNOWN)
+		return -EPERM;
+	if (!err && first_changed(&r->watch, r->begin, end, &gone) < end)
+		return -EFAULT;
+	return err;
+}
+
+/* But for pages of which others have a part. */
+static void unmark(const struct streaming *s, const struct registration *r)
+{
+	const struct registered *registered = &s->space->registered;
+	uintptr_t end = r->begin + r->length;
+	uintptr_t first = align_down(r->begin, s->page), last = align_up(end, s->page);
+
+	if (registered_overlap(registered, first, r->begin))
+		first += s->page;
+	if (registered_overlap(registered, end, last))
+		last -= s->page;
+	if (first < last)
+		mark_set(r->watch.mark, first, last, false);
+}
+
+/* ---- what others call ---- */
 
 static int report_changed(struct streaming *s, const struct registration *r, uintptr_t at,
 			  bool gone)
@@ -86,34 +219,22 @@ static int report_changed(struct streaming *s, const struct registration *r, uin
 			 gone ? "" : ", and mapped others");
 }
 
-static void mark(const struct registration *r, bool marked)
-{
-	uintptr_t begin = r->begin & ~(uintptr_t)(FRAME_SIZE - 1);
-
-	madvise((void *)begin, r->begin + r->length - begin, marked ? MADV_RANDOM : MADV_NORMAL);
-}
-
-/* One that shares a page with it keeps its mark. */
-static void mark_again(struct streaming *s, uintptr_t page)
-{
-	const struct registration *other =
-		registered_overlap(&s->space->registered, page, page + FRAME_SIZE);
-
-	if (other && other->marked)
-		mark(other, true);
-}
-
 void watch_begin(struct streaming *s, struct registration *r)
 {
-	bool gone;
+	int err;
 
-	r->marked = false;
+	r->watch.mark = MARK_NONE;
 	if (!s->options.debug)
 		return;
-	mark(r, true);
-	r->marked = true;
-	/* Refused (a part of a hugepage): then only what is gone is found. */
-	r->marked = first_changed(r, r->begin, r->begin + r->length, &gone) == r->begin + r->length;
+	r->watch = memory_watch(r->begin, r->begin + r->length);
+	err = mark(s, r);
+	if (r->watch.mark == MARK_POLICY && (err == -EPERM || err == -ENOSYS)) {
+		r->watch.mark = MARK_ADVICE;
+		err = mark(s, r);
+	}
+	/* Of a part of a hugepage, or since the process may have no more mappings: only what is gone is found. */
+	if (err)
+		r->watch.mark = MARK_NONE;
 }
 
 void watch_end(struct streaming *s, struct registration *r)
@@ -123,21 +244,13 @@ void watch_end(struct streaming *s, struct registration *r)
 
 	if (!s->options.debug)
 		return;
-	at = first_changed(r, r->begin, end, &gone);
-	if (at < end) {
-		report_changed(s, r, at, gone);
-		log_line(DMALAND_LOG_ERR, "%s", error_last());
-	} else if (r->marked) {
-		mark(r, false);
-	}
-}
-
-void watch_ended(struct streaming *s, uintptr_t begin, size_t length)
-{
-	if (!s->options.debug)
+	at = first_changed(&r->watch, r->begin, end, &gone);
+	if (at == end) {
+		unmark(s, r);
 		return;
-	mark_again(s, begin & ~(uintptr_t)(FRAME_SIZE - 1));
-	mark_again(s, (begin + length - 1) & ~(uintptr_t)(FRAME_SIZE - 1));
+	}
+	report_changed(s, r, at, gone);
+	log_line(DMALAND_LOG_ERR, "%s", error_last());
 }
 
 int watch_check(struct streaming *s, const void *ptr, size_t size)
@@ -151,7 +264,7 @@ int watch_check(struct streaming *s, const void *ptr, size_t size)
 	mutex_lock(&registered->lock);
 	r = registered_overlap(registered, begin, at);
 	if (r)
-		at = first_changed(r, begin, begin + size, &gone);
+		at = first_changed(&r->watch, begin, begin + size, &gone);
 	if (at < begin + size)
 		err = report_changed(s, r, at, gone);
 	mutex_unlock(&registered->lock);
@@ -174,7 +287,7 @@ int streaming_check(struct streaming *s)
 		uintptr_t end = r->begin + r->length, at;
 		bool gone;
 
-		at = first_changed(r, r->begin, end, &gone);
+		at = first_changed(&r->watch, r->begin, end, &gone);
 		if (at == end)
 			continue;
 		report_changed(s, r, at, gone);
