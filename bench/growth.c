@@ -33,6 +33,7 @@ static const struct {
 } topics[] = {
 	{growth_arena_rows, &growth_arena_count},
 	{growth_pool_rows, &growth_pool_count},
+	{growth_registered_rows, &growth_registered_count},
 };
 
 /* ---- the process that is counted ---- */

@@ -32,4 +32,7 @@ extern const size_t growth_arena_count;
 extern const struct growth_row growth_pool_rows[];
 extern const size_t growth_pool_count;
 
+extern const struct growth_row growth_registered_rows[];
+extern const size_t growth_registered_count;
+
 #endif
