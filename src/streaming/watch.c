@@ -56,11 +56,50 @@ static int policy_at(uintptr_t address)
 	return mode;
 }
 
-static bool is_marked(const struct watch *watch, const struct vma *vma, uintptr_t address)
+/* What is mapped, one mapping after the other; or page by page. */
+struct look {
+	enum watch_mark mark; /* that is looked for */
+	bool by_page;
+	struct vma_reader reader;
+	struct vma vma;
+	int policy;
+};
+
+/* False: nothing can be known. */
+static bool look_begin(struct look *look, enum watch_mark mark, uintptr_t begin, uintptr_t end)
 {
+	look->mark = mark;
+	look->by_page = mark == MARK_POLICY && end - begin <= PAGES_ALONE * FRAME_SIZE;
+	return look->by_page || vma_open(&look->reader, mark == MARK_ADVICE);
+}
+
+static void look_end(struct look *look)
+{
+	if (!look->by_page)
+		vma_close(&look->reader);
+}
+
+/* As vma_next(); in a page by page look nothing is mapped where vma.begin is above the address. */
+static bool look_at(struct look *look, uintptr_t address)
+{
+	if (!look->by_page && !vma_next(&look->reader, address, &look->vma))
+		return false;
+	if (look->mark == MARK_POLICY)
+		look->policy = policy_at(address);
+	if (look->by_page) {
+		look->vma.end = align_down(address, FRAME_SIZE) + FRAME_SIZE;
+		look->vma.begin = look->policy == POLICY_GONE ? look->vma.end : address;
+	}
+	return true;
+}
+
+static bool is_marked(const struct watch *watch, const struct look *look)
+{
+	const struct vma *vma = &look->vma;
+
 	switch (watch->mark) {
 	case MARK_POLICY:
-		return policy_at(address) > MPOL_DEFAULT;
+		return look->policy > MPOL_DEFAULT;
 	case MARK_FILE:
 		return vma->inode == watch->inode && vma->device == watch->device &&
 		       vma->offset - vma->begin == watch->offset;
@@ -71,61 +110,55 @@ static bool is_marked(const struct watch *watch, const struct vma *vma, uintptr_
 	}
 }
 
-/* first_changed() of a few pages with policies. */
-static uintptr_t first_without_policy(uintptr_t begin, uintptr_t end, bool *gone)
-{
-	for (; begin < end; begin = align_down(begin, FRAME_SIZE) + FRAME_SIZE) {
-		int mode = policy_at(begin);
-
-		*gone = mode == POLICY_GONE;
-		if (mode <= MPOL_DEFAULT)
-			return begin;
-	}
-	return end;
-}
-
 /* The first of these bytes that is not as it was registered; end: all are. */
 static uintptr_t first_changed(const struct watch *watch, uintptr_t begin, uintptr_t end,
 			       bool *gone)
 {
-	struct vma_reader reader;
-	struct vma vma;
+	struct look look;
 
 	*gone = false;
-	if (watch->mark == MARK_POLICY && end - begin < PAGES_ALONE * FRAME_SIZE)
-		return first_without_policy(begin, end, gone);
-	if (!vma_open(&reader, watch->mark == MARK_ADVICE))
-		return end; /* nothing can be known */
-	for (; begin < end; begin = vma.end) {
-		if (!vma_next(&reader, begin, &vma)) {
+	if (!look_begin(&look, watch->mark, begin, end))
+		return end;
+	for (; begin < end; begin = look.vma.end) {
+		if (!look_at(&look, begin)) {
 			begin = end;
 			break;
 		}
-		*gone = vma.begin > begin;
-		if (*gone || !is_marked(watch, &vma, begin))
+		*gone = look.vma.begin > begin;
+		if (*gone || !is_marked(watch, &look))
 			break;
 	}
-	vma_close(&reader);
+	look_end(&look);
 	return begin < end ? begin : end;
 }
 
 /* ---- marking ---- */
 
-/* Policies become others where they are as told. 0, or -errno. */
+/* Of no bytes, too: then nothing is done. */
+static void policy_set(uintptr_t begin, uintptr_t end, int mode, int *err)
+{
+	if (begin < end && syscall(SYS_mbind, begin, end - begin, mode, NULL, 0UL, 0U))
+		*err = -errno;
+}
+
+/* Policies become others where they are as told. 0, or -errno: not all of them. */
 static int policies_change(uintptr_t begin, uintptr_t end, int from, int to)
 {
-	struct vma_reader reader;
-	struct vma vma;
+	uintptr_t run = begin; /* from here on they are as told */
+	struct look look;
 	int err = 0;
 
-	if (!vma_open(&reader, false))
+	if (!look_begin(&look, MARK_POLICY, begin, end))
 		return 0;
-	for (; begin < end && vma_next(&reader, begin, &vma) && vma.begin <= begin; begin = vma.end)
-		if (policy_at(begin) == from &&
-		    syscall(SYS_mbind, begin, (vma.end < end ? vma.end : end) - begin, to, NULL,
-			    0UL, 0U))
-			err = -errno;
-	vma_close(&reader);
+	for (; begin < end && look_at(&look, begin) && look.vma.begin <= begin;
+	     begin = look.vma.end) {
+		if (look.policy == from)
+			continue;
+		policy_set(run, begin, to, &err);
+		run = look.vma.end;
+	}
+	policy_set(run, begin < end ? begin : end, to, &err);
+	look_end(&look);
 	return err;
 }
 
