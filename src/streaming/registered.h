@@ -17,11 +17,11 @@
 
 #include <dmaland/types.h>
 #include "iova/cache.h"
-#include "streaming/frames.h"
+#include "streaming/page_table.h"
 
 struct streaming;
 
-/* Debug mode: by what the memory is known again: watch.c. */
+/* Debug mode: by what the memory is known again: debug_registered.c. */
 struct watch {
 	enum watch_mark {
 		MARK_NONE,   /* only what is gone is found */

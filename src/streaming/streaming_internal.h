@@ -12,8 +12,8 @@
  *   sg.c           lists
  *   register.c     memory that is mapped until further notice
  *   life.c         making, ending, limits
- *   watch.c        debug mode: registered memory that the program unmapped
- *   follow.c       debug mode: mappings that are translated
+ *   debug_registered.c  debug mode: registered memory that the program unmapped
+ *   debug_mappings.c    debug mode: mappings that are translated
  *   threads.c      which shard is a thread's, and what becomes of it
  *   report.c       what is said about bad calls
  *
@@ -465,7 +465,7 @@ void piece_unmap(struct streaming *s, dma_addr_t dma, const struct piece *claim)
 /* What the device has registered is no more; false: some of it stays mapped, is nobody's, and keeps its addresses. */
 bool registrations_end(struct streaming *s);
 
-/* ---- watch.c: nothing unless the device is in debug mode ---- */
+/* ---- debug_registered.c: nothing unless the device is in debug mode ---- */
 
 /* The registered lock is held. The memory is registered now; will be no more. */
 void watch_begin(struct streaming *s, struct registration *registration);
@@ -529,7 +529,7 @@ void report_bad_sync(struct streaming *s, dma_addr_t dma, size_t size,
 		     enum dma_data_direction direction, const struct holding *holding);
 void report_bad_list(struct streaming *s, const char *what, int nents);
 
-/* ---- follow.c: where s->follow is not NULL ---- */
+/* ---- debug_mappings.c: where s->follow is not NULL ---- */
 
 int follow_start(struct streaming *s); /* 0 or -ENOMEM in words */
 void follow_stop(struct streaming *s);

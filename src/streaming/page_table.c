@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * frames.c - from an address to what lives there, in one step
+ * page_table.c - from an address to what lives there, in one step
  *
  *   address  |  number of the table  |  frame: 18 bits  |  offset: 12 bits  |
  *                    hash -> bucket -> table -> words[frame]
@@ -8,7 +8,7 @@
  * A table is 2 MiB of addresses of ours, of which pages are used as frames are set: 8 bytes for
  * 4 KiB that are mapped. Tables stay until the domain ends.
  */
-#include "streaming/frames.h"
+#include "streaming/page_table.h"
 
 #include <errno.h>
 #include <string.h>

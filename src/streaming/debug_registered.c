@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * watch.c - debug mode: has the program unmapped memory that is registered?
+ * debug_registered.c - debug mode: has the program unmapped memory that is registered?
  *
  * Nothing here sees munmap(). The device goes on reaching the pages that were there when the memory
  * was registered, and the program sees others, or none. So the kernel is asked what is mapped there

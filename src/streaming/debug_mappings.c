@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * follow.c - debug mode: mappings that are translated, and so hold nothing
+ * debug_mappings.c - debug mode: mappings that are translated, and so hold nothing
  *
  *   hash of level and cell --> |mapping| --> |mapping| ...      mapped, and not unmapped yet
  *

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * frames.h - from an address to what lives there, in one step
+ * page_table.h - from an address to what lives there, in one step
  *
  * The dma addresses of a domain, or the CPU's, in frames of 4 KiB, each with a word that says what lies there. The
  * words lie in tables of one GiB each, made when something first lies in it; a hash leads to the
  * table. Looking up takes no lock. Two who write the same word take turns by other means.
  */
-#ifndef STREAMING_FRAMES_H
-#define STREAMING_FRAMES_H
+#ifndef STREAMING_PAGE_TABLE_H
+#define STREAMING_PAGE_TABLE_H
 
 #include <pthread.h>
 #include <stddef.h>
