@@ -8,7 +8,7 @@
  * kept, as the kernel's dma-debug does. The same memory may be mapped more than once at a time: then
  * one of those that match ends.
  *
- * The address space is cut into cells of 64 bytes on level 0, and 16 times as many on each level above.
+ * The address space is cut into cells of 64 bytes on level 0, and of 16 times as many on each level above.
  * A mapping is of the lowest level whose cells are as large as it, and of the cell where it begins. So
  * what lies at an address begins, on each level, in the cell of the address or in the one before.
  */
@@ -20,7 +20,7 @@
 
 #include "base/error.h"
 
-enum { LEVELS = 15, CELL_SHIFT = 6, LEVEL_SHIFT = 4, BUCKET_BITS_MIN = 6 };
+enum { LEVELS = 15, CELL_SHIFT = 6, LEVEL_SHIFT = 4, BUCKET_BITS = 16 };
 
 struct followed {
 	struct followed *next;
@@ -31,8 +31,7 @@ struct follow {
 	pthread_mutex_t lock;
 	uint64_t live;
 	uint64_t level_live[LEVELS];
-	unsigned int bits; /* log2 of the buckets: about as many as are live */
-	struct followed **buckets;
+	struct followed *buckets[1 << BUCKET_BITS]; /* memory that is not there until it is used */
 };
 
 static unsigned int level_of(size_t size)
@@ -50,20 +49,11 @@ static uint64_t cell_of(unsigned int level, dma_addr_t dma)
 }
 
 /* By Fibonacci hashing (Knuth, The Art of Computer Programming, 6.4). */
-static struct followed **bucket_of(const struct follow *follow, unsigned int level, uint64_t cell)
+static struct followed **bucket_of(struct follow *follow, unsigned int level, uint64_t cell)
 {
 	uint64_t key = cell * LEVELS + level;
 
-	return &follow->buckets[key * UINT64_C(0x9e3779b97f4a7c15) >> (64 - follow->bits)];
-}
-
-static void followed_push(struct follow *follow, struct followed *followed)
-{
-	unsigned int level = level_of(followed->holding.size);
-	struct followed **bucket = bucket_of(follow, level, cell_of(level, followed->holding.dma));
-
-	followed->next = *bucket;
-	*bucket = followed;
+	return &follow->buckets[key * UINT64_C(0x9e3779b97f4a7c15) >> (64 - BUCKET_BITS)];
 }
 
 int follow_start(struct streaming *s)
@@ -71,16 +61,10 @@ int follow_start(struct streaming *s)
 	struct follow *follow = calloc(1, sizeof(*follow));
 	int err;
 
-	if (follow)
-		follow->buckets = calloc((size_t)1 << BUCKET_BITS_MIN, sizeof(*follow->buckets));
-	if (!follow || !follow->buckets) {
-		free(follow);
+	if (!follow)
 		return error_set(ENOMEM, "no memory for a device's mappings");
-	}
-	follow->bits = BUCKET_BITS_MIN;
 	err = pthread_mutex_init(&follow->lock, NULL);
 	if (err) {
-		free(follow->buckets);
 		free(follow);
 		return error_set(err, "cannot make a lock for a device: %s", strerror(err));
 	}
@@ -92,12 +76,12 @@ void follow_stop(struct streaming *s)
 {
 	struct followed *followed, *next;
 
-	for (size_t i = 0; i < (size_t)1 << s->follow->bits; i++)
+	for (size_t i = 0; s->follow->live; i++)
 		for (followed = s->follow->buckets[i]; followed; followed = next) {
 			next = followed->next;
 			free(followed);
+			s->follow->live--;
 		}
-	free(s->follow->buckets);
 	pthread_mutex_destroy(&s->follow->lock);
 	free(s->follow);
 	s->follow = NULL;
@@ -108,55 +92,28 @@ uint64_t follow_live(struct streaming *s)
 	return __atomic_load_n(&s->follow->live, __ATOMIC_RELAXED);
 }
 
-/* Twice as many buckets, if they can be had: without, looking takes longer. Not the lock's: malloc() may call the kernel. */
-static void buckets_double(struct follow *follow, unsigned int bits)
-{
-	struct followed **buckets = calloc((size_t)2 << bits, sizeof(*buckets)), **old = buckets;
-	struct followed *followed, *next;
-
-	if (!buckets)
-		return;
-	pthread_mutex_lock(&follow->lock);
-	if (follow->bits == bits) { /* else another thread was faster */
-		old = follow->buckets;
-		follow->buckets = buckets;
-		follow->bits++;
-		for (size_t i = 0; i < (size_t)1 << bits; i++)
-			for (followed = old[i]; followed; followed = next) {
-				next = followed->next;
-				followed_push(follow, followed);
-			}
-	}
-	pthread_mutex_unlock(&follow->lock);
-	free(old);
-}
-
 /* The lock is held. */
-static void live_count(struct follow *follow, size_t size, uint64_t more)
+static void live_count(struct follow *follow, unsigned int level, uint64_t more)
 {
-	follow->level_live[level_of(size)] += more;
+	follow->level_live[level] += more;
 	__atomic_store_n(&follow->live, follow->live + more, __ATOMIC_RELAXED);
 }
 
 int follow_begin(struct streaming *s, dma_addr_t dma, const struct piece *piece)
 {
-	struct followed *followed = malloc(sizeof(*followed));
-	struct follow *follow = s->follow;
-	unsigned int bits;
-	bool crowded;
+	struct followed *followed = malloc(sizeof(*followed)), **bucket;
+	unsigned int level = level_of(piece->size);
 
 	if (!followed)
 		return error_set(ENOMEM, "%s: no memory to follow a mapping", s->name);
 	followed->holding =
 		(struct holding){dma, piece->size, piece->ptr, piece->nents, piece->direction};
-	pthread_mutex_lock(&follow->lock);
-	followed_push(follow, followed);
-	live_count(follow, piece->size, 1);
-	bits = follow->bits;
-	crowded = follow->live >> bits;
-	pthread_mutex_unlock(&follow->lock);
-	if (crowded)
-		buckets_double(follow, bits);
+	bucket = bucket_of(s->follow, level, cell_of(level, dma));
+	pthread_mutex_lock(&s->follow->lock);
+	followed->next = *bucket;
+	*bucket = followed;
+	live_count(s->follow, level, 1);
+	pthread_mutex_unlock(&s->follow->lock);
 	return 0;
 }
 
@@ -206,16 +163,15 @@ void follow_end(struct streaming *s, dma_addr_t dma, const struct piece *claim)
 	if (link) {
 		followed = *link;
 		*link = followed->next;
-		live_count(s->follow, followed->holding.size, -UINT64_C(1));
+		live_count(s->follow, level_of(followed->holding.size), -UINT64_C(1));
 	}
 	pthread_mutex_unlock(&s->follow->lock);
 	free(followed);
 }
 
 /* One of a cell's that may be synced so; or another that lies there. The lock is held. */
-static bool cell_sync(const struct follow *follow, unsigned int level, uint64_t cell,
-		      dma_addr_t dma, size_t size, enum dma_data_direction direction,
-		      struct holding *other)
+static bool cell_sync(struct follow *follow, unsigned int level, uint64_t cell, dma_addr_t dma,
+		      size_t size, enum dma_data_direction direction, struct holding *other)
 {
 	for (struct followed *f = *bucket_of(follow, level, cell); f; f = f->next) {
 		if (sync_holds(dma, size, direction, &f->holding))
