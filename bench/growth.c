@@ -34,6 +34,7 @@ static const struct {
 	{growth_arena_rows, &growth_arena_count},
 	{growth_pool_rows, &growth_pool_count},
 	{growth_streaming_rows, &growth_streaming_count},
+	{growth_registered_rows, &growth_registered_count},
 };
 
 /* ---- the process that is counted ---- */

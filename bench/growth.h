@@ -35,4 +35,7 @@ extern const size_t growth_pool_count;
 extern const struct growth_row growth_streaming_rows[];
 extern const size_t growth_streaming_count;
 
+extern const struct growth_row growth_registered_rows[];
+extern const size_t growth_registered_count;
+
 #endif

@@ -264,8 +264,15 @@ int dmaland_unregister(struct dmaland_device *dev, void *ptr);
  * to the log, and by each mapping of such memory, which fails with EFAULT. The sentence names the
  * memory. What replaces pages inside of a mapping (MADV_DONTNEED) is not found.
  *
- * Debug mode takes time: each look reads /proc/self/smaps. It gives registered memory the advice
- * MADV_RANDOM, and dmaland_unregister() that of MADV_NORMAL.
+ * For a look the kernel is asked, which takes 1 to 10 microseconds. It takes longer, the more is mapped in the process, where
+ * /proc/self/maps has to be read (kernels before 6.11: of what is larger than 16 pages, or shared), and most where
+ * /proc/self/smaps has to be read: of private mappings of files, of memory that is more than one kind, and where the kernel
+ * has no memory policies or they are forbidden (mbind(2), in some containers).
+ *
+ * Memory that is registered in debug mode is marked until dmaland_unregister(): private anonymous memory without a memory
+ * policy gets MPOL_LOCAL; what is looked for in /proc/self/smaps, the advice MADV_RANDOM, and then MADV_NORMAL. A mark
+ * may part a mapping of the process into three (vm.max_map_count). What can't be marked (a part of a hugepage on kernels before
+ * 6.11, or memory of a process that may have no more mappings) is found when it is unmapped, not when others are mapped there.
  *
  * Return: how many registrations have changed, each reported to the log; -EOPNOTSUPP when the device
  * is not in debug mode.

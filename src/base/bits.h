@@ -22,6 +22,11 @@ static inline uint64_t align_up(uint64_t n, uint64_t align)
 	return (n + align - 1) & ~(align - 1);
 }
 
+static inline uint64_t align_down(uint64_t n, uint64_t align)
+{
+	return n & ~(align - 1);
+}
+
 /* The smallest power of two that is not below n; n from 1 to 2^63. */
 static inline uint64_t power_of_two_covering(uint64_t n)
 {

@@ -131,7 +131,7 @@ static int options_check(const struct streaming *s)
 				 s->name);
 	if (o->debug && o->no_syscalls)
 		return error_set(EINVAL,
-				 "%s: debug mode looks into /proc with each mapping of registered "
+				 "%s: debug mode asks the kernel with each mapping of registered "
 				 "memory, which no_syscalls forbids",
 				 s->name);
 	if (o->copy_below > BOUNCE_MAX)

@@ -302,12 +302,13 @@ map_registered(struct streaming *s, void *ptr, size_t size, enum dma_data_direct
 	       unsigned long attrs, uint32_t nents)
 {
 	uintptr_t word = frames_get(&s->registered->frames, (uintptr_t)ptr);
+	const struct registration *r = frame_registration(word);
 	uint64_t offset;
 
-	if (unlikely(word <= FRAME_SHARED))
+	if (unlikely(!r))
 		return word ? map_otherwise(s, ptr, size, direction, attrs, nents)
 			    : map_untranslated(s, ptr, size, direction, attrs, nents);
-	if (unlikely(!registration_offset((const struct registration *)word, ptr, size, &offset) ||
+	if (unlikely(!registration_offset(r, ptr, size, &offset) ||
 		     !offset_holds(s, ptr, offset, size, nents)))
 		return map_otherwise(s, ptr, size, direction, attrs, nents);
 	return counted(s, WAY_REGISTERED, (uintptr_t)ptr + offset);

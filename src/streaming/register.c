@@ -58,7 +58,7 @@ static int registration_map(struct streaming *s, struct registration *r, size_t 
 		return err;
 	}
 	frames_set(&s->space->frames, r->dma, r->size, s->shadow ? (uintptr_t)r : FRAME_ARENA);
-	registered_insert(&s->space->registered, r, length, r->dma - begin);
+	registered_insert(&s->space->registered, r, length, r->dma - begin, &s->registrations);
 	watch_begin(s, r);
 	return 0;
 }
@@ -71,9 +71,9 @@ static int register_once(struct streaming *s, void *ptr, size_t size)
 	int err;
 
 	mutex_lock(&registered->lock);
-	err = overlap_check(s, begin, begin + size);
+	err = presence_check(s, ptr, size);
 	if (!err)
-		err = presence_check(s, ptr, size);
+		err = overlap_check(s, begin, begin + size);
 	if (err)
 		goto unlock;
 	r = registered_prepare(registered, begin, size);
@@ -126,7 +126,6 @@ int streaming_unregister(struct streaming *s, void *ptr)
 	struct domain *domain = s->space->domain;
 	uintptr_t begin = (uintptr_t)ptr;
 	struct registration *r;
-	size_t length;
 	int err;
 
 	log_hold();
@@ -137,7 +136,6 @@ int streaming_unregister(struct streaming *s, void *ptr)
 				s->name, ptr);
 		goto unlock;
 	}
-	length = r->length;
 	watch_end(s, r);
 	err = domain->ops->unmap(domain, r->dma, r->size, 1);
 	if (err) {
@@ -146,7 +144,6 @@ int streaming_unregister(struct streaming *s, void *ptr)
 		goto unlock;
 	}
 	registered_remove(registered, r);
-	watch_ended(s, begin, length);
 	frames_set(&s->space->frames, r->dma, r->size, 0);
 	iova_cache_give(&s->iova, r->dma, r->size);
 	registered_recycle(registered, r);
@@ -156,36 +153,17 @@ unlock:
 	return err;
 }
 
-/* Some memory that the device has registered; NULL when there is none. Others may register theirs. */
-static void *some_registered(struct streaming *s)
-{
-	struct registered *registered = &s->space->registered;
-	const struct registration *r;
-	void *begin;
-
-	mutex_lock(&registered->lock);
-	r = registered_of(registered, s);
-	begin = r ? (void *)r->begin : NULL;
-	mutex_unlock(&registered->lock);
-	return begin;
-}
-
-/* It stays mapped and in the way of others, and is nobody's. */
-static void registration_orphan(struct streaming *s, void *ptr)
-{
-	struct registered *registered = &s->space->registered;
-	uintptr_t begin = (uintptr_t)ptr;
-
-	mutex_lock(&registered->lock);
-	registered_overlap(registered, begin, begin + 1)->owner = NULL;
-	mutex_unlock(&registered->lock);
-}
-
 void registrations_end(struct streaming *s)
 {
-	void *registered;
+	struct registered *registered = &s->space->registered;
+	struct registration *r;
 
-	while ((registered = some_registered(s)))
-		if (streaming_unregister(s, registered))
-			registration_orphan(s, registered);
+	/* The device's own list: nobody else changes it now. */
+	while ((r = s->registrations)) {
+		if (streaming_unregister(s, (void *)r->begin) == 0)
+			continue;
+		mutex_lock(&registered->lock);
+		registered_orphan(r);
+		mutex_unlock(&registered->lock);
+	}
 }

@@ -2,7 +2,7 @@
 /*
  * registered.c - memory of the application that is mapped for good
  *
- *   frames       |   A   |   A   | shared |   B   |   C   |
+ *   frames       |   A   |   A   | B -> A |   B   |   C   |
  *   registered      AAAAAAAAAAAAAAAA BBBBBBBBBBB    CC
  */
 #include "streaming/registered.h"
@@ -32,105 +32,124 @@ int registered_init(struct registered *registered)
 
 void registered_fini(struct registered *registered)
 {
-	struct registration *unused, *next;
+	struct registration *r, *before;
 
-	for (size_t i = 0; i < registered->count; i++)
-		free(registered->sorted[i]);
-	for (unused = registered->unused; unused; unused = next) {
-		next = unused->next;
-		free(unused);
+	for (r = registered->made; r; r = before) {
+		before = r->made;
+		free(r);
 	}
-	free(registered->sorted);
 	pthread_mutex_destroy(&registered->lock);
 	frames_fini(&registered->frames);
 }
 
-/* ---- looking up ---- */
+/* ---- the registrations in a frame ---- */
 
-/* How many begin at or below an address. */
-static size_t count_below(const struct registered *registered, uintptr_t address)
+static uintptr_t frame_of(uintptr_t address)
 {
-	size_t low = 0, high = registered->count;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (registered->sorted[middle]->begin <= address)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+	return address & ~(uintptr_t)(FRAME_SIZE - 1);
 }
+
+/* Where the list of a frame leads on from one that begins or ends in it. */
+static struct registration **others_in(struct registration *r, uintptr_t frame)
+{
+	return &r->others[frame != frame_of(r->begin)];
+}
+
+static struct registration *first_of(uintptr_t word)
+{
+	return (struct registration *)(word & ~FRAME_SHARED);
+}
+
+/* The spinlock is held. */
+static void frame_join(struct registered *registered, uintptr_t frame, struct registration *r)
+{
+	uintptr_t *word = frames_word(&registered->frames, frame);
+	struct registration *first = first_of(*word);
+
+	*others_in(r, frame) = first;
+	__atomic_store_n(word, (uintptr_t)r | (first ? FRAME_SHARED : 0), __ATOMIC_RELEASE);
+}
+
+/* The spinlock is held. */
+static void frame_leave(struct registered *registered, uintptr_t frame, struct registration *r)
+{
+	uintptr_t *word = frames_word(&registered->frames, frame);
+	struct registration *first = first_of(*word), **link = &first;
+	bool shared;
+
+	while (*link != r)
+		link = others_in(*link, frame);
+	*link = *others_in(r, frame);
+	shared = first && *others_in(first, frame);
+	__atomic_store_n(word, (uintptr_t)first | (shared ? FRAME_SHARED : 0), __ATOMIC_RELEASE);
+}
+
+/*
+ * One in a frame that has bytes from begin up to end, or NULL. The spinlock is held, or the mutex. In the middle
+ * of a registration the spinlock does not keep it from ending.
+ */
+static struct registration *frame_overlap(const struct registered *registered, uintptr_t frame,
+					  uintptr_t begin, uintptr_t end)
+{
+	uintptr_t word = frames_get(&registered->frames, frame);
+
+	for (struct registration *r = first_of(word); r; r = *others_in(r, frame)) {
+		uintptr_t first = __atomic_load_n(&r->begin, __ATOMIC_RELAXED);
+
+		if (first < end && begin < first + __atomic_load_n(&r->length, __ATOMIC_RELAXED))
+			return r;
+		if (!(word & FRAME_SHARED))
+			break;
+	}
+	return NULL;
+}
+
+/* ---- looking up ---- */
 
 dma_addr_t registered_find(struct registered *registered, const void *ptr, size_t size)
 {
-	uintptr_t begin = (uintptr_t)ptr;
-	dma_addr_t dma = DMA_MAPPING_ERROR;
-	size_t below;
+	uintptr_t begin = (uintptr_t)ptr, word = frames_get(&registered->frames, begin);
+	const struct registration *r = frame_registration(word);
+	uint64_t offset;
 
-	if (!frames_get(&registered->frames, begin))
-		return dma;
-	spin_lock(&registered->spin);
-	below = count_below(registered, begin);
-	if (below) {
-		const struct registration *r = registered->sorted[below - 1];
-
-		if (size <= r->length && begin - r->begin <= r->length - size)
-			dma = begin + r->dma_offset;
+	if (word & FRAME_SHARED) {
+		spin_lock(&registered->spin);
+		r = frame_overlap(registered, frame_of(begin), begin, begin + 1);
+		spin_unlock(&registered->spin);
 	}
-	spin_unlock(&registered->spin);
-	return dma;
+	return r && registration_offset(r, ptr, size, &offset) ? begin + offset : DMA_MAPPING_ERROR;
 }
 
 struct registration *registered_overlap(const struct registered *registered, uintptr_t begin,
 					uintptr_t end)
 {
-	size_t below = count_below(registered, end - 1);
-	struct registration *last = below ? registered->sorted[below - 1] : NULL;
+	uintptr_t frame = frame_of(begin);
 
-	return last && last->begin + last->length > begin ? last : NULL;
-}
+	while ((frame = frames_next(&registered->frames, frame, end)) < end) {
+		struct registration *r = frame_overlap(registered, frame, begin, end);
 
-struct registration *registered_of(const struct registered *registered,
-				   const struct streaming *owner)
-{
-	for (size_t i = 0; i < registered->count; i++)
-		if (registered->sorted[i]->owner == owner)
-			return registered->sorted[i];
+		if (r)
+			return r;
+		frame += FRAME_SIZE;
+	}
 	return NULL;
 }
 
 /* ---- changing ---- */
 
-static int array_widen(struct registered *registered)
-{
-	size_t room = 2 * registered->room + 8;
-	struct registration **wider, **old = registered->sorted;
-
-	if (registered->count < registered->room)
-		return 0;
-	wider = malloc(room * sizeof(*wider));
-	if (!wider)
-		return -ENOMEM;
-	if (registered->count)
-		memcpy(wider, old, registered->count * sizeof(*wider));
-	spin_lock(&registered->spin);
-	registered->sorted = wider;
-	registered->room = room;
-	spin_unlock(&registered->spin);
-	free(old);
-	return 0;
-}
-
 static struct registration *registration_get(struct registered *registered)
 {
 	struct registration *r = registered->unused;
 
-	if (r)
+	if (r) {
 		registered->unused = r->next;
-	else
-		r = calloc(1, sizeof(*r));
+		return r;
+	}
+	r = calloc(1, sizeof(*r));
+	if (r) {
+		r->made = registered->made;
+		registered->made = r;
+	}
 	return r;
 }
 
@@ -141,7 +160,7 @@ struct registration *registered_prepare(struct registered *registered, uintptr_t
 
 	if (frames_reserve(&registered->frames, begin, length, true))
 		return NULL;
-	r = array_widen(registered) ? NULL : registration_get(registered);
+	r = registration_get(registered);
 	if (!r) {
 		error_set(ENOMEM, "no memory for the bookkeeping of registered memory");
 		return NULL;
@@ -156,63 +175,51 @@ void registered_recycle(struct registered *registered, struct registration *regi
 	registered->unused = registration;
 }
 
-/* What the word of a frame must be: whose it is, shared, or nobody's. */
-static uintptr_t word_of_frame(const struct registered *registered, uintptr_t frame)
-{
-	size_t below = count_below(registered, frame + (FRAME_SIZE - 1));
-	const struct registration *last = below ? registered->sorted[below - 1] : NULL;
-	const struct registration *other = below > 1 ? registered->sorted[below - 2] : NULL;
-
-	if (!last || last->begin + last->length <= frame)
-		return 0;
-	if (other && other->begin + other->length > frame)
-		return FRAME_SHARED;
-	return (uintptr_t)last;
-}
-
-/* The words of all frames that these bytes are in; only the outer ones may have others in them. */
-static void words_set(struct registered *registered, uintptr_t begin, size_t length,
+/* Its frames get words, or lose them. */
+static void words_set(struct registered *registered, struct registration *r,
+		      void (*edge)(struct registered *, uintptr_t, struct registration *),
 		      uintptr_t inner)
 {
-	uintptr_t first = begin & ~(uintptr_t)(FRAME_SIZE - 1);
-	uintptr_t last = (begin + length - 1) & ~(uintptr_t)(FRAME_SIZE - 1);
+	uintptr_t first = frame_of(r->begin), last = frame_of(r->begin + r->length - 1);
 
+	spin_lock(&registered->spin);
+	edge(registered, first, r);
+	if (last > first)
+		edge(registered, last, r);
+	spin_unlock(&registered->spin);
 	if (last > first + FRAME_SIZE)
 		frames_set(&registered->frames, first + FRAME_SIZE, last - first - FRAME_SIZE,
 			   inner);
-	frames_set(&registered->frames, first, 1, word_of_frame(registered, first));
-	frames_set(&registered->frames, last, 1, word_of_frame(registered, last));
 }
 
 void registered_insert(struct registered *registered, struct registration *r, size_t length,
-		       uint64_t dma_offset)
+		       uint64_t dma_offset, struct registration **of_owner)
 {
-	size_t at;
-
 	__atomic_store_n(&r->dma_offset, dma_offset, __ATOMIC_RELEASE);
 	__atomic_store_n(&r->length, length, __ATOMIC_RELEASE);
 	__atomic_store_n(&r->generation, r->generation + 1, __ATOMIC_RELEASE);
-	spin_lock(&registered->spin);
-	at = count_below(registered, r->begin);
-	memmove(&registered->sorted[at + 1], &registered->sorted[at],
-		(registered->count - at) * sizeof(registered->sorted[0]));
-	registered->sorted[at] = r;
+	r->next = *of_owner;
+	r->link = of_owner;
+	if (r->next)
+		r->next->link = &r->next;
+	*of_owner = r;
+	words_set(registered, r, frame_join, (uintptr_t)r);
 	__atomic_store_n(&registered->count, registered->count + 1, __ATOMIC_RELEASE);
-	spin_unlock(&registered->spin);
-	words_set(registered, r->begin, r->length, (uintptr_t)r);
+}
+
+void registered_orphan(struct registration *r)
+{
+	*r->link = r->next;
+	if (r->next)
+		r->next->link = r->link;
+	r->owner = NULL;
 }
 
 void registered_remove(struct registered *registered, struct registration *r)
 {
-	size_t at;
-
-	spin_lock(&registered->spin);
-	at = count_below(registered, r->begin) - 1;
-	memmove(&registered->sorted[at], &registered->sorted[at + 1],
-		(registered->count - at - 1) * sizeof(registered->sorted[0]));
+	registered_orphan(r);
 	__atomic_store_n(&registered->count, registered->count - 1, __ATOMIC_RELEASE);
-	spin_unlock(&registered->spin);
-	words_set(registered, r->begin, r->length, 0);
+	words_set(registered, r, frame_leave, 0);
 	__atomic_store_n(&r->length, 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&r->generation, r->generation + 1, __ATOMIC_RELEASE);
 }

@@ -3,8 +3,9 @@
  * registered.h - memory of the application that is mapped for good
  *
  * Each frame of the CPU's addresses leads to the registration that it is part of; looking up takes
- * no lock. A frame in which one registration ends and another begins has no single one: those are
- * looked for in a sorted array, under a spinlock. Who registers holds a mutex, across system calls.
+ * no lock. A frame that several registrations share leads to a list of them, which is walked under a
+ * spinlock. Only the first and the last frame of a registration can be shared. Who registers holds a
+ * mutex, across system calls.
  */
 #ifndef STREAMING_REGISTERED_H
 #define STREAMING_REGISTERED_H
@@ -17,9 +18,20 @@
 #include <dmaland/types.h>
 #include "base/bits.h"
 #include "iova/cache.h"
-#include "streaming/frames.h"
+#include "streaming/page_table.h"
 
 struct streaming;
+
+/* Debug mode: by what the memory is known again: debug_registered.c. */
+struct watch {
+	enum watch_mark {
+		MARK_NONE,   /* only what is gone is found */
+		MARK_POLICY, /* the memory policy */
+		MARK_FILE,   /* it is this file, from there on */
+		MARK_ADVICE, /* MADV_RANDOM */
+	} mark;
+	uint64_t inode, device, offset; /* the offset less the address, modulo 2^64 */
+};
 
 /* Never freed while the domain lives, since a frame's word may have led somebody here; used again. */
 struct registration {
@@ -34,21 +46,31 @@ struct registration {
 	dma_addr_t dma; /* of the granules around them */
 	size_t size;	/* of these */
 	struct streaming *owner;
-	bool marked;		   /* debug mode: watch.c */
-	struct registration *next; /* to be used again */
+	struct watch watch; /* debug mode */
+
+	struct registration
+		*others[2];	    /* in its first frame, and in its last where that is another */
+	struct registration *next;  /* of the owner's, or to be used again */
+	struct registration **link; /* of the owner's: where the pointer to it is */
+	struct registration *made;  /* the one that was allocated before */
 };
 
-/* The word of a frame that several registrations share. */
-#define FRAME_SHARED ((uintptr_t)1)
+/* In the word of a frame that several registrations share: they begin there, and others[] leads on. */
+#define FRAME_SHARED ((uintptr_t)1 << 63)
+
+/* The registration that a frame's word leads to; NULL where there is none, or several. */
+static inline const struct registration *frame_registration(uintptr_t word)
+{
+	return (intptr_t)word > 0 ? (const struct registration *)word : NULL;
+}
 
 struct registered {
 	struct frames frames;
 	size_t count;
-	pthread_mutex_t lock;	      /* of those who register; held across system calls */
-	uint32_t spin;		      /* of the array; never held across one */
-	struct registration **sorted; /* by where they begin */
-	size_t room;
+	pthread_mutex_t lock; /* of those who register; held across system calls */
+	uint32_t spin;	      /* of the lists in shared frames; never held across one */
 	struct registration *unused;
+	struct registration *made; /* the last that was allocated */
 };
 
 int registered_init(struct registered *registered);
@@ -65,14 +87,13 @@ struct registration *registered_prepare(struct registered *registered, uintptr_t
 /* It was not inserted, or was removed: it may be used again. */
 void registered_recycle(struct registered *registered, struct registration *registration);
 
-/* From now on it is found, at dma_offset from the CPU's addresses. */
+/* From now on it is found, at dma_offset from the CPU's addresses; and is one of the owner's. */
 void registered_insert(struct registered *registered, struct registration *registration,
-		       size_t length, uint64_t dma_offset);
+		       size_t length, uint64_t dma_offset, struct registration **of_owner);
 void registered_remove(struct registered *registered, struct registration *registration);
 
-/* The first that a device has registered, or NULL. The lock is held. */
-struct registration *registered_of(const struct registered *registered,
-				   const struct streaming *owner);
+/* It stays mapped and in the way of others, and is nobody's. */
+void registered_orphan(struct registration *registration);
 
 /* ---- looking up ---- */
 

@@ -13,7 +13,7 @@
 #include "iova/cache.h"
 #include "memory/arena.h"
 #include "pool/pool.h"
-#include "streaming/frames.h"
+#include "streaming/page_table.h"
 #include "streaming/registered.h"
 
 /* Blocks to bounce through: 64 bytes, 128, ... 2 MiB. */
@@ -115,7 +115,8 @@ struct streaming {
 	const char *name;
 	struct iova_cache iova;
 	struct arena_shrinker shrinker;
-	struct follow *follow; /* debug mode: follow.c; or NULL */
+	struct follow *follow;		    /* debug mode: debug_mappings.c; or NULL */
+	struct registration *registrations; /* that are its own; the registered lock guards them */
 
 	/* Pools of blocks to bounce through, made when they are needed. */
 	uint32_t slots_lock; /* base/spin.h: of shared_slots */

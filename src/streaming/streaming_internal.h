@@ -12,8 +12,8 @@
  *   sg.c           lists
  *   register.c     memory that is mapped until further notice
  *   life.c         making, ending, limits
- *   watch.c        debug mode: registered memory that the program unmapped
- *   follow.c       debug mode: mappings that are translated
+ *   debug_registered.c  debug mode: registered memory that the program unmapped
+ *   debug_mappings.c    debug mode: mappings that are translated
  *   report.c       what is said about bad calls
  *
  * What is known of a mapping lies in slots and mappings, which no device can reach. They are used
@@ -497,12 +497,11 @@ void piece_unmap(struct streaming *s, dma_addr_t dma, const struct piece *claim)
 /* What the device has registered is no more. Where some of it stays mapped, it is nobody's, and keeps its addresses. */
 void registrations_end(struct streaming *s);
 
-/* ---- watch.c: nothing unless the device is in debug mode ---- */
+/* ---- debug_registered.c: nothing unless the device is in debug mode ---- */
 
-/* The registered lock is held. The memory is registered now; will be no more; is not any more. */
+/* The registered lock is held. The memory is registered now; will be no more. */
 void watch_begin(struct streaming *s, struct registration *registration);
 void watch_end(struct streaming *s, struct registration *registration);
-void watch_ended(struct streaming *s, uintptr_t begin, size_t length);
 
 /* Is registered memory what it was? 0; -EFAULT in words. The lock is not held. */
 int watch_check(struct streaming *s, const void *ptr, size_t size);
@@ -567,7 +566,7 @@ void report_bad_sync(struct streaming *s, dma_addr_t dma, size_t size,
 		     enum dma_data_direction direction, const struct holding *holding);
 void report_bad_list(struct streaming *s, const char *what, int nents);
 
-/* ---- follow.c: where s->follow is not NULL ---- */
+/* ---- debug_mappings.c: where s->follow is not NULL ---- */
 
 int follow_start(struct streaming *s); /* 0 or -ENOMEM in words */
 void follow_stop(struct streaming *s);

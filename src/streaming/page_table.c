@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * frames.c - from an address to what lives there, in one step
+ * page_table.c - from an address to what lives there, in one step
  *
  *   address  |  number of the table  |  frame: 18 bits  |  offset: 12 bits  |
  *                    hash -> bucket -> table -> words[frame]
@@ -8,7 +8,7 @@
  * A table is 2 MiB of addresses of ours, of which pages are used as frames are set: 8 bytes for
  * 4 KiB that are mapped. Tables stay until the domain ends.
  */
-#include "streaming/frames.h"
+#include "streaming/page_table.h"
 
 #include <errno.h>
 #include <string.h>
@@ -92,4 +92,21 @@ void frames_set(struct frames *frames, dma_addr_t dma, size_t size, uintptr_t wo
 			frames_fill(place, (size_t)(stop - frame), word);
 		frame = stop;
 	}
+}
+
+dma_addr_t frames_next(const struct frames *frames, dma_addr_t dma, dma_addr_t end)
+{
+	uint64_t frame = dma >> FRAME_SHIFT, last = (end - 1) >> FRAME_SHIFT;
+
+	while (frame <= last) {
+		uint64_t next = (frame / TABLE_FRAMES + 1) * TABLE_FRAMES;
+		const uintptr_t *word = frames_word(frames, frame << FRAME_SHIFT);
+
+		if (!word)
+			frame = next;
+		for (; frame < next && frame <= last; frame++, word++)
+			if (__atomic_load_n(word, __ATOMIC_RELAXED))
+				return frame << FRAME_SHIFT;
+	}
+	return end;
 }

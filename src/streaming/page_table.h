@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * frames.h - from an address to what lives there, in one step
+ * page_table.h - from an address to what lives there, in one step
  *
  * The dma addresses of a domain, or the CPU's, in frames of 4 KiB, each with a word that says what lies there. The
  * words lie in tables of one GiB each, made when something first lies in it; a hash leads to the
  * table. Looking up takes no lock. Two who write the same word take turns by other means.
  */
-#ifndef STREAMING_FRAMES_H
-#define STREAMING_FRAMES_H
+#ifndef STREAMING_PAGE_TABLE_H
+#define STREAMING_PAGE_TABLE_H
 
 #include <pthread.h>
 #include <stddef.h>
@@ -98,5 +98,8 @@ int frames_reserve(struct frames *frames, dma_addr_t dma, size_t size, bool may_
 
 /* Set all frames of a range whose tables are there. */
 void frames_set(struct frames *frames, dma_addr_t dma, size_t size, uintptr_t word);
+
+/* The first frame from that of dma on whose word is not 0: where it begins, or end and more: none below it. */
+dma_addr_t frames_next(const struct frames *frames, dma_addr_t dma, dma_addr_t end);
 
 #endif
