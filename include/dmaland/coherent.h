@@ -49,8 +49,8 @@ void dma_free_coherent(struct dmaland_device *dev, size_t size, void *vaddr, dma
  * @dev: the device
  *
  * What is only kept for later goes, of all devices of the domain: coherent memory that was freed; slabs of
- * pools without a block in use, those that other threads have idle too; this thread's blocks to copy mappings
- * through; addresses of mappings; what waits to be revoked is. If the device has pools, some 256 KiB are mapped
+ * pools without a block in use, those that other threads have idle too; blocks to copy mappings through, of this thread and
+ * of those that ended; addresses of mappings; what waits to be revoked is. If the device has pools, some 256 KiB are mapped
  * anew for GFP_ATOMIC. Slabs that other threads allocate from stay, their blocks to copy mappings through, and
  * what is ready for a device with no_syscalls. Where a call needs it, all this happens by itself.
  *

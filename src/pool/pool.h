@@ -18,8 +18,8 @@ struct pool_list {
 
 /*
  * Who keeps something of its own for a pool's memory: it begins before a block of it can be handed out, and ends when
- * none is out and none will be. begin: 0, or -ENOMEM in words. They may be called by any thread, and hold no lock that
- * allocates.
+ * none is out and none will be. begin: 0, or -ENOMEM in words. They are called by any thread; end under locks of the pool and the
+ * arena: it allocates nothing, and calls neither.
  */
 struct pool_memory_ops {
 	int (*begin)(void *context, size_t block_size, char *cpu, dma_addr_t dma, size_t size);
