@@ -7,11 +7,11 @@
  *   bounce.c       slots: blocks of pools, with what is copied through them
  *   bounce_page.c  what is known of the pages that these lie in
  *   mapped.c       mappings made by the domain, in place or through granules of their own
- *   records.c      where what is known of the latter is kept
+ *   mapping_slab.c      where what is known of the latter is kept
  *   granules.c     memory to copy through for devices that are not trusted
  *   sg.c           lists
  *   register.c     memory that is mapped until further notice
- *   life.c         making, ending, limits
+ *   setup.c         making, ending, limits
  *   debug_registered.c  debug mode: registered memory that the program unmapped
  *   debug_mappings.c    debug mode: mappings that are translated
  *   report.c       what is said about bad calls
@@ -422,7 +422,7 @@ int mapped_take_range(struct streaming *s, const void *cpu, size_t bytes, uint64
  */
 bool mapped_try_again(struct streaming *s, int err, unsigned int *given_up);
 
-/* ---- records.c ---- */
+/* ---- mapping_slab.c ---- */
 
 /* A device's cache of addresses has its slabs in mapping_slab. */
 extern const struct iova_slab_ops mapping_slab_ops;

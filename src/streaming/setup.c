@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * life.c - making and ending a device's mappings, limits
+ * setup.c - making and ending a device's mappings, limits
  */
 #include "streaming/streaming_internal.h"
 

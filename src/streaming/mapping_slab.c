@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * records.c - where what is known of the domain's mappings is kept
+ * mapping_slab.c - where what is known of the domain's mappings is kept
  *
  *   addresses   |slot 0|slot 1| ... |slot 63|          |   range   |
  *   frames          |      |            |                  | | | |
