@@ -14,7 +14,7 @@ struct ours {
 	struct dmaland_nvme_queue *queue;
 	char *registered;
 	uint32_t block_size;
-	struct dmaland_nvme_request requests[DRIVE_DEPTH];
+	struct dmaland_nvme_request requests[DRIVE_DEPTH], *list[DRIVE_DEPTH];
 	struct iovec segments[DRIVE_DEPTH];
 };
 
@@ -40,11 +40,13 @@ static struct ours *ours_new(const char *spec, unsigned int flags)
 	if (!ours->queue || dmaland_nvme_get_namespace(ours->ctrl, 1, &ns))
 		bench_fail("%s", dmaland_last_error());
 	ours->block_size = ns.block_size;
-	for (size_t i = 0; i < DRIVE_DEPTH; i++)
+	for (size_t i = 0; i < DRIVE_DEPTH; i++) {
+		ours->list[i] = &ours->requests[i];
 		ours->requests[i] = (struct dmaland_nvme_request){.nsid = ns.nsid,
 								  .iov = &ours->segments[i],
 								  .iov_count = 1,
 								  .done = ours_done};
+	}
 	return ours;
 }
 
@@ -97,9 +99,9 @@ static void ours_submit(void *contestant, const struct drive_io *ios, unsigned i
 		request->opcode = ios[i].write ? DMALAND_NVME_WRITE : DMALAND_NVME_READ;
 		request->block = ios[i].offset / ours->block_size;
 		request->blocks = ios[i].bytes / ours->block_size;
-		if (dmaland_nvme_submit(ours->queue, request))
-			bench_fail("%s", dmaland_last_error());
 	}
+	if (dmaland_nvme_submit_bulk(ours->queue, ours->list, count) != count)
+		bench_fail("%s", dmaland_last_error());
 }
 
 static unsigned int ours_reap(void *contestant, unsigned int count)

@@ -6,7 +6,7 @@
  * whoever waits looks for the completions of all. What the drive answers is copied out of DMA memory
  * first and looked at then; the page that it comes in is one command's at a time.
  */
-#include "nvme_internal.h"
+#include "ring.h"
 
 #include <errno.h>
 #include <stdio.h>

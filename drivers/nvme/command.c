@@ -45,13 +45,11 @@ static int past_end(const struct dmaland_nvme_request *request, const struct nvm
 		(unsigned long long)ns->info.blocks, ns->info.block_size);
 }
 
-int nvme_check_range(const struct dmaland_nvme_request *request, const struct nvme_ns *ns)
+/* Blocks that are none. -errno with the error set. */
+int nvme_refuse_range(const struct dmaland_nvme_request *request, const struct nvme_ns *ns)
 {
-	if (request->blocks == 0)
-		return dmaland_set_error(EINVAL, "no blocks asked");
-	if (request->blocks > ns->info.blocks || request->block > ns->info.blocks - request->blocks)
-		return past_end(request, ns);
-	return 0;
+	return request->blocks == 0 ? dmaland_set_error(EINVAL, "no blocks asked")
+				    : past_end(request, ns);
 }
 
 static int check_blocks(const struct dmaland_nvme_request *request, const struct nvme_ns *ns)
@@ -244,7 +242,7 @@ const char *dmaland_nvme_request_text(const struct dmaland_nvme_request *request
 	const char *result = dmaland_nvme_status_text(request->driver.status);
 	uint64_t first = request->block, blocks = request->blocks;
 
-	if (request->driver.failed_blocks > 0) {
+	if (request->driver.status != 0 && request->driver.failed_blocks > 0) {
 		first = request->driver.failed_block;
 		blocks = request->driver.failed_blocks;
 	}

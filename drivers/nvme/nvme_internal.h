@@ -8,6 +8,7 @@
  *   raw.c       commands as the caller has them
  *   sync.c      requests that are waited for
  *   queue.c     queue pairs: rings, slots, doorbells
+ *   ring.h      ... what each command goes through
  *   irq.c       interrupts: queues that are waited for
  *   map.c       from segments of memory to what the drive reaches: mapped, or copied
  *   prp.c       from that to PRPs
@@ -34,6 +35,7 @@
 
 #include <assert.h>
 #include <endian.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/uio.h>
@@ -52,11 +54,6 @@ enum {
 	NVME_POLLS_LOOK = 256, /* polls until the clock is looked at, see dmaland_nvme_poll() */
 };
 
-/* Where in a request's segments the data of a command begin. */
-struct nvme_position {
-	size_t segment, offset;
-};
-
 /* A block of a pool. */
 struct nvme_block {
 	void *vaddr;
@@ -70,27 +67,32 @@ enum { NVME_SMALL_LIST = 256 }; /* bytes of a block of the pool "prp list 256" *
 /*
  * A command in flight. Its data are one piece (single), or elements of sg, some of which may be
  * pages that PRPs can't express as they lie, and that were gathered in memory of the command's own. The
- * fields up to the list are what every command touches; a command whose data are one piece of at
- * most two pages touches nothing else.
+ * fields up to sg_count are what every command touches; one whose data are one piece, and need no list, touches
+ * nothing else.
  */
 struct nvme_iod {
-	struct dmaland_nvme_request *request; /* NULL while the slot is free */
-	struct nvme_position start;	      /* of the data in request->iov */
-	uint64_t block;			      /* the first */
-	size_t bytes;			      /* of blocks, also where no data are carried */
-	dma_addr_t dma;			      /* of data in one piece */
-	uint32_t first_offset;		      /* of the data in the first controller page */
-	uint32_t list_count;		      /* lists[0..list_count) are this command's */
-	uint32_t sg_count;		      /* sg[0..sg_count) are mapped */
-	uint32_t age;			      /* in ticks, see nvme_watch() */
-	uint16_t cid;			      /* its low bits are the slot, see queue.c */
-	bool busy;			      /* between submission and completion */
-	bool late;			      /* it takes too long ... */
-	bool asked;			      /* ... and the drive was asked to abort it */
+	union {
+		struct dmaland_nvme_request *request;
+		struct nvme_iod *next_free; /* of a free slot */
+	};
+	dma_addr_t dma;	       /* of data in one piece */
+	size_t bytes;	       /* of blocks, also where no data are carried */
+	uint32_t first_offset; /* of the data in the first controller page, where they need lists */
+	uint32_t list_count;   /* lists[0..list_count) are this command's */
+	uint64_t block;	       /* the first */
+	uint32_t age; /* in ticks, see nvme_watch(); from here to repeats: zero in a free slot */
+	bool busy;    /* between submission and completion */
+	bool late;    /* it takes too long ... */
+	bool asked;   /* ... and the drive was asked to abort it */
 	uint8_t repeats;
+	uint16_t cid;		  /* its low bits are the slot, see queue.c */
 	bool single;		  /* mapped in one piece, at dma */
 	bool sgl;		  /* described by an SGL, not by PRPs */
-	bool write, small_list;	  /* small_list: lists[0] is of the small pool */
+	uint8_t direction;	  /* enum dma_data_direction, see nvme_direction_of() */
+	bool small_list;	  /* lists[0] is of the small pool */
+	uint32_t sg_count;	  /* sg[0..sg_count) are mapped */
+	const struct iovec *iov;  /* where their data begin: segment ... */
+	size_t iov_offset;	  /* ... and byte */
 	struct nvme_block list;	  /* the first list */
 	struct nvme_block *lists; /* &list, or an array when there are more */
 	struct scatterlist *sg;	  /* few_sg, or an array when there are more */
@@ -110,13 +112,15 @@ struct nvme_prp_pools {
 	struct dma_pool *page, *small;
 };
 
+#define NVME_STALE UINT64_MAX /* what no request can ask for */
+
 /* A namespace; written once, but for the first three, then only read, until the controller is closed. */
 struct nvme_ns {
-	_Atomic uint32_t current; /* its id, by which it is found; 0: what is known here is stale */
+	_Atomic uint64_t current; /* its id, by which it is found; NVME_STALE: this is stale */
 	atomic_bool formatted;	  /* by us, since then */
 	bool told;		  /* the application goes by it; one for each id. With ctrl->lock */
 	unsigned int block_shift;
-	uint32_t max_blocks; /* of a command that may begin anywhere; 0: see most, and zones */
+	uint64_t max_blocks; /* of a transfer that needs no closer look: it is one command */
 	uint32_t most, max_zeroes, max_verify; /* of one command */
 	bool special;			       /* transfers are to be looked at, see request.c */
 	bool zones_apart;		       /* a command that reads stays in a zone */
@@ -125,7 +129,7 @@ struct nvme_ns {
 	struct nvme_ns *next;
 };
 
-static inline uint32_t nvme_ns_id(const struct nvme_ns *ns)
+static inline uint64_t nvme_ns_id(const struct nvme_ns *ns)
 {
 	return atomic_load_explicit(&ns->current, memory_order_relaxed);
 }
@@ -136,24 +140,24 @@ static inline uint32_t nvme_ns_id(const struct nvme_ns *ns)
  */
 struct dmaland_nvme_queue {
 	struct dmaland_nvme *ctrl;
-	struct nvme_command *sq;
+	struct nvme_command *sq, *sq_next, *sq_end; /* ring; entry to fill next; its end */
+	struct nvme_command *sq_rung;		    /* what sq_next was when the drive was told */
+	const struct nvme_completion *cq_next, *cq_end; /* entry to take next; the ring's end */
 	struct nvme_completion *cq;
 	volatile char __iomem *sq_doorbell, *cq_doorbell;
-	uint32_t depth, entries;   /* slots; entries of each ring */
-	uint32_t sq_tail, sq_rung; /* next entry to fill; what the drive was told */
-	uint32_t cq_head;
-	uint16_t phase;	    /* of entries that are new */
-	uint16_t slot_mask; /* which bits of a cid are the slot */
+	uint32_t depth, entries; /* slots; entries of each ring */
+	uint16_t phase;		 /* of entries that are new */
 	uint16_t qid;
-	bool polling;	/* inside dmaland_nvme_poll() */
-	bool closing;	/* takes no requests any more */
-	bool nonsense;	/* completions were ignored, and that was said */
-	uint32_t state; /* of the controller, in which the queue can be used; 0: not now */
-	uint32_t made;	/* that in which the drive was told of it */
+	uint32_t slot_mask; /* which bits of a cid are the slot */
+	bool polling;	    /* inside dmaland_nvme_poll() */
+	bool closing;	    /* takes no requests any more */
+	bool nonsense;	    /* completions were ignored, and that was said */
+	uint32_t state;	    /* of the controller, in which the queue can be used; 0: not now */
+	uint32_t made;	    /* that in which the drive was told of it */
 	uint32_t free_count;
-	uint16_t *free_slots; /* a stack */
+	struct nvme_iod *free; /* slots, in a list */
 	struct nvme_iod *iods;
-	const struct nvme_ns *ns;	   /* the one asked for last */
+	const struct nvme_ns *ns;	   /* the one asked for last, or nvme_no_ns */
 	struct nvme_completion completion; /* that is looked at, or was last */
 	struct dmaland_nvme_request *waiting,
 		**waiting_end; /* not wholly submitted, oldest first */
@@ -249,9 +253,17 @@ void nvme_init_iod(struct nvme_iod *iod);
 int nvme_setup_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 		    const struct iovec *iov, struct nvme_position *at,
 		    struct nvme_command *command);
-void nvme_unmap_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
-		     const struct iovec *iov, bool arrived);
+void nvme_unmap_scattered(const struct nvme_prp_pools *pools, struct nvme_iod *iod, bool arrived);
 void nvme_leak_iod(struct nvme_iod *iod);
+int nvme_take_lists(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		    struct nvme_command *command);
+
+/* Which way data go, by bits 1:0 of an opcode (NVMe 2.0, 3.3.3.1); the kernel has the same numbers. */
+static inline enum dma_data_direction nvme_direction_of(uint8_t opcode)
+{
+	static_assert((int)DMA_TO_DEVICE == 1 && (int)DMA_FROM_DEVICE == 2, "data transfer");
+	return (enum dma_data_direction)(opcode & 3);
+}
 
 /* Stream bytes in front of a page. */
 static inline size_t nvme_page_start(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
@@ -270,6 +282,12 @@ static inline size_t nvme_page_bytes(const struct nvme_prp_pools *pools, const s
 	return (end < iod->bytes ? end : iod->bytes) - start;
 }
 
+/* Controller pages that the data touch. */
+static inline size_t nvme_page_count(const struct nvme_prp_pools *pools, const struct nvme_iod *iod)
+{
+	return (iod->first_offset + iod->bytes + pools->page_size - 1) >> pools->page_shift;
+}
+
 /* prp.c: 0 or -errno with the error set; *pools begins as zeroes */
 int nvme_setup_prp_pools(struct nvme_prp_pools *pools, struct dmaland_device *dev,
 			 size_t page_size);
@@ -284,19 +302,77 @@ void nvme_use_sgls(struct nvme_prp_pools *pools, uint32_t sgls);
 int nvme_take_sgl(const struct nvme_prp_pools *pools, struct nvme_iod *iod);
 void nvme_write_sgl(struct nvme_iod *iod, struct nvme_command *command);
 
-/* Say in a command where its data are, which are mapped. */
-static inline void nvme_write_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
-				   struct nvme_command *command)
+void nvme_write_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		     struct nvme_command *command);
+
+/*
+ * One piece of data can mostly be told of in the command itself: by a descriptor (4.1.2), or by PRPs of two pages at
+ * most (4.1.1). False when it needs a list.
+ */
+static inline bool nvme_write_piece(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
+				    struct nvme_command *command)
 {
-	if (iod->sgl)
-		nvme_write_sgl(iod, command);
-	else
-		nvme_write_prps(pools, iod, command->prp);
+	uint64_t page_size = pools->page_size;
+	uint64_t end = (iod->dma & (page_size - 1)) + iod->bytes;
+
+	command->prp[0] = htole64(iod->dma);
+	if (iod->sgl) {
+		command->prp[1] = htole64(iod->bytes); /* of the type "data block", which is 0 */
+		command->flags = NVME_PSDT_SGL;
+		return true;
+	}
+	if (end <= page_size) {
+		command->prp[1] = 0;
+		return true;
+	}
+	command->prp[1] = htole64((iod->dma | (page_size - 1)) + 1);
+	return end <= 2 * page_size;
+}
+
+/* Map data that lie side by side, at an address that PRPs can express. 0 or -errno with the error set. */
+static inline int nvme_map_piece(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+				 char *address)
+{
+	iod->dma = dma_map_single(pools->dev, address, iod->bytes,
+				  (enum dma_data_direction)iod->direction);
+	if (dma_mapping_error(pools->dev, iod->dma))
+		return -errno;
+	iod->single = true;
+	iod->sgl = pools->sgls;
+	return 0;
+}
+
+/*
+ * The drive is through with a command: take its memory back, with what was read if that arrived,
+ * and free its lists and gathered pages. A command that holds none of these may be given too.
+ */
+static inline void nvme_unmap_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+				   bool arrived)
+{
+	if (iod->single)
+		dma_unmap_single_attrs(pools->dev, iod->dma, iod->bytes,
+				       (enum dma_data_direction)iod->direction,
+				       arrived ? 0 : DMA_ATTR_SKIP_CPU_SYNC);
+	else if (iod->sg_count > 0)
+		nvme_unmap_scattered(pools, iod, arrived);
+	iod->single = false;
+	if (iod->list_count > 0)
+		nvme_free_iod(pools, iod);
 }
 
 /* command.c: 0 or -errno with the error set */
 const char *nvme_opcode_name(uint8_t opcode);
-int nvme_check_range(const struct dmaland_nvme_request *request, const struct nvme_ns *ns);
+int nvme_refuse_range(const struct dmaland_nvme_request *request, const struct nvme_ns *ns);
+
+static inline int nvme_check_range(const struct dmaland_nvme_request *request,
+				   const struct nvme_ns *ns)
+{
+	bool inside = request->blocks - 1 < ns->info.blocks &&
+		      request->block <= ns->info.blocks - request->blocks;
+
+	return inside ? 0 : nvme_refuse_range(request, ns);
+}
+
 int nvme_check_command(struct dmaland_nvme *ctrl, const struct dmaland_nvme_request *request,
 		       const struct nvme_ns *ns);
 int nvme_setup_no_data(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
@@ -333,27 +409,12 @@ struct dmaland_nvme_queue *nvme_alloc_queue(struct dmaland_nvme *ctrl, uint16_t 
 void nvme_free_queue(struct dmaland_nvme_queue *queue);
 void nvme_empty_rings(struct dmaland_nvme_queue *queue);
 void nvme_reset_queue(struct dmaland_nvme_queue *queue);
-struct nvme_iod *nvme_take_slot(struct dmaland_nvme_queue *queue);
-void nvme_give_slot(struct dmaland_nvme_queue *queue, struct nvme_iod *iod);
 void nvme_submit_cmd(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
-		     struct nvme_command *command);
-void nvme_ring_sq(struct dmaland_nvme_queue *queue);
+		     const struct nvme_command *command);
+void nvme_tell_sq(struct dmaland_nvme_queue *queue);
 void nvme_ring_cq(struct dmaland_nvme_queue *queue);
-bool nvme_next_completion(struct dmaland_nvme_queue *queue, struct nvme_completion *completion,
-			  struct nvme_iod **iod);
-
-/* Is the next entry of the completion ring new? */
-static inline bool nvme_has_completion(const struct dmaland_nvme_queue *queue)
-{
-	const struct nvme_completion *entry = &queue->cq[queue->cq_head];
-
-	return (le16toh(READ_ONCE(entry->status)) & 1) == queue->phase;
-}
-
-static inline int nvme_completion_status(const struct nvme_completion *completion)
-{
-	return le16toh(completion->status) >> 1 & 0x7ff;
-}
+void nvme_ignore_completion(struct dmaland_nvme_queue *queue,
+			    const struct nvme_completion *completion);
 
 /* irq.c */
 void nvme_setup_irqs(struct dmaland_nvme *ctrl);
@@ -368,7 +429,9 @@ void nvme_leave_vector(struct dmaland_nvme_queue *queue);
 unsigned int nvme_reap(struct dmaland_nvme_queue *queue);
 void nvme_submit_waiting(struct dmaland_nvme_queue *queue);
 void nvme_pop_waiting(struct dmaland_nvme_queue *queue);
-void nvme_end_command(struct dmaland_nvme_queue *queue, struct nvme_iod *iod, int status);
+void nvme_give_up_rest(struct dmaland_nvme_request *request, int status);
+void nvme_fail_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request,
+		       int status);
 
 static inline void nvme_finish_request(struct dmaland_nvme_queue *queue,
 				       struct dmaland_nvme_request *request)
@@ -412,6 +475,7 @@ int nvme_set_queue_count(struct dmaland_nvme *ctrl);
 int nvme_set_queue_count_again(struct dmaland_nvme *ctrl);
 
 /* namespace.c */
+extern const struct nvme_ns nvme_no_ns;
 const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
 const struct nvme_ns *nvme_cached_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
 bool nvme_same_blocks(const struct nvme_ns *a, const struct nvme_ns *b);

@@ -18,7 +18,7 @@
  *
  * After a reset each queue is made again by its thread, when that polls: nvme_attend().
  */
-#include "nvme_internal.h"
+#include "ring.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -70,6 +70,7 @@ static void repeat(struct dmaland_nvme_queue *queue, struct nvme_iod *iod)
 	iod->cid += queue->slot_mask + 1;
 	iod->repeats++;
 	iod->asked = false;
+	iod->age = 0;
 	nvme_fill_command(queue->ctrl, iod, &command);
 	nvme_submit_cmd(queue, iod, &command);
 }
@@ -113,7 +114,7 @@ static void end_cut_off(struct dmaland_nvme_queue *queue, struct nvme_iod *iod, 
 	if (nvme_service(queue->ctrl) == NVME_RUNAWAY)
 		nvme_leak_iod(iod);
 	else
-		nvme_unmap_data(&queue->ctrl->pools, iod, iod->request->iov, false);
+		nvme_unmap_data(&queue->ctrl->pools, iod, false);
 	nvme_end_command(queue, iod, status);
 }
 
@@ -349,10 +350,8 @@ static void cancel_waiting(struct dmaland_nvme_queue *queue, int error)
 		struct dmaland_nvme_request *request = queue->waiting;
 
 		nvme_pop_waiting(queue);
-		request->driver.left = 0;
-		if (request->driver.status == 0)
-			request->driver.status = -error;
-		if (request->driver.commands == 0)
+		nvme_give_up_rest(request, -error);
+		if (request->driver.pending == 0)
 			nvme_finish_request(queue, request);
 	}
 }

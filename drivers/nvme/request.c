@@ -16,12 +16,12 @@
  * queue has to be made again, waits in the list too. Time-outs cost the hot path nothing but to clear
  * an age: see recover.c.
  */
-#include "nvme_internal.h"
+#include "ring.h"
 
 #include <errno.h>
 
 /* Do the segments hold exactly so many bytes? The sum of hostile lengths may overflow. */
-static int check_segments(const struct dmaland_nvme_request *request, uint64_t bytes)
+static int check_each_segment(const struct dmaland_nvme_request *request, uint64_t bytes)
 {
 	uint64_t left = bytes;
 	int i;
@@ -47,6 +47,16 @@ static int check_segments(const struct dmaland_nvme_request *request, uint64_t b
 			(unsigned long long)(bytes - left), (unsigned long long)request->blocks,
 			(unsigned long long)bytes);
 	return 0;
+}
+
+/* Mostly it is one segment. */
+static int check_segments(const struct dmaland_nvme_request *request, uint64_t bytes)
+{
+	const struct iovec *iov = request->iov;
+
+	if (request->iov_count == 1 && iov && iov->iov_base && iov->iov_len == bytes)
+		return 0;
+	return check_each_segment(request, bytes);
 }
 
 /* Transfers with a namespace that has blocks with metadata, or too large ones, or zones. */
@@ -79,64 +89,44 @@ static int check_transfer(const struct dmaland_nvme_request *request, const stru
 	return code != 0 ? code : check_segments(request, request->blocks << ns->block_shift);
 }
 
-/* The namespace that a request names, or NULL with the error set. Mostly that of the last one. */
-static const struct nvme_ns *request_ns(struct dmaland_nvme_queue *queue,
-					const struct dmaland_nvme_request *request)
-{
-	if (!queue->ns || nvme_ns_id(queue->ns) != request->nsid) {
-		const struct nvme_ns *ns = nvme_find_ns(queue->ctrl, request->nsid);
-
-		if (!ns)
-			return NULL;
-		queue->ns = ns;
-	}
-	return queue->ns;
-}
-
 static bool is_read_or_write(const struct dmaland_nvme_request *request)
 {
 	return request->opcode == DMALAND_NVME_READ || request->opcode == DMALAND_NVME_WRITE;
 }
 
-/* What is neither read nor write. A raw command's namespace is nothing that the driver has to know. */
-static int check_other(struct dmaland_nvme_queue *queue, const struct dmaland_nvme_request *request,
-		       const struct nvme_ns **ns)
+/* Refuse what can't be right. A raw command's namespace is nothing that the driver has to know. 0 or -errno. */
+static int check_request(struct dmaland_nvme_queue *queue,
+			 const struct dmaland_nvme_request *request, const struct nvme_ns **ns)
 {
+	int code = 0;
+
 	*ns = NULL;
 	if (request->opcode == DMALAND_NVME_RAW)
 		return nvme_check_raw(queue->ctrl, request);
-	*ns = request_ns(queue, request);
+	*ns = nvme_find_ns(queue->ctrl, request->nsid);
 	if (!*ns)
 		return -errno;
-	return nvme_check_command(queue->ctrl, request, *ns);
+	queue->ns = *ns;
+	if (!is_read_or_write(request))
+		code = nvme_check_command(queue->ctrl, request, *ns);
+	return code == 0 && nvme_has_data(request) ? check_transfer(request, *ns) : code;
 }
 
 /* Refuse what can't be right, and prepare the rest. 0 or -errno with the error set. */
 static int begin_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
 {
 	const struct nvme_ns *ns;
-	int code = 0;
+	int code;
 
 	if (!request->done)
 		return dmaland_set_error(EINVAL, "the request has no done()");
-	if (!is_read_or_write(request)) {
-		code = check_other(queue, request, &ns);
-	} else {
-		ns = request_ns(queue, request);
-		if (!ns)
-			return -errno;
-	}
-	if (code == 0 && nvme_has_data(request))
-		code = check_transfer(request, ns);
+	code = check_request(queue, request, &ns);
 	if (code != 0)
 		return code;
-
-	request->driver.next = NULL;
 	request->driver.ns = ns;
 	request->driver.left = request->blocks ? request->blocks : 1;
-	request->driver.segment = 0;
-	request->driver.offset = 0;
-	request->driver.commands = 0;
+	request->driver.at = (struct nvme_position){0, 0};
+	request->driver.pending = 1;
 	request->driver.status = 0;
 	request->driver.failed_blocks = 0;
 	return 0;
@@ -154,11 +144,12 @@ void nvme_pop_waiting(struct dmaland_nvme_queue *queue)
 
 static void push_waiting(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
 {
+	request->driver.next = NULL;
 	*queue->waiting_end = request;
 	queue->waiting_end = &request->driver.next;
 }
 
-/* How many of the next blocks one command takes, where they are many or zones are in the way. */
+/* How many of the next blocks one command takes. */
 static uint64_t blocks_of_command(const struct nvme_ns *ns, uint64_t block, uint64_t blocks)
 {
 	if (blocks > ns->most)
@@ -168,40 +159,45 @@ static uint64_t blocks_of_command(const struct nvme_ns *ns, uint64_t block, uint
 	return blocks;
 }
 
-/* Fill in a read, write or compare of the request's next blocks (NVM 1.0, 3.2.1, 3.2.4, 3.2.6). */
+/* All of a read, write or compare but where its data are (NVM 1.0, 3.2.1, 3.2.4, 3.2.6). */
+static inline void fill_rw(const struct dmaland_nvme_request *request, struct nvme_command *command,
+			   uint64_t block, uint64_t blocks)
+{
+	command->opcode = request->opcode;
+	command->flags = 0;
+	command->nsid = htole32(request->nsid);
+	command->cdw2 = command->cdw3 = 0;
+	command->metadata = 0;
+	command->cdw10 = htole32(block);
+	command->cdw11 = htole32(block >> 32);
+	command->cdw12 = htole32((uint32_t)request->control << 16 | (blocks - 1));
+	command->cdw13 = command->cdw14 = command->cdw15 = 0;
+}
+
+/* Fill in a read, write or compare of the request's next blocks. */
 static int nvme_setup_rw(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 			 struct dmaland_nvme_request *request, struct nvme_command *command)
 {
 	const struct nvme_ns *ns = request->driver.ns;
 	uint64_t block = request->block + (request->blocks - request->driver.left);
-	uint64_t blocks = request->driver.left;
-	struct nvme_position at = {request->driver.segment, request->driver.offset};
+	uint64_t blocks = blocks_of_command(ns, block, request->driver.left);
 	int code;
 
-	if (blocks > ns->max_blocks)
-		blocks = blocks_of_command(ns, block, blocks);
-	iod->write = request->opcode != DMALAND_NVME_READ;
+	iod->direction = nvme_direction_of(request->opcode);
 	iod->block = block;
 	iod->bytes = blocks << ns->block_shift;
-	code = nvme_setup_data(&queue->ctrl->pools, iod, request->iov, &at, command);
-	if (code != 0)
-		return code;
-	request->driver.segment = at.segment;
-	request->driver.offset = at.offset;
-	request->driver.left -= blocks;
-	command->cdw10 = htole32(block);
-	command->cdw11 = htole32(block >> 32);
-	command->cdw12 = htole32((uint32_t)request->control << 16 | (blocks - 1));
-	return 0;
+	fill_rw(request, command, block, blocks);
+	code = nvme_setup_data(&queue->ctrl->pools, iod, request->iov, &request->driver.at,
+			       command);
+	if (code == 0)
+		request->driver.left -= blocks;
+	return code;
 }
 
 /* Submit one command of a request. 0, -EAGAIN (no slot is free), -ENOMEM, or nvme_setup_data()'s. */
 static int submit_command(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
 {
-	struct nvme_command command = {
-		.opcode = request->opcode,
-		.nsid = htole32(request->nsid),
-	};
+	struct nvme_command *command = queue->sq_next;
 	struct nvme_iod *iod = nvme_take_slot(queue);
 	bool has_data = nvme_has_data(request);
 	int code;
@@ -209,7 +205,7 @@ static int submit_command(struct dmaland_nvme_queue *queue, struct dmaland_nvme_
 	if (!iod)
 		return -EAGAIN;
 	if (has_data)
-		code = nvme_setup_rw(queue, iod, request, &command);
+		code = nvme_setup_rw(queue, iod, request, command);
 	else
 		code = nvme_setup_no_data(queue, iod, request);
 	if (code != 0) {
@@ -217,17 +213,18 @@ static int submit_command(struct dmaland_nvme_queue *queue, struct dmaland_nvme_
 		return code;
 	}
 	iod->request = request;
-	request->driver.commands++;
+	request->driver.pending++;
 	if (!has_data)
-		nvme_fill_command(queue->ctrl, iod, &command);
-	nvme_submit_cmd(queue, iod, &command);
+		nvme_fill_command(queue->ctrl, iod, command);
+	nvme_put_command(queue, iod);
 	return 0;
 }
 
-/* Submit nothing more of a request: it ends with this status, or the one of what failed before. */
-static void give_up_rest(struct dmaland_nvme_request *request, int status)
+/* Submit nothing more of a request of which some is left: it ends with this status, or the one of what failed before. */
+void nvme_give_up_rest(struct dmaland_nvme_request *request, int status)
 {
 	request->driver.left = 0;
+	request->driver.pending--;
 	if (request->driver.status == 0)
 		request->driver.status = status;
 }
@@ -240,15 +237,20 @@ static void give_up_rest(struct dmaland_nvme_request *request, int status)
  */
 static int submit_commands(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
 {
-	int code = 0;
+	int code;
 
-	while (code == 0 && request->driver.left > 0)
+	do {
 		code = submit_command(queue, request);
+	} while (code == 0 && request->driver.left > 0);
+	if (code == 0) {
+		request->driver.pending--;
+		return 0;
+	}
 	if (code == -ENOMEM && queue->free_count < queue->depth)
 		code = -EAGAIN;
-	if (code == 0 || code == -EAGAIN || request->driver.commands == 0)
+	if (code == -EAGAIN || request->driver.pending == 1)
 		return code;
-	give_up_rest(request, code);
+	nvme_give_up_rest(request, code);
 	return 0;
 }
 
@@ -263,24 +265,117 @@ static int wait_in_queue(struct dmaland_nvme_queue *queue, struct dmaland_nvme_r
 	return 0;
 }
 
-int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
+/* Any request; it may become several commands, or have to wait. 0, or -errno with the error set. */
+static __attribute__((noinline)) int submit_any(struct dmaland_nvme_queue *queue,
+						struct dmaland_nvme_request *request)
 {
-	int code = dmaland_check(queue->ctrl->dev);
+	int code = begin_request(queue, request);
 
-	if (code == 0)
-		code = begin_request(queue, request);
 	if (code != 0)
 		return code;
 	if (queue->waiting || nvme_state(queue->ctrl) != queue->state)
 		return wait_in_queue(queue, request);
 	code = submit_commands(queue, request);
-	if (code == -EAGAIN)
+	if (code == -EAGAIN) {
 		push_waiting(queue, request);
-	else if (code != 0)
+		return 0;
+	}
+	return code;
+}
+
+/* Is nothing in the way of requests? */
+static inline bool queue_is_ready(struct dmaland_nvme_queue *queue)
+{
+	return !queue->waiting && nvme_state(queue->ctrl) == queue->state && queue->free;
+}
+
+/* Is a request a read or write that is one command, with one segment, to the namespace of the last, and right? */
+static inline bool is_simple(const struct dmaland_nvme_queue *queue,
+			     const struct dmaland_nvme_request *request)
+{
+	const struct nvme_ns *ns = queue->ns;
+	const struct iovec *segment = request->iov;
+	uint64_t blocks = request->blocks;
+
+	return is_read_or_write(request) && nvme_ns_id(ns) == request->nsid &&
+	       blocks - 1 < ns->max_blocks && request->block <= ns->info.blocks - blocks &&
+	       segment && request->iov_count == 1 && segment->iov_base &&
+	       segment->iov_len == blocks << ns->block_shift &&
+	       !((uintptr_t)segment->iov_base & queue->ctrl->pools.misaligned) && request->done;
+}
+
+/* Submit a request that is simple to a queue that is ready, in one pass. 0, or -errno with the error set. */
+static inline __attribute__((always_inline)) int submit_simple(struct dmaland_nvme_queue *queue,
+							       struct dmaland_nvme_request *request)
+{
+	const struct nvme_prp_pools *pools = &queue->ctrl->pools;
+	struct nvme_iod *iod = queue->free;
+	int code;
+
+	iod->bytes = request->iov->iov_len;
+	iod->direction = request->opcode;
+	code = nvme_map_piece(pools, iod, request->iov->iov_base);
+	if (code != 0)
 		return code;
+	fill_rw(request, queue->sq_next, request->block, request->blocks);
+	if (!nvme_write_piece(pools, iod, queue->sq_next)) {
+		code = nvme_take_lists(pools, iod, queue->sq_next);
+		if (code != 0)
+			return code;
+	}
+	nvme_take_slot(queue);
+	nvme_put_command(queue, iod);
+	iod->request = request;
+	iod->block = request->block;
+	request->driver.ns = queue->ns;
+	request->driver.pending = 1;
+	request->driver.status = 0;
+	return 0;
+}
+
+/* Most requests are simple, and nothing is in the way. One that lacks memory may wait, as submit_any() has it. */
+int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
+{
+	int code = dmaland_check(queue->ctrl->dev);
+
+	if (code != 0)
+		return code;
+	code = -ENOMEM;
+	if (queue_is_ready(queue) && is_simple(queue, request))
+		code = submit_simple(queue, request);
+	if (code == -ENOMEM)
+		code = submit_any(queue, request);
+	if (!queue->polling) /* else when that ends */
+		nvme_ring_sq(queue);
+	return code;
+}
+
+unsigned int dmaland_nvme_submit_bulk(struct dmaland_nvme_queue *queue,
+				      struct dmaland_nvme_request *const *requests, unsigned int n)
+{
+	struct dmaland_nvme_request *const *next = requests, *const *end = requests + n;
+	int code = dmaland_check(queue->ctrl->dev);
+
+	while (code == 0 && next < end) {
+		bool ready = queue_is_ready(queue);
+
+		/* simple ones change nothing but which slots are free */
+		while (ready && next < end && queue->free && is_simple(queue, *next)) {
+			code = submit_simple(queue, *next);
+			if (code != 0)
+				break;
+			next++;
+		}
+		if (next < end && (code == 0 || code == -ENOMEM)) {
+			code = submit_any(queue, *next);
+			next += code == 0;
+		}
+	}
 	if (!queue->polling)
 		nvme_ring_sq(queue);
-	return 0;
+	if (code != 0)
+		errno = -code;
+	return next - requests;
 }
 
 /*
@@ -299,28 +394,34 @@ void nvme_submit_waiting(struct dmaland_nvme_queue *queue)
 			return;
 		nvme_pop_waiting(queue);
 		if (code != 0)
-			give_up_rest(request, code);
-		if (code != 0 && request->driver.commands == 0)
+			nvme_give_up_rest(request, code);
+		if (code != 0 && request->driver.pending == 0)
 			nvme_finish_request(queue, request);
 	}
 }
 
-/* A command has ended and its data are unmapped. Its slot is free before done() may submit. */
-void nvme_end_command(struct dmaland_nvme_queue *queue, struct nvme_iod *iod, int status)
+/* A command of a request failed: what of it waits for slots is not submitted. Only the head of those that wait has commands. */
+void nvme_fail_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request,
+		       int status)
 {
-	struct dmaland_nvme_request *request = iod->request;
-
-	iod->request = NULL;
-	nvme_give_slot(queue, iod);
-	request->driver.commands--;
-	if (status != 0 && request->driver.status == 0)
+	if (request->driver.status == 0)
 		request->driver.status = status;
-	if (request->driver.status != 0 && request->driver.left > 0) {
-		request->driver.left = 0;
-		nvme_pop_waiting(queue);
-	}
-	if (request->driver.commands == 0 && request->driver.left == 0)
-		nvme_finish_request(queue, request);
+	if (request != queue->waiting)
+		return;
+	nvme_pop_waiting(queue);
+	nvme_give_up_rest(request, status);
+}
+
+/* A command is over, and failed; it may be tried again. */
+static __attribute__((noinline)) void reap_failed(struct dmaland_nvme_queue *queue,
+						  struct nvme_iod *iod)
+{
+	int status = nvme_judge(queue, iod, &queue->completion);
+
+	if (status == 0)
+		return;
+	nvme_unmap_data(&queue->ctrl->pools, iod, false);
+	nvme_end_command(queue, iod, status);
 }
 
 /*
@@ -334,18 +435,15 @@ unsigned int nvme_reap(struct dmaland_nvme_queue *queue)
 	unsigned int n = 0;
 
 	while (n < queue->depth && nvme_next_completion(queue, completion, &iod)) {
-		int status = nvme_completion_status(completion);
-
 		n++;
 		if (!iod)
 			continue;
-		if (status != 0) {
-			status = nvme_judge(queue, iod, completion);
-			if (status == 0)
-				continue;
+		if (nvme_completion_status(completion) != 0) {
+			reap_failed(queue, iod);
+			continue;
 		}
-		nvme_unmap_data(&queue->ctrl->pools, iod, iod->request->iov, status == 0);
-		nvme_end_command(queue, iod, status);
+		nvme_unmap_data(&queue->ctrl->pools, iod, true);
+		nvme_end_command(queue, iod, 0);
 	}
 	return n;
 }

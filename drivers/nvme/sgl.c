@@ -49,17 +49,13 @@ int nvme_take_sgl(const struct nvme_prp_pools *pools, struct nvme_iod *iod)
 	return n > 1 ? nvme_take_list(pools, iod, n * NVME_SGL_DESCRIPTOR) : 0;
 }
 
-/* The descriptors, the list taken. A command that is repeated needs them again. */
+/* The descriptors, the list taken, but for that of nvme_write_piece(). */
 void nvme_write_sgl(struct nvme_iod *iod, struct nvme_command *command)
 {
 	uint64_t *list = iod->list.vaddr;
 	size_t n, i;
 
-	command->flags |= NVME_PSDT_SGL;
-	if (iod->single) {
-		write_descriptor(command->prp, iod->dma, iod->bytes, SGL_DATA);
-		return;
-	}
+	command->flags = NVME_PSDT_SGL;
 	n = segment_count(iod);
 	if (n == 1) {
 		write_descriptor(command->prp, sg_dma_address(iod->sg), iod->bytes, SGL_DATA);

@@ -480,6 +480,11 @@ enum dmaland_nvme_status {
 	DMALAND_NVME_STATUS_COMPARE_FAILURE = 0x285,
 };
 
+/* Where in a request's segments something begins: the driver's. */
+struct nvme_position {
+	size_t segment, offset;
+};
+
 /**
  * struct dmaland_nvme_request - a request for an I/O queue; the caller's memory until it is done
  * @opcode:    enum dmaland_nvme_opcode
@@ -518,10 +523,10 @@ struct dmaland_nvme_request {
 	struct {
 		struct dmaland_nvme_request *next; /* in the list of those that wait */
 		const struct nvme_ns *ns;
-		uint64_t left;		/* blocks not submitted; 1 for a flush, or raw */
-		size_t segment, offset; /* where their data begin */
-		unsigned int commands;	/* in flight */
-		int status;		/* of the first command that failed ... */
+		uint64_t left;		 /* blocks to be submitted; 1 for a flush, or raw */
+		struct nvme_position at; /* where their data begin */
+		unsigned int pending;	 /* commands in flight, and 1 while blocks are left */
+		int status;		 /* of the first command that failed ... */
 		uint64_t failed_block,
 			failed_blocks; /* ... and its blocks; 0: none in particular */
 		uint16_t failed_command;
@@ -534,6 +539,7 @@ struct dmaland_nvme_request {
 /**
  * dmaland_nvme_submit() - give a request to the drive
  *
+ * The drive has been told of it on return; in done(), when dmaland_nvme_poll() has handled all that was complete.
  * When all slots are taken, or memory is short while other requests are under way, the request
  * waits in the queue; dmaland_nvme_poll() goes on with it. The first request to a namespace asks
  * the drive about it, and waits for the answer; so does the first after what was known became stale, see
@@ -550,6 +556,20 @@ struct dmaland_nvme_request {
  * request is under way already, or when it waited, is what done() is told.
  */
 int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request);
+
+/**
+ * dmaland_nvme_submit_bulk() - give several requests to the drive, and tell it once
+ * @requests: the requests, in the order in which the drive is given them
+ * @n:        how many
+ *
+ * Each is submitted as by dmaland_nvme_submit(), and the drive's doorbell is rung once for all.
+ *
+ * Context: the queue's thread; done() too.
+ * Return: how many were submitted. Fewer than @n: requests[that many] was refused, with errno and
+ * dmaland_last_error() saying why, and those behind it were not looked at.
+ */
+unsigned int dmaland_nvme_submit_bulk(struct dmaland_nvme_queue *queue,
+				      struct dmaland_nvme_request *const *requests, unsigned int n);
 
 /**
  * dmaland_nvme_poll() - handle what is complete

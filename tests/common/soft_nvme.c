@@ -153,8 +153,10 @@ static void serve(struct soft_nvme *drive, uint16_t qid)
 static void doorbell(struct soft_nvme *drive, uint32_t number, uint32_t value)
 {
 	uint16_t qid = (uint16_t)(number / 2);
-	struct soft_nvme_queue *queue = &drive->queues[qid];
+	struct soft_nvme_queue *queue = &drive->queues[qid % (SOFT_NVME_QUEUES + 1)];
 
+	if (qid > 0)
+		*(number % 2 ? &drive->cq_doorbells : &drive->doorbells) += 1;
 	if (number % 2 || qid > SOFT_NVME_QUEUES || !queue->sq_made || value >= queue->sq_size)
 		return;
 	queue->sq_tail = value;

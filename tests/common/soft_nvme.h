@@ -100,8 +100,10 @@ struct soft_nvme {
 	/* what it saw; read with the lock, or when nobody uses it */
 	unsigned int faults; /* accesses that the domain did not allow */
 	unsigned int commands, aborted, enables;
-	unsigned int sgls_used;			/* commands with an SGL */
-	unsigned int status_reads;		/* of CSTS */
+	unsigned int sgls_used;	   /* commands with an SGL */
+	unsigned int status_reads; /* of CSTS */
+	unsigned int doorbells;	   /* of I/O queues that were rung: of submission ... */
+	unsigned int cq_doorbells; /* ... and of completion */
 	unsigned int reports_asked, identified; /* requests to report; Identify Namespace */
 	unsigned int logs_read[256];		/* by page */
 	unsigned int

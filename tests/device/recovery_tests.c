@@ -160,7 +160,7 @@ static void requests_that_wait_for_a_slot_go_on_when_their_queue_is_made_again(v
 	queue->sq_doorbell = nowhere;
 	batch_submit(&batch, queue, &d, DMALAND_NVME_READ, 0);
 	queue->sq_doorbell = doorbell; /* too late for those that were submitted */
-	queue->sq_rung = queue->sq_tail;
+	queue->sq_rung = queue->sq_next;
 	batch_finish(&batch);
 	for (unsigned int i = 0; i < N; i++)
 		late += batch.status[i] == -ETIMEDOUT;
