@@ -7,7 +7,7 @@
  * A drive answers some requests that go past the end with status 0 (QEMU's does for discards), so
  * all ranges are checked here.
  */
-#include "nvme_internal.h"
+#include "ring.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -198,6 +198,7 @@ int nvme_setup_no_data(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 
 		if (code != 0)
 			return code;
+		iod->holds = NVME_LIST;
 	} else {
 		blocks = most_blocks(ns, request->opcode, block, request->driver.left);
 	}
@@ -213,6 +214,10 @@ void nvme_fill_command(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
 {
 	const struct dmaland_nvme_request *request = iod->request;
 
+	if (request->prepared) {
+		nvme_write_prepared(request->prepared, request, command);
+		return;
+	}
 	*command = (struct nvme_command){
 		.opcode = request->opcode,
 		.nsid = htole32(request->nsid),

@@ -297,6 +297,7 @@ static int map_scattered(const struct nvme_prp_pools *pools, struct nvme_iod *io
 		return code;
 	}
 	iod->sg_count = elements;
+	iod->holds = NVME_ELEMENTS;
 	return 0;
 }
 
@@ -311,30 +312,19 @@ static bool lies_in_one_piece(const struct nvme_prp_pools *pools, const struct n
 	       (iod->bytes <= piece || contiguous(iov, *at, iod->bytes) == iod->bytes);
 }
 
-static void write_long(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
-		       struct nvme_command *command)
-{
-	if (iod->sgl)
-		nvme_write_sgl(iod, command);
-	else
-		nvme_write_prps(pools, iod, command->prp);
-}
-
 /* Say where data are that are mapped and need more than a command; or unmap them. 0 or -ENOMEM. */
 int nvme_take_lists(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 		    struct nvme_command *command)
 {
 	int code;
 
-	if (iod->single)
+	if (iod->holds == NVME_PIECE) {
+		iod->holds = NVME_LISTED_PIECE;
 		iod->first_offset = iod->dma & (pools->page_size - 1);
-	code = iod->sgl ? nvme_take_sgl(pools, iod) : nvme_take_prp_lists(pools, iod);
-	if (code == 0) {
-		write_long(pools, iod, command);
-	} else {
-		nvme_free_iod(pools, iod);
-		nvme_unmap_data(pools, iod, false);
 	}
+	code = iod->sgl ? nvme_list_sgl(pools, iod, command) : nvme_list_prps(pools, iod, command);
+	if (code != 0)
+		nvme_unmap_data(pools, iod, false);
 	return code;
 }
 
@@ -342,8 +332,12 @@ int nvme_take_lists(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 void nvme_write_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 		     struct nvme_command *command)
 {
-	if (!iod->single || !nvme_write_piece(pools, iod, command))
-		write_long(pools, iod, command);
+	if (nvme_is_piece(iod) && nvme_write_piece(pools, iod, command))
+		return;
+	if (iod->sgl)
+		nvme_write_sgl(iod, command);
+	else
+		nvme_write_prps(pools, iod, command->prp);
 }
 
 /*
@@ -361,7 +355,7 @@ int nvme_setup_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 		code = nvme_map_piece(pools, iod, address_at(iov, at));
 	else
 		code = map_scattered(pools, iod, iov, at);
-	if (code == 0 && !(iod->single && nvme_write_piece(pools, iod, command)))
+	if (code == 0 && !(iod->holds == NVME_PIECE && nvme_write_piece(pools, iod, command)))
 		code = nvme_take_lists(pools, iod, command);
 	if (code == 0)
 		skip(iov, at, iod->bytes);
@@ -390,15 +384,22 @@ static void scatter(const struct nvme_iod *iod)
 	}
 }
 
-/* nvme_unmap_data() of elements. */
-void nvme_unmap_scattered(const struct nvme_prp_pools *pools, struct nvme_iod *iod, bool arrived)
+/* nvme_unmap_data() of what is not one piece, or has lists. */
+void nvme_unmap_more(const struct nvme_prp_pools *pools, struct nvme_iod *iod, bool arrived)
 {
-	dma_unmap_sg_attrs(pools->dev, iod->sg, (int)iod->sg_count,
-			   (enum dma_data_direction)iod->direction,
-			   arrived ? 0 : DMA_ATTR_SKIP_CPU_SYNC);
-	if (arrived && iod->direction == DMA_FROM_DEVICE && iod->gathered)
-		scatter(iod);
-	free_elements(iod);
+	enum dma_data_direction direction = (enum dma_data_direction)iod->direction;
+	unsigned long attrs = arrived ? 0 : DMA_ATTR_SKIP_CPU_SYNC;
+
+	if (iod->holds == NVME_ELEMENTS) {
+		dma_unmap_sg_attrs(pools->dev, iod->sg, (int)iod->sg_count, direction, attrs);
+		if (arrived && direction == DMA_FROM_DEVICE && iod->gathered)
+			scatter(iod);
+		free_elements(iod);
+	} else if (nvme_is_piece(iod)) {
+		dma_unmap_single_attrs(pools->dev, iod->dma, iod->bytes, direction, attrs);
+	}
+	nvme_free_iod(pools, iod);
+	iod->holds = NVME_NOTHING;
 }
 
 /*
@@ -413,5 +414,5 @@ void nvme_leak_iod(struct nvme_iod *iod)
 	iod->list_count = 0;
 	iod->gathered = NULL;
 	free_elements(iod);
-	iod->single = false;
+	iod->holds = NVME_NOTHING;
 }

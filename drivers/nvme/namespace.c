@@ -424,6 +424,7 @@ void nvme_forget_ns(struct dmaland_nvme *ctrl, uint32_t nsid, bool formatted)
 	struct nvme_ns *ns;
 
 	ctrl->formats += UINT64_C(1) << 32;
+	nvme_make_prepared_stale(ctrl, nsid);
 	for (ns = first_ns(ctrl); ns; ns = ns->next) {
 		if (nsid != UINT32_MAX && ns->info.nsid != nsid)
 			continue;

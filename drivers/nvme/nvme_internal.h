@@ -4,11 +4,13 @@
  *
  *   request.c   requests: checked, split into commands, answered
  *   recover.c   commands that fail or are late; queues that are made again
+ *   prepare.c   requests that are prepared once and submitted many times
  *   command.c   the commands beside read and write
  *   raw.c       commands as the caller has them
  *   sync.c      requests that are waited for
  *   queue.c     queue pairs: rings, slots, doorbells
  *   ring.h      ... what each command goes through
+ *   shadow.c    shadow doorbells
  *   irq.c       interrupts: queues that are waited for
  *   map.c       from segments of memory to what the drive reaches: mapped, or copied
  *   prp.c       from that to PRPs
@@ -64,8 +66,17 @@ enum { NVME_INLINE_SG = 4 };
 
 enum { NVME_SMALL_LIST = 256 }; /* bytes of a block of the pool "prp list 256" */
 
+/* What a command has to give back. */
+enum nvme_holds {
+	NVME_NOTHING,
+	NVME_PIECE,	   /* data that are mapped in one piece, at iod.dma */
+	NVME_LISTED_PIECE, /* ... and lists */
+	NVME_ELEMENTS,	   /* iod.sg, and lists, or none */
+	NVME_LIST,	   /* alone */
+};
+
 /*
- * A command in flight. Its data are one piece (single), or elements of sg, some of which may be
+ * A command in flight. Its data are one piece, or elements of sg, some of which may be
  * pages that PRPs can't express as they lie, and that were gathered in memory of the command's own. The
  * fields up to sg_count are what every command touches; one whose data are one piece, and need no list, touches
  * nothing else.
@@ -86,7 +97,7 @@ struct nvme_iod {
 	bool asked;   /* ... and the drive was asked to abort it */
 	uint8_t repeats;
 	uint16_t cid;		  /* its low bits are the slot, see queue.c */
-	bool single;		  /* mapped in one piece, at dma */
+	uint8_t holds;		  /* enum nvme_holds */
 	bool sgl;		  /* described by an SGL, not by PRPs */
 	uint8_t direction;	  /* enum dma_data_direction, see nvme_direction_of() */
 	bool small_list;	  /* lists[0] is of the small pool */
@@ -134,6 +145,15 @@ static inline uint64_t nvme_ns_id(const struct nvme_ns *ns)
 	return atomic_load_explicit(&ns->current, memory_order_relaxed);
 }
 
+/* See shadow.c. */
+struct nvme_doorbell {
+	volatile char __iomem *reg;
+	volatile uint32_t *shadow;	/* NULL: it has none */
+	const volatile uint32_t *event; /* the value to ring at; NULL: at each */
+	uint32_t told;			/* the last value ... */
+	bool unrung;			/* ... is in its shadow alone */
+};
+
 /*
  * A queue pair; the admin queue too. The rings have one entry more than there are slots, since a
  * full ring is one with a single entry free (NVMe 2.0, 3.3.1.4); so a ring never overflows.
@@ -144,10 +164,11 @@ struct dmaland_nvme_queue {
 	struct nvme_command *sq_rung;		    /* what sq_next was when the drive was told */
 	const struct nvme_completion *cq_next, *cq_end; /* entry to take next; the ring's end */
 	struct nvme_completion *cq;
-	volatile char __iomem *sq_doorbell, *cq_doorbell;
+	struct nvme_doorbell sq_doorbell, cq_doorbell;
 	uint32_t depth, entries; /* slots; entries of each ring */
 	uint16_t phase;		 /* of entries that are new */
 	uint16_t qid;
+	uint32_t sq_id;	    /* qid << 16, as it is in completions */
 	uint32_t slot_mask; /* which bits of a cid are the slot */
 	bool polling;	    /* inside dmaland_nvme_poll() */
 	bool closing;	    /* takes no requests any more */
@@ -173,6 +194,42 @@ struct dmaland_nvme_queue {
 	struct dmaland_nvme_queue *next;
 };
 
+/* See prepare.c. Only the three atomic fields change. */
+struct dmaland_nvme_prepared {
+	struct nvme_command command; /* all but its identifier, block and control bits */
+	struct dmaland_nvme *ctrl;
+	_Atomic uint64_t starts; /* it may begin at blocks below this one; or else, look closer */
+	uint64_t blocks;	 /* as it was in the request, and what follows */
+	const struct iovec *iov;
+	uint32_t nsid;
+	uint8_t opcode;
+	atomic_bool taken; /* from its submission until it is done; and by who takes it back */
+	atomic_bool stale;
+	bool syncs; /* the device sees a copy */
+	const struct nvme_ns *ns;
+	struct dmaland_nvme_request *request;
+	uint32_t state;	     /* of the controller, in which it can be used */
+	struct nvme_iod iod; /* holds the data; never in flight itself */
+	struct dmaland_nvme_prepared *next;
+};
+
+static inline uint64_t nvme_prepared_starts(const struct dmaland_nvme_prepared *prepared)
+{
+	return atomic_load_explicit(&prepared->starts, memory_order_relaxed);
+}
+
+/* What a request goes by; NULL: a raw one. */
+static inline const struct nvme_ns *nvme_request_ns(const struct dmaland_nvme_request *request)
+{
+	return request->prepared ? request->prepared->ns : request->driver.ns;
+}
+
+/* False when it is taken. */
+static inline bool nvme_take_prepared(struct dmaland_nvme_prepared *prepared)
+{
+	return !atomic_exchange_explicit(&prepared->taken, true, memory_order_acquire);
+}
+
 /*
  * What the controller is in, see control.c. BUSY: a thread resets or stops it. STOPPED: the drive can't reach
  * memory any more. RUNAWAY: it could not be stopped; memory that it was given is not freed.
@@ -185,6 +242,14 @@ enum { NVME_SERVICE_MASK = 3, NVME_GENERATION = 4 };
 /* See struct dmaland_nvme_stats. */
 struct nvme_counters {
 	_Atomic uint64_t repeated, aborts, remade, resets, ignored;
+};
+
+/* See shadow.c. */
+struct nvme_shadows {
+	char *doorbells, *events; /* NULL: there are none */
+	dma_addr_t doorbells_dma, events_dma;
+	size_t bytes;	  /* of each */
+	atomic_bool used; /* the drive has been told of them */
 };
 
 struct dmaland_nvme {
@@ -201,6 +266,8 @@ struct dmaland_nvme {
 	struct dmaland_nvme_info info;
 	uint16_t oncs;
 	bool log_offsets, formats_all; /* LPA and FNA */
+	bool offers_shadows;	       /* OACS */
+	struct nvme_shadows shadows;
 	size_t max_zeroes, max_verify; /* bytes of one command */
 	uint32_t discard_ranges;       /* of one command ... */
 	uint32_t discard_range_blocks; /* ... blocks in each ... */
@@ -224,6 +291,7 @@ struct dmaland_nvme {
 
 	pthread_mutex_t lock; /* the admin queue, the list of queues */
 	struct dmaland_nvme_queue *admin, *queues;
+	struct dmaland_nvme_prepared *prepared;		     /* with lock */
 	struct nvme_completion admin_done[NVME_ADMIN_DEPTH]; /* of each slot that is not busy */
 	pthread_mutex_t format_lock;			     /* one at a time; taken before lock */
 	pthread_mutex_t data_lock;			     /* data; taken before lock */
@@ -253,7 +321,7 @@ void nvme_init_iod(struct nvme_iod *iod);
 int nvme_setup_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 		    const struct iovec *iov, struct nvme_position *at,
 		    struct nvme_command *command);
-void nvme_unmap_scattered(const struct nvme_prp_pools *pools, struct nvme_iod *iod, bool arrived);
+void nvme_unmap_more(const struct nvme_prp_pools *pools, struct nvme_iod *iod, bool arrived);
 void nvme_leak_iod(struct nvme_iod *iod);
 int nvme_take_lists(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 		    struct nvme_command *command);
@@ -292,14 +360,17 @@ static inline size_t nvme_page_count(const struct nvme_prp_pools *pools, const s
 int nvme_setup_prp_pools(struct nvme_prp_pools *pools, struct dmaland_device *dev,
 			 size_t page_size);
 void nvme_release_prp_pools(struct nvme_prp_pools *pools);
-int nvme_take_prp_lists(const struct nvme_prp_pools *pools, struct nvme_iod *iod);
+int nvme_list_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		   struct nvme_command *command);
 int nvme_take_list(const struct nvme_prp_pools *pools, struct nvme_iod *iod, size_t bytes);
-void nvme_write_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod, uint64_t prp[2]);
+void nvme_write_prps(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
+		     uint64_t prp[2]);
 void nvme_free_iod(const struct nvme_prp_pools *pools, struct nvme_iod *iod);
 
 /* sgl.c */
 void nvme_use_sgls(struct nvme_prp_pools *pools, uint32_t sgls);
-int nvme_take_sgl(const struct nvme_prp_pools *pools, struct nvme_iod *iod);
+int nvme_list_sgl(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		  struct nvme_command *command);
 void nvme_write_sgl(struct nvme_iod *iod, struct nvme_command *command);
 
 void nvme_write_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
@@ -316,29 +387,32 @@ static inline bool nvme_write_piece(const struct nvme_prp_pools *pools, const st
 	uint64_t end = (iod->dma & (page_size - 1)) + iod->bytes;
 
 	command->prp[0] = htole64(iod->dma);
+	command->prp[1] = 0;
 	if (iod->sgl) {
 		command->prp[1] = htole64(iod->bytes); /* of the type "data block", which is 0 */
 		command->flags = NVME_PSDT_SGL;
-		return true;
+	} else if (end > page_size) {
+		command->prp[1] = htole64((iod->dma | (page_size - 1)) + 1);
+		return end <= 2 * page_size;
 	}
-	if (end <= page_size) {
-		command->prp[1] = 0;
-		return true;
-	}
-	command->prp[1] = htole64((iod->dma | (page_size - 1)) + 1);
-	return end <= 2 * page_size;
+	return true;
+}
+
+static inline bool nvme_is_piece(const struct nvme_iod *iod)
+{
+	return iod->holds == NVME_PIECE || iod->holds == NVME_LISTED_PIECE;
 }
 
 /* Map data that lie side by side, at an address that PRPs can express. 0 or -errno with the error set. */
 static inline int nvme_map_piece(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 				 char *address)
 {
+	iod->sgl = pools->sgls;
 	iod->dma = dma_map_single(pools->dev, address, iod->bytes,
 				  (enum dma_data_direction)iod->direction);
 	if (dma_mapping_error(pools->dev, iod->dma))
 		return -errno;
-	iod->single = true;
-	iod->sgl = pools->sgls;
+	iod->holds = NVME_PIECE;
 	return 0;
 }
 
@@ -349,15 +423,14 @@ static inline int nvme_map_piece(const struct nvme_prp_pools *pools, struct nvme
 static inline void nvme_unmap_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 				   bool arrived)
 {
-	if (iod->single)
+	if (iod->holds == NVME_PIECE) {
 		dma_unmap_single_attrs(pools->dev, iod->dma, iod->bytes,
 				       (enum dma_data_direction)iod->direction,
 				       arrived ? 0 : DMA_ATTR_SKIP_CPU_SYNC);
-	else if (iod->sg_count > 0)
-		nvme_unmap_scattered(pools, iod, arrived);
-	iod->single = false;
-	if (iod->list_count > 0)
-		nvme_free_iod(pools, iod);
+		iod->holds = NVME_NOTHING;
+	} else if (iod->holds != NVME_NOTHING) {
+		nvme_unmap_more(pools, iod, arrived);
+	}
 }
 
 /* command.c: 0 or -errno with the error set */
@@ -416,6 +489,15 @@ void nvme_ring_cq(struct dmaland_nvme_queue *queue);
 void nvme_ignore_completion(struct dmaland_nvme_queue *queue,
 			    const struct nvme_completion *completion);
 
+/* shadow.c */
+int nvme_setup_shadows(struct dmaland_nvme *ctrl);
+int nvme_setup_shadows_again(struct dmaland_nvme *ctrl);
+void nvme_forget_shadows(struct dmaland_nvme *ctrl);
+void nvme_release_shadows(struct dmaland_nvme *ctrl);
+void nvme_place_shadows(struct dmaland_nvme_queue *queue);
+void nvme_ring_shadow(struct nvme_doorbell *doorbell, uint32_t told);
+void nvme_ring_unrung(struct dmaland_nvme_queue *queue);
+
 /* irq.c */
 void nvme_setup_irqs(struct dmaland_nvme *ctrl);
 void nvme_release_irqs(struct dmaland_nvme *ctrl);
@@ -425,7 +507,15 @@ void nvme_unmask_line(struct dmaland_nvme_queue *queue);
 int nvme_take_vector(struct dmaland_nvme_queue *queue);
 void nvme_leave_vector(struct dmaland_nvme_queue *queue);
 
+/* prepare.c */
+int nvme_check_prepared(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request);
+void nvme_sync_prepared(struct dmaland_nvme_prepared *prepared, bool for_device);
+void nvme_make_prepared_stale(struct dmaland_nvme *ctrl, uint32_t nsid);
+void nvme_free_prepared(struct dmaland_nvme *ctrl);
+
 /* request.c */
+int nvme_check_request(struct dmaland_nvme *ctrl, const struct dmaland_nvme_request *request,
+		       const struct nvme_ns **ns);
 unsigned int nvme_reap(struct dmaland_nvme_queue *queue);
 void nvme_submit_waiting(struct dmaland_nvme_queue *queue);
 void nvme_pop_waiting(struct dmaland_nvme_queue *queue);
@@ -433,11 +523,32 @@ void nvme_give_up_rest(struct dmaland_nvme_request *request, int status);
 void nvme_fail_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request,
 		       int status);
 
+/* It is over. What a read that failed has left is not looked at. */
+static inline void nvme_end_prepared(struct dmaland_nvme_prepared *prepared, int status)
+{
+	if (__builtin_expect(prepared->syncs, 0) && status == 0)
+		nvme_sync_prepared(prepared, false);
+	atomic_store_explicit(&prepared->taken, false, memory_order_release);
+}
+
+/* A request is over, which is prepared, or not (NULL). A prepared one may be another thread's before done() is called. */
+static inline void nvme_finish(struct dmaland_nvme_queue *queue,
+			       struct dmaland_nvme_request *request,
+			       struct dmaland_nvme_prepared *prepared)
+{
+	void (*done)(struct dmaland_nvme_request * done, int status) = request->done;
+	int status = request->driver.status;
+
+	queue->finished++;
+	if (prepared)
+		nvme_end_prepared(prepared, status);
+	done(request, status);
+}
+
 static inline void nvme_finish_request(struct dmaland_nvme_queue *queue,
 				       struct dmaland_nvme_request *request)
 {
-	queue->finished++;
-	request->done(request, request->driver.status);
+	nvme_finish(queue, request, request->prepared);
 }
 
 /* recover.c */
@@ -509,12 +620,22 @@ int nvme_check_namespaces_alone(struct dmaland_nvme *ctrl);
 int nvme_check_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
 int nvme_check_namespaces(struct dmaland_nvme *ctrl);
 
+/* Has there been a reset since, or another change? */
+static inline bool nvme_prepared_is_stale(const struct dmaland_nvme_prepared *prepared)
+{
+	return atomic_load_explicit(&prepared->ctrl->state, memory_order_acquire) !=
+		       prepared->state ||
+	       atomic_load_explicit(&prepared->stale, memory_order_relaxed);
+}
+
 /*
  * Is what a request goes by stale, so that no command of it may be given to the drive? A raw request goes
  * by nothing.
  */
 static inline bool nvme_is_stale(struct dmaland_nvme *ctrl, struct dmaland_nvme_request *request)
 {
+	if (request->prepared)
+		return nvme_prepared_is_stale(request->prepared);
 	return request->driver.ns && nvme_ns_id(request->driver.ns) != request->nsid &&
 	       !nvme_may_go_on(ctrl, request);
 }

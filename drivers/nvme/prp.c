@@ -127,7 +127,7 @@ static int take_lists(const struct nvme_prp_pools *pools, struct nvme_iod *iod, 
 	return 0;
 }
 
-/* One list for something else than PRPs: at most a page. 0 or -ENOMEM; nvme_free_iod() undoes it. */
+/* One list for something else than PRPs: at most a page. 0 or -ENOMEM; nvme_unmap_data() undoes it. */
 int nvme_take_list(const struct nvme_prp_pools *pools, struct nvme_iod *iod, size_t bytes)
 {
 	return take_lists(pools, iod, bytes / PRP_ENTRY);
@@ -219,21 +219,30 @@ static void write_scattered(const struct nvme_prp_pools *pools, const struct nvm
 	}
 }
 
-/* The PRPs of data that are mapped, their lists taken, but for those of nvme_write_piece(). */
-void nvme_write_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod, uint64_t prp[2])
+static void write_prps(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
+		       uint64_t prp[2], size_t pages)
 {
-	size_t pages = nvme_page_count(pools, iod);
-
-	if (iod->single)
+	if (nvme_is_piece(iod))
 		write_single(pools, iod, prp, pages);
 	else
 		write_scattered(pools, iod, prp, pages);
 }
 
-/* Take the lists for data that are mapped, if they need some. 0 or -ENOMEM; nvme_free_iod() undoes it. */
-int nvme_take_prp_lists(const struct nvme_prp_pools *pools, struct nvme_iod *iod)
+/* The PRPs of data that are mapped, their lists taken, but for those of nvme_write_piece(). */
+void nvme_write_prps(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
+		     uint64_t prp[2])
+{
+	write_prps(pools, iod, prp, nvme_page_count(pools, iod));
+}
+
+/* The same, with lists that are taken first, if there are to be some. 0 or -ENOMEM; nvme_unmap_data() undoes it. */
+int nvme_list_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		   struct nvme_command *command)
 {
 	size_t pages = nvme_page_count(pools, iod);
+	int code = pages > 2 ? take_lists(pools, iod, pages - 1) : 0;
 
-	return pages > 2 ? take_lists(pools, iod, pages - 1) : 0;
+	if (code == 0)
+		write_prps(pools, iod, command->prp, pages);
+	return code;
 }

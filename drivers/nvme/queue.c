@@ -60,7 +60,7 @@ static int alloc_slots(struct dmaland_nvme_queue *queue)
 	return 0;
 }
 
-/* Both rings empty, as the drive takes them to be when it is told of them. */
+/* Both rings empty, as the drive takes them to be when it is told of them, which is next. */
 void nvme_empty_rings(struct dmaland_nvme_queue *queue)
 {
 	memset(queue->sq, 0, queue->sq_bytes);
@@ -70,6 +70,8 @@ void nvme_empty_rings(struct dmaland_nvme_queue *queue)
 	queue->cq_next = queue->cq;
 	queue->cq_end = queue->cq + queue->entries;
 	queue->phase = 1;
+	queue->sq_doorbell.told = queue->cq_doorbell.told = 0;
+	nvme_place_shadows(queue);
 }
 
 /* The admin queue of a controller that was disabled: nothing is in flight. */
@@ -112,6 +114,7 @@ struct dmaland_nvme_queue *nvme_alloc_queue(struct dmaland_nvme *ctrl, uint16_t 
 	queue->ctrl = ctrl;
 	queue->ns = &nvme_no_ns;
 	queue->qid = qid;
+	queue->sq_id = (uint32_t)qid << 16;
 	queue->depth = depth;
 	queue->entries = depth + 1;
 	queue->vector = queue->fd = -1;
@@ -119,13 +122,12 @@ struct dmaland_nvme_queue *nvme_alloc_queue(struct dmaland_nvme *ctrl, uint16_t 
 	queue->waiting_end = &queue->waiting;
 	queue->last_tick = nvme_now_ms();
 	/* PCIe 1.0, 3.1.2: a pair of doorbells for each queue, stride bytes apart */
-	queue->sq_doorbell = ctrl->bar + NVME_REG_DOORBELLS + 2 * qid * stride;
-	queue->cq_doorbell = queue->sq_doorbell + stride;
+	queue->sq_doorbell.reg = ctrl->bar + NVME_REG_DOORBELLS + 2 * qid * stride;
+	queue->cq_doorbell.reg = queue->sq_doorbell.reg + stride;
 	if (alloc_slots(queue) != 0 || alloc_rings(queue) != 0) {
 		nvme_free_queue(queue);
 		return NULL;
 	}
-	nvme_empty_rings(queue);
 	return queue;
 }
 
@@ -157,16 +159,27 @@ void nvme_submit_cmd(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 	nvme_put_command(queue, iod);
 }
 
+static inline void ring(struct nvme_doorbell *doorbell, uint32_t value)
+{
+	uint32_t before = doorbell->told;
+
+	doorbell->told = value;
+	if (doorbell->shadow)
+		nvme_ring_shadow(doorbell, before);
+	else
+		writel(value, doorbell->reg);
+}
+
 /* Commands are in the ring that the drive does not know of. */
 void nvme_tell_sq(struct dmaland_nvme_queue *queue)
 {
-	writel(queue->sq_next - queue->sq, queue->sq_doorbell);
 	queue->sq_rung = queue->sq_next;
+	ring(&queue->sq_doorbell, queue->sq_next - queue->sq);
 }
 
 void nvme_ring_cq(struct dmaland_nvme_queue *queue)
 {
-	writel(queue->cq_next - queue->cq, queue->cq_doorbell);
+	ring(&queue->cq_doorbell, queue->cq_next - queue->cq);
 }
 
 /* Said once a queue: a drive that sends one such completion may send many. */
@@ -181,7 +194,7 @@ void nvme_ignore_completion(struct dmaland_nvme_queue *queue,
 		    "%s: queue %u: completion for a command that is not in flight ignored (command "
 		    "0x%04x, submission queue %u at %u); more will not be reported",
 		    dmaland_name(queue->ctrl->dev), queue->qid, le16toh(completion->cid),
-		    le16toh(completion->sq_id), le16toh(completion->sq_head));
+		    le32toh(completion->sq) >> 16, le32toh(completion->sq) & 0xffff);
 }
 
 static void refuse_all_queues(struct dmaland_nvme *ctrl)

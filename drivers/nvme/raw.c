@@ -155,15 +155,13 @@ void nvme_fill_raw(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 /* Which the driver has to give itself, since they are about memory and queues of its own. */
 static int check_admin(struct dmaland_nvme *ctrl, const struct dmaland_nvme_command *raw)
 {
-	enum { DOORBELL_BUFFER = 0x7c };
-
 	switch (raw->opcode) {
 	case NVME_ADMIN_DELETE_SQ:
 	case NVME_ADMIN_CREATE_SQ:
 	case NVME_ADMIN_DELETE_CQ:
 	case NVME_ADMIN_CREATE_CQ:
 	case NVME_ADMIN_EVENT_REQUEST:
-	case DOORBELL_BUFFER:
+	case NVME_ADMIN_DOORBELL_BUFFER:
 		return dmaland_set_error(
 			EPERM,
 			"the admin command 0x%02x is the driver's own: it is about "

@@ -38,7 +38,9 @@ static void note_failure(struct nvme_iod *iod)
 	if (request->driver.status != 0 || request->blocks == 0)
 		return;
 	request->driver.failed_block = iod->block;
-	request->driver.failed_blocks = iod->bytes >> request->driver.ns->block_shift;
+	request->driver.failed_blocks = iod->bytes >> nvme_request_ns(request)->block_shift;
+	if (request->prepared)
+		request->driver.failed_blocks = request->blocks;
 	request->driver.failed_command = iod->cid;
 	request->driver.logged = false;
 }
@@ -59,6 +61,13 @@ static bool hints_at_change(int status)
 {
 	return status == NVME_STATUS_INVALID_NAMESPACE || status == NVME_STATUS_SGL_LENGTH ||
 	       status == NVME_STATUS_LBA_RANGE;
+}
+
+static bool goes_by_what_is_known(const struct dmaland_nvme_request *request)
+{
+	if (request->prepared)
+		return !nvme_prepared_is_stale(request->prepared);
+	return nvme_ns_id(request->driver.ns) == request->nsid;
 }
 
 /* Give a command to the drive again: the same slot and memory, another identifier. */
@@ -95,8 +104,7 @@ int nvme_judge(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 	if (hints_at_change(status))
 		nvme_doubt_ns(queue->ctrl, namespace_of(iod->request));
 	if (queue->state != 0 && !(word & STATUS_DNR) && may_repeat(iod) &&
-	    nvme_ns_id(iod->request->driver.ns) == iod->request->nsid &&
-	    status != DMALAND_NVME_STATUS_COMPARE_FAILURE) {
+	    goes_by_what_is_known(iod->request) && status != DMALAND_NVME_STATUS_COMPARE_FAILURE) {
 		repeat(queue, iod);
 		return 0;
 	}
@@ -167,7 +175,6 @@ static int begin_again(struct dmaland_nvme_queue *queue, uint32_t state)
 	int code;
 
 	answer_cut_off(queue);
-	nvme_empty_rings(queue);
 	code = nvme_create_queue(queue, state);
 	if (code != 0)
 		return code;
@@ -326,6 +333,7 @@ void nvme_watch(struct dmaland_nvme_queue *queue)
 	nvme_take_reports(ctrl);
 	if (queue->free_count == queue->depth || nvme_state(ctrl) != queue->state)
 		return;
+	nvme_ring_unrung(queue);
 	if (ticks > ctrl->patience / 2)
 		ticks = ctrl->patience / 2;
 	lateness = age_commands(queue, ticks);

@@ -95,20 +95,19 @@ static bool is_read_or_write(const struct dmaland_nvme_request *request)
 }
 
 /* Refuse what can't be right. A raw command's namespace is nothing that the driver has to know. 0 or -errno. */
-static int check_request(struct dmaland_nvme_queue *queue,
-			 const struct dmaland_nvme_request *request, const struct nvme_ns **ns)
+int nvme_check_request(struct dmaland_nvme *ctrl, const struct dmaland_nvme_request *request,
+		       const struct nvme_ns **ns)
 {
 	int code = 0;
 
 	*ns = NULL;
 	if (request->opcode == DMALAND_NVME_RAW)
-		return nvme_check_raw(queue->ctrl, request);
-	*ns = nvme_find_ns(queue->ctrl, request->nsid);
+		return nvme_check_raw(ctrl, request);
+	*ns = nvme_find_ns(ctrl, request->nsid);
 	if (!*ns)
 		return -errno;
-	queue->ns = *ns;
 	if (!is_read_or_write(request))
-		code = nvme_check_command(queue->ctrl, request, *ns);
+		code = nvme_check_command(ctrl, request, *ns);
 	return code == 0 && nvme_has_data(request) ? check_transfer(request, *ns) : code;
 }
 
@@ -120,9 +119,16 @@ static int begin_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_r
 
 	if (!request->done)
 		return dmaland_set_error(EINVAL, "the request has no done()");
-	code = check_request(queue, request, &ns);
+	if (request->prepared) {
+		code = nvme_check_prepared(queue, request);
+		ns = request->prepared->ns;
+	} else {
+		code = nvme_check_request(queue->ctrl, request, &ns);
+	}
 	if (code != 0)
 		return code;
+	if (ns)
+		queue->ns = ns;
 	request->driver.ns = ns;
 	request->driver.left = request->blocks ? request->blocks : 1;
 	request->driver.at = (struct nvme_position){0, 0};
@@ -159,21 +165,6 @@ static uint64_t blocks_of_command(const struct nvme_ns *ns, uint64_t block, uint
 	return blocks;
 }
 
-/* All of a read, write or compare but where its data are (NVM 1.0, 3.2.1, 3.2.4, 3.2.6). */
-static inline void fill_rw(const struct dmaland_nvme_request *request, struct nvme_command *command,
-			   uint64_t block, uint64_t blocks)
-{
-	command->opcode = request->opcode;
-	command->flags = 0;
-	command->nsid = htole32(request->nsid);
-	command->cdw2 = command->cdw3 = 0;
-	command->metadata = 0;
-	command->cdw10 = htole32(block);
-	command->cdw11 = htole32(block >> 32);
-	command->cdw12 = htole32((uint32_t)request->control << 16 | (blocks - 1));
-	command->cdw13 = command->cdw14 = command->cdw15 = 0;
-}
-
 /* Fill in a read, write or compare of the request's next blocks. */
 static int nvme_setup_rw(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 			 struct dmaland_nvme_request *request, struct nvme_command *command)
@@ -186,12 +177,23 @@ static int nvme_setup_rw(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 	iod->direction = nvme_direction_of(request->opcode);
 	iod->block = block;
 	iod->bytes = blocks << ns->block_shift;
-	fill_rw(request, command, block, blocks);
+	nvme_fill_rw(request, command, block, blocks);
 	code = nvme_setup_data(&queue->ctrl->pools, iod, request->iov, &request->driver.at,
 			       command);
 	if (code == 0)
 		request->driver.left -= blocks;
 	return code;
+}
+
+/* The command of a request that is prepared, and was taken. */
+static void setup_prepared(struct nvme_iod *iod, struct dmaland_nvme_request *request,
+			   struct nvme_command *command)
+{
+	if (request->prepared->syncs)
+		nvme_sync_prepared(request->prepared, true);
+	nvme_write_prepared(request->prepared, request, command);
+	iod->block = request->block;
+	request->driver.left = 0;
 }
 
 /* Submit one command of a request. 0, -EAGAIN (no slot is free), -ENOMEM, or nvme_setup_data()'s. */
@@ -200,11 +202,13 @@ static int submit_command(struct dmaland_nvme_queue *queue, struct dmaland_nvme_
 	struct nvme_command *command = queue->sq_next;
 	struct nvme_iod *iod = nvme_take_slot(queue);
 	bool has_data = nvme_has_data(request);
-	int code;
+	int code = 0;
 
 	if (!iod)
 		return -EAGAIN;
-	if (has_data)
+	if (request->prepared)
+		setup_prepared(iod, request, command);
+	else if (has_data)
 		code = nvme_setup_rw(queue, iod, request, command);
 	else
 		code = nvme_setup_no_data(queue, iod, request);
@@ -265,14 +269,10 @@ static int wait_in_queue(struct dmaland_nvme_queue *queue, struct dmaland_nvme_r
 	return 0;
 }
 
-/* Any request; it may become several commands, or have to wait. 0, or -errno with the error set. */
-static __attribute__((noinline)) int submit_any(struct dmaland_nvme_queue *queue,
-						struct dmaland_nvme_request *request)
+static int submit_or_wait(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
 {
-	int code = begin_request(queue, request);
+	int code;
 
-	if (code != 0)
-		return code;
 	if (queue->waiting || nvme_state(queue->ctrl) != queue->state)
 		return wait_in_queue(queue, request);
 	code = submit_commands(queue, request);
@@ -283,99 +283,178 @@ static __attribute__((noinline)) int submit_any(struct dmaland_nvme_queue *queue
 	return code;
 }
 
+/* Any request; it may become several commands, or have to wait. 0, or -errno with the error set. */
+static __attribute__((noinline)) int submit_any(struct dmaland_nvme_queue *queue,
+						struct dmaland_nvme_request *request)
+{
+	int code = begin_request(queue, request);
+
+	if (code != 0)
+		return code;
+	code = submit_or_wait(queue, request);
+	if (code != 0 && request->prepared)
+		nvme_end_prepared(request->prepared, code);
+	return code;
+}
+
 /* Is nothing in the way of requests? */
 static inline bool queue_is_ready(struct dmaland_nvme_queue *queue)
 {
 	return !queue->waiting && nvme_state(queue->ctrl) == queue->state && queue->free;
 }
 
-/* Is a request a read or write that is one command, with one segment, to the namespace of the last, and right? */
-static inline bool is_simple(const struct dmaland_nvme_queue *queue,
-			     const struct dmaland_nvme_request *request)
-{
-	const struct nvme_ns *ns = queue->ns;
-	const struct iovec *segment = request->iov;
-	uint64_t blocks = request->blocks;
+enum { NOT_SIMPLE = 1 }; /* it is submit_any()'s, which has the words for what is wrong */
 
-	return is_read_or_write(request) && nvme_ns_id(ns) == request->nsid &&
-	       blocks - 1 < ns->max_blocks && request->block <= ns->info.blocks - blocks &&
-	       segment && request->iov_count == 1 && segment->iov_base &&
-	       segment->iov_len == blocks << ns->block_shift &&
-	       !((uintptr_t)segment->iov_base & queue->ctrl->pools.misaligned) && request->done;
-}
-
-/* Submit a request that is simple to a queue that is ready, in one pass. 0, or -errno with the error set. */
+/*
+ * Submit a request to a queue that is ready, in one pass, if it is simple: a read or write that is one command, with one
+ * segment, to the namespace of the last, and right. 0, -errno with the error set, or NOT_SIMPLE.
+ */
 static inline __attribute__((always_inline)) int submit_simple(struct dmaland_nvme_queue *queue,
 							       struct dmaland_nvme_request *request)
 {
-	const struct nvme_prp_pools *pools = &queue->ctrl->pools;
-	struct nvme_iod *iod = queue->free;
+	const struct nvme_ns *ns = queue->ns;
+	const struct iovec *segment;
+	struct nvme_iod *iod;
+	uint64_t blocks;
+	size_t bytes;
+	char *data;
 	int code;
 
-	iod->bytes = request->iov->iov_len;
+	if (nvme_ns_id(ns) != request->nsid || !is_read_or_write(request))
+		return NOT_SIMPLE;
+	blocks = request->blocks;
+	segment = request->iov;
+	if (blocks - 1 >= ns->max_blocks || request->block > ns->info.blocks - blocks || !segment)
+		return NOT_SIMPLE;
+	data = segment->iov_base;
+	bytes = blocks << ns->block_shift;
+	if (request->iov_count != 1 || !data || segment->iov_len != bytes ||
+	    ((uintptr_t)data & queue->ctrl->pools.misaligned) || !request->done ||
+	    request->prepared)
+		return NOT_SIMPLE;
+	iod = queue->free;
+	iod->bytes = bytes;
 	iod->direction = request->opcode;
-	code = nvme_map_piece(pools, iod, request->iov->iov_base);
+	code = nvme_map_piece(&queue->ctrl->pools, iod, data);
 	if (code != 0)
 		return code;
-	fill_rw(request, queue->sq_next, request->block, request->blocks);
-	if (!nvme_write_piece(pools, iod, queue->sq_next)) {
-		code = nvme_take_lists(pools, iod, queue->sq_next);
+	iod->block = request->block;
+	nvme_fill_rw(request, queue->sq_next, request->block, request->blocks);
+	if (!nvme_write_piece(&queue->ctrl->pools, iod, queue->sq_next)) {
+		code = nvme_take_lists(&queue->ctrl->pools, iod, queue->sq_next);
 		if (code != 0)
 			return code;
 	}
-	nvme_take_slot(queue);
+	queue->free = iod->next_free;
+	queue->free_count--;
 	nvme_put_command(queue, iod);
 	iod->request = request;
-	iod->block = request->block;
 	request->driver.ns = queue->ns;
 	request->driver.pending = 1;
 	request->driver.status = 0;
 	return 0;
 }
 
-/* Most requests are simple, and nothing is in the way. One that lacks memory may wait, as submit_any() has it. */
+/* The same of one that is prepared, if it is what it was then, and neither stale nor under way. */
+static inline __attribute__((always_inline)) int
+submit_prepared(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
+{
+	struct dmaland_nvme_prepared *prepared = request->prepared;
+	struct nvme_iod *iod = queue->free;
+
+	if (prepared->request != request || prepared->ctrl != queue->ctrl ||
+	    request->block >= nvme_prepared_starts(prepared) ||
+	    request->opcode != prepared->opcode || request->nsid != prepared->nsid ||
+	    request->blocks != prepared->blocks || request->iov != prepared->iov ||
+	    !request->done || !nvme_take_prepared(prepared))
+		return NOT_SIMPLE;
+	queue->free = iod->next_free;
+	queue->free_count--;
+	nvme_write_prepared(prepared, request, queue->sq_next);
+	nvme_put_command(queue, iod);
+	iod->request = request;
+	iod->block = request->block;
+	request->driver.pending = 1;
+	request->driver.status = 0;
+	return 0;
+}
+
+/* Requests that are under way may end, and leave memory to one that has none: so it may wait. */
+static inline bool is_for_any(int code)
+{
+	return code == NOT_SIMPLE || code == -ENOMEM;
+}
+
 int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
 {
 	int code = dmaland_check(queue->ctrl->dev);
 
 	if (code != 0)
 		return code;
-	code = -ENOMEM;
-	if (queue_is_ready(queue) && is_simple(queue, request))
-		code = submit_simple(queue, request);
-	if (code == -ENOMEM)
+	code = NOT_SIMPLE;
+	if (queue_is_ready(queue))
+		code = request->prepared ? submit_prepared(queue, request)
+					 : submit_simple(queue, request);
+	if (is_for_any(code))
 		code = submit_any(queue, request);
 	if (!queue->polling) /* else when that ends */
 		nvme_ring_sq(queue);
 	return code;
 }
 
+/* How far a call has come, and why not further. */
+struct progress {
+	struct dmaland_nvme_request *const *next;
+	int code;
+};
+
+/* As many as there are slots for, to a queue that is ready: they change nothing but which slots are free. */
+static __attribute__((noinline)) struct progress
+submit_simple_ones(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *const *next,
+		   struct dmaland_nvme_request *const *end)
+{
+	int code = 0;
+
+	while (next < end && queue->free) {
+		code = submit_simple(queue, *next);
+		if (code != 0)
+			break;
+		next++;
+	}
+	return (struct progress){next, code};
+}
+
+static __attribute__((noinline)) struct dmaland_nvme_request *const *
+submit_prepared_ones(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *const *next,
+		     struct dmaland_nvme_request *const *end)
+{
+	while (next < end && queue->free && (*next)->prepared && submit_prepared(queue, *next) == 0)
+		next++;
+	return next;
+}
+
 unsigned int dmaland_nvme_submit_bulk(struct dmaland_nvme_queue *queue,
 				      struct dmaland_nvme_request *const *requests, unsigned int n)
 {
-	struct dmaland_nvme_request *const *next = requests, *const *end = requests + n;
-	int code = dmaland_check(queue->ctrl->dev);
+	struct dmaland_nvme_request *const *before, *const *end = requests + n;
+	struct progress at = {requests, dmaland_check(queue->ctrl->dev)};
 
-	while (code == 0 && next < end) {
-		bool ready = queue_is_ready(queue);
-
-		/* simple ones change nothing but which slots are free */
-		while (ready && next < end && queue->free && is_simple(queue, *next)) {
-			code = submit_simple(queue, *next);
-			if (code != 0)
-				break;
-			next++;
+	while (at.code == 0 && at.next < end) {
+		before = at.next;
+		if (queue_is_ready(queue)) {
+			at.next = submit_prepared_ones(queue, at.next, end);
+			at = submit_simple_ones(queue, at.next, end);
 		}
-		if (next < end && (code == 0 || code == -ENOMEM)) {
-			code = submit_any(queue, *next);
-			next += code == 0;
+		if (is_for_any(at.code) || (at.code == 0 && at.next == before)) {
+			at.code = submit_any(queue, *at.next);
+			at.next += at.code == 0;
 		}
 	}
 	if (!queue->polling)
 		nvme_ring_sq(queue);
-	if (code != 0)
-		errno = -code;
-	return next - requests;
+	if (at.code != 0)
+		errno = -at.code;
+	return at.next - requests;
 }
 
 /*
@@ -424,6 +503,19 @@ static __attribute__((noinline)) void reap_failed(struct dmaland_nvme_queue *que
 	nvme_end_command(queue, iod, status);
 }
 
+/* A command is over, and was carried out. */
+static inline void reap_done(struct dmaland_nvme_queue *queue, struct nvme_iod *iod)
+{
+	struct dmaland_nvme_request *request = iod->request;
+	struct dmaland_nvme_prepared *prepared = request->prepared;
+
+	if (!prepared)
+		nvme_unmap_data(&queue->ctrl->pools, iod, true);
+	nvme_give_slot(queue, iod);
+	if (--request->driver.pending == 0)
+		nvme_finish(queue, request, prepared);
+}
+
 /*
  * Handle the completions that are there, once round the ring at most: done() may submit what
  * completes at once. Returns how many.
@@ -438,12 +530,10 @@ unsigned int nvme_reap(struct dmaland_nvme_queue *queue)
 		n++;
 		if (!iod)
 			continue;
-		if (nvme_completion_status(completion) != 0) {
+		if (nvme_completion_status(completion) == 0)
+			reap_done(queue, iod);
+		else
 			reap_failed(queue, iod);
-			continue;
-		}
-		nvme_unmap_data(&queue->ctrl->pools, iod, true);
-		nvme_end_command(queue, iod, 0);
 	}
 	return n;
 }

@@ -71,11 +71,10 @@ static inline int nvme_completion_status(const struct nvme_completion *completio
 static inline struct nvme_iod *nvme_completed_iod(const struct dmaland_nvme_queue *queue,
 						  const struct nvme_completion *completion)
 {
-	uint16_t cid = le16toh(completion->cid);
+	uint32_t cid = le16toh(completion->cid);
 	struct nvme_iod *iod = &queue->iods[cid & queue->slot_mask];
 
-	if (le16toh(completion->sq_id) != queue->qid ||
-	    le16toh(completion->sq_head) >= queue->entries)
+	if (le32toh(completion->sq) - queue->sq_id >= queue->entries)
 		return NULL;
 	return iod->busy && iod->cid == cid ? iod : NULL;
 }
@@ -102,6 +101,32 @@ static inline bool nvme_next_completion(struct dmaland_nvme_queue *queue,
 	if (!*iod)
 		nvme_ignore_completion(queue, completion);
 	return true;
+}
+
+/* All of a read, write or compare but where its data are (NVM 1.0, 3.2.1, 3.2.4, 3.2.6). */
+static inline void nvme_fill_rw(const struct dmaland_nvme_request *request,
+				struct nvme_command *command, uint64_t block, uint64_t blocks)
+{
+	command->opcode = request->opcode;
+	command->flags = 0;
+	command->nsid = htole32(request->nsid);
+	command->cdw2 = command->cdw3 = 0;
+	command->metadata = 0;
+	command->cdw10 = htole32(block);
+	command->cdw11 = htole32(block >> 32);
+	command->cdw12 = htole32((uint32_t)request->control << 16 | (blocks - 1));
+	command->cdw13 = command->cdw14 = command->cdw15 = 0;
+}
+
+/* The command of a prepared request that was taken; once more, when it is repeated. */
+static inline void nvme_write_prepared(const struct dmaland_nvme_prepared *prepared,
+				       const struct dmaland_nvme_request *request,
+				       struct nvme_command *command)
+{
+	*command = prepared->command;
+	command->cdw10 = htole32(request->block);
+	command->cdw11 = htole32(request->block >> 32);
+	command->cdw12 |= htole32((uint32_t)request->control << 16);
 }
 
 /* A command has ended and its data are unmapped. Its slot is free before done() may submit. */
