@@ -43,6 +43,7 @@ struct contestant {
 
 extern const struct contestant drive_ours; /* polled, memory that was registered */
 extern const struct contestant drive_ours_irq;
+extern const struct contestant drive_ours_prepared;
 extern const struct contestant drive_ours_plain; /* any memory */
 extern const struct contestant drive_io_uring;	 /* polled */
 extern const struct contestant drive_io_uring_irq;

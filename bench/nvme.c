@@ -8,6 +8,7 @@
  *   instructions_per_io.WHO.LOAD  of program and kernel together. WHO:
  *       ours          polled; memory of dmaland_register()
  *       ours_irq      by interrupts, else the same
+ *       ours_prepared as ours, requests prepared
  *       ours_plain    polled; any memory: copied, or mapped for each request
  *       io_uring      polled (IOPOLL), buffers and files registered
  *       io_uring_irq  by interrupts, else the same
@@ -33,8 +34,8 @@
 #define ROUNDS_QUICK "5"
 
 /* The last two are set beside the first two. */
-static const char *const contestants[] = {"ours", "ours_irq", "ours_plain", "io_uring",
-					  "io_uring_irq"};
+static const char *const contestants[] = {"ours",	"ours_irq", "ours_prepared",
+					  "ours_plain", "io_uring", "io_uring_irq"};
 
 #define CONTESTANTS (sizeof(contestants) / sizeof(contestants[0]))
 
@@ -208,7 +209,8 @@ static bool line_cells(const struct nvme_bench *b, const struct boot *boot,
 
 static void boot_print(const struct nvme_bench *b, const struct boot *boot)
 {
-	static const char *const headings[] = {"dmaland", "interrupts", "plain memory",
+	static const char *const headings[] = {"dmaland",	   "interrupts",
+					       "prepared",	   "plain memory",
 					       "io_uring, polled", "io_uring, interrupts"};
 	char text[CONTESTANTS][32], title[64];
 	const char *cells[CONTESTANTS];
@@ -240,7 +242,8 @@ static void notes_print(const struct nvme_bench *b)
 	     "queue. "
 	     "In sequence, the kernel merges the 4 KiB requests of a batch");
 	puts("dmaland: polled, memory registered, no system calls. Interrupts: the same, but it "
-	     "sleeps. Plain memory: 4 KiB are copied, 64 KiB mapped for each request");
+	     "sleeps. Prepared: the requests are. Plain memory: 4 KiB are copied, 64 KiB mapped "
+	     "for each request");
 	puts("iommu=pt: the kernel's driver maps nothing, and its drive reaches all memory; "
 	     "dmaland's is confined in both");
 #ifndef BENCH_IO_URING

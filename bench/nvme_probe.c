@@ -366,6 +366,7 @@ int nvme_probe_answer(int argc, char **argv)
 	if (argv[2][0] != '/') {
 		probe_run(&drive_ours, argv[2], rounds);
 		probe_run(&drive_ours_irq, argv[2], rounds);
+		probe_run(&drive_ours_prepared, argv[2], rounds);
 		probe_run(&drive_ours_plain, argv[2], rounds);
 		return 0;
 	}

@@ -6,7 +6,7 @@
  * whoever waits looks for the completions of all. What the drive answers is copied out of DMA memory
  * first and looked at then; the page that it comes in is one command's at a time.
  */
-#include "nvme_internal.h"
+#include "ring.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -38,6 +38,8 @@ static const char *command_name(uint8_t opcode)
 		return "Abort";
 	case NVME_ADMIN_FORMAT:
 		return "Format NVM";
+	case NVME_ADMIN_DOORBELL_BUFFER:
+		return "Doorbell Buffer Config";
 	case NVME_ADMIN_SET_FEATURES:
 		return "Set Features";
 	default:
@@ -328,6 +330,7 @@ static void learn_commands(struct dmaland_nvme *ctrl, const uint8_t *data)
 	if (ctrl->oncs & NVME_ONCS_VERIFY)
 		info->commands |= 1u << DMALAND_NVME_VERIFY;
 	info->can_format = nvme_get16(data, 256) & NVME_OACS_FORMAT;
+	ctrl->offers_shadows = nvme_get16(data, 256) & NVME_OACS_DOORBELL_BUFFER;
 	info->error_entries = data[262] + 1u; /* ELPE */
 	ctrl->abort_limit = data[258] + 1u;   /* ACL */
 	ctrl->report_most = data[259] + 1u;   /* AERL */
@@ -496,6 +499,7 @@ int nvme_create_queue(struct dmaland_nvme_queue *queue, uint32_t state)
 	};
 	int status, undone;
 
+	nvme_empty_rings(queue);
 	if (queue->vector >= 0) /* IV and IEN */
 		create_cq.cdw11 |= htole32((uint32_t)queue->vector << 16 | 1u << 1);
 	status = nvme_admin(queue->ctrl, state, &create_cq, timeout_ms, NULL);

@@ -51,10 +51,10 @@ int nvme_check_namespaces_alone(struct dmaland_nvme *ctrl)
 
 	for (ns = atomic_load_explicit(&ctrl->namespaces, memory_order_relaxed); ns;
 	     ns = ns->next) {
-		uint32_t nsid = nvme_ns_id(ns);
+		uint32_t nsid = ns->info.nsid;
 		int changed;
 
-		if (nsid == 0)
+		if (nvme_ns_id(ns) == NVME_STALE)
 			continue;
 		changed = nvme_ns_changed(ctrl, nvme_identify_alone, ns);
 		if (changed < 0)
@@ -92,8 +92,7 @@ int nvme_check_namespaces(struct dmaland_nvme *ctrl)
 	int changed = 0;
 
 	for (; ns; ns = ns->next) {
-		uint32_t nsid = nvme_ns_id(ns);
-		int code = nsid != 0 ? nvme_check_ns(ctrl, nsid) : 0;
+		int code = nvme_ns_id(ns) != NVME_STALE ? nvme_check_ns(ctrl, ns->info.nsid) : 0;
 
 		if (code < 0)
 			return code;

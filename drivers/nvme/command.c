@@ -7,7 +7,7 @@
  * A drive answers some requests that go past the end with status 0 (QEMU's does for discards), so
  * all ranges are checked here.
  */
-#include "nvme_internal.h"
+#include "ring.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -45,13 +45,11 @@ static int past_end(const struct dmaland_nvme_request *request, const struct nvm
 		(unsigned long long)ns->info.blocks, ns->info.block_size);
 }
 
-int nvme_check_range(const struct dmaland_nvme_request *request, const struct nvme_ns *ns)
+/* Blocks that are none. -errno with the error set. */
+int nvme_refuse_range(const struct dmaland_nvme_request *request, const struct nvme_ns *ns)
 {
-	if (request->blocks == 0)
-		return dmaland_set_error(EINVAL, "no blocks asked");
-	if (request->blocks > ns->info.blocks || request->block > ns->info.blocks - request->blocks)
-		return past_end(request, ns);
-	return 0;
+	return request->blocks == 0 ? dmaland_set_error(EINVAL, "no blocks asked")
+				    : past_end(request, ns);
 }
 
 static int check_blocks(const struct dmaland_nvme_request *request, const struct nvme_ns *ns)
@@ -200,6 +198,7 @@ int nvme_setup_no_data(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 
 		if (code != 0)
 			return code;
+		iod->holds = NVME_LIST;
 	} else {
 		blocks = most_blocks(ns, request->opcode, block, request->driver.left);
 	}
@@ -215,6 +214,10 @@ void nvme_fill_command(struct dmaland_nvme *ctrl, struct nvme_iod *iod,
 {
 	const struct dmaland_nvme_request *request = iod->request;
 
+	if (request->prepared) {
+		nvme_write_prepared(request->prepared, request, command);
+		return;
+	}
 	*command = (struct nvme_command){
 		.opcode = request->opcode,
 		.nsid = htole32(request->nsid),
@@ -244,7 +247,7 @@ const char *dmaland_nvme_request_text(const struct dmaland_nvme_request *request
 	const char *result = dmaland_nvme_status_text(request->driver.status);
 	uint64_t first = request->block, blocks = request->blocks;
 
-	if (request->driver.failed_blocks > 0) {
+	if (request->driver.status != 0 && request->driver.failed_blocks > 0) {
 		first = request->driver.failed_block;
 		blocks = request->driver.failed_blocks;
 	}

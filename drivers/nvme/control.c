@@ -298,7 +298,9 @@ static int restart(struct dmaland_nvme *ctrl)
 	code = disable_somehow(ctrl, idle);
 	if (code != 0)
 		return code;
+	nvme_forget_shadows(ctrl);
 	nvme_reset_queue(ctrl->admin);
+	nvme_make_prepared_stale(ctrl, UINT32_MAX);
 	memset(ctrl->reports, 0, sizeof(ctrl->reports));
 	atomic_store(&ctrl->admin_late, false);
 	code = pci_set_master(ctrl->dev);
@@ -306,6 +308,8 @@ static int restart(struct dmaland_nvme *ctrl)
 		code = nvme_enable_ctrl(ctrl);
 	if (code == 0)
 		code = nvme_set_queue_count_again(ctrl);
+	if (code == 0)
+		code = nvme_setup_shadows_again(ctrl);
 	if (code == 0)
 		code = nvme_ask_for_reports_alone(ctrl);
 	return code == 0 ? nvme_check_namespaces_alone(ctrl) : code;

@@ -13,7 +13,7 @@
  * A request that the drive fails is asked for once more after a pause, which doubles while that goes on. Two
  * statuses are no failures but say what the drive takes: fewer of them, or none. That holds until a reset.
  */
-#include "nvme_internal.h"
+#include "ring.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -19,7 +19,7 @@
  * the library meanwhile; so each queue that took its interrupt unmasks it when it was polled, or is waited
  * for next. If another queue's completions are still there it interrupts again at once.
  */
-#include "nvme_internal.h"
+#include "ring.h"
 
 #include <errno.h>
 #include <fcntl.h>

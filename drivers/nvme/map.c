@@ -48,6 +48,12 @@ static size_t smaller(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
+/* Of data that are elements. */
+static struct nvme_position start_of(const struct nvme_iod *iod)
+{
+	return (struct nvme_position){0, iod->iov_offset};
+}
+
 /* Step over segments that are used up or empty; there are bytes left behind them. */
 static size_t piece_at(const struct iovec *iov, struct nvme_position *at)
 {
@@ -127,10 +133,10 @@ static size_t offset_in_page(const struct nvme_prp_pools *pools, uintptr_t addre
  * The offset in the first page that spares the longest segment the copy. A PRP entry is dword
  * aligned (NVMe 2.0, 4.1.1), so segments that aren't don't count.
  */
-static uint32_t choose_first_offset(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
-				    const struct iovec *iov)
+static uint32_t choose_first_offset(const struct nvme_prp_pools *pools, const struct nvme_iod *iod)
 {
-	struct nvme_position at = iod->start;
+	struct nvme_position at = start_of(iod);
+	const struct iovec *iov = iod->iov;
 	size_t longest = 0, done = 0;
 	uint32_t offset = 0;
 
@@ -183,9 +189,10 @@ static size_t page_behind(const struct nvme_prp_pools *pools, const struct nvme_
  * again afterwards, and nobody else's. Those that follow one another are one element.
  */
 static size_t collect(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
-		      const struct iovec *iov, struct scatterlist *sg, size_t *pages_gathered)
+		      struct scatterlist *sg, size_t *pages_gathered)
 {
-	struct nvme_position at = iod->start;
+	struct nvme_position at = start_of(iod);
+	const struct iovec *iov = iod->iov;
 	size_t done = 0, page = 0, elements = 0, gathered = 0, length = 0;
 
 	while (done < iod->bytes) {
@@ -225,10 +232,9 @@ static void free_elements(struct nvme_iod *iod)
 }
 
 /* Note the elements, and gather the pages that have to be. How many; or 0 with ENOMEM set. */
-static size_t note_elements(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
-			    const struct iovec *iov)
+static size_t note_elements(const struct nvme_prp_pools *pools, struct nvme_iod *iod)
 {
-	size_t gathered, n = collect(pools, iod, iov, NULL, &gathered);
+	size_t gathered, n = collect(pools, iod, NULL, &gathered);
 
 	if (n > NVME_INLINE_SG)
 		iod->sg = malloc(n * sizeof(*iod->sg));
@@ -244,22 +250,17 @@ static size_t note_elements(const struct nvme_prp_pools *pools, struct nvme_iod 
 		return 0;
 	}
 	sg_init_table(iod->sg, n);
-	return collect(pools, iod, iov, iod->sg, &gathered);
+	return collect(pools, iod, iod->sg, &gathered);
 }
 
 /* ---- mapping ---- */
 
-static enum dma_data_direction direction_of(const struct nvme_iod *iod)
-{
-	return iod->write ? DMA_TO_DEVICE : DMA_FROM_DEVICE;
-}
-
 /* Can descriptors say where the data are? */
-static bool sgl_can_say(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
-			const struct iovec *iov)
+static bool sgl_can_say(const struct nvme_prp_pools *pools, const struct nvme_iod *iod)
 {
 	size_t most = pools->page_size / NVME_SGL_DESCRIPTOR, done = 0, n;
-	struct nvme_position at = iod->start;
+	struct nvme_position at = start_of(iod);
+	const struct iovec *iov = iod->iov;
 
 	for (n = 0; done < iod->bytes && n <= most; n++) {
 		struct run run = next_run(pools, iod, iov, at, 0, iod->bytes - done);
@@ -273,83 +274,92 @@ static bool sgl_can_say(const struct nvme_prp_pools *pools, const struct nvme_io
 }
 
 static int map_scattered(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
-			 const struct iovec *iov)
+			 const struct iovec *iov, const struct nvme_position *at)
 {
 	size_t elements;
 	int code;
 
+	iod->iov = &iov[at->segment];
+	iod->iov_offset = at->offset;
 	iod->sgl = pools->sgls;
 	iod->first_offset = 0;
-	if (!iod->sgl || !sgl_can_say(pools, iod, iov)) {
+	if (!iod->sgl || !sgl_can_say(pools, iod)) {
 		iod->sgl = false;
-		iod->first_offset = choose_first_offset(pools, iod, iov);
+		iod->first_offset = choose_first_offset(pools, iod);
 	}
-	elements = note_elements(pools, iod, iov);
+	elements = note_elements(pools, iod);
 	if (elements == 0)
 		return -ENOMEM;
-	if (dma_map_sg(pools->dev, iod->sg, (int)elements, direction_of(iod)) == 0) {
+	if (dma_map_sg(pools->dev, iod->sg, (int)elements,
+		       (enum dma_data_direction)iod->direction) == 0) {
 		code = -errno;
 		free_elements(iod);
 		return code;
 	}
 	iod->sg_count = elements;
+	iod->holds = NVME_ELEMENTS;
 	return 0;
 }
 
-static int map_single(const struct nvme_prp_pools *pools, struct nvme_iod *iod, char *address)
+/* Do the data lie side by side, where PRPs can say it? So many bytes of them are in their first segment. */
+static bool lies_in_one_piece(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
+			      const struct iovec *iov, const struct nvme_position *at, size_t piece)
 {
-	iod->first_offset = offset_in_page(pools, (uintptr_t)address);
-	iod->dma = dma_map_single(pools->dev, address, iod->bytes, direction_of(iod));
-	if (dma_mapping_error(pools->dev, iod->dma))
-		return -errno;
-	iod->single = true;
-	iod->sgl = pools->sgls;
-	return 0;
+	uintptr_t address = (uintptr_t)address_at(iov, at);
+
+	return (address & pools->misaligned) == 0 &&
+	       iod->bytes <= pools->max_run - offset_in_page(pools, address) &&
+	       (iod->bytes <= piece || contiguous(iov, *at, iod->bytes) == iod->bytes);
 }
 
-/* *at moves behind the data; on failure it stays, and nothing is held. */
-static int map_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
-		    const struct iovec *iov, struct nvme_position *at)
+/* Say where data are that are mapped and need more than a command; or unmap them. 0 or -ENOMEM. */
+int nvme_take_lists(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		    struct nvme_command *command)
 {
-	struct nvme_position start = *at;
-	size_t piece = piece_at(iov, &start);
-	uintptr_t address = (uintptr_t)address_at(iov, &start);
 	int code;
 
-	iod->start = start;
-	if ((address & pools->misaligned) == 0 &&
-	    iod->bytes <= pools->max_run - offset_in_page(pools, address) &&
-	    (iod->bytes <= piece || contiguous(iov, start, iod->bytes) == iod->bytes))
-		code = map_single(pools, iod, address_at(iov, &start));
-	else
-		code = map_scattered(pools, iod, iov);
-	if (code == 0)
-		skip(iov, at, iod->bytes);
+	if (iod->holds == NVME_PIECE) {
+		iod->holds = NVME_LISTED_PIECE;
+		iod->first_offset = iod->dma & (pools->page_size - 1);
+	}
+	code = iod->sgl ? nvme_list_sgl(pools, iod, command) : nvme_list_prps(pools, iod, command);
+	if (code != 0)
+		nvme_unmap_data(pools, iod, false);
 	return code;
+}
+
+/* Say in a command where its data are, whose lists are taken; once more, when it is repeated. All else of it is there. */
+void nvme_write_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		     struct nvme_command *command)
+{
+	if (nvme_is_piece(iod) && nvme_write_piece(pools, iod, command))
+		return;
+	if (iod->sgl)
+		nvme_write_sgl(iod, command);
+	else
+		nvme_write_prps(pools, iod, command->prp);
 }
 
 /*
  * Map the data of a command and say in it where they are: iod->bytes (at least 1) of the segments from
- * *at on, which moves behind them; iod->write says where they go. On failure *at stays and nothing is
+ * *at on, which moves behind them; iod->direction says where they go. On failure *at stays and nothing is
  * held: -ENOMEM (later it may work), or what dma_map_sg() has against the memory.
  */
 int nvme_setup_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 		    const struct iovec *iov, struct nvme_position *at, struct nvme_command *command)
 {
-	struct nvme_position begin = *at;
-	int code = map_data(pools, iod, iov, at);
+	size_t piece = piece_at(iov, at);
+	int code;
 
-	if (code != 0)
-		return code;
-	code = iod->sgl ? nvme_take_sgl(pools, iod) : nvme_take_prp_lists(pools, iod);
-	if (code != 0) {
-		nvme_free_iod(pools, iod);
-		nvme_unmap_data(pools, iod, iov, false);
-		*at = begin;
-		return code;
-	}
-	nvme_write_data(pools, iod, command);
-	return 0;
+	if (lies_in_one_piece(pools, iod, iov, at, piece))
+		code = nvme_map_piece(pools, iod, address_at(iov, at));
+	else
+		code = map_scattered(pools, iod, iov, at);
+	if (code == 0 && !(iod->holds == NVME_PIECE && nvme_write_piece(pools, iod, command)))
+		code = nvme_take_lists(pools, iod, command);
+	if (code == 0)
+		skip(iov, at, iod->bytes);
+	return code;
 }
 
 static bool is_gathered(const struct nvme_iod *iod, const char *address)
@@ -358,9 +368,10 @@ static bool is_gathered(const struct nvme_iod *iod, const char *address)
 }
 
 /* A read has arrived: its elements that are gathered pages go to where they belong. */
-static void scatter(const struct nvme_iod *iod, const struct iovec *iov)
+static void scatter(const struct nvme_iod *iod)
 {
-	struct nvme_position at = iod->start;
+	struct nvme_position at = start_of(iod);
+	const struct iovec *iov = iod->iov;
 	uint32_t i;
 
 	for (i = 0; i < iod->sg_count; i++) {
@@ -373,27 +384,22 @@ static void scatter(const struct nvme_iod *iod, const struct iovec *iov)
 	}
 }
 
-/*
- * The drive is through with a command: take its memory back, with what was read if that arrived,
- * and free its lists and gathered pages. A command that holds none of these may be given too.
- */
-void nvme_unmap_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
-		     const struct iovec *iov, bool arrived)
+/* nvme_unmap_data() of what is not one piece, or has lists. */
+void nvme_unmap_more(const struct nvme_prp_pools *pools, struct nvme_iod *iod, bool arrived)
 {
+	enum dma_data_direction direction = (enum dma_data_direction)iod->direction;
 	unsigned long attrs = arrived ? 0 : DMA_ATTR_SKIP_CPU_SYNC;
 
-	if (iod->single) {
-		dma_unmap_single_attrs(pools->dev, iod->dma, iod->bytes, direction_of(iod), attrs);
-		iod->single = false;
-	} else if (iod->sg_count > 0) {
-		dma_unmap_sg_attrs(pools->dev, iod->sg, (int)iod->sg_count, direction_of(iod),
-				   attrs);
-		if (arrived && !iod->write && iod->gathered)
-			scatter(iod, iov);
+	if (iod->holds == NVME_ELEMENTS) {
+		dma_unmap_sg_attrs(pools->dev, iod->sg, (int)iod->sg_count, direction, attrs);
+		if (arrived && direction == DMA_FROM_DEVICE && iod->gathered)
+			scatter(iod);
 		free_elements(iod);
+	} else if (nvme_is_piece(iod)) {
+		dma_unmap_single_attrs(pools->dev, iod->dma, iod->bytes, direction, attrs);
 	}
-	if (iod->list_count > 0)
-		nvme_free_iod(pools, iod);
+	nvme_free_iod(pools, iod);
+	iod->holds = NVME_NOTHING;
 }
 
 /*
@@ -408,5 +414,5 @@ void nvme_leak_iod(struct nvme_iod *iod)
 	iod->list_count = 0;
 	iod->gathered = NULL;
 	free_elements(iod);
-	iod->single = false;
+	iod->holds = NVME_NOTHING;
 }

@@ -4,7 +4,7 @@
  *
  * A namespace is asked for when it is first used, and then found without a lock in a list that only
  * grows at its head, until the controller is closed. What is known of it is never changed. It becomes
- * stale, by clearing the id by which it is found, and the next use asks the drive again:
+ * stale, by taking away the id by which it is found, and the next use asks the drive again:
  *
  *   formatting   before it begins; asking is refused until the format is over
  *   a change     that the drive reports (change.c), that a reset brings to light, or that a command's
@@ -24,6 +24,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+
+const struct nvme_ns nvme_no_ns = {.current = NVME_STALE};
 
 enum { LIST_IDS = NVME_ADMIN_DATA / sizeof(uint32_t) };
 
@@ -201,6 +203,19 @@ static int parse_blocks(const uint8_t *data, struct nvme_ns *ns)
 	return 0;
 }
 
+/* Up to so many blocks, a transfer needs no other look than whether it ends with the namespace. */
+static uint64_t max_blocks(const struct dmaland_nvme *ctrl, const struct nvme_ns *ns)
+{
+	const struct nvme_prp_pools *pools = &ctrl->pools;
+	uint64_t blocks = (pools->max_run - pools->page_size) >> ns->block_shift;
+
+	if (ns->special || ns->zones_apart)
+		return 0;
+	if (blocks > ns->most)
+		blocks = ns->most;
+	return blocks < ns->info.blocks ? blocks : ns->info.blocks;
+}
+
 /* From what the drive says to what we keep. Asks nothing more. 0 or -errno with the error set. */
 static int parse_namespace(const struct dmaland_nvme *ctrl, const struct ns_answers *answers,
 			   struct nvme_ns *ns)
@@ -220,7 +235,7 @@ static int parse_namespace(const struct dmaland_nvme *ctrl, const struct ns_answ
 	ns->special = ns->info.metadata > 0 || ns->most == 0;
 	if (ns->info.command_set == DMALAND_NVME_SET_ZONED)
 		code = nvme_parse_zones(answers->zones, ns);
-	ns->max_blocks = ns->zones_apart ? 0 : ns->most;
+	ns->max_blocks = max_blocks(ctrl, ns);
 	return code;
 }
 
@@ -341,7 +356,8 @@ static struct nvme_ns *add_ns(struct dmaland_nvme *ctrl, struct nvme_ns *new, ui
 		if (!before || telling || nvme_same_blocks(before, ns)) {
 			if (before && before != ns) {
 				before->told = false;
-				atomic_store_explicit(&before->current, 0, memory_order_relaxed);
+				atomic_store_explicit(&before->current, NVME_STALE,
+						      memory_order_relaxed);
 			}
 			ns->told = true;
 			before = ns;
@@ -408,10 +424,11 @@ void nvme_forget_ns(struct dmaland_nvme *ctrl, uint32_t nsid, bool formatted)
 	struct nvme_ns *ns;
 
 	ctrl->formats += UINT64_C(1) << 32;
+	nvme_make_prepared_stale(ctrl, nsid);
 	for (ns = first_ns(ctrl); ns; ns = ns->next) {
 		if (nsid != UINT32_MAX && ns->info.nsid != nsid)
 			continue;
-		atomic_store_explicit(&ns->current, 0, memory_order_relaxed);
+		atomic_store_explicit(&ns->current, NVME_STALE, memory_order_relaxed);
 		if (!formatted)
 			continue;
 		ns->told = false;

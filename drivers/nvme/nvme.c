@@ -136,6 +136,7 @@ static int nvme_setup_memory(struct dmaland_nvme *ctrl)
 	ctrl->admin = nvme_alloc_queue(ctrl, 0, NVME_ADMIN_DEPTH);
 	if (!ctrl->admin)
 		return -errno;
+	nvme_empty_rings(ctrl->admin);
 	code = pci_set_master(ctrl->dev);
 	if (code == 0)
 		nvme_setup_irqs(ctrl);
@@ -219,7 +220,8 @@ struct dmaland_nvme *dmaland_nvme_open(struct dmaland_device *dev,
 	take_options(ctrl, options);
 	if (nvme_pci_enable(ctrl) != 0 || nvme_setup_memory(ctrl) != 0 ||
 	    nvme_enable_ctrl(ctrl) != 0 || nvme_identify_controller(ctrl) != 0 ||
-	    nvme_set_queue_count(ctrl) != 0 || nvme_ask_for_reports(ctrl) != 0)
+	    nvme_set_queue_count(ctrl) != 0 || nvme_setup_shadows(ctrl) != 0 ||
+	    nvme_ask_for_reports(ctrl) != 0)
 		return give_up(ctrl);
 	ctrl->opened = true;
 	return ctrl;
@@ -230,6 +232,7 @@ static void free_memory(struct dmaland_nvme *ctrl)
 {
 	if (ctrl->admin)
 		nvme_free_queue(ctrl->admin);
+	nvme_release_shadows(ctrl);
 	if (ctrl->own_data && nvme_service(ctrl) != NVME_RUNAWAY)
 		dma_free_coherent(ctrl->dev, ctrl->data_bytes, ctrl->own_data, ctrl->own_data_dma);
 	if (ctrl->data && nvme_service(ctrl) != NVME_RUNAWAY)
@@ -254,6 +257,7 @@ void dmaland_nvme_close(struct dmaland_nvme *ctrl)
 		nvme_cancel_queue(queue, ctrl->cancel);
 		nvme_free_queue(queue);
 	}
+	nvme_free_prepared(ctrl);
 	free_memory(ctrl);
 	nvme_free_namespaces(ctrl);
 	nvme_release_irqs(ctrl);

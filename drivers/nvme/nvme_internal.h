@@ -4,10 +4,13 @@
  *
  *   request.c   requests: checked, split into commands, answered
  *   recover.c   commands that fail or are late; queues that are made again
+ *   prepare.c   requests that are prepared once and submitted many times
  *   command.c   the commands beside read and write
  *   raw.c       commands as the caller has them
  *   sync.c      requests that are waited for
  *   queue.c     queue pairs: rings, slots, doorbells
+ *   ring.h      ... what each command goes through
+ *   shadow.c    shadow doorbells
  *   irq.c       interrupts: queues that are waited for
  *   map.c       from segments of memory to what the drive reaches: mapped, or copied
  *   prp.c       from that to PRPs
@@ -34,6 +37,7 @@
 
 #include <assert.h>
 #include <endian.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/uio.h>
@@ -52,11 +56,6 @@ enum {
 	NVME_POLLS_LOOK = 256, /* polls until the clock is looked at, see dmaland_nvme_poll() */
 };
 
-/* Where in a request's segments the data of a command begin. */
-struct nvme_position {
-	size_t segment, offset;
-};
-
 /* A block of a pool. */
 struct nvme_block {
 	void *vaddr;
@@ -67,30 +66,44 @@ enum { NVME_INLINE_SG = 4 };
 
 enum { NVME_SMALL_LIST = 256 }; /* bytes of a block of the pool "prp list 256" */
 
+/* What a command has to give back. */
+enum nvme_holds {
+	NVME_NOTHING,
+	NVME_PIECE,	   /* data that are mapped in one piece, at iod.dma */
+	NVME_LISTED_PIECE, /* ... and lists */
+	NVME_ELEMENTS,	   /* iod.sg, and lists, or none */
+	NVME_LIST,	   /* alone */
+};
+
 /*
- * A command in flight. Its data are one piece (single), or elements of sg, some of which may be
+ * A command in flight. Its data are one piece, or elements of sg, some of which may be
  * pages that PRPs can't express as they lie, and that were gathered in memory of the command's own. The
- * fields up to the list are what every command touches; a command whose data are one piece of at
- * most two pages touches nothing else.
+ * fields up to sg_count are what every command touches; one whose data are one piece, and need no list, touches
+ * nothing else.
  */
 struct nvme_iod {
-	struct dmaland_nvme_request *request; /* NULL while the slot is free */
-	struct nvme_position start;	      /* of the data in request->iov */
-	uint64_t block;			      /* the first */
-	size_t bytes;			      /* of blocks, also where no data are carried */
-	dma_addr_t dma;			      /* of data in one piece */
-	uint32_t first_offset;		      /* of the data in the first controller page */
-	uint32_t list_count;		      /* lists[0..list_count) are this command's */
-	uint32_t sg_count;		      /* sg[0..sg_count) are mapped */
-	uint32_t age;			      /* in ticks, see nvme_watch() */
-	uint16_t cid;			      /* its low bits are the slot, see queue.c */
-	bool busy;			      /* between submission and completion */
-	bool late;			      /* it takes too long ... */
-	bool asked;			      /* ... and the drive was asked to abort it */
+	union {
+		struct dmaland_nvme_request *request;
+		struct nvme_iod *next_free; /* of a free slot */
+	};
+	dma_addr_t dma;	       /* of data in one piece */
+	size_t bytes;	       /* of blocks, also where no data are carried */
+	uint32_t first_offset; /* of the data in the first controller page, where they need lists */
+	uint32_t list_count;   /* lists[0..list_count) are this command's */
+	uint64_t block;	       /* the first */
+	uint32_t age; /* in ticks, see nvme_watch(); from here to repeats: zero in a free slot */
+	bool busy;    /* between submission and completion */
+	bool late;    /* it takes too long ... */
+	bool asked;   /* ... and the drive was asked to abort it */
 	uint8_t repeats;
-	bool single;		  /* mapped in one piece, at dma */
+	uint16_t cid;		  /* its low bits are the slot, see queue.c */
+	uint8_t holds;		  /* enum nvme_holds */
 	bool sgl;		  /* described by an SGL, not by PRPs */
-	bool write, small_list;	  /* small_list: lists[0] is of the small pool */
+	uint8_t direction;	  /* enum dma_data_direction, see nvme_direction_of() */
+	bool small_list;	  /* lists[0] is of the small pool */
+	uint32_t sg_count;	  /* sg[0..sg_count) are mapped */
+	const struct iovec *iov;  /* where their data begin: segment ... */
+	size_t iov_offset;	  /* ... and byte */
 	struct nvme_block list;	  /* the first list */
 	struct nvme_block *lists; /* &list, or an array when there are more */
 	struct scatterlist *sg;	  /* few_sg, or an array when there are more */
@@ -110,13 +123,15 @@ struct nvme_prp_pools {
 	struct dma_pool *page, *small;
 };
 
+#define NVME_STALE UINT64_MAX /* what no request can ask for */
+
 /* A namespace; written once, but for the first three, then only read, until the controller is closed. */
 struct nvme_ns {
-	_Atomic uint32_t current; /* its id, by which it is found; 0: what is known here is stale */
+	_Atomic uint64_t current; /* its id, by which it is found; NVME_STALE: this is stale */
 	atomic_bool formatted;	  /* by us, since then */
 	bool told;		  /* the application goes by it; one for each id. With ctrl->lock */
 	unsigned int block_shift;
-	uint32_t max_blocks; /* of a command that may begin anywhere; 0: see most, and zones */
+	uint64_t max_blocks; /* of a transfer that needs no closer look: it is one command */
 	uint32_t most, max_zeroes, max_verify; /* of one command */
 	bool special;			       /* transfers are to be looked at, see request.c */
 	bool zones_apart;		       /* a command that reads stays in a zone */
@@ -125,10 +140,19 @@ struct nvme_ns {
 	struct nvme_ns *next;
 };
 
-static inline uint32_t nvme_ns_id(const struct nvme_ns *ns)
+static inline uint64_t nvme_ns_id(const struct nvme_ns *ns)
 {
 	return atomic_load_explicit(&ns->current, memory_order_relaxed);
 }
+
+/* See shadow.c. */
+struct nvme_doorbell {
+	volatile char __iomem *reg;
+	volatile uint32_t *shadow;	/* NULL: it has none */
+	const volatile uint32_t *event; /* the value to ring at; NULL: at each */
+	uint32_t told;			/* the last value ... */
+	bool unrung;			/* ... is in its shadow alone */
+};
 
 /*
  * A queue pair; the admin queue too. The rings have one entry more than there are slots, since a
@@ -136,24 +160,25 @@ static inline uint32_t nvme_ns_id(const struct nvme_ns *ns)
  */
 struct dmaland_nvme_queue {
 	struct dmaland_nvme *ctrl;
-	struct nvme_command *sq;
+	struct nvme_command *sq, *sq_next, *sq_end; /* ring; entry to fill next; its end */
+	struct nvme_command *sq_rung;		    /* what sq_next was when the drive was told */
+	const struct nvme_completion *cq_next, *cq_end; /* entry to take next; the ring's end */
 	struct nvme_completion *cq;
-	volatile char __iomem *sq_doorbell, *cq_doorbell;
-	uint32_t depth, entries;   /* slots; entries of each ring */
-	uint32_t sq_tail, sq_rung; /* next entry to fill; what the drive was told */
-	uint32_t cq_head;
-	uint16_t phase;	    /* of entries that are new */
-	uint16_t slot_mask; /* which bits of a cid are the slot */
+	struct nvme_doorbell sq_doorbell, cq_doorbell;
+	uint32_t depth, entries; /* slots; entries of each ring */
+	uint16_t phase;		 /* of entries that are new */
 	uint16_t qid;
-	bool polling;	/* inside dmaland_nvme_poll() */
-	bool closing;	/* takes no requests any more */
-	bool nonsense;	/* completions were ignored, and that was said */
-	uint32_t state; /* of the controller, in which the queue can be used; 0: not now */
-	uint32_t made;	/* that in which the drive was told of it */
+	uint32_t sq_id;	    /* qid << 16, as it is in completions */
+	uint32_t slot_mask; /* which bits of a cid are the slot */
+	bool polling;	    /* inside dmaland_nvme_poll() */
+	bool closing;	    /* takes no requests any more */
+	bool nonsense;	    /* completions were ignored, and that was said */
+	uint32_t state;	    /* of the controller, in which the queue can be used; 0: not now */
+	uint32_t made;	    /* that in which the drive was told of it */
 	uint32_t free_count;
-	uint16_t *free_slots; /* a stack */
+	struct nvme_iod *free; /* slots, in a list */
 	struct nvme_iod *iods;
-	const struct nvme_ns *ns;	   /* the one asked for last */
+	const struct nvme_ns *ns;	   /* the one asked for last, or nvme_no_ns */
 	struct nvme_completion completion; /* that is looked at, or was last */
 	struct dmaland_nvme_request *waiting,
 		**waiting_end; /* not wholly submitted, oldest first */
@@ -169,6 +194,42 @@ struct dmaland_nvme_queue {
 	struct dmaland_nvme_queue *next;
 };
 
+/* See prepare.c. Only the three atomic fields change. */
+struct dmaland_nvme_prepared {
+	struct nvme_command command; /* all but its identifier, block and control bits */
+	struct dmaland_nvme *ctrl;
+	_Atomic uint64_t starts; /* it may begin at blocks below this one; or else, look closer */
+	uint64_t blocks;	 /* as it was in the request, and what follows */
+	const struct iovec *iov;
+	uint32_t nsid;
+	uint8_t opcode;
+	atomic_bool taken; /* from its submission until it is done; and by who takes it back */
+	atomic_bool stale;
+	bool syncs; /* the device sees a copy */
+	const struct nvme_ns *ns;
+	struct dmaland_nvme_request *request;
+	uint32_t state;	     /* of the controller, in which it can be used */
+	struct nvme_iod iod; /* holds the data; never in flight itself */
+	struct dmaland_nvme_prepared *next;
+};
+
+static inline uint64_t nvme_prepared_starts(const struct dmaland_nvme_prepared *prepared)
+{
+	return atomic_load_explicit(&prepared->starts, memory_order_relaxed);
+}
+
+/* What a request goes by; NULL: a raw one. */
+static inline const struct nvme_ns *nvme_request_ns(const struct dmaland_nvme_request *request)
+{
+	return request->prepared ? request->prepared->ns : request->driver.ns;
+}
+
+/* False when it is taken. */
+static inline bool nvme_take_prepared(struct dmaland_nvme_prepared *prepared)
+{
+	return !atomic_exchange_explicit(&prepared->taken, true, memory_order_acquire);
+}
+
 /*
  * What the controller is in, see control.c. BUSY: a thread resets or stops it. STOPPED: the drive can't reach
  * memory any more. RUNAWAY: it could not be stopped; memory that it was given is not freed.
@@ -181,6 +242,14 @@ enum { NVME_SERVICE_MASK = 3, NVME_GENERATION = 4 };
 /* See struct dmaland_nvme_stats. */
 struct nvme_counters {
 	_Atomic uint64_t repeated, aborts, remade, resets, ignored;
+};
+
+/* See shadow.c. */
+struct nvme_shadows {
+	char *doorbells, *events; /* NULL: there are none */
+	dma_addr_t doorbells_dma, events_dma;
+	size_t bytes;	  /* of each */
+	atomic_bool used; /* the drive has been told of them */
 };
 
 struct dmaland_nvme {
@@ -197,6 +266,8 @@ struct dmaland_nvme {
 	struct dmaland_nvme_info info;
 	uint16_t oncs;
 	bool log_offsets, formats_all; /* LPA and FNA */
+	bool offers_shadows;	       /* OACS */
+	struct nvme_shadows shadows;
 	size_t max_zeroes, max_verify; /* bytes of one command */
 	uint32_t discard_ranges;       /* of one command ... */
 	uint32_t discard_range_blocks; /* ... blocks in each ... */
@@ -220,6 +291,7 @@ struct dmaland_nvme {
 
 	pthread_mutex_t lock; /* the admin queue, the list of queues */
 	struct dmaland_nvme_queue *admin, *queues;
+	struct dmaland_nvme_prepared *prepared;		     /* with lock */
 	struct nvme_completion admin_done[NVME_ADMIN_DEPTH]; /* of each slot that is not busy */
 	pthread_mutex_t format_lock;			     /* one at a time; taken before lock */
 	pthread_mutex_t data_lock;			     /* data; taken before lock */
@@ -249,9 +321,17 @@ void nvme_init_iod(struct nvme_iod *iod);
 int nvme_setup_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 		    const struct iovec *iov, struct nvme_position *at,
 		    struct nvme_command *command);
-void nvme_unmap_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
-		     const struct iovec *iov, bool arrived);
+void nvme_unmap_more(const struct nvme_prp_pools *pools, struct nvme_iod *iod, bool arrived);
 void nvme_leak_iod(struct nvme_iod *iod);
+int nvme_take_lists(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		    struct nvme_command *command);
+
+/* Which way data go, by bits 1:0 of an opcode (NVMe 2.0, 3.3.3.1); the kernel has the same numbers. */
+static inline enum dma_data_direction nvme_direction_of(uint8_t opcode)
+{
+	static_assert((int)DMA_TO_DEVICE == 1 && (int)DMA_FROM_DEVICE == 2, "data transfer");
+	return (enum dma_data_direction)(opcode & 3);
+}
 
 /* Stream bytes in front of a page. */
 static inline size_t nvme_page_start(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
@@ -270,33 +350,102 @@ static inline size_t nvme_page_bytes(const struct nvme_prp_pools *pools, const s
 	return (end < iod->bytes ? end : iod->bytes) - start;
 }
 
+/* Controller pages that the data touch. */
+static inline size_t nvme_page_count(const struct nvme_prp_pools *pools, const struct nvme_iod *iod)
+{
+	return (iod->first_offset + iod->bytes + pools->page_size - 1) >> pools->page_shift;
+}
+
 /* prp.c: 0 or -errno with the error set; *pools begins as zeroes */
 int nvme_setup_prp_pools(struct nvme_prp_pools *pools, struct dmaland_device *dev,
 			 size_t page_size);
 void nvme_release_prp_pools(struct nvme_prp_pools *pools);
-int nvme_take_prp_lists(const struct nvme_prp_pools *pools, struct nvme_iod *iod);
+int nvme_list_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		   struct nvme_command *command);
 int nvme_take_list(const struct nvme_prp_pools *pools, struct nvme_iod *iod, size_t bytes);
-void nvme_write_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod, uint64_t prp[2]);
+void nvme_write_prps(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
+		     uint64_t prp[2]);
 void nvme_free_iod(const struct nvme_prp_pools *pools, struct nvme_iod *iod);
 
 /* sgl.c */
 void nvme_use_sgls(struct nvme_prp_pools *pools, uint32_t sgls);
-int nvme_take_sgl(const struct nvme_prp_pools *pools, struct nvme_iod *iod);
+int nvme_list_sgl(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		  struct nvme_command *command);
 void nvme_write_sgl(struct nvme_iod *iod, struct nvme_command *command);
 
-/* Say in a command where its data are, which are mapped. */
-static inline void nvme_write_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
-				   struct nvme_command *command)
+void nvme_write_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		     struct nvme_command *command);
+
+/*
+ * One piece of data can mostly be told of in the command itself: by a descriptor (4.1.2), or by PRPs of two pages at
+ * most (4.1.1). False when it needs a list.
+ */
+static inline bool nvme_write_piece(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
+				    struct nvme_command *command)
 {
-	if (iod->sgl)
-		nvme_write_sgl(iod, command);
-	else
-		nvme_write_prps(pools, iod, command->prp);
+	uint64_t page_size = pools->page_size;
+	uint64_t end = (iod->dma & (page_size - 1)) + iod->bytes;
+
+	command->prp[0] = htole64(iod->dma);
+	command->prp[1] = 0;
+	if (iod->sgl) {
+		command->prp[1] = htole64(iod->bytes); /* of the type "data block", which is 0 */
+		command->flags = NVME_PSDT_SGL;
+	} else if (end > page_size) {
+		command->prp[1] = htole64((iod->dma | (page_size - 1)) + 1);
+		return end <= 2 * page_size;
+	}
+	return true;
+}
+
+static inline bool nvme_is_piece(const struct nvme_iod *iod)
+{
+	return iod->holds == NVME_PIECE || iod->holds == NVME_LISTED_PIECE;
+}
+
+/* Map data that lie side by side, at an address that PRPs can express. 0 or -errno with the error set. */
+static inline int nvme_map_piece(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+				 char *address)
+{
+	iod->sgl = pools->sgls;
+	iod->dma = dma_map_single(pools->dev, address, iod->bytes,
+				  (enum dma_data_direction)iod->direction);
+	if (dma_mapping_error(pools->dev, iod->dma))
+		return -errno;
+	iod->holds = NVME_PIECE;
+	return 0;
+}
+
+/*
+ * The drive is through with a command: take its memory back, with what was read if that arrived,
+ * and free its lists and gathered pages. A command that holds none of these may be given too.
+ */
+static inline void nvme_unmap_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+				   bool arrived)
+{
+	if (iod->holds == NVME_PIECE) {
+		dma_unmap_single_attrs(pools->dev, iod->dma, iod->bytes,
+				       (enum dma_data_direction)iod->direction,
+				       arrived ? 0 : DMA_ATTR_SKIP_CPU_SYNC);
+		iod->holds = NVME_NOTHING;
+	} else if (iod->holds != NVME_NOTHING) {
+		nvme_unmap_more(pools, iod, arrived);
+	}
 }
 
 /* command.c: 0 or -errno with the error set */
 const char *nvme_opcode_name(uint8_t opcode);
-int nvme_check_range(const struct dmaland_nvme_request *request, const struct nvme_ns *ns);
+int nvme_refuse_range(const struct dmaland_nvme_request *request, const struct nvme_ns *ns);
+
+static inline int nvme_check_range(const struct dmaland_nvme_request *request,
+				   const struct nvme_ns *ns)
+{
+	bool inside = request->blocks - 1 < ns->info.blocks &&
+		      request->block <= ns->info.blocks - request->blocks;
+
+	return inside ? 0 : nvme_refuse_range(request, ns);
+}
+
 int nvme_check_command(struct dmaland_nvme *ctrl, const struct dmaland_nvme_request *request,
 		       const struct nvme_ns *ns);
 int nvme_setup_no_data(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
@@ -333,27 +482,21 @@ struct dmaland_nvme_queue *nvme_alloc_queue(struct dmaland_nvme *ctrl, uint16_t 
 void nvme_free_queue(struct dmaland_nvme_queue *queue);
 void nvme_empty_rings(struct dmaland_nvme_queue *queue);
 void nvme_reset_queue(struct dmaland_nvme_queue *queue);
-struct nvme_iod *nvme_take_slot(struct dmaland_nvme_queue *queue);
-void nvme_give_slot(struct dmaland_nvme_queue *queue, struct nvme_iod *iod);
 void nvme_submit_cmd(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
-		     struct nvme_command *command);
-void nvme_ring_sq(struct dmaland_nvme_queue *queue);
+		     const struct nvme_command *command);
+void nvme_tell_sq(struct dmaland_nvme_queue *queue);
 void nvme_ring_cq(struct dmaland_nvme_queue *queue);
-bool nvme_next_completion(struct dmaland_nvme_queue *queue, struct nvme_completion *completion,
-			  struct nvme_iod **iod);
+void nvme_ignore_completion(struct dmaland_nvme_queue *queue,
+			    const struct nvme_completion *completion);
 
-/* Is the next entry of the completion ring new? */
-static inline bool nvme_has_completion(const struct dmaland_nvme_queue *queue)
-{
-	const struct nvme_completion *entry = &queue->cq[queue->cq_head];
-
-	return (le16toh(READ_ONCE(entry->status)) & 1) == queue->phase;
-}
-
-static inline int nvme_completion_status(const struct nvme_completion *completion)
-{
-	return le16toh(completion->status) >> 1 & 0x7ff;
-}
+/* shadow.c */
+int nvme_setup_shadows(struct dmaland_nvme *ctrl);
+int nvme_setup_shadows_again(struct dmaland_nvme *ctrl);
+void nvme_forget_shadows(struct dmaland_nvme *ctrl);
+void nvme_release_shadows(struct dmaland_nvme *ctrl);
+void nvme_place_shadows(struct dmaland_nvme_queue *queue);
+void nvme_ring_shadow(struct nvme_doorbell *doorbell, uint32_t told);
+void nvme_ring_unrung(struct dmaland_nvme_queue *queue);
 
 /* irq.c */
 void nvme_setup_irqs(struct dmaland_nvme *ctrl);
@@ -364,17 +507,48 @@ void nvme_unmask_line(struct dmaland_nvme_queue *queue);
 int nvme_take_vector(struct dmaland_nvme_queue *queue);
 void nvme_leave_vector(struct dmaland_nvme_queue *queue);
 
+/* prepare.c */
+int nvme_check_prepared(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request);
+void nvme_sync_prepared(struct dmaland_nvme_prepared *prepared, bool for_device);
+void nvme_make_prepared_stale(struct dmaland_nvme *ctrl, uint32_t nsid);
+void nvme_free_prepared(struct dmaland_nvme *ctrl);
+
 /* request.c */
+int nvme_check_request(struct dmaland_nvme *ctrl, const struct dmaland_nvme_request *request,
+		       const struct nvme_ns **ns);
 unsigned int nvme_reap(struct dmaland_nvme_queue *queue);
 void nvme_submit_waiting(struct dmaland_nvme_queue *queue);
 void nvme_pop_waiting(struct dmaland_nvme_queue *queue);
-void nvme_end_command(struct dmaland_nvme_queue *queue, struct nvme_iod *iod, int status);
+void nvme_give_up_rest(struct dmaland_nvme_request *request, int status);
+void nvme_fail_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request,
+		       int status);
+
+/* It is over. What a read that failed has left is not looked at. */
+static inline void nvme_end_prepared(struct dmaland_nvme_prepared *prepared, int status)
+{
+	if (__builtin_expect(prepared->syncs, 0) && status == 0)
+		nvme_sync_prepared(prepared, false);
+	atomic_store_explicit(&prepared->taken, false, memory_order_release);
+}
+
+/* A request is over, which is prepared, or not (NULL). A prepared one may be another thread's before done() is called. */
+static inline void nvme_finish(struct dmaland_nvme_queue *queue,
+			       struct dmaland_nvme_request *request,
+			       struct dmaland_nvme_prepared *prepared)
+{
+	void (*done)(struct dmaland_nvme_request * done, int status) = request->done;
+	int status = request->driver.status;
+
+	queue->finished++;
+	if (prepared)
+		nvme_end_prepared(prepared, status);
+	done(request, status);
+}
 
 static inline void nvme_finish_request(struct dmaland_nvme_queue *queue,
 				       struct dmaland_nvme_request *request)
 {
-	queue->finished++;
-	request->done(request, request->driver.status);
+	nvme_finish(queue, request, request->prepared);
 }
 
 /* recover.c */
@@ -412,6 +586,7 @@ int nvme_set_queue_count(struct dmaland_nvme *ctrl);
 int nvme_set_queue_count_again(struct dmaland_nvme *ctrl);
 
 /* namespace.c */
+extern const struct nvme_ns nvme_no_ns;
 const struct nvme_ns *nvme_find_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
 const struct nvme_ns *nvme_cached_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
 bool nvme_same_blocks(const struct nvme_ns *a, const struct nvme_ns *b);
@@ -445,12 +620,22 @@ int nvme_check_namespaces_alone(struct dmaland_nvme *ctrl);
 int nvme_check_ns(struct dmaland_nvme *ctrl, uint32_t nsid);
 int nvme_check_namespaces(struct dmaland_nvme *ctrl);
 
+/* Has there been a reset since, or another change? */
+static inline bool nvme_prepared_is_stale(const struct dmaland_nvme_prepared *prepared)
+{
+	return atomic_load_explicit(&prepared->ctrl->state, memory_order_acquire) !=
+		       prepared->state ||
+	       atomic_load_explicit(&prepared->stale, memory_order_relaxed);
+}
+
 /*
  * Is what a request goes by stale, so that no command of it may be given to the drive? A raw request goes
  * by nothing.
  */
 static inline bool nvme_is_stale(struct dmaland_nvme *ctrl, struct dmaland_nvme_request *request)
 {
+	if (request->prepared)
+		return nvme_prepared_is_stale(request->prepared);
 	return request->driver.ns && nvme_ns_id(request->driver.ns) != request->nsid &&
 	       !nvme_may_go_on(ctrl, request);
 }

@@ -96,6 +96,7 @@ enum {
 	NVME_ADMIN_ABORT = 0x08,
 	NVME_ADMIN_SET_FEATURES = 0x09,
 	NVME_ADMIN_EVENT_REQUEST = 0x0c,
+	NVME_ADMIN_DOORBELL_BUFFER = 0x7c,
 	NVME_ADMIN_FORMAT = 0x80,
 };
 
@@ -117,6 +118,7 @@ enum {
 /* Identify Controller: NVMe 2.0, 5.17.2.1, figure 275 */
 enum {
 	NVME_OACS_FORMAT = 1u << 1,
+	NVME_OACS_DOORBELL_BUFFER = 1u << 8,
 	NVME_LPA_EXTENDED = 1u << 2,
 	NVME_ONCS_COMPARE = 1u << 0,
 	NVME_ONCS_DATASET_MANAGEMENT = 1u << 2,
@@ -158,7 +160,7 @@ static_assert(offsetof(struct nvme_command, cdw10) == 40, "command dword 10");
 /* Common completion queue entry: NVMe 2.0, 3.3.3.2. All fields little-endian. */
 struct nvme_completion {
 	uint32_t dw0, dw1;
-	uint16_t sq_head, sq_id;
+	uint32_t sq; /* head, and from bit 16 on identifier */
 	uint16_t cid;
 	uint16_t status; /* bit 0 is the phase tag */
 };

@@ -67,40 +67,46 @@ void nvme_release_prp_pools(struct nvme_prp_pools *pools)
 	pools->page = NULL;
 }
 
-void nvme_free_iod(const struct nvme_prp_pools *pools, struct nvme_iod *iod)
+static struct dma_pool *list_pool(const struct nvme_prp_pools *pools, const struct nvme_iod *iod)
 {
-	struct dma_pool *pool = iod->small_list ? pools->small : pools->page;
-	uint32_t i;
-
-	for (i = 0; i < iod->list_count; i++)
-		dma_pool_free(pool, iod->lists[i].vaddr, iod->lists[i].dma);
-	if (iod->lists != &iod->list)
-		free(iod->lists);
-	iod->lists = &iod->list;
-	iod->list_count = 0;
+	return iod->small_list ? pools->small : pools->page;
 }
 
-/* Take the lists for so many entries. 0 or -ENOMEM; nvme_free_iod() undoes it. */
-static int take_lists(const struct nvme_prp_pools *pools, struct nvme_iod *iod, size_t entries)
+static void free_chain(const struct nvme_prp_pools *pools, struct nvme_iod *iod)
 {
-	size_t per_page = pools->page_size / PRP_ENTRY, lists = 1;
-	struct dma_pool *pool;
+	while (iod->list_count > 0) {
+		const struct nvme_block *list = &iod->lists[--iod->list_count];
 
-	iod->small_list = entries <= SMALL_LIST / PRP_ENTRY;
-	if (entries > per_page) {
-		/* all lists but the last give one entry to the chain */
-		lists = (entries - 2) / (per_page - 1) + 1;
-		iod->lists = malloc(lists * sizeof(*iod->lists));
-		if (!iod->lists) {
-			iod->lists = &iod->list;
-			return dmaland_set_error(ENOMEM, "no memory to note %zu PRP lists", lists);
-		}
+		dma_pool_free(pools->page, list->vaddr, list->dma);
 	}
-	pool = iod->small_list ? pools->small : pools->page;
+	free(iod->lists);
+	iod->lists = &iod->list;
+}
+
+void nvme_free_iod(const struct nvme_prp_pools *pools, struct nvme_iod *iod)
+{
+	if (iod->lists != &iod->list) {
+		free_chain(pools, iod);
+	} else if (iod->list_count > 0) {
+		dma_pool_free(list_pool(pools, iod), iod->list.vaddr, iod->list.dma);
+		iod->list_count = 0;
+	}
+}
+
+/* For more entries than a page has: all lists but the last give one entry to the chain. */
+static int take_chain(const struct nvme_prp_pools *pools, struct nvme_iod *iod, size_t entries)
+{
+	size_t lists = (entries - 2) / (pools->page_size / PRP_ENTRY - 1) + 1;
+
+	iod->lists = malloc(lists * sizeof(*iod->lists));
+	if (!iod->lists) {
+		iod->lists = &iod->list;
+		return dmaland_set_error(ENOMEM, "no memory to note %zu PRP lists", lists);
+	}
 	while (iod->list_count < lists) {
 		struct nvme_block *list = &iod->lists[iod->list_count];
 
-		list->vaddr = dma_pool_alloc(pool, GFP_KERNEL, &list->dma);
+		list->vaddr = dma_pool_alloc(pools->page, GFP_KERNEL, &list->dma);
 		if (!list->vaddr)
 			return -ENOMEM;
 		iod->list_count++;
@@ -108,7 +114,20 @@ static int take_lists(const struct nvme_prp_pools *pools, struct nvme_iod *iod, 
 	return 0;
 }
 
-/* One list for something else than PRPs: at most a page. 0 or -ENOMEM; nvme_free_iod() undoes it. */
+/* Take the lists for so many entries. 0 or -ENOMEM; nvme_free_iod() undoes it. */
+static int take_lists(const struct nvme_prp_pools *pools, struct nvme_iod *iod, size_t entries)
+{
+	iod->small_list = entries <= SMALL_LIST / PRP_ENTRY;
+	if (entries > pools->page_size / PRP_ENTRY)
+		return take_chain(pools, iod, entries);
+	iod->list.vaddr = dma_pool_alloc(list_pool(pools, iod), GFP_KERNEL, &iod->list.dma);
+	if (!iod->list.vaddr)
+		return -ENOMEM;
+	iod->list_count = 1;
+	return 0;
+}
+
+/* One list for something else than PRPs: at most a page. 0 or -ENOMEM; nvme_unmap_data() undoes it. */
 int nvme_take_list(const struct nvme_prp_pools *pools, struct nvme_iod *iod, size_t bytes)
 {
 	return take_lists(pools, iod, bytes / PRP_ENTRY);
@@ -123,6 +142,11 @@ struct prp_writer {
 	size_t list_room;
 };
 
+static size_t list_room(const struct nvme_prp_pools *pools, const struct nvme_iod *iod)
+{
+	return (iod->small_list ? SMALL_LIST : pools->page_size) / PRP_ENTRY;
+}
+
 static struct prp_writer start_writing(const struct nvme_prp_pools *pools,
 				       const struct nvme_iod *iod, uint64_t prp[2], size_t pages)
 {
@@ -131,7 +155,7 @@ static struct prp_writer start_writing(const struct nvme_prp_pools *pools,
 		.room = 2,
 		.left = pages,
 		.next_list = iod->lists,
-		.list_room = (iod->small_list ? SMALL_LIST : pools->page_size) / PRP_ENTRY,
+		.list_room = list_room(pools, iod),
 	};
 }
 
@@ -149,16 +173,27 @@ static inline void write_entry(struct prp_writer *writer, dma_addr_t dma)
 	writer->left--;
 }
 
-/* Data in one piece: the entries follow from the first. */
+/* Data in one piece of more than two pages: the entries follow from the first. */
 static void write_single(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
-			 struct prp_writer *writer, size_t pages)
+			 uint64_t prp[2], size_t pages)
 {
-	dma_addr_t dma = iod->dma;
-	size_t page;
+	dma_addr_t page_size = pools->page_size, dma = (iod->dma & ~(page_size - 1)) + page_size;
+	size_t room = list_room(pools, iod), left = pages - 1;
+	const struct nvme_block *list = iod->lists;
 
-	for (page = 0; page < pages; page++) {
-		write_entry(writer, dma);
-		dma = (dma | (pools->page_size - 1)) + 1;
+	prp[0] = htole64(iod->dma);
+	prp[1] = htole64(list->dma);
+	for (;; list++) {
+		size_t i, n = left > room ? room - 1 : left;
+		uint64_t *entry = list->vaddr;
+
+#pragma GCC unroll 5
+		for (i = 0; i < n; i++, dma += page_size)
+			entry[i] = htole64(dma);
+		left -= n;
+		if (left == 0)
+			return;
+		entry[n] = htole64(list[1].dma);
 	}
 }
 
@@ -167,13 +202,15 @@ static void write_single(const struct nvme_prp_pools *pools, const struct nvme_i
  * a page, or with the stream.
  */
 static void write_scattered(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
-			    struct prp_writer *writer, size_t pages)
+			    uint64_t prp[2], size_t pages)
 {
+	struct prp_writer writer = start_writing(pools, iod, prp, pages);
 	const struct scatterlist *sg = iod->sg;
 	size_t page, used = 0;
 
+	prp[1] = 0;
 	for (page = 0; page < pages; page++) {
-		write_entry(writer, sg_dma_address(sg) + used);
+		write_entry(&writer, sg_dma_address(sg) + used);
 		used += nvme_page_bytes(pools, iod, page);
 		if (used == sg_dma_len(sg)) {
 			sg++;
@@ -182,28 +219,30 @@ static void write_scattered(const struct nvme_prp_pools *pools, const struct nvm
 	}
 }
 
-static size_t page_count(const struct nvme_prp_pools *pools, const struct nvme_iod *iod)
+static void write_prps(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
+		       uint64_t prp[2], size_t pages)
 {
-	return (iod->first_offset + iod->bytes + pools->page_size - 1) >> pools->page_shift;
-}
-
-/* The PRPs of data that are mapped, their lists taken. A command that is repeated needs them again. */
-void nvme_write_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod, uint64_t prp[2])
-{
-	size_t pages = page_count(pools, iod);
-	struct prp_writer writer = start_writing(pools, iod, prp, pages);
-
-	prp[1] = 0;
-	if (iod->single)
-		write_single(pools, iod, &writer, pages);
+	if (nvme_is_piece(iod))
+		write_single(pools, iod, prp, pages);
 	else
-		write_scattered(pools, iod, &writer, pages);
+		write_scattered(pools, iod, prp, pages);
 }
 
-/* Take the lists for data that are mapped, if they need some. 0 or -ENOMEM; nvme_free_iod() undoes it. */
-int nvme_take_prp_lists(const struct nvme_prp_pools *pools, struct nvme_iod *iod)
+/* The PRPs of data that are mapped, their lists taken, but for those of nvme_write_piece(). */
+void nvme_write_prps(const struct nvme_prp_pools *pools, const struct nvme_iod *iod,
+		     uint64_t prp[2])
 {
-	size_t pages = page_count(pools, iod);
+	write_prps(pools, iod, prp, nvme_page_count(pools, iod));
+}
 
-	return pages > 2 ? take_lists(pools, iod, pages - 1) : 0;
+/* The same, with lists that are taken first, if there are to be some. 0 or -ENOMEM; nvme_unmap_data() undoes it. */
+int nvme_list_prps(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		   struct nvme_command *command)
+{
+	size_t pages = nvme_page_count(pools, iod);
+	int code = pages > 2 ? take_lists(pools, iod, pages - 1) : 0;
+
+	if (code == 0)
+		write_prps(pools, iod, command->prp, pages);
+	return code;
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * queue.c - queue pairs: rings, slots, doorbells (NVMe 2.0, 3.3)
+ * queue.c - queue pairs: rings, slots, doorbells (NVMe 2.0, 3.3); ring.h has what each command goes through
  *
- *   submission ring   we fill at sq_tail and tell the drive by a doorbell
+ *   submission ring   we fill at sq_next and tell the drive by a doorbell
  *   completion ring   the drive fills; an entry is new when its phase tag is ours, which changes
- *                     each time round; we take at cq_head and tell the drive by a doorbell
- *   slots             one a command in flight, a stack of the free ones
+ *                     each time round; we take at cq_next and tell the drive by a doorbell
+ *   slots             one a command in flight; the free ones are a list
  *
  * A queue outlives what the drive knows of it: after a time-out or a reset its rings are emptied, and
  * the drive is told of them again (recover.c).
@@ -13,9 +13,9 @@
  * A command identifier is its slot in the low bits and a number above that changes with each use,
  * so that a completion that comes twice is not taken for the slot's next command.
  *
- * The doorbells are rung once for all commands of a submission, and of a poll.
+ * The doorbells are rung once for all commands of a call that submits, and of a poll.
  */
-#include "nvme_internal.h"
+#include "ring.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -34,7 +34,7 @@ static size_t whole_pages(const struct dmaland_nvme *ctrl, size_t bytes)
  * The identifier's low bits for the slot. Room for one number more than there are slots keeps
  * 0xffff from being used (NVMe 2.0, 3.3.3.1: it should not be).
  */
-static uint16_t slot_mask_for(uint32_t depth)
+static uint32_t slot_mask_for(uint32_t depth)
 {
 	uint32_t mask = 1;
 
@@ -47,27 +47,31 @@ static int alloc_slots(struct dmaland_nvme_queue *queue)
 {
 	uint32_t i;
 
-	queue->iods = calloc(queue->depth, sizeof(*queue->iods));
-	queue->free_slots = calloc(queue->depth, sizeof(*queue->free_slots));
-	if (!queue->iods || !queue->free_slots)
+	/* also for identifiers that only a drive in trouble makes up: those slots are never busy */
+	queue->iods = calloc(queue->slot_mask + 1, sizeof(*queue->iods));
+	if (!queue->iods)
 		return dmaland_set_error(ENOMEM, "no memory for %u commands of queue %u",
 					 queue->depth, queue->qid);
-	for (i = 0; i < queue->depth; i++) {
+	for (i = queue->depth; i-- > 0;) {
 		queue->iods[i].cid = i;
 		nvme_init_iod(&queue->iods[i]);
-		queue->free_slots[queue->free_count++] = queue->depth - 1 - i;
+		nvme_give_slot(queue, &queue->iods[i]);
 	}
 	return 0;
 }
 
-/* Both rings empty, as the drive takes them to be when it is told of them. */
+/* Both rings empty, as the drive takes them to be when it is told of them, which is next. */
 void nvme_empty_rings(struct dmaland_nvme_queue *queue)
 {
 	memset(queue->sq, 0, queue->sq_bytes);
 	memset(queue->cq, 0, queue->cq_bytes);
-	queue->sq_tail = queue->sq_rung = 0;
-	queue->cq_head = 0;
+	queue->sq_next = queue->sq_rung = queue->sq;
+	queue->sq_end = queue->sq + queue->entries;
+	queue->cq_next = queue->cq;
+	queue->cq_end = queue->cq + queue->entries;
 	queue->phase = 1;
+	queue->sq_doorbell.told = queue->cq_doorbell.told = 0;
+	nvme_place_shadows(queue);
 }
 
 /* The admin queue of a controller that was disabled: nothing is in flight. */
@@ -75,6 +79,7 @@ void nvme_reset_queue(struct dmaland_nvme_queue *queue)
 {
 	uint32_t i;
 
+	queue->free = NULL;
 	queue->free_count = 0;
 	for (i = 0; i < queue->depth; i++)
 		nvme_give_slot(queue, &queue->iods[i]);
@@ -107,7 +112,9 @@ struct dmaland_nvme_queue *nvme_alloc_queue(struct dmaland_nvme *ctrl, uint16_t 
 		return NULL;
 	}
 	queue->ctrl = ctrl;
+	queue->ns = &nvme_no_ns;
 	queue->qid = qid;
+	queue->sq_id = (uint32_t)qid << 16;
 	queue->depth = depth;
 	queue->entries = depth + 1;
 	queue->vector = queue->fd = -1;
@@ -115,13 +122,12 @@ struct dmaland_nvme_queue *nvme_alloc_queue(struct dmaland_nvme *ctrl, uint16_t 
 	queue->waiting_end = &queue->waiting;
 	queue->last_tick = nvme_now_ms();
 	/* PCIe 1.0, 3.1.2: a pair of doorbells for each queue, stride bytes apart */
-	queue->sq_doorbell = ctrl->bar + NVME_REG_DOORBELLS + 2 * qid * stride;
-	queue->cq_doorbell = queue->sq_doorbell + stride;
+	queue->sq_doorbell.reg = ctrl->bar + NVME_REG_DOORBELLS + 2 * qid * stride;
+	queue->cq_doorbell.reg = queue->sq_doorbell.reg + stride;
 	if (alloc_slots(queue) != 0 || alloc_rings(queue) != 0) {
 		nvme_free_queue(queue);
 		return NULL;
 	}
-	nvme_empty_rings(queue);
 	return queue;
 }
 
@@ -140,73 +146,44 @@ void nvme_free_queue(struct dmaland_nvme_queue *queue)
 	if (queue->fd >= 0)
 		close(queue->fd);
 	pthread_setcancelstate(before, &before);
-	free(queue->free_slots);
 	free(queue->iods);
 	free(queue);
 	errno = code;
 }
 
-/* A free slot, or NULL. */
-struct nvme_iod *nvme_take_slot(struct dmaland_nvme_queue *queue)
-{
-	if (queue->free_count == 0)
-		return NULL;
-	return &queue->iods[queue->free_slots[--queue->free_count]];
-}
-
-/* Give a slot back; the identifier's upper bits move on. */
-void nvme_give_slot(struct dmaland_nvme_queue *queue, struct nvme_iod *iod)
-{
-	queue->free_slots[queue->free_count++] = iod->cid & queue->slot_mask;
-	iod->busy = false;
-	iod->late = false;
-	iod->asked = false;
-	iod->repeats = 0;
-	iod->cid += queue->slot_mask + 1;
-}
-
 /* Put a command into the ring; nvme_ring_sq() tells the drive. */
 void nvme_submit_cmd(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
-		     struct nvme_command *command)
+		     const struct nvme_command *command)
 {
-	iod->busy = true;
-	iod->age = 0;
-	command->cid = htole16(iod->cid);
-	queue->sq[queue->sq_tail] = *command;
-	if (++queue->sq_tail == queue->entries)
-		queue->sq_tail = 0;
+	*queue->sq_next = *command;
+	nvme_put_command(queue, iod);
 }
 
-void nvme_ring_sq(struct dmaland_nvme_queue *queue)
+static inline void ring(struct nvme_doorbell *doorbell, uint32_t value)
 {
-	if (queue->sq_rung == queue->sq_tail)
-		return;
-	writel(queue->sq_tail, queue->sq_doorbell);
-	queue->sq_rung = queue->sq_tail;
+	uint32_t before = doorbell->told;
+
+	doorbell->told = value;
+	if (doorbell->shadow)
+		nvme_ring_shadow(doorbell, before);
+	else
+		writel(value, doorbell->reg);
+}
+
+/* Commands are in the ring that the drive does not know of. */
+void nvme_tell_sq(struct dmaland_nvme_queue *queue)
+{
+	queue->sq_rung = queue->sq_next;
+	ring(&queue->sq_doorbell, queue->sq_next - queue->sq);
 }
 
 void nvme_ring_cq(struct dmaland_nvme_queue *queue)
 {
-	writel(queue->cq_head, queue->cq_doorbell);
-}
-
-/* The command that a completion is for, or NULL when no command in flight can have it. */
-static struct nvme_iod *find_iod(struct dmaland_nvme_queue *queue,
-				 const struct nvme_completion *completion)
-{
-	uint16_t cid = le16toh(completion->cid);
-	uint32_t slot = cid & queue->slot_mask;
-
-	if (slot >= queue->depth || le16toh(completion->sq_id) != queue->qid ||
-	    le16toh(completion->sq_head) >= queue->entries)
-		return NULL;
-	if (!queue->iods[slot].busy || queue->iods[slot].cid != cid)
-		return NULL;
-	return &queue->iods[slot];
+	ring(&queue->cq_doorbell, queue->cq_next - queue->cq);
 }
 
 /* Said once a queue: a drive that sends one such completion may send many. */
-static void report_nonsense(struct dmaland_nvme_queue *queue,
+void nvme_ignore_completion(struct dmaland_nvme_queue *queue,
 			    const struct nvme_completion *completion)
 {
 	atomic_fetch_add_explicit(&queue->ctrl->stats.ignored, 1, memory_order_relaxed);
@@ -217,30 +194,7 @@ static void report_nonsense(struct dmaland_nvme_queue *queue,
 		    "%s: queue %u: completion for a command that is not in flight ignored (command "
 		    "0x%04x, submission queue %u at %u); more will not be reported",
 		    dmaland_name(queue->ctrl->dev), queue->qid, le16toh(completion->cid),
-		    le16toh(completion->sq_id), le16toh(completion->sq_head));
-}
-
-/*
- * Take the next entry of the completion ring, if it is new: a copy, since the drive may write to
- * the ring at any time. *iod is the command it completes, or NULL when it is to be ignored.
- */
-bool nvme_next_completion(struct dmaland_nvme_queue *queue, struct nvme_completion *completion,
-			  struct nvme_iod **iod)
-{
-	const struct nvme_completion *entry = &queue->cq[queue->cq_head];
-
-	if (!nvme_has_completion(queue))
-		return false;
-	dma_rmb();
-	*completion = *entry;
-	if (++queue->cq_head == queue->entries) {
-		queue->cq_head = 0;
-		queue->phase ^= 1;
-	}
-	*iod = find_iod(queue, completion);
-	if (!*iod)
-		report_nonsense(queue, completion);
-	return true;
+		    le32toh(completion->sq) >> 16, le32toh(completion->sq) & 0xffff);
 }
 
 static void refuse_all_queues(struct dmaland_nvme *ctrl)

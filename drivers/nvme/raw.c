@@ -15,15 +15,13 @@
 #include <errno.h>
 #include <string.h>
 
-/* Bits 1:0 of an opcode: which way data go (NVMe 2.0, 3.3.3.1). */
-enum { TO_DRIVE = 1, FROM_DRIVE = 2, BOTH_WAYS = 3 };
-
 /* May a command of this opcode transfer so much? 0 or -errno with the error set. */
 static int check_data(struct dmaland_nvme *ctrl, uint8_t opcode, uint64_t bytes)
 {
 	if (bytes == 0)
 		return 0;
-	if ((opcode & 3) != TO_DRIVE && (opcode & 3) != FROM_DRIVE)
+	if (nvme_direction_of(opcode) != DMA_TO_DEVICE &&
+	    nvme_direction_of(opcode) != DMA_FROM_DEVICE)
 		return dmaland_set_error(
 			EINVAL,
 			"a command of opcode 0x%02x has no data, or goes both ways "
@@ -62,7 +60,7 @@ static int map_data(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 	for (i = 0; i < iod->list_count; i++)
 		memset(iod->lists[i].vaddr, 0,
 		       iod->small_list ? NVME_SMALL_LIST : pools->page_size);
-	nvme_write_prps(pools, iod, command->prp);
+	nvme_write_data(pools, iod, command);
 	return 0;
 }
 
@@ -132,7 +130,7 @@ int nvme_setup_raw(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 	int code = 0;
 
 	iod->bytes = bytes_of(request);
-	iod->write = request->raw->opcode & TO_DRIVE;
+	iod->direction = nvme_direction_of(request->raw->opcode);
 	if (iod->bytes > 0)
 		code = map_data(&queue->ctrl->pools, iod, request->iov, &command);
 	if (code != 0)
@@ -149,7 +147,7 @@ void nvme_fill_raw(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 {
 	fill(iod->request->raw, command);
 	if (iod->bytes > 0)
-		nvme_write_prps(pools, iod, command->prp);
+		nvme_write_data(pools, iod, command);
 }
 
 /* ---- on the admin queue ---- */
@@ -157,15 +155,13 @@ void nvme_fill_raw(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
 /* Which the driver has to give itself, since they are about memory and queues of its own. */
 static int check_admin(struct dmaland_nvme *ctrl, const struct dmaland_nvme_command *raw)
 {
-	enum { DOORBELL_BUFFER = 0x7c };
-
 	switch (raw->opcode) {
 	case NVME_ADMIN_DELETE_SQ:
 	case NVME_ADMIN_CREATE_SQ:
 	case NVME_ADMIN_DELETE_CQ:
 	case NVME_ADMIN_CREATE_CQ:
 	case NVME_ADMIN_EVENT_REQUEST:
-	case DOORBELL_BUFFER:
+	case NVME_ADMIN_DOORBELL_BUFFER:
 		return dmaland_set_error(
 			EPERM,
 			"the admin command 0x%02x is the driver's own: it is about "
@@ -205,7 +201,7 @@ static int submit_admin(struct dmaland_nvme *ctrl, struct dmaland_nvme_command *
 int dmaland_nvme_admin(struct dmaland_nvme *ctrl, struct dmaland_nvme_command *raw)
 {
 	struct iovec iov = {raw->data, raw->size};
-	struct nvme_iod iod = {.bytes = raw->size, .write = raw->opcode & TO_DRIVE};
+	struct nvme_iod iod = {.bytes = raw->size, .direction = nvme_direction_of(raw->opcode)};
 	struct nvme_command command = {0};
 	int status = dmaland_check(ctrl->dev);
 
@@ -225,6 +221,6 @@ int dmaland_nvme_admin(struct dmaland_nvme *ctrl, struct dmaland_nvme_command *r
 	if (nvme_service(ctrl) == NVME_RUNAWAY)
 		nvme_leak_iod(&iod);
 	else
-		nvme_unmap_data(&ctrl->pools, &iod, &iov, status == 0);
+		nvme_unmap_data(&ctrl->pools, &iod, status == 0);
 	return status;
 }

@@ -18,7 +18,7 @@
  *
  * After a reset each queue is made again by its thread, when that polls: nvme_attend().
  */
-#include "nvme_internal.h"
+#include "ring.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -38,7 +38,9 @@ static void note_failure(struct nvme_iod *iod)
 	if (request->driver.status != 0 || request->blocks == 0)
 		return;
 	request->driver.failed_block = iod->block;
-	request->driver.failed_blocks = iod->bytes >> request->driver.ns->block_shift;
+	request->driver.failed_blocks = iod->bytes >> nvme_request_ns(request)->block_shift;
+	if (request->prepared)
+		request->driver.failed_blocks = request->blocks;
 	request->driver.failed_command = iod->cid;
 	request->driver.logged = false;
 }
@@ -61,6 +63,13 @@ static bool hints_at_change(int status)
 	       status == NVME_STATUS_LBA_RANGE;
 }
 
+static bool goes_by_what_is_known(const struct dmaland_nvme_request *request)
+{
+	if (request->prepared)
+		return !nvme_prepared_is_stale(request->prepared);
+	return nvme_ns_id(request->driver.ns) == request->nsid;
+}
+
 /* Give a command to the drive again: the same slot and memory, another identifier. */
 static void repeat(struct dmaland_nvme_queue *queue, struct nvme_iod *iod)
 {
@@ -70,6 +79,7 @@ static void repeat(struct dmaland_nvme_queue *queue, struct nvme_iod *iod)
 	iod->cid += queue->slot_mask + 1;
 	iod->repeats++;
 	iod->asked = false;
+	iod->age = 0;
 	nvme_fill_command(queue->ctrl, iod, &command);
 	nvme_submit_cmd(queue, iod, &command);
 }
@@ -94,8 +104,7 @@ int nvme_judge(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 	if (hints_at_change(status))
 		nvme_doubt_ns(queue->ctrl, namespace_of(iod->request));
 	if (queue->state != 0 && !(word & STATUS_DNR) && may_repeat(iod) &&
-	    nvme_ns_id(iod->request->driver.ns) == iod->request->nsid &&
-	    status != DMALAND_NVME_STATUS_COMPARE_FAILURE) {
+	    goes_by_what_is_known(iod->request) && status != DMALAND_NVME_STATUS_COMPARE_FAILURE) {
 		repeat(queue, iod);
 		return 0;
 	}
@@ -113,7 +122,7 @@ static void end_cut_off(struct dmaland_nvme_queue *queue, struct nvme_iod *iod, 
 	if (nvme_service(queue->ctrl) == NVME_RUNAWAY)
 		nvme_leak_iod(iod);
 	else
-		nvme_unmap_data(&queue->ctrl->pools, iod, iod->request->iov, false);
+		nvme_unmap_data(&queue->ctrl->pools, iod, false);
 	nvme_end_command(queue, iod, status);
 }
 
@@ -166,7 +175,6 @@ static int begin_again(struct dmaland_nvme_queue *queue, uint32_t state)
 	int code;
 
 	answer_cut_off(queue);
-	nvme_empty_rings(queue);
 	code = nvme_create_queue(queue, state);
 	if (code != 0)
 		return code;
@@ -325,6 +333,7 @@ void nvme_watch(struct dmaland_nvme_queue *queue)
 	nvme_take_reports(ctrl);
 	if (queue->free_count == queue->depth || nvme_state(ctrl) != queue->state)
 		return;
+	nvme_ring_unrung(queue);
 	if (ticks > ctrl->patience / 2)
 		ticks = ctrl->patience / 2;
 	lateness = age_commands(queue, ticks);
@@ -349,10 +358,8 @@ static void cancel_waiting(struct dmaland_nvme_queue *queue, int error)
 		struct dmaland_nvme_request *request = queue->waiting;
 
 		nvme_pop_waiting(queue);
-		request->driver.left = 0;
-		if (request->driver.status == 0)
-			request->driver.status = -error;
-		if (request->driver.commands == 0)
+		nvme_give_up_rest(request, -error);
+		if (request->driver.pending == 0)
 			nvme_finish_request(queue, request);
 	}
 }

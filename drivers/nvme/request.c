@@ -16,12 +16,12 @@
  * queue has to be made again, waits in the list too. Time-outs cost the hot path nothing but to clear
  * an age: see recover.c.
  */
-#include "nvme_internal.h"
+#include "ring.h"
 
 #include <errno.h>
 
 /* Do the segments hold exactly so many bytes? The sum of hostile lengths may overflow. */
-static int check_segments(const struct dmaland_nvme_request *request, uint64_t bytes)
+static int check_each_segment(const struct dmaland_nvme_request *request, uint64_t bytes)
 {
 	uint64_t left = bytes;
 	int i;
@@ -47,6 +47,16 @@ static int check_segments(const struct dmaland_nvme_request *request, uint64_t b
 			(unsigned long long)(bytes - left), (unsigned long long)request->blocks,
 			(unsigned long long)bytes);
 	return 0;
+}
+
+/* Mostly it is one segment. */
+static int check_segments(const struct dmaland_nvme_request *request, uint64_t bytes)
+{
+	const struct iovec *iov = request->iov;
+
+	if (request->iov_count == 1 && iov && iov->iov_base && iov->iov_len == bytes)
+		return 0;
+	return check_each_segment(request, bytes);
 }
 
 /* Transfers with a namespace that has blocks with metadata, or too large ones, or zones. */
@@ -79,64 +89,50 @@ static int check_transfer(const struct dmaland_nvme_request *request, const stru
 	return code != 0 ? code : check_segments(request, request->blocks << ns->block_shift);
 }
 
-/* The namespace that a request names, or NULL with the error set. Mostly that of the last one. */
-static const struct nvme_ns *request_ns(struct dmaland_nvme_queue *queue,
-					const struct dmaland_nvme_request *request)
-{
-	if (!queue->ns || nvme_ns_id(queue->ns) != request->nsid) {
-		const struct nvme_ns *ns = nvme_find_ns(queue->ctrl, request->nsid);
-
-		if (!ns)
-			return NULL;
-		queue->ns = ns;
-	}
-	return queue->ns;
-}
-
 static bool is_read_or_write(const struct dmaland_nvme_request *request)
 {
 	return request->opcode == DMALAND_NVME_READ || request->opcode == DMALAND_NVME_WRITE;
 }
 
-/* What is neither read nor write. A raw command's namespace is nothing that the driver has to know. */
-static int check_other(struct dmaland_nvme_queue *queue, const struct dmaland_nvme_request *request,
+/* Refuse what can't be right. A raw command's namespace is nothing that the driver has to know. 0 or -errno. */
+int nvme_check_request(struct dmaland_nvme *ctrl, const struct dmaland_nvme_request *request,
 		       const struct nvme_ns **ns)
 {
+	int code = 0;
+
 	*ns = NULL;
 	if (request->opcode == DMALAND_NVME_RAW)
-		return nvme_check_raw(queue->ctrl, request);
-	*ns = request_ns(queue, request);
+		return nvme_check_raw(ctrl, request);
+	*ns = nvme_find_ns(ctrl, request->nsid);
 	if (!*ns)
 		return -errno;
-	return nvme_check_command(queue->ctrl, request, *ns);
+	if (!is_read_or_write(request))
+		code = nvme_check_command(ctrl, request, *ns);
+	return code == 0 && nvme_has_data(request) ? check_transfer(request, *ns) : code;
 }
 
 /* Refuse what can't be right, and prepare the rest. 0 or -errno with the error set. */
 static int begin_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
 {
 	const struct nvme_ns *ns;
-	int code = 0;
+	int code;
 
 	if (!request->done)
 		return dmaland_set_error(EINVAL, "the request has no done()");
-	if (!is_read_or_write(request)) {
-		code = check_other(queue, request, &ns);
+	if (request->prepared) {
+		code = nvme_check_prepared(queue, request);
+		ns = request->prepared->ns;
 	} else {
-		ns = request_ns(queue, request);
-		if (!ns)
-			return -errno;
+		code = nvme_check_request(queue->ctrl, request, &ns);
 	}
-	if (code == 0 && nvme_has_data(request))
-		code = check_transfer(request, ns);
 	if (code != 0)
 		return code;
-
-	request->driver.next = NULL;
+	if (ns)
+		queue->ns = ns;
 	request->driver.ns = ns;
 	request->driver.left = request->blocks ? request->blocks : 1;
-	request->driver.segment = 0;
-	request->driver.offset = 0;
-	request->driver.commands = 0;
+	request->driver.at = (struct nvme_position){0, 0};
+	request->driver.pending = 1;
 	request->driver.status = 0;
 	request->driver.failed_blocks = 0;
 	return 0;
@@ -154,11 +150,12 @@ void nvme_pop_waiting(struct dmaland_nvme_queue *queue)
 
 static void push_waiting(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
 {
+	request->driver.next = NULL;
 	*queue->waiting_end = request;
 	queue->waiting_end = &request->driver.next;
 }
 
-/* How many of the next blocks one command takes, where they are many or zones are in the way. */
+/* How many of the next blocks one command takes. */
 static uint64_t blocks_of_command(const struct nvme_ns *ns, uint64_t block, uint64_t blocks)
 {
 	if (blocks > ns->most)
@@ -168,48 +165,51 @@ static uint64_t blocks_of_command(const struct nvme_ns *ns, uint64_t block, uint
 	return blocks;
 }
 
-/* Fill in a read, write or compare of the request's next blocks (NVM 1.0, 3.2.1, 3.2.4, 3.2.6). */
+/* Fill in a read, write or compare of the request's next blocks. */
 static int nvme_setup_rw(struct dmaland_nvme_queue *queue, struct nvme_iod *iod,
 			 struct dmaland_nvme_request *request, struct nvme_command *command)
 {
 	const struct nvme_ns *ns = request->driver.ns;
 	uint64_t block = request->block + (request->blocks - request->driver.left);
-	uint64_t blocks = request->driver.left;
-	struct nvme_position at = {request->driver.segment, request->driver.offset};
+	uint64_t blocks = blocks_of_command(ns, block, request->driver.left);
 	int code;
 
-	if (blocks > ns->max_blocks)
-		blocks = blocks_of_command(ns, block, blocks);
-	iod->write = request->opcode != DMALAND_NVME_READ;
+	iod->direction = nvme_direction_of(request->opcode);
 	iod->block = block;
 	iod->bytes = blocks << ns->block_shift;
-	code = nvme_setup_data(&queue->ctrl->pools, iod, request->iov, &at, command);
-	if (code != 0)
-		return code;
-	request->driver.segment = at.segment;
-	request->driver.offset = at.offset;
-	request->driver.left -= blocks;
-	command->cdw10 = htole32(block);
-	command->cdw11 = htole32(block >> 32);
-	command->cdw12 = htole32((uint32_t)request->control << 16 | (blocks - 1));
-	return 0;
+	nvme_fill_rw(request, command, block, blocks);
+	code = nvme_setup_data(&queue->ctrl->pools, iod, request->iov, &request->driver.at,
+			       command);
+	if (code == 0)
+		request->driver.left -= blocks;
+	return code;
+}
+
+/* The command of a request that is prepared, and was taken. */
+static void setup_prepared(struct nvme_iod *iod, struct dmaland_nvme_request *request,
+			   struct nvme_command *command)
+{
+	if (request->prepared->syncs)
+		nvme_sync_prepared(request->prepared, true);
+	nvme_write_prepared(request->prepared, request, command);
+	iod->block = request->block;
+	request->driver.left = 0;
 }
 
 /* Submit one command of a request. 0, -EAGAIN (no slot is free), -ENOMEM, or nvme_setup_data()'s. */
 static int submit_command(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
 {
-	struct nvme_command command = {
-		.opcode = request->opcode,
-		.nsid = htole32(request->nsid),
-	};
+	struct nvme_command *command = queue->sq_next;
 	struct nvme_iod *iod = nvme_take_slot(queue);
 	bool has_data = nvme_has_data(request);
-	int code;
+	int code = 0;
 
 	if (!iod)
 		return -EAGAIN;
-	if (has_data)
-		code = nvme_setup_rw(queue, iod, request, &command);
+	if (request->prepared)
+		setup_prepared(iod, request, command);
+	else if (has_data)
+		code = nvme_setup_rw(queue, iod, request, command);
 	else
 		code = nvme_setup_no_data(queue, iod, request);
 	if (code != 0) {
@@ -217,17 +217,18 @@ static int submit_command(struct dmaland_nvme_queue *queue, struct dmaland_nvme_
 		return code;
 	}
 	iod->request = request;
-	request->driver.commands++;
+	request->driver.pending++;
 	if (!has_data)
-		nvme_fill_command(queue->ctrl, iod, &command);
-	nvme_submit_cmd(queue, iod, &command);
+		nvme_fill_command(queue->ctrl, iod, command);
+	nvme_put_command(queue, iod);
 	return 0;
 }
 
-/* Submit nothing more of a request: it ends with this status, or the one of what failed before. */
-static void give_up_rest(struct dmaland_nvme_request *request, int status)
+/* Submit nothing more of a request of which some is left: it ends with this status, or the one of what failed before. */
+void nvme_give_up_rest(struct dmaland_nvme_request *request, int status)
 {
 	request->driver.left = 0;
+	request->driver.pending--;
 	if (request->driver.status == 0)
 		request->driver.status = status;
 }
@@ -240,15 +241,20 @@ static void give_up_rest(struct dmaland_nvme_request *request, int status)
  */
 static int submit_commands(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
 {
-	int code = 0;
+	int code;
 
-	while (code == 0 && request->driver.left > 0)
+	do {
 		code = submit_command(queue, request);
+	} while (code == 0 && request->driver.left > 0);
+	if (code == 0) {
+		request->driver.pending--;
+		return 0;
+	}
 	if (code == -ENOMEM && queue->free_count < queue->depth)
 		code = -EAGAIN;
-	if (code == 0 || code == -EAGAIN || request->driver.commands == 0)
+	if (code == -EAGAIN || request->driver.pending == 1)
 		return code;
-	give_up_rest(request, code);
+	nvme_give_up_rest(request, code);
 	return 0;
 }
 
@@ -263,24 +269,192 @@ static int wait_in_queue(struct dmaland_nvme_queue *queue, struct dmaland_nvme_r
 	return 0;
 }
 
+static int submit_or_wait(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
+{
+	int code;
+
+	if (queue->waiting || nvme_state(queue->ctrl) != queue->state)
+		return wait_in_queue(queue, request);
+	code = submit_commands(queue, request);
+	if (code == -EAGAIN) {
+		push_waiting(queue, request);
+		return 0;
+	}
+	return code;
+}
+
+/* Any request; it may become several commands, or have to wait. 0, or -errno with the error set. */
+static __attribute__((noinline)) int submit_any(struct dmaland_nvme_queue *queue,
+						struct dmaland_nvme_request *request)
+{
+	int code = begin_request(queue, request);
+
+	if (code != 0)
+		return code;
+	code = submit_or_wait(queue, request);
+	if (code != 0 && request->prepared)
+		nvme_end_prepared(request->prepared, code);
+	return code;
+}
+
+/* Is nothing in the way of requests? */
+static inline bool queue_is_ready(struct dmaland_nvme_queue *queue)
+{
+	return !queue->waiting && nvme_state(queue->ctrl) == queue->state && queue->free;
+}
+
+enum { NOT_SIMPLE = 1 }; /* it is submit_any()'s, which has the words for what is wrong */
+
+/*
+ * Submit a request to a queue that is ready, in one pass, if it is simple: a read or write that is one command, with one
+ * segment, to the namespace of the last, and right. 0, -errno with the error set, or NOT_SIMPLE.
+ */
+static inline __attribute__((always_inline)) int submit_simple(struct dmaland_nvme_queue *queue,
+							       struct dmaland_nvme_request *request)
+{
+	const struct nvme_ns *ns = queue->ns;
+	const struct iovec *segment;
+	struct nvme_iod *iod;
+	uint64_t blocks;
+	size_t bytes;
+	char *data;
+	int code;
+
+	if (nvme_ns_id(ns) != request->nsid || !is_read_or_write(request))
+		return NOT_SIMPLE;
+	blocks = request->blocks;
+	segment = request->iov;
+	if (blocks - 1 >= ns->max_blocks || request->block > ns->info.blocks - blocks || !segment)
+		return NOT_SIMPLE;
+	data = segment->iov_base;
+	bytes = blocks << ns->block_shift;
+	if (request->iov_count != 1 || !data || segment->iov_len != bytes ||
+	    ((uintptr_t)data & queue->ctrl->pools.misaligned) || !request->done ||
+	    request->prepared)
+		return NOT_SIMPLE;
+	iod = queue->free;
+	iod->bytes = bytes;
+	iod->direction = request->opcode;
+	code = nvme_map_piece(&queue->ctrl->pools, iod, data);
+	if (code != 0)
+		return code;
+	iod->block = request->block;
+	nvme_fill_rw(request, queue->sq_next, request->block, request->blocks);
+	if (!nvme_write_piece(&queue->ctrl->pools, iod, queue->sq_next)) {
+		code = nvme_take_lists(&queue->ctrl->pools, iod, queue->sq_next);
+		if (code != 0)
+			return code;
+	}
+	queue->free = iod->next_free;
+	queue->free_count--;
+	nvme_put_command(queue, iod);
+	iod->request = request;
+	request->driver.ns = queue->ns;
+	request->driver.pending = 1;
+	request->driver.status = 0;
+	return 0;
+}
+
+/* The same of one that is prepared, if it is what it was then, and neither stale nor under way. */
+static inline __attribute__((always_inline)) int
+submit_prepared(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
+{
+	struct dmaland_nvme_prepared *prepared = request->prepared;
+	struct nvme_iod *iod = queue->free;
+
+	if (prepared->request != request || prepared->ctrl != queue->ctrl ||
+	    request->block >= nvme_prepared_starts(prepared) ||
+	    request->opcode != prepared->opcode || request->nsid != prepared->nsid ||
+	    request->blocks != prepared->blocks || request->iov != prepared->iov ||
+	    !request->done || !nvme_take_prepared(prepared))
+		return NOT_SIMPLE;
+	queue->free = iod->next_free;
+	queue->free_count--;
+	nvme_write_prepared(prepared, request, queue->sq_next);
+	nvme_put_command(queue, iod);
+	iod->request = request;
+	iod->block = request->block;
+	request->driver.pending = 1;
+	request->driver.status = 0;
+	return 0;
+}
+
+/* Requests that are under way may end, and leave memory to one that has none: so it may wait. */
+static inline bool is_for_any(int code)
+{
+	return code == NOT_SIMPLE || code == -ENOMEM;
+}
+
 int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request)
 {
 	int code = dmaland_check(queue->ctrl->dev);
 
-	if (code == 0)
-		code = begin_request(queue, request);
 	if (code != 0)
 		return code;
-	if (queue->waiting || nvme_state(queue->ctrl) != queue->state)
-		return wait_in_queue(queue, request);
-	code = submit_commands(queue, request);
-	if (code == -EAGAIN)
-		push_waiting(queue, request);
-	else if (code != 0)
-		return code;
+	code = NOT_SIMPLE;
+	if (queue_is_ready(queue))
+		code = request->prepared ? submit_prepared(queue, request)
+					 : submit_simple(queue, request);
+	if (is_for_any(code))
+		code = submit_any(queue, request);
+	if (!queue->polling) /* else when that ends */
+		nvme_ring_sq(queue);
+	return code;
+}
+
+/* How far a call has come, and why not further. */
+struct progress {
+	struct dmaland_nvme_request *const *next;
+	int code;
+};
+
+/* As many as there are slots for, to a queue that is ready: they change nothing but which slots are free. */
+static __attribute__((noinline)) struct progress
+submit_simple_ones(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *const *next,
+		   struct dmaland_nvme_request *const *end)
+{
+	int code = 0;
+
+	while (next < end && queue->free) {
+		code = submit_simple(queue, *next);
+		if (code != 0)
+			break;
+		next++;
+	}
+	return (struct progress){next, code};
+}
+
+static __attribute__((noinline)) struct dmaland_nvme_request *const *
+submit_prepared_ones(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *const *next,
+		     struct dmaland_nvme_request *const *end)
+{
+	while (next < end && queue->free && (*next)->prepared && submit_prepared(queue, *next) == 0)
+		next++;
+	return next;
+}
+
+unsigned int dmaland_nvme_submit_bulk(struct dmaland_nvme_queue *queue,
+				      struct dmaland_nvme_request *const *requests, unsigned int n)
+{
+	struct dmaland_nvme_request *const *before, *const *end = requests + n;
+	struct progress at = {requests, dmaland_check(queue->ctrl->dev)};
+
+	while (at.code == 0 && at.next < end) {
+		before = at.next;
+		if (queue_is_ready(queue)) {
+			at.next = submit_prepared_ones(queue, at.next, end);
+			at = submit_simple_ones(queue, at.next, end);
+		}
+		if (is_for_any(at.code) || (at.code == 0 && at.next == before)) {
+			at.code = submit_any(queue, *at.next);
+			at.next += at.code == 0;
+		}
+	}
 	if (!queue->polling)
 		nvme_ring_sq(queue);
-	return 0;
+	if (at.code != 0)
+		errno = -at.code;
+	return at.next - requests;
 }
 
 /*
@@ -299,28 +473,47 @@ void nvme_submit_waiting(struct dmaland_nvme_queue *queue)
 			return;
 		nvme_pop_waiting(queue);
 		if (code != 0)
-			give_up_rest(request, code);
-		if (code != 0 && request->driver.commands == 0)
+			nvme_give_up_rest(request, code);
+		if (code != 0 && request->driver.pending == 0)
 			nvme_finish_request(queue, request);
 	}
 }
 
-/* A command has ended and its data are unmapped. Its slot is free before done() may submit. */
-void nvme_end_command(struct dmaland_nvme_queue *queue, struct nvme_iod *iod, int status)
+/* A command of a request failed: what of it waits for slots is not submitted. Only the head of those that wait has commands. */
+void nvme_fail_request(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request,
+		       int status)
+{
+	if (request->driver.status == 0)
+		request->driver.status = status;
+	if (request != queue->waiting)
+		return;
+	nvme_pop_waiting(queue);
+	nvme_give_up_rest(request, status);
+}
+
+/* A command is over, and failed; it may be tried again. */
+static __attribute__((noinline)) void reap_failed(struct dmaland_nvme_queue *queue,
+						  struct nvme_iod *iod)
+{
+	int status = nvme_judge(queue, iod, &queue->completion);
+
+	if (status == 0)
+		return;
+	nvme_unmap_data(&queue->ctrl->pools, iod, false);
+	nvme_end_command(queue, iod, status);
+}
+
+/* A command is over, and was carried out. */
+static inline void reap_done(struct dmaland_nvme_queue *queue, struct nvme_iod *iod)
 {
 	struct dmaland_nvme_request *request = iod->request;
+	struct dmaland_nvme_prepared *prepared = request->prepared;
 
-	iod->request = NULL;
+	if (!prepared)
+		nvme_unmap_data(&queue->ctrl->pools, iod, true);
 	nvme_give_slot(queue, iod);
-	request->driver.commands--;
-	if (status != 0 && request->driver.status == 0)
-		request->driver.status = status;
-	if (request->driver.status != 0 && request->driver.left > 0) {
-		request->driver.left = 0;
-		nvme_pop_waiting(queue);
-	}
-	if (request->driver.commands == 0 && request->driver.left == 0)
-		nvme_finish_request(queue, request);
+	if (--request->driver.pending == 0)
+		nvme_finish(queue, request, prepared);
 }
 
 /*
@@ -334,18 +527,13 @@ unsigned int nvme_reap(struct dmaland_nvme_queue *queue)
 	unsigned int n = 0;
 
 	while (n < queue->depth && nvme_next_completion(queue, completion, &iod)) {
-		int status = nvme_completion_status(completion);
-
 		n++;
 		if (!iod)
 			continue;
-		if (status != 0) {
-			status = nvme_judge(queue, iod, completion);
-			if (status == 0)
-				continue;
-		}
-		nvme_unmap_data(&queue->ctrl->pools, iod, iod->request->iov, status == 0);
-		nvme_end_command(queue, iod, status);
+		if (nvme_completion_status(completion) == 0)
+			reap_done(queue, iod);
+		else
+			reap_failed(queue, iod);
 	}
 	return n;
 }

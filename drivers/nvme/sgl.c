@@ -41,25 +41,13 @@ static size_t segment_count(const struct nvme_iod *iod)
 	return n;
 }
 
-/* Take the list for data that are mapped, if they need one. 0 or -ENOMEM; nvme_free_iod() undoes it. */
-int nvme_take_sgl(const struct nvme_prp_pools *pools, struct nvme_iod *iod)
-{
-	size_t n = iod->single ? 1 : segment_count(iod);
-
-	return n > 1 ? nvme_take_list(pools, iod, n * NVME_SGL_DESCRIPTOR) : 0;
-}
-
-/* The descriptors, the list taken. A command that is repeated needs them again. */
+/* The descriptors, the list taken, but for that of nvme_write_piece(). */
 void nvme_write_sgl(struct nvme_iod *iod, struct nvme_command *command)
 {
 	uint64_t *list = iod->list.vaddr;
 	size_t n, i;
 
-	command->flags |= NVME_PSDT_SGL;
-	if (iod->single) {
-		write_descriptor(command->prp, iod->dma, iod->bytes, SGL_DATA);
-		return;
-	}
+	command->flags = NVME_PSDT_SGL;
 	n = segment_count(iod);
 	if (n == 1) {
 		write_descriptor(command->prp, sg_dma_address(iod->sg), iod->bytes, SGL_DATA);
@@ -69,4 +57,16 @@ void nvme_write_sgl(struct nvme_iod *iod, struct nvme_command *command)
 		write_descriptor(list + 2 * i, sg_dma_address(&iod->sg[i]), sg_dma_len(&iod->sg[i]),
 				 SGL_DATA);
 	write_descriptor(command->prp, iod->list.dma, n * NVME_SGL_DESCRIPTOR, SGL_LAST_SEGMENT);
+}
+
+/* The same, with the list, if they need one. 0 or -ENOMEM; nvme_unmap_data() undoes it. */
+int nvme_list_sgl(const struct nvme_prp_pools *pools, struct nvme_iod *iod,
+		  struct nvme_command *command)
+{
+	size_t n = segment_count(iod);
+	int code = n > 1 ? nvme_take_list(pools, iod, n * NVME_SGL_DESCRIPTOR) : 0;
+
+	if (code == 0)
+		nvme_write_sgl(iod, command);
+	return code;
 }

@@ -29,6 +29,7 @@ extern "C" {
 
 struct dmaland_nvme;
 struct dmaland_nvme_queue;
+struct dmaland_nvme_prepared;
 struct nvme_ns;
 
 /**
@@ -107,6 +108,8 @@ void dmaland_nvme_close(struct dmaland_nvme *ctrl);
  * @can_format:      it has Format NVM
  * @error_entries:   how many entries its error log has
  * @sgls:            it takes SGLs, and they are used
+ * @shadow_doorbells: it looks for doorbells in memory (Doorbell Buffer Config), and is rung only where it asks for it. A
+ *                   drive that forgets to ask is rung half a second later, by dmaland_nvme_poll()
  */
 struct dmaland_nvme_info {
 	char serial[21], model[41], firmware[9];
@@ -116,7 +119,7 @@ struct dmaland_nvme_info {
 	uint32_t commands;
 	bool can_format;
 	uint32_t error_entries;
-	bool sgls;
+	bool sgls, shadow_doorbells;
 };
 
 /** dmaland_nvme_get_info() - fill @info; known since dmaland_nvme_open(). */
@@ -480,8 +483,16 @@ enum dmaland_nvme_status {
 	DMALAND_NVME_STATUS_COMPARE_FAILURE = 0x285,
 };
 
+/* Where in a request's segments something begins: the driver's. */
+struct nvme_position {
+	size_t segment, offset;
+};
+
 /**
  * struct dmaland_nvme_request - a request for an I/O queue; the caller's memory until it is done
+ *
+ * What is not set is zero.
+ *
  * @opcode:    enum dmaland_nvme_opcode
  * @control:   enum dmaland_nvme_control; of each command that it is split into; 0 for flush, discard and raw
  * @nsid:      namespace; of a raw request the command has it
@@ -501,6 +512,7 @@ enum dmaland_nvme_status {
  *             done() may submit it or others, but neither wait for the queue nor destroy it, nor
  *             let its thread be cancelled (pthread_setcancelstate())
  * @context:   the caller's
+ * @prepared:  NULL, or set by dmaland_nvme_prepare()
  */
 struct dmaland_nvme_request {
 	uint8_t opcode;
@@ -513,15 +525,16 @@ struct dmaland_nvme_request {
 	void (*done)(struct dmaland_nvme_request *request, int status);
 	void *context;
 	struct dmaland_nvme_command *raw;
+	struct dmaland_nvme_prepared *prepared;
 
 	/* the driver's, from submit to done */
 	struct {
 		struct dmaland_nvme_request *next; /* in the list of those that wait */
 		const struct nvme_ns *ns;
-		uint64_t left;		/* blocks not submitted; 1 for a flush, or raw */
-		size_t segment, offset; /* where their data begin */
-		unsigned int commands;	/* in flight */
-		int status;		/* of the first command that failed ... */
+		uint64_t left;		 /* blocks to be submitted; 1 for a flush, or raw */
+		struct nvme_position at; /* where their data begin */
+		unsigned int pending;	 /* commands in flight, and 1 while blocks are left */
+		int status;		 /* of the first command that failed ... */
 		uint64_t failed_block,
 			failed_blocks; /* ... and its blocks; 0: none in particular */
 		uint16_t failed_command;
@@ -534,6 +547,7 @@ struct dmaland_nvme_request {
 /**
  * dmaland_nvme_submit() - give a request to the drive
  *
+ * The drive has been told of it on return; in done(), when dmaland_nvme_poll() has handled all that was complete.
  * When all slots are taken, or memory is short while other requests are under way, the request
  * waits in the queue; dmaland_nvme_poll() goes on with it. The first request to a namespace asks
  * the drive about it, and waits for the answer; so does the first after what was known became stale, see
@@ -550,6 +564,51 @@ struct dmaland_nvme_request {
  * request is under way already, or when it waited, is what done() is told.
  */
 int dmaland_nvme_submit(struct dmaland_nvme_queue *queue, struct dmaland_nvme_request *request);
+
+/**
+ * dmaland_nvme_submit_bulk() - give several requests to the drive, and tell it once
+ * @requests: the requests, in the order in which the drive is given them
+ * @n:        how many
+ *
+ * Each is submitted as by dmaland_nvme_submit(), and the drive's doorbell is rung once for all.
+ *
+ * Context: the queue's thread; done() too.
+ * Return: how many were submitted. Fewer than @n: requests[that many] was refused, with errno and
+ * dmaland_last_error() saying why, and those behind it were not looked at.
+ */
+unsigned int dmaland_nvme_submit_bulk(struct dmaland_nvme_queue *queue,
+				      struct dmaland_nvme_request *const *requests, unsigned int n);
+
+/**
+ * dmaland_nvme_prepare() - make a request ready to be submitted many times
+ * @request: a read, write or compare that is one command: of info.max_transfer bytes at most
+ *
+ * Its data are mapped, and checked, and what the drive is told of them is written once; they are the drive's until
+ * dmaland_nvme_unprepare(), but where a submission is not under way the CPU may read and write them. It is submitted as any
+ * request is, to any queue of the controller, one at a time. Between, @block, @control, @done and @context may be changed;
+ * another opcode, nsid, number of blocks or iov is refused with -EINVAL, and so is a copy of the request. The request
+ * stays where it is until dmaland_nvme_unprepare() or dmaland_nvme_close(), and so do the data, but not the segments.
+ *
+ * A change of the namespace, a format of it and a reset of the controller make it stale: it is refused with -ESTALE, or
+ * answered so if it waited or was cut off, and nothing of it is sent. Prepare it anew then. It is refused with
+ * -EALREADY while it is under way. What a drive that answers a read with success leaves alone of the data is what was
+ * there before, or what the last read put there.
+ *
+ * Context: any thread; may ask the drive about the namespace, and make system calls.
+ * Return: 0, or -errno: what dmaland_nvme_submit() refuses; -EINVAL: another opcode, or more than a command carries;
+ * -EALREADY: it is prepared; -EOPNOTSUPP: the data lie where PRPs can't say, so that each transfer would be gathered.
+ */
+int dmaland_nvme_prepare(struct dmaland_nvme *ctrl, struct dmaland_nvme_request *request);
+
+/**
+ * dmaland_nvme_unprepare() - unmap what dmaland_nvme_prepare() has mapped
+ *
+ * dmaland_nvme_close() does so for all that are left.
+ *
+ * Context: any thread; done() too, of this request or others.
+ * Return: 0; -EBUSY: it is under way, and stays prepared; -EINVAL: it is not prepared, or for another controller.
+ */
+int dmaland_nvme_unprepare(struct dmaland_nvme *ctrl, struct dmaland_nvme_request *request);
 
 /**
  * dmaland_nvme_poll() - handle what is complete

@@ -23,8 +23,7 @@ void soft_nvme_complete_as(struct soft_nvme *drive, uint16_t qid, uint16_t sq_id
 	struct soft_nvme_queue *queue = &drive->queues[qid];
 	struct nvme_completion completion = {
 		.dw0 = htole32(dw0),
-		.sq_head = htole16(queue->sq_head),
-		.sq_id = htole16(sq_id),
+		.sq = htole32((uint32_t)sq_id << 16 | (queue->sq_head & 0xffff)),
 		.cid = htole16(cid),
 		.status = htole16((uint16_t)(status << 1 | (int)queue->phase)),
 	};
@@ -111,6 +110,7 @@ static void disable(struct soft_nvme *drive)
 {
 	soft_nvme_end_held(drive, 0, -1, -1);
 	drive->report_count = 0;
+	drive->shadows = drive->events = 0;
 	memset(drive->queues, 0, sizeof(drive->queues));
 	atomic_store(&drive->formatting, false);
 	drive->csts = 0;
@@ -132,12 +132,39 @@ static void control(struct soft_nvme *drive, uint32_t cc)
 		drive->csts |= NVME_CSTS_SHST_COMPLETE;
 }
 
+/* Doorbell Buffer Config: the n-th doorbell's value as it is in memory. */
+static uint32_t look_at_shadow(struct soft_nvme *drive, unsigned int n)
+{
+	uint32_t value = 0, offset = n * nvme_cap_stride(drive->cap), event;
+
+	soft_nvme_access(drive, drive->shadows + offset, &value, sizeof(value), false);
+	event = drive->event ? drive->event(drive, le32toh(value)) : le32toh(value);
+	event = htole32(event);
+	soft_nvme_access(drive, drive->events + offset, &event, sizeof(event), true);
+	soft_nvme_access(drive, drive->shadows + offset, &value, sizeof(value), false);
+	return le32toh(value);
+}
+
+static bool has_commands(struct soft_nvme *drive, uint16_t qid)
+{
+	struct soft_nvme_queue *queue = &drive->queues[qid];
+
+	if (drive->shadows && qid > 0) {
+		uint32_t tail = look_at_shadow(drive, 2u * qid);
+
+		look_at_shadow(drive, 2u * qid + 1);
+		if (tail < queue->sq_size)
+			queue->sq_tail = tail;
+	}
+	return queue->sq_head != queue->sq_tail;
+}
+
 static void serve(struct soft_nvme *drive, uint16_t qid)
 {
 	struct soft_nvme_queue *queue = &drive->queues[qid];
 
-	while (queue->sq_made && queue->sq_head != queue->sq_tail &&
-	       !atomic_load(&drive->formatting) && !(drive->csts & NVME_CSTS_CFS)) {
+	while (queue->sq_made && has_commands(drive, qid) && !atomic_load(&drive->formatting) &&
+	       !(drive->csts & NVME_CSTS_CFS)) {
 		struct nvme_command command = {0};
 
 		soft_nvme_access(drive, queue->sq + queue->sq_head * sizeof(command), &command,
@@ -153,12 +180,22 @@ static void serve(struct soft_nvme *drive, uint16_t qid)
 static void doorbell(struct soft_nvme *drive, uint32_t number, uint32_t value)
 {
 	uint16_t qid = (uint16_t)(number / 2);
-	struct soft_nvme_queue *queue = &drive->queues[qid];
+	struct soft_nvme_queue *queue = &drive->queues[qid % (SOFT_NVME_QUEUES + 1)];
 
+	if (qid > 0)
+		*(number % 2 ? &drive->cq_doorbells : &drive->doorbells) += 1;
 	if (number % 2 || qid > SOFT_NVME_QUEUES || !queue->sq_made || value >= queue->sq_size)
 		return;
 	queue->sq_tail = value;
 	serve(drive, qid);
+}
+
+void soft_nvme_look_at_shadows(struct soft_nvme *drive)
+{
+	pthread_mutex_lock(&drive->lock);
+	for (uint16_t qid = 1; drive->shadows && qid <= SOFT_NVME_QUEUES; qid++)
+		serve(drive, qid);
+	pthread_mutex_unlock(&drive->lock);
 }
 
 void soft_nvme_end_format(struct soft_nvme *drive)

@@ -87,7 +87,10 @@ struct soft_nvme {
 	unsigned int shutdown_looks; /* at CSTS, until it has shut down */
 	bool tells_discards;	     /* NPDG and NPDA, which count from 0 */
 	uint16_t npdg, npda;
-	uint32_t sgls; /* SGLS */
+	uint32_t sgls;	     /* SGLS */
+	bool offers_shadows; /* shadow doorbells: OACS bit 8 */
+	/* What it writes as an event, whose honest value is given; NULL: that. */
+	uint32_t (*event)(struct soft_nvme *drive, uint32_t honest);
 	uint32_t class_code;
 	uint64_t cap;		 /* MQES 63, CQR, TO 500 ms, NVM command set */
 	uint16_t queues_claimed; /* SOFT_NVME_QUEUES */
@@ -96,12 +99,16 @@ struct soft_nvme {
 
 	atomic_bool formatting;
 	struct nvme_command format;
+	uint64_t shadows, events; /* dma addresses; 0: none */
 
 	/* what it saw; read with the lock, or when nobody uses it */
 	unsigned int faults; /* accesses that the domain did not allow */
 	unsigned int commands, aborted, enables;
-	unsigned int sgls_used;			/* commands with an SGL */
-	unsigned int status_reads;		/* of CSTS */
+	unsigned int sgls_used;	   /* commands with an SGL */
+	unsigned int status_reads; /* of CSTS */
+	unsigned int doorbells;	   /* of I/O queues that were rung: of submission ... */
+	unsigned int cq_doorbells; /* ... and of completion */
+	unsigned int shadows_told; /* Doorbell Buffer Config */
 	unsigned int reports_asked, identified; /* requests to report; Identify Namespace */
 	unsigned int logs_read[256];		/* by page */
 	unsigned int
@@ -120,6 +127,9 @@ size_t soft_nvme_look(struct soft_nvme *drive, uint64_t dma, void *data, size_t 
 
 /* Report an event, whose type, information and log page are in dword 0 of the completion. False: nobody asked. */
 bool soft_nvme_report(struct soft_nvme *drive, uint32_t dw0);
+
+/* It looks at the shadow doorbells, as a drive may at any time. */
+void soft_nvme_look_at_shadows(struct soft_nvme *drive);
 
 /* Somebody else formats the namespace. */
 void soft_nvme_become(struct soft_nvme *drive, uint8_t lba_shift, uint64_t blocks);

@@ -30,7 +30,8 @@ static int identify(struct soft_nvme *drive, const struct nvme_command *command)
 		data[77] = 5; /* MDTS: 128 KiB */
 		put(data, 88, drive->rtd3e, 4);
 		put(data, 92, 1 << 8, 4); /* OAES: namespace attributes */
-		put(data, 256, NVME_OACS_FORMAT, 2);
+		put(data, 256,
+		    NVME_OACS_FORMAT | (drive->offers_shadows ? NVME_OACS_DOORBELL_BUFFER : 0), 2);
 		data[258] = 3;
 		data[259] = SOFT_NVME_REPORTS - 1;
 		data[261] = 4;
@@ -138,6 +139,19 @@ static int delete_queue(struct soft_nvme *drive, const struct nvme_command *comm
 	return 0;
 }
 
+/* Pages of 4 KiB (NVMe 2.0, 5.8). */
+static int use_shadows(struct soft_nvme *drive, const struct nvme_command *command)
+{
+	drive->shadows_told++;
+	if (!drive->offers_shadows)
+		return 0x001 | SOFT_NVME_DNR;
+	if (le64toh(command->prp[0]) % 4096 || le64toh(command->prp[1]) % 4096)
+		return 0x013 | SOFT_NVME_DNR;
+	drive->shadows = le64toh(command->prp[0]);
+	drive->events = le64toh(command->prp[1]);
+	return 0;
+}
+
 /* Keep a request to report. False: it is over at once. */
 static bool keep_report(struct soft_nvme *drive, const struct nvme_command *command)
 {
@@ -210,6 +224,9 @@ void soft_nvme_admin(struct soft_nvme *drive, const struct nvme_command *command
 	case NVME_ADMIN_DELETE_CQ:
 	case NVME_ADMIN_DELETE_SQ:
 		status = delete_queue(drive, command, command->opcode == NVME_ADMIN_DELETE_SQ);
+		break;
+	case NVME_ADMIN_DOORBELL_BUFFER:
+		status = use_shadows(drive, command);
 		break;
 	case NVME_ADMIN_FORMAT: /* as it was */
 		break;

@@ -79,7 +79,7 @@ static void memory_of_a_drive_that_cannot_be_stopped_stays_mapped(void **state)
 
 	(void)state;
 	drive_open(&d, device_spec, 0);
-	d.queue->sq_doorbell = doorbell;
+	d.queue->sq_doorbell = (struct nvme_doorbell){.reg = doorbell};
 	reads_submit(&r, &d);
 	stats = streaming_stats(d.dev);
 	live = stats.live_mapped + stats.live_bounced;

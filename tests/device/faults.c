@@ -143,6 +143,36 @@ static int use_irqs(struct dmaland_device *dev)
 	return failed;
 }
 
+static void note_result(struct dmaland_nvme_request *request, int result)
+{
+	*(int *)request->context = result;
+}
+
+/* Closing the controller takes it back. */
+static int use_prepared(struct dmaland_nvme *ctrl, struct dmaland_nvme_queue *queue,
+			unsigned char *data, const struct dmaland_nvme_namespace *ns)
+{
+	enum { WAITING = 1 << 20 };
+	static struct iovec segment;
+	static struct dmaland_nvme_request request;
+	int result = WAITING;
+
+	segment = (struct iovec){data, 64 << 10};
+	request = (struct dmaland_nvme_request){.opcode = DMALAND_NVME_READ,
+						.nsid = 1,
+						.block = 5,
+						.blocks = (64 << 10) / ns->block_size,
+						.iov = &segment,
+						.iov_count = 1,
+						.done = note_result,
+						.context = &result};
+	if (dmaland_nvme_prepare(ctrl, &request) || dmaland_nvme_submit(queue, &request))
+		return -1;
+	while (result == WAITING)
+		dmaland_nvme_poll(queue);
+	return result;
+}
+
 static int use_queue(struct dmaland_nvme *ctrl)
 {
 	static unsigned char out[200000], in[200000];
@@ -159,6 +189,10 @@ static int use_queue(struct dmaland_nvme *ctrl)
 	    dmaland_nvme_read(queue, 1, 5, blocks, in))
 		return -1;
 	assert_memory_equal(in, out, blocks * ns.block_size);
+	memset(in, 0, sizeof(in));
+	if (use_prepared(ctrl, queue, in, &ns))
+		return -1;
+	assert_memory_equal(in, out, 64 << 10);
 	return 0;
 }
 

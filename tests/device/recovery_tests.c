@@ -18,6 +18,12 @@ enum { N = 8, TIMEOUT = 200, UNTOUCHED = 1000 };
 
 static char nowhere[8];
 
+/* The drive is not told of commands any more, not by shadow doorbells either, until the queue is made again. */
+static void lead_nowhere(struct dmaland_nvme_queue *queue)
+{
+	queue->sq_doorbell = (struct nvme_doorbell){.reg = nowhere};
+}
+
 /* Requests of one block each, from block on; the block's number is in each of its bytes. */
 struct batch {
 	struct dmaland_nvme_queue *queue;
@@ -125,8 +131,8 @@ static void a_late_queue_is_made_again_and_the_others_go_on(void **state)
 	(void)state;
 	drive_open(&d, device_spec, patience(TIMEOUT));
 	other = another_queue(&d);
-	doorbell = d.queue->sq_doorbell;
-	d.queue->sq_doorbell = nowhere;
+	doorbell = d.queue->sq_doorbell.reg;
+	lead_nowhere(d.queue);
 	batch_submit(&late, d.queue, &d, DMALAND_NVME_WRITE, 0);
 	while (late.answered == 0) {
 		write_and_read(&d, other, 64);
@@ -137,7 +143,7 @@ static void a_late_queue_is_made_again_and_the_others_go_on(void **state)
 	assert_int_equal(stats_of(&d).queues_remade, 1);
 	assert_int_equal(stats_of(&d).resets, 0);
 	assert_logged("making it again");
-	d.queue->sq_doorbell = doorbell;
+	d.queue->sq_doorbell.reg = doorbell;
 	batch_submit(&more, d.queue, &d, DMALAND_NVME_READ, 0);
 	batch_expect(&more, 0);
 	write_and_read(&d, d.queue, 0);
@@ -156,11 +162,11 @@ static void requests_that_wait_for_a_slot_go_on_when_their_queue_is_made_again(v
 	(void)state;
 	drive_open(&d, device_spec, patience(TIMEOUT));
 	queue = another_queue(&d); /* for half of a batch */
-	doorbell = queue->sq_doorbell;
-	queue->sq_doorbell = nowhere;
+	doorbell = queue->sq_doorbell.reg;
+	lead_nowhere(queue);
 	batch_submit(&batch, queue, &d, DMALAND_NVME_READ, 0);
-	queue->sq_doorbell = doorbell; /* too late for those that were submitted */
-	queue->sq_rung = queue->sq_tail;
+	queue->sq_doorbell.reg = doorbell; /* too late for those that were submitted */
+	queue->sq_rung = queue->sq_next;
 	batch_finish(&batch);
 	for (unsigned int i = 0; i < N; i++)
 		late += batch.status[i] == -ETIMEDOUT;
@@ -262,10 +268,10 @@ static void what_done_submits_while_its_queue_is_made_again_is_carried_out(void 
 
 	(void)state;
 	drive_open(&d, device_spec, patience(TIMEOUT));
-	doorbell = d.queue->sq_doorbell;
-	d.queue->sq_doorbell = nowhere;
+	doorbell = d.queue->sq_doorbell.reg;
+	lead_nowhere(d.queue);
 	batch_submit(&batch, d.queue, &d, DMALAND_NVME_WRITE, 0);
-	d.queue->sq_doorbell = doorbell;
+	d.queue->sq_doorbell.reg = doorbell;
 	for (unsigned int i = 0; i < N; i++)
 		batch.requests[i].done = submit_again;
 	while (batch.answered < 2 * N)
@@ -287,8 +293,8 @@ static void a_drive_that_cannot_be_reset_is_taken_out_of_service(void **state)
 
 	(void)state;
 	drive_open(&d, device_spec, patience(TIMEOUT));
-	d.queue->sq_doorbell = nowhere;
-	d.ctrl->admin->sq_doorbell = nowhere;
+	lead_nowhere(d.queue);
+	lead_nowhere(d.ctrl->admin);
 	batch_submit(&batch, d.queue, &d, DMALAND_NVME_READ, 0);
 	batch_expect(&batch, -ETIMEDOUT);
 	assert_int_equal(dmaland_nvme_read(d.queue, 1, 0, 1, nowhere), -EIO);

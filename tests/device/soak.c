@@ -236,15 +236,15 @@ static void attend(struct worker *worker)
 /* The drive is not told of any request, until all have been answered. */
 static void be_late(struct worker *worker)
 {
-	volatile char *doorbell = worker->queue->sq_doorbell;
+	volatile char *doorbell = worker->queue->sq_doorbell.reg;
 
-	worker->queue->sq_doorbell = nowhere;
+	worker->queue->sq_doorbell = (struct nvme_doorbell){.reg = nowhere};
 	for (unsigned int i = 0; i < SLOTS; i++)
 		if (!worker->slots[i].in_flight)
 			submit(&worker->slots[i]);
 	while (in_flight(worker))
 		attend(worker);
-	worker->queue->sq_doorbell = doorbell;
+	worker->queue->sq_doorbell.reg = doorbell;
 }
 
 static void *work(void *context)

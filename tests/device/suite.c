@@ -120,7 +120,7 @@ int main(int argc, char **argv)
 		 run_random_list_tests() + run_registered_tests() + run_idle_tests();
 	if (device_is_drive())
 		failed += run_transfer_tests() + run_command_tests() + run_recovery_tests() +
-			  run_queue_irq_tests() + run_failure_tests();
+			  run_queue_irq_tests() + run_doorbell_tests() + run_failure_tests();
 	if (device_is_drive() && device_is_on("qemu"))
 		failed += run_machine_tests() + run_child_tests();
 	if (device_is_on("soft"))

@@ -47,6 +47,7 @@ int run_transfer_tests(void);
 int run_command_tests(void);
 int run_recovery_tests(void);
 int run_queue_irq_tests(void);
+int run_doorbell_tests(void);
 int run_failure_tests(void);
 int run_engine_tests(void);
 int run_fault_tests(void);

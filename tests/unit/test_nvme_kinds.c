@@ -314,6 +314,50 @@ static void what_zones_forbid_is_refused_in_words(void **state)
 	}
 }
 
+static void note_result(struct dmaland_nvme_request *request, int result)
+{
+	*(int *)request->context = result;
+}
+
+/* Where it begins is not known when it is prepared. */
+static void a_prepared_request_stays_in_its_zone(void **state)
+{
+	static unsigned char data[8 * SOFT_NVME_BLOCK];
+	struct iovec segment = {data, sizeof(data)};
+
+	(void)state;
+	for (unsigned int i = 0; i < 4; i++) {
+		bool across = i / 2, write = i % 2;
+		int result = UNTOUCHED;
+		struct dmaland_nvme_request request = {
+			.opcode = write ? DMALAND_NVME_WRITE : DMALAND_NVME_READ,
+			.nsid = 1,
+			.blocks = 8,
+			.iov = &segment,
+			.iov_count = 1,
+			.done = note_result,
+			.context = &result,
+		};
+
+		open_zoned(48, across, DMALAND_NVME_SET_ZONED);
+		assert_int_equal(dmaland_nvme_prepare(ctrl, &request), 0);
+		request.block = 47;
+		if (write || !across)
+			assert_int_equal(dmaland_nvme_submit(queue, &request), -EOPNOTSUPP);
+		request.block = SOFT_NVME_BLOCKS - 7;
+		assert_int_equal(dmaland_nvme_submit(queue, &request), -ERANGE);
+		request.block = across && !write ? 47 : 40;
+		assert_int_equal(dmaland_nvme_submit(queue, &request), 0);
+		while (result == UNTOUCHED)
+			dmaland_nvme_poll(queue);
+		assert_int_equal(result, 0);
+		assert_memory_equal(data, drive.media + request.block * SOFT_NVME_BLOCK,
+				    sizeof(data));
+		assert_int_equal(drive.commands, 1);
+		end();
+	}
+}
+
 static void a_namespace_of_an_unknown_command_set_is_refused_in_words(void **state)
 {
 	struct dmaland_nvme_namespace ns;
@@ -540,6 +584,7 @@ int main(void)
 		cmocka_unit_test(a_drive_with_doorbells_of_the_admin_queue_alone_is_opened),
 		cmocka_unit_test(reads_are_split_where_zones_meet),
 		cmocka_unit_test(what_zones_forbid_is_refused_in_words),
+		cmocka_unit_test(a_prepared_request_stays_in_its_zone),
 		cmocka_unit_test(a_namespace_of_an_unknown_command_set_is_refused_in_words),
 		cmocka_unit_test(only_drives_that_know_command_sets_are_asked_about_them),
 		cmocka_unit_test(commands_without_data_are_as_large_as_the_drive_says),

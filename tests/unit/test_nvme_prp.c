@@ -38,7 +38,8 @@ static void assert_idle(void)
 
 static struct nvme_iod *new_iod(struct nvme_iod *iod, bool write, size_t bytes)
 {
-	*iod = (struct nvme_iod){.write = write, .bytes = bytes};
+	*iod = (struct nvme_iod){.direction = write ? DMA_TO_DEVICE : DMA_FROM_DEVICE,
+				 .bytes = bytes};
 	nvme_init_iod(iod);
 	return iod;
 }
@@ -89,7 +90,7 @@ static struct shape shape_of(const struct iovec *iov, size_t bytes)
 	shape.gathered = pages_gathered(&iod);
 	shape.mapped = fake.live - elements_gathered(&iod);
 	shape.lists = drive_transfer(&drive, prp, bytes);
-	nvme_unmap_data(&pools, &iod, iov, true);
+	nvme_unmap_data(&pools, &iod, true);
 	assert_idle();
 	free(drive.stream);
 	return shape;
@@ -181,7 +182,7 @@ static void transfer(const struct iovec *iov, char *stream, size_t bytes, size_t
 		n++;
 	}
 	for (i = n; i-- > 0;)
-		nvme_unmap_data(&pools, &iods[i], iov, true);
+		nvme_unmap_data(&pools, &iods[i], true);
 	assert_idle();
 }
 
@@ -431,7 +432,7 @@ static void memory_that_cannot_be_mapped_is_told_and_nothing_is_held(void **stat
 		assert_idle();
 		/* and the command's place can be used again */
 		assert_int_equal(setup_prps(&iod, iov, &at, prp), 0);
-		nvme_unmap_data(&pools, &iod, iov, true);
+		nvme_unmap_data(&pools, &iod, true);
 		assert_idle();
 	}
 	end();
@@ -457,7 +458,7 @@ static void a_read_that_failed_leaves_copied_memory_as_it_was(void **state)
 		assert_int_equal(setup_prps(&iod, &iov, &at, prp), 0);
 		assert_int_equal(pages_gathered(&iod), offset ? 2 : 0);
 		drive_transfer(&drive, prp, 8192);
-		nvme_unmap_data(&pools, &iod, &iov, false);
+		nvme_unmap_data(&pools, &iod, false);
 		assert_memory_equal(iov.iov_base, before, sizeof(before));
 		assert_idle();
 		free(drive.stream);
@@ -479,7 +480,7 @@ static void memory_of_a_drive_that_runs_away_stays_its_own(void **state)
 	assert_int_equal(setup_prps(&iod, iov, &at, prp), 0);
 	copy = iod;
 	nvme_leak_iod(&iod);
-	nvme_unmap_data(&pools, &iod, iov, true);
+	nvme_unmap_data(&pools, &iod, true);
 	assert_int_equal(pools.small->in_use, 1);
 	assert_int_equal(fake.live, 2);
 	/* the drive may write to gathered pages still, so they must not be freed */
@@ -509,7 +510,7 @@ static void any_allocation_that_fails_is_unwound(void **state)
 		code = setup_prps(&iod, iov, &at, prp);
 		fake.fail_after = -1;
 		if (code == 0) {
-			nvme_unmap_data(&pools, &iod, iov, true);
+			nvme_unmap_data(&pools, &iod, true);
 		} else {
 			assert_int_equal(code, -ENOMEM);
 			assert_int_equal(at.segment + at.offset, 0);
