@@ -358,6 +358,7 @@ static struct nvme_ns *add_ns(struct dmaland_nvme *ctrl, struct nvme_ns *new, ui
 				before->told = false;
 				atomic_store_explicit(&before->current, NVME_STALE,
 						      memory_order_relaxed);
+				nvme_make_prepared_stale(ctrl, before->info.nsid);
 			}
 			ns->told = true;
 			before = ns;

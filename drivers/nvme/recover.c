@@ -394,6 +394,8 @@ void nvme_drain_queue(struct dmaland_nvme_queue *queue, uint64_t begin)
 	queue->polling = true;
 	queue->state = 0;
 	cancel_waiting(queue, ECANCELED);
+	if (nvme_state(queue->ctrl) == queue->made)
+		nvme_ring_unrung(queue);
 	while (queue->free_count < queue->depth && nvme_state(queue->ctrl) == queue->made &&
 	       nvme_now_ms() - begin < DRAIN_MS) {
 		if (nvme_reap(queue) > 0)

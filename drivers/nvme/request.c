@@ -439,6 +439,8 @@ unsigned int dmaland_nvme_submit_bulk(struct dmaland_nvme_queue *queue,
 	struct dmaland_nvme_request *const *before, *const *end = requests + n;
 	struct progress at = {requests, dmaland_check(queue->ctrl->dev)};
 
+	if (at.code != 0)
+		return 0;
 	while (at.code == 0 && at.next < end) {
 		before = at.next;
 		if (queue_is_ready(queue)) {

@@ -13,12 +13,14 @@
  *
  * The drive can write whatever it likes there. Shadows are never read back. An event decides whether a doorbell is
  * rung, and nothing else: rung too often costs time, and what was not rung for is rung for at the next tick of
- * nvme_watch(), half a second later at most. The admin queue's doorbells are always rung, and so is that of a completion queue
- * that interrupts by INTx, whose line may go down by that alone.
+ * nvme_watch(), half a second later at most. The admin queue has no shadow in use, as in Linux (drivers/nvme/host/pci.c): its doorbells
+ * are always rung. So is that of a completion queue that interrupts by INTx, whose line may go down by that alone.
  *
  * A reset ends it, after which the drive is told again. One that refuses has its doorbells rung.
  */
 #include "nvme_internal.h"
+
+#include <string.h>
 
 #include <dmaland/irq.h>
 
@@ -68,12 +70,6 @@ static bool alloc_buffers(struct dmaland_nvme *ctrl)
 	return true;
 }
 
-static void use_shadows(struct dmaland_nvme *ctrl)
-{
-	atomic_store(&ctrl->shadows.used, true);
-	nvme_place_shadows(ctrl->admin);
-}
-
 /* Without memory for them there are none. 0, or -errno with the error set. */
 int nvme_setup_shadows(struct dmaland_nvme *ctrl)
 {
@@ -90,9 +86,7 @@ int nvme_setup_shadows(struct dmaland_nvme *ctrl)
 		free_buffers(ctrl);
 		return 0;
 	}
-	pthread_mutex_lock(&ctrl->lock);
-	use_shadows(ctrl);
-	pthread_mutex_unlock(&ctrl->lock);
+	atomic_store(&ctrl->shadows.used, true);
 	ctrl->info.shadow_doorbells = true;
 	return 0;
 }
@@ -106,14 +100,17 @@ void nvme_forget_shadows(struct dmaland_nvme *ctrl)
 /* 0, or -errno with the error set. */
 int nvme_setup_shadows_again(struct dmaland_nvme *ctrl)
 {
-	struct nvme_command command = config(&ctrl->shadows);
+	struct nvme_shadows *shadows = &ctrl->shadows;
+	struct nvme_command command = config(shadows);
 	int status;
 
-	if (!ctrl->shadows.doorbells)
+	if (!shadows->doorbells)
 		return 0;
+	memset(shadows->doorbells, 0, shadows->bytes); /* nothing of the queues before */
+	memset(shadows->events, 0, shadows->bytes);
 	status = nvme_admin_alone(ctrl, &command, ctrl->queue_ms);
 	if (status == 0)
-		use_shadows(ctrl);
+		atomic_store(&shadows->used, true);
 	return status < 0 ? status : 0;
 }
 
@@ -128,7 +125,7 @@ static void place(struct nvme_doorbell *doorbell, const struct nvme_shadows *sha
 	doorbell->event = always ? NULL : (const uint32_t *)(shadows->events + offset);
 }
 
-/* The drive is about to be told of a queue; or has been told of shadows, for the admin queue. */
+/* The drive is about to be told of a queue. */
 void nvme_place_shadows(struct dmaland_nvme_queue *queue)
 {
 	struct dmaland_nvme *ctrl = queue->ctrl;
@@ -136,10 +133,10 @@ void nvme_place_shadows(struct dmaland_nvme_queue *queue)
 	bool intx = queue->vector >= 0 && ctrl->irq_type == PCI_IRQ_INTX;
 
 	queue->sq_doorbell.shadow = queue->cq_doorbell.shadow = NULL;
-	if (!atomic_load(&ctrl->shadows.used))
+	if (queue->qid == 0 || !atomic_load(&ctrl->shadows.used))
 		return;
-	place(&queue->sq_doorbell, &ctrl->shadows, offset, queue->qid == 0);
-	place(&queue->cq_doorbell, &ctrl->shadows, offset + stride, queue->qid == 0 || intx);
+	place(&queue->sq_doorbell, &ctrl->shadows, offset, false);
+	place(&queue->cq_doorbell, &ctrl->shadows, offset + stride, intx);
 }
 
 /* Write the doorbell's value into its shadow, and ring where the drive asks for that. @told: the value before. */

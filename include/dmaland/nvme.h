@@ -589,14 +589,18 @@ unsigned int dmaland_nvme_submit_bulk(struct dmaland_nvme_queue *queue,
  * another opcode, nsid, number of blocks or iov is refused with -EINVAL, and so is a copy of the request. The request
  * stays where it is until dmaland_nvme_unprepare() or dmaland_nvme_close(), and so do the data, but not the segments.
  *
- * A change of the namespace, a format of it and a reset of the controller make it stale: it is refused with -ESTALE, or
- * answered so if it waited or was cut off, and nothing of it is sent. Prepare it anew then. It is refused with
- * -EALREADY while it is under way. What a drive that answers a read with success leaves alone of the data is what was
+ * A change of the namespace, a format of it and a reset of the controller make it stale, and so does a status that hints at a
+ * change (0x00b, 0x00f, 0x080), whosever command has it: it is refused with -ESTALE, or answered so if it waited, and nothing of it is sent.
+ * Prepare it anew then. One that a reset cuts off is not repeated: a read or compare is answered with -ESTALE, a
+ * write as any write (dmaland_nvme_poll()). It is refused with -EALREADY while it is under way. That finds mistakes, and
+ * is no way to wait: the request is the caller's again when it is done(). What a drive that answers a read with success leaves alone of the data is what was
  * there before, or what the last read put there.
  *
+ * The request is not under way, and no copy of another that is prepared.
+ *
  * Context: any thread; may ask the drive about the namespace, and make system calls.
- * Return: 0, or -errno: what dmaland_nvme_submit() refuses; -EINVAL: another opcode, or more than a command carries;
- * -EALREADY: it is prepared; -EOPNOTSUPP: the data lie where PRPs can't say, so that each transfer would be gathered.
+ * Return: 0, or -errno: what dmaland_nvme_submit() refuses; -ECANCELED: the controller is being reset, try again;
+ * -EINVAL: another opcode, or more than a command carries; -EALREADY: it is prepared; -EOPNOTSUPP: the data lie where PRPs can't say, so that each transfer would be gathered.
  */
 int dmaland_nvme_prepare(struct dmaland_nvme *ctrl, struct dmaland_nvme_request *request);
 
@@ -605,7 +609,7 @@ int dmaland_nvme_prepare(struct dmaland_nvme *ctrl, struct dmaland_nvme_request 
  *
  * dmaland_nvme_close() does so for all that are left.
  *
- * Context: any thread; done() too, of this request or others.
+ * Context: any thread; done() too, of this request or others. Not before done() was called, where another thread polls.
  * Return: 0; -EBUSY: it is under way, and stays prepared; -EINVAL: it is not prepared, or for another controller.
  */
 int dmaland_nvme_unprepare(struct dmaland_nvme *ctrl, struct dmaland_nvme_request *request);

@@ -110,8 +110,8 @@ static void due_set(struct revoke_queue *queue)
 	__atomic_store_n(&queue->due_ns, due, __ATOMIC_RELAXED);
 }
 
-/* Revoke rows of at least so many, and all of groups that wait since then or longer; the others wait on. */
-static void groups_revoke(struct revoke_queue *queue, unsigned int at_least, uint64_t since_ns)
+/* Revoke rows of at least so many; the others wait on. */
+static void groups_revoke(struct revoke_queue *queue, unsigned int at_least)
 {
 	struct revoke_group *group = queue->first, *next;
 
@@ -120,7 +120,7 @@ static void groups_revoke(struct revoke_queue *queue, unsigned int at_least, uin
 	queue->end = &queue->first;
 	for (; group; group = next) {
 		next = group->next;
-		group_revoke(queue, group, group->since_ns <= since_ns ? 1 : at_least);
+		group_revoke(queue, group, at_least);
 		if (group->waits)
 			group_append(queue, group);
 	}
@@ -130,13 +130,25 @@ static void groups_revoke(struct revoke_queue *queue, unsigned int at_least, uin
 
 static void revoke_all(struct revoke_queue *queue)
 {
-	groups_revoke(queue, 1, 0);
+	groups_revoke(queue, 1);
 }
 
+/* The first ones wait longest. */
 static void revoke_due(struct revoke_queue *queue, uint64_t now)
 {
-	if (now >= queue->due_ns)
-		groups_revoke(queue, UINT_MAX, now - queue->timeout_ns);
+	struct revoke_group *group;
+
+	if (now < queue->due_ns)
+		return;
+	cancel_hold();
+	while ((group = queue->first) && group->since_ns <= now - queue->timeout_ns) {
+		queue->first = group->next;
+		if (!queue->first)
+			queue->end = &queue->first;
+		group_revoke(queue, group, 1);
+	}
+	due_set(queue);
+	cancel_release();
 }
 
 /* The limit is reached. */
@@ -144,7 +156,7 @@ static void revoke_long_rows(struct revoke_queue *queue)
 {
 	unsigned int part = queue->limit / LONG_ROW_PART;
 
-	groups_revoke(queue, part < LONG_ROW ? part : LONG_ROW, 0);
+	groups_revoke(queue, part < LONG_ROW ? part : LONG_ROW);
 	if (queue->count > queue->limit / 2)
 		revoke_all(queue);
 }

@@ -34,7 +34,7 @@ struct iova_wish {
 enum { IOVA_UNIT = 4096 };
 
 /* So many pairs of alignment and boundary are searched for without looking twice. */
-enum { IOVA_LANES = 8 };
+enum { IOVA_LANES = 16 };
 
 struct iova_lane {
 	uint64_t align, boundary;

@@ -92,6 +92,21 @@ static uint32_t stack_room(uint32_t class)
 	return room < STACK_MAX ? (uint32_t)room : STACK_MAX;
 }
 
+/* They stay until the device is closed. False without memory. */
+static bool slots_make(struct streaming *s, struct thread_slots **place)
+{
+	struct thread_slots *slots = calloc(1, sizeof(*slots));
+
+	if (!slots)
+		return false;
+	spin_lock(&s->slots_lock);
+	slots->next = s->all_slots;
+	s->all_slots = slots;
+	spin_unlock(&s->slots_lock);
+	__atomic_store_n(place, slots, __ATOMIC_RELEASE);
+	return true;
+}
+
 /* Its own slots, if it can have some. */
 static struct thread_slots *slots_get(struct streaming *s)
 {
@@ -101,7 +116,7 @@ static struct thread_slots *slots_get(struct streaming *s)
 		return NULL;
 	slots = &thread_at(s, thread_offset)->slots;
 	if (!*slots && !s->options.no_syscalls)
-		*slots = calloc(1, sizeof(**slots));
+		slots_make(s, slots);
 	return *slots;
 }
 
@@ -229,10 +244,10 @@ static struct bounce_slot *slot_begin(struct streaming *s, const struct piece *p
 	if (!slot)
 		return NULL;
 	slot->original = piece->ptr;
-	slot->size = piece->size;
+	racy_store(&slot->size, piece->size);
 	slot->cpu += offset;
-	slot->dma += offset;
-	slot->rare = (uint32_t)offset | (s->shadow ? SLOT_SHADOW : 0);
+	racy_store(&slot->dma, slot->dma + offset);
+	racy_store(&slot->rare, (uint32_t)offset | (s->shadow ? SLOT_SHADOW : 0));
 	return slot;
 }
 
@@ -281,16 +296,19 @@ dma_addr_t bounce_map_small(struct streaming *s, void *ptr, size_t size,
 {
 	struct streaming_thread *thread = thread_at(s, thread_offset);
 	struct thread_slots *slots = thread->slots;
-	struct slot_stack *stack = &slots->of[bounce_class(size)];
 	struct bounce_slot *slot;
+	struct slot_stack *stack;
 
-	if (unlikely(!slots || !stack->count))
+	if (unlikely(!slots))
+		return map_small_slowly(s, ptr, size, direction, nents);
+	stack = &slots->of[bounce_class(size)];
+	if (unlikely(!stack->count))
 		return map_small_slowly(s, ptr, size, direction, nents);
 	slot = stack->slots[--stack->count];
 	if (unlikely(slot_get_key(slot) != SLOT_PARKED))
 		return map_small_slowly(s, ptr, size, direction, nents);
 	slot->original = ptr;
-	slot->size = size;
+	racy_store(&slot->size, size);
 	slot_set_key(slot, slot_key(direction, nents));
 	count_own(thread, WAY_SMALL);
 	memcpy(slot->cpu, ptr, size);
@@ -335,15 +353,15 @@ void bounce_copy(struct bounce_slot *slot, size_t offset, size_t size, bool for_
 static __attribute__((noinline)) void unmap_slowly(struct streaming *s, struct bounce_slot *slot,
 						   bool wanted)
 {
-	size_t offset = slot->rare & SLOT_OFFSET;
+	size_t offset = racy_load(&slot->rare) & SLOT_OFFSET;
 	uint64_t key = slot_get_key(slot);
-	dma_addr_t dma = slot->dma;
+	dma_addr_t dma = racy_load(&slot->dma);
 
 	/* Of those that unmap it at a time, one goes on. Nobody has the slot before it is in a stack. */
 	if (slot_state(slot) != SLOT_LIVE ||
 	    !__atomic_compare_exchange_n(&slot->key, &key, SLOT_PARKED, false, __ATOMIC_ACQ_REL,
 					 __ATOMIC_RELAXED)) {
-		report_not_allocated(s, dma, slot->size, false);
+		report_not_allocated(s, dma, racy_load(&slot->size), false);
 		return;
 	}
 	if (slot->rare & SLOT_SHADOW)
@@ -351,8 +369,8 @@ static __attribute__((noinline)) void unmap_slowly(struct streaming *s, struct b
 	if (wanted)
 		bounce_copy(slot, 0, slot->size, false);
 	slot->cpu -= offset;
-	slot->dma -= offset;
-	slot->rare = 0;
+	racy_store(&slot->dma, slot->dma - offset);
+	racy_store(&slot->rare, 0);
 	count_way(s, WAY_BOUNCE_END);
 	if (!slot_push(s, slot))
 		bounce_slot_put(s, slot);
@@ -362,9 +380,14 @@ void bounce_unmap(struct streaming *s, struct bounce_slot *slot, bool wanted)
 {
 	struct streaming_thread *thread = thread_at(s, thread_offset);
 	struct thread_slots *slots = thread->slots;
-	struct slot_stack *stack = (struct slot_stack *)(void *)((char *)slots + slot->stack);
+	struct slot_stack *stack;
 
-	if (unlikely(slot->rare || !slots || stack->count == stack->room)) {
+	if (unlikely(racy_load(&slot->rare) || !slots)) {
+		unmap_slowly(s, slot, wanted);
+		return;
+	}
+	stack = (struct slot_stack *)(void *)((char *)slots + slot->stack);
+	if (unlikely(stack->count == stack->room)) {
 		unmap_slowly(s, slot, wanted);
 		return;
 	}
@@ -413,17 +436,14 @@ void bounce_flush(struct streaming *s)
 
 static void slots_forget(struct thread_slots *slots)
 {
-	for (uint32_t class = 0; slots && class < BOUNCE_CLASSES; class ++)
+	for (uint32_t class = 0; class < BOUNCE_CLASSES; class ++)
 		slots->of[class].count = 0;
 }
 
 static void stacks_forget(struct streaming *s)
 {
-	uint32_t numbers = thread_numbers();
-
-	slots_forget(s->shared_slots);
-	for (uint32_t i = 0; i < numbers; i++)
-		slots_forget(s->threads[i].slots);
+	for (struct thread_slots *slots = s->all_slots; slots; slots = slots->next)
+		slots_forget(slots);
 }
 
 /* ---- beginning and end ---- */
@@ -448,8 +468,7 @@ static int slots_prepare(struct streaming *s)
 	for (uint32_t i = 1; i <= READY_THREADS; i++) {
 		if (s->threads[i].slots)
 			continue;
-		s->threads[i].slots = calloc(1, sizeof(struct thread_slots));
-		if (!s->threads[i].slots)
+		if (!slots_make(s, &s->threads[i].slots))
 			return error_set(ENOMEM, "no memory to have bounce buffers ready");
 	}
 	return 0;

@@ -217,7 +217,7 @@ static bool page_is_in_use(struct streaming *s, const struct bounce_page *page)
 	bool in_use = false;
 
 	spin_lock(&s->space->lock);
-	if (page->owner == s)
+	if (racy_load(&page->owner) == s)
 		for (size_t i = 0; i < page_slots(page->shift - BOUNCE_SHIFT_MIN); i++)
 			in_use |= slot_state(&page->slots[i]) != SLOT_NONE;
 	spin_unlock(&s->space->lock);

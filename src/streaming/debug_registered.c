@@ -224,6 +224,18 @@ static int mark(const struct streaming *s, const struct registration *r)
 	return err;
 }
 
+/*
+ * Registrations that have a mark: a mark is the process's, and another domain may have registered the same memory. As long as
+ * there are others' at all, marks stay.
+ */
+static size_t marked_by_all;
+
+static void count_mark(struct streaming *s, size_t n)
+{
+	__atomic_fetch_add(&marked_by_all, n, __ATOMIC_RELAXED);
+	s->space->registered.marked += n;
+}
+
 /* But for pages of which others have a part. */
 static void unmark(const struct streaming *s, const struct registration *r)
 {
@@ -231,6 +243,8 @@ static void unmark(const struct streaming *s, const struct registration *r)
 	uintptr_t end = r->begin + r->length;
 	uintptr_t first = align_down(r->begin, s->page), last = align_up(end, s->page);
 
+	if (__atomic_load_n(&marked_by_all, __ATOMIC_RELAXED) != registered->marked)
+		return;
 	if (registered_overlap(registered, first, r->begin))
 		first += s->page;
 	if (registered_overlap(registered, end, last))
@@ -260,6 +274,7 @@ void watch_begin(struct streaming *s, struct registration *r)
 	if (!s->options.debug)
 		return;
 	r->watch = memory_watch(r->begin, r->begin + r->length);
+	count_mark(s, 1);
 	err = mark(s, r);
 	if (r->watch.mark == MARK_POLICY && (err == -EPERM || err == -ENOSYS)) {
 		r->watch.mark = MARK_ADVICE;
@@ -277,6 +292,7 @@ void watch_end(struct streaming *s, struct registration *r)
 
 	if (!s->options.debug)
 		return;
+	count_mark(s, (size_t)-1);
 	at = first_changed(&r->watch, r->begin, end, &gone);
 	if (at == end) {
 		unmark(s, r);

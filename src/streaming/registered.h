@@ -67,6 +67,7 @@ static inline const struct registration *frame_registration(uintptr_t word)
 struct registered {
 	struct frames frames;
 	size_t count;
+	size_t marked;	      /* by debug_registered.c; the lock guards it */
 	pthread_mutex_t lock; /* of those who register; held across system calls */
 	uint32_t spin;	      /* of the lists in shared frames; never held across one */
 	struct registration *unused;

@@ -235,7 +235,7 @@ static int threads_make(struct streaming *s)
 	if (memory == MAP_FAILED)
 		return error_mmap("no memory for a device's mappings");
 	s->threads = memory;
-	s->shared_slots = calloc(1, sizeof(*s->shared_slots));
+	s->all_slots = s->shared_slots = calloc(1, sizeof(*s->shared_slots));
 	if (s->shared_slots)
 		return 0;
 	munmap(memory, THREADS_BYTES);
@@ -244,9 +244,12 @@ static int threads_make(struct streaming *s)
 
 static void threads_free(struct streaming *s)
 {
-	for (uint32_t i = 0; i < THREADS; i++)
-		free(s->threads[i].slots);
-	free(s->shared_slots);
+	struct thread_slots *slots, *next;
+
+	for (slots = s->all_slots; slots; slots = next) {
+		next = slots->next;
+		free(slots);
+	}
 	munmap(s->threads, THREADS_BYTES);
 }
 

@@ -96,7 +96,8 @@ struct streaming {
 	const struct frames *frames;
 	struct streaming_thread *threads;  /* by their numbers, in a mapping of its own */
 	struct thread_slots *shared_slots; /* of threads without slots of their own */
-	struct registered *registered;	   /* none: not translated, or not the short way */
+	struct thread_slots *all_slots;
+	struct registered *registered; /* none: not translated, or not the short way */
 	size_t short_below;	 /* bytes, less 1, of which little is to be checked; 0: all is */
 	size_t bounce_below;	 /* bytes that are copied rather than mapped; 0: no */
 	uintptr_t holds_nothing; /* word of a frame where an unmap or a sync has nothing to do */

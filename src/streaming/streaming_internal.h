@@ -59,6 +59,7 @@ struct slot_stack {
 
 struct thread_slots {
 	struct slot_stack of[BOUNCE_CLASSES];
+	struct thread_slots *next; /* in the device's list of all */
 };
 
 /* What a thread has for itself; the first is of threads that have no number, which count by atomic operations. */

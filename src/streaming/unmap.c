@@ -202,8 +202,8 @@ static __attribute__((noinline)) void unmap_otherwise(struct streaming *s, dma_a
 static inline bool slot_is(const struct bounce_slot *slot, const struct streaming *s,
 			   dma_addr_t dma, size_t size, uint64_t key)
 {
-	return racy_load(&slot->owner) == s && slot->dma == dma && slot->size == size &&
-	       racy_load(&slot->key) == key;
+	return racy_load(&slot->owner) == s && racy_load(&slot->dma) == dma &&
+	       racy_load(&slot->size) == size && racy_load(&slot->key) == key;
 }
 
 static __attribute__((noinline)) void unmap_bounced(struct streaming *s, dma_addr_t dma,

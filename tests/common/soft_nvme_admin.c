@@ -142,7 +142,14 @@ static int delete_queue(struct soft_nvme *drive, const struct nvme_command *comm
 /* Pages of 4 KiB (NVMe 2.0, 5.8). */
 static int use_shadows(struct soft_nvme *drive, const struct nvme_command *command)
 {
+	uint32_t word;
+
 	drive->shadows_told++;
+	for (unsigned int i = 0; i < 2 * 64; i++) {
+		soft_nvme_access(drive, le64toh(command->prp[i / 64]) + i % 64 * sizeof(word),
+				 &word, sizeof(word), false);
+		drive->shadows_old |= word != 0;
+	}
 	if (!drive->offers_shadows)
 		return 0x001 | SOFT_NVME_DNR;
 	if (le64toh(command->prp[0]) % 4096 || le64toh(command->prp[1]) % 4096)

@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <dmaland/dmaland.h>
 #include "base/vma.h"
 #include "streaming_stand.h"
 
@@ -335,6 +336,37 @@ static void a_policy_of_the_programs_stays(void **state)
 	close_quietly();
 }
 
+/* Two devices that share nothing have the same memory, or neighbours in a page: each one's stays as it was. */
+static void what_two_domains_have_registered_stays_known_to_both(void **state)
+{
+	struct dmaland_device *a = dmaland_open("soft:", NULL), *b = dmaland_open("soft:", NULL);
+	char *ptr = anonymous(NULL, PAGES);
+	const struct {
+		char *ptr;
+		size_t size;
+	} of_a[] = {{ptr, 2 * PAGE}, {ptr + 64, 64}}, of_b[] = {{ptr, 2 * PAGE}, {ptr + 1024, 64}};
+
+	(void)state;
+	assert_non_null(a);
+	assert_non_null(b);
+	for (size_t i = 0; i < 2; i++) {
+		dma_addr_t dma;
+
+		assert_int_equal(dmaland_register(a, of_a[i].ptr, of_a[i].size), 0);
+		assert_int_equal(dmaland_register(b, of_b[i].ptr, of_b[i].size), 0);
+		assert_int_equal(dmaland_unregister(b, of_b[i].ptr), 0);
+		dma = dma_map_single(a, of_a[i].ptr, of_a[i].size, DMA_TO_DEVICE);
+		assert_false(dma_mapping_error(a, dma));
+		dma_unmap_single(a, dma, of_a[i].size, DMA_TO_DEVICE);
+		assert_int_equal(dmaland_check_registered(a), 0);
+		assert_int_equal(dmaland_unregister(a, of_a[i].ptr), 0);
+	}
+	dmaland_close(b);
+	dmaland_close(a);
+	assert_string_equal(log_text(), "");
+	munmap(ptr, PAGES * PAGE);
+}
+
 /* A file's memory policy would be that of all its mappings. */
 static void a_file_that_is_mapped_twice_is_two(void **state)
 {
@@ -423,6 +455,7 @@ int main(void)
 		cmocka_unit_test(memory_that_cannot_be_looked_at_any_more_counts_as_it_was),
 		cmocka_unit_test(memory_has_no_marks_afterwards),
 		cmocka_unit_test(a_policy_of_the_programs_stays),
+		cmocka_unit_test(what_two_domains_have_registered_stays_known_to_both),
 		cmocka_unit_test(a_file_that_is_mapped_twice_is_two),
 		cmocka_unit_test(mappings_are_read_alike_by_question_and_as_text),
 	};

@@ -204,6 +204,20 @@ static void what_is_not_rung_for_is_rung_for_before_it_is_late(void **state)
 	close_shadowed();
 }
 
+/* Nor is it left alone when its queue ends. */
+static void what_is_not_rung_for_is_rung_for_when_the_queue_ends(void **state)
+{
+	(void)state;
+	open_shadowed(just_passed);
+	soft_nvme_look_at_shadows(&drive);
+	submit_reads(4, 0);
+	dmaland_nvme_queue_destroy(queue);
+	assert_int_equal(done_count, 4);
+	queue = dmaland_nvme_queue_create(ctrl, DEPTH, 0);
+	assert_non_null(queue);
+	close_shadowed();
+}
+
 /* A drive may take the same value twice for a mistake. */
 static void what_was_rung_for_is_not_rung_for_again(void **state)
 {
@@ -263,6 +277,7 @@ static void after_a_reset_the_drive_is_told_again(void **state)
 		assert_true(drive.shadows != 0);
 		read_many(5);
 	}
+	assert_false(drive.shadows_old);
 	close_shadowed();
 }
 
@@ -326,6 +341,7 @@ int main(void)
 		cmocka_unit_test(batches_of_all_sizes_arrive_round_and_round_the_ring),
 		cmocka_unit_test(a_drive_that_looks_by_itself_is_not_rung),
 		cmocka_unit_test(what_is_not_rung_for_is_rung_for_before_it_is_late),
+		cmocka_unit_test(what_is_not_rung_for_is_rung_for_when_the_queue_ends),
 		cmocka_unit_test(what_was_rung_for_is_not_rung_for_again),
 		cmocka_unit_test(events_of_any_value_decide_nothing_but_whether_to_ring),
 		cmocka_unit_test(a_queue_of_an_old_number_begins_at_its_beginning),
