@@ -20,8 +20,6 @@
  */
 #include "nvme_internal.h"
 
-#include <string.h>
-
 #include <dmaland/irq.h>
 
 static struct nvme_command config(const struct nvme_shadows *shadows)
@@ -97,7 +95,7 @@ void nvme_forget_shadows(struct dmaland_nvme *ctrl)
 	atomic_store(&ctrl->shadows.used, false);
 }
 
-/* 0, or -errno with the error set. */
+/* What queues before the reset wrote is cleared as each is told anew: nvme_place_shadows(). 0, or -errno with the error set. */
 int nvme_setup_shadows_again(struct dmaland_nvme *ctrl)
 {
 	struct nvme_shadows *shadows = &ctrl->shadows;
@@ -106,8 +104,6 @@ int nvme_setup_shadows_again(struct dmaland_nvme *ctrl)
 
 	if (!shadows->doorbells)
 		return 0;
-	memset(shadows->doorbells, 0, shadows->bytes); /* nothing of the queues before */
-	memset(shadows->events, 0, shadows->bytes);
 	status = nvme_admin_alone(ctrl, &command, ctrl->queue_ms);
 	if (status == 0)
 		atomic_store(&shadows->used, true);

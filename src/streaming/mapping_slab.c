@@ -117,7 +117,9 @@ static struct iova_slab *slab_begin(struct iova_cache *cache, uint64_t first, ui
 	if (frames_reserve(&s->space->frames, first, slot_size * IOVA_SLAB_SLOTS, true))
 		return NULL;
 	slab = slab_get(s->space);
-	for (uint64_t i = 0; slab && i < IOVA_SLAB_SLOTS; i++) {
+	if (!slab)
+		return NULL;
+	for (uint64_t i = 0; i < IOVA_SLAB_SLOTS; i++) {
 		struct mapping *mapping = &slab->mappings[i];
 
 		mapping->owner = s;

@@ -109,7 +109,7 @@ struct soft_nvme {
 	unsigned int doorbells;	   /* of I/O queues that were rung: of submission ... */
 	unsigned int cq_doorbells; /* ... and of completion */
 	unsigned int shadows_told; /* Doorbell Buffer Config */
-	bool shadows_old;	   /* there was something in the buffers then */
+	bool shadows_old;	   /* the admin queue had something in the buffers then */
 	unsigned int reports_asked, identified; /* requests to report; Identify Namespace */
 	unsigned int logs_read[256];		/* by page */
 	unsigned int

@@ -145,9 +145,9 @@ static int use_shadows(struct soft_nvme *drive, const struct nvme_command *comma
 	uint32_t word;
 
 	drive->shadows_told++;
-	for (unsigned int i = 0; i < 2 * 64; i++) {
-		soft_nvme_access(drive, le64toh(command->prp[i / 64]) + i % 64 * sizeof(word),
-				 &word, sizeof(word), false);
+	for (unsigned int i = 0; i < 2 * 2; i++) { /* the admin queue's two, in both buffers */
+		soft_nvme_access(drive, le64toh(command->prp[i / 2]) + i % 2 * sizeof(word), &word,
+				 sizeof(word), false);
 		drive->shadows_old |= word != 0;
 	}
 	if (!drive->offers_shadows)
