@@ -178,15 +178,19 @@ static void what_a_thread_unmapped_another_one_has_without_system_calls(void **s
 	}
 }
 
+/* One after the other, since GFP_ATOMIC may find the arena's lock taken; and none ends before all have begun. */
 static void *map_and_unmap(void *context)
 {
-	dma_addr_t dma = streaming_map(s, area, *(size_t *)context, DMA_TO_DEVICE, 0);
+	static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+	dma_addr_t dma;
 
-	if (dma == DMA_MAPPING_ERROR)
-		return context;
-	streaming_unmap(s, dma, *(size_t *)context, DMA_TO_DEVICE, 0);
-	pthread_barrier_wait(&race.barrier); /* none ends before all have begun */
-	return NULL;
+	pthread_mutex_lock(&turn);
+	dma = streaming_map(s, area, *(size_t *)context, DMA_TO_DEVICE, 0);
+	if (dma != DMA_MAPPING_ERROR)
+		streaming_unmap(s, dma, *(size_t *)context, DMA_TO_DEVICE, 0);
+	pthread_mutex_unlock(&turn);
+	pthread_barrier_wait(&race.barrier);
+	return dma != DMA_MAPPING_ERROR ? NULL : context;
 }
 
 static void threads_that_map_a_little_have_what_they_need_without_system_calls(void **state)
