@@ -23,7 +23,7 @@
  * begins and ends. What they can't express goes by PRPs all the same: more runs than descriptors fit in
  * a page, and, for some drives, what is no multiple of 4.
  */
-#include "nvme_internal.h"
+#include "data.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -8,7 +8,7 @@
  *              "prp list 256"; more: pages of the pool "prp list page", each full one ending in the
  *              address of the next
  */
-#include "nvme_internal.h"
+#include "data.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -11,7 +11,7 @@
  * Invalid, and touches nothing behind the data. Nor do descriptors mind where pages begin, so that nothing
  * has to be gathered.
  */
-#include "nvme_internal.h"
+#include "data.h"
 
 /* A descriptor's last byte: type and subtype, an address (NVMe 2.0, 4.1.2.1, figures 92 to 95) */
 enum { SGL_DATA = 0x00, SGL_LAST_SEGMENT = 0x30 };
