@@ -99,8 +99,6 @@ static void slab_lay_out(struct dma_pool *pool, size_t size, size_t boundary)
 	pool->idle_max = (uint32_t)(IDLE_BYTES / slab);
 	if (pool->idle_max > IDLE_MAX)
 		pool->idle_max = IDLE_MAX;
-	if (pool->place.limits->keeps_idle) /* threads can't have each other's: they share */
-		pool->idle_max = 1;
 }
 
 int pool_lay_out(struct dma_pool *pool, size_t size, size_t align, size_t boundary)

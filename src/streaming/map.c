@@ -255,15 +255,17 @@ static __attribute__((noinline)) dma_addr_t map_large(struct streaming *s, void 
 	return dma;
 }
 
-/* Memory that is neither the arena's nor registered. A block to bounce through begins at a multiple of its size. */
+/*
+ * Memory that is neither the arena's nor registered. A block to bounce through begins at a multiple of its size: no copy in it crosses
+ * a boundary that it could be held within.
+ */
 static inline __attribute__((always_inline)) dma_addr_t
 map_untranslated(struct streaming *s, void *ptr, size_t size, enum dma_data_direction direction,
 		 unsigned long attrs, uint32_t nents)
 {
 	if (unlikely((uintptr_t)ptr - 1 > UINTPTR_MAX - size)) /* NULL, too */
 		return map_otherwise(s, ptr, size, direction, attrs, nents);
-	if (size < s->bounce_below && likely(!mmio_is_near(ptr, size)) &&
-	    (!nents || likely(size - 1 <= s->limits->seg_boundary)))
+	if (size < s->bounce_below && likely(!mmio_is_near(ptr, size)))
 		return bounce_map_small(s, ptr, size, direction, nents);
 	return nents ? map_otherwise(s, ptr, size, direction, attrs, nents)
 		     : map_large(s, ptr, size, direction, attrs);

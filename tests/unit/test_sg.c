@@ -194,6 +194,77 @@ static void lists_that_do_not_match_are_not_unmapped(void **state)
 	close_quietly();
 }
 
+/* A list of one goes the way of a single mapping, and is looked at as any list. */
+static void a_list_of_one_that_does_not_match_is_not_unmapped(void **state)
+{
+	static const struct part parts[] = {{20484, 512}, {40960, 8192}, {40961, 60000}};
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		struct scatterlist sg[1], wrong[1];
+
+		open_kind(FAKE_MAPS, (struct streaming_options){0});
+		assert_int_equal(
+			streaming_map_sg(s, sg, list_of(sg, &parts[i], 1), DMA_TO_DEVICE, 0), 1);
+		memcpy(wrong, sg, sizeof(sg));
+		wrong[0].length--;
+		streaming_unmap_sg(s, wrong, 1, DMA_TO_DEVICE, 0);
+		assert_logged("differ in length");
+		wrong[0].dma_length--;
+		streaming_unmap_sg(s, wrong, 1, DMA_TO_DEVICE, 0);
+		assert_logged("different size");
+		memcpy(wrong, sg, sizeof(sg));
+		wrong[0].address = memory;
+		streaming_unmap_sg(s, wrong, 1, DMA_TO_DEVICE, 0);
+		assert_logged("different CPU address");
+		streaming_unmap_sg(s, sg, 1, DMA_BIDIRECTIONAL, 0);
+		assert_logged("different direction");
+		streaming_unmap(s, sg[0].dma_address, sg[0].dma_length, DMA_TO_DEVICE, 0);
+		assert_logged("[mapped as scatter-gather] [unmapped as single]");
+		assert_int_equal(streaming_live(s), 1);
+		check_device_sees(sg, 1, &parts[i], 1);
+		log_clear();
+		streaming_unmap_sg(s, sg, 1, DMA_TO_DEVICE, 0);
+		assert_string_equal(log_text(), "");
+		streaming_unmap_sg(s, sg, 1, DMA_TO_DEVICE, 0);
+		assert_logged("it has not allocated");
+		log_clear();
+		close_quietly();
+	}
+}
+
+/* Memory that the device reaches across the boundary goes another way, as an element alone too. */
+static void a_list_of_one_holds_its_boundary(void **state)
+{
+	static const struct part small = {65536 - 100, 200}, large = {65536 - 8192, 16384};
+	const struct part *const parts[] = {&small, &large};
+	struct dmaland_streaming_stats stats;
+
+	(void)state;
+	open_kind(FAKE_MAPS, (struct streaming_options){0});
+	assert_int_equal(streaming_set_boundary(s, 65535), 0);
+	assert_int_equal(streaming_register(s, memory, 4 * 65536), 0);
+	for (size_t i = 0; i < 2; i++)
+		for (size_t at = 0; at < 65536; at += PAGE) { /* one crosses, wherever it lies */
+			const struct part part = {parts[i]->offset + at, parts[i]->size};
+			struct scatterlist sg[1];
+			dma_addr_t first, last;
+
+			assert_int_equal(
+				streaming_map_sg(s, sg, list_of(sg, &part, 1), DMA_TO_DEVICE, 0),
+				1);
+			first = sg[0].dma_address;
+			last = first + sg[0].dma_length - 1;
+			assert_int_equal((first ^ last) >> 16, 0);
+			streaming_unmap_sg(s, sg, 1, DMA_TO_DEVICE, 0);
+		}
+	streaming_get_stats(s, &stats);
+	assert_in_range(stats.bounced_limit, 1, 16);
+	assert_in_range(stats.translated_registered, 1, 31);
+	assert_int_equal(streaming_unregister(s, memory), 0);
+	close_quietly();
+}
+
 static void lists_that_cannot_be_mapped_leave_nothing_behind(void **state)
 {
 	static const struct part parts[] = {{0, 8192}, {20480, 512}, {40961, 8192}, {100000, 8192}};
@@ -479,6 +550,8 @@ int main(void)
 		cmocka_unit_test(elements_become_segments_by_the_rules),
 		cmocka_unit_test(lists_go_whatever_the_domain_can),
 		cmocka_unit_test(lists_that_do_not_match_are_not_unmapped),
+		cmocka_unit_test(a_list_of_one_that_does_not_match_is_not_unmapped),
+		cmocka_unit_test(a_list_of_one_holds_its_boundary),
 		cmocka_unit_test(lists_that_cannot_be_mapped_leave_nothing_behind),
 		cmocka_unit_test(a_joined_segment_fails_as_one),
 		cmocka_unit_test(a_segment_that_fails_halfway_gives_its_addresses_back),

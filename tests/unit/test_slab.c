@@ -177,6 +177,29 @@ static void blocks_that_a_small_slab_lacks_are_not_its(void **state)
 	dma_pool_destroy(other);
 }
 
+/* A slab that is nobody's and lacks blocks is not adopted by who frees one that it lacks. */
+static void a_free_behind_a_small_slab_adopts_nothing(void **state)
+{
+	struct fake_place *p = *state;
+	struct dma_pool *pool = create(p, 1024, 0, 0);
+	dma_addr_t handles[5];
+	struct page *slab;
+	void *blocks[5];
+
+	for (int i = 0; i < 5; i++)
+		blocks[i] = dma_pool_alloc(pool, GFP_KERNEL, &handles[i]);
+	slab = slab_of(pool, blocks[0]);
+	assert_int_equal(slab_blocks(pool, slab), 4);
+	assert_int_equal(slab_owner(slab), SLAB_NOBODYS);
+	dma_pool_free(pool, slab_base(pool, slab) + ARENA_PAGE, handles[0] + ARENA_PAGE);
+	assert_logged("(bad vaddr)");
+	assert_int_equal(slab_owner(slab), SLAB_NOBODYS);
+	for (int i = 0; i < 5; i++)
+		dma_pool_free(pool, blocks[i], handles[i]);
+	assert_int_equal(stats_of(pool).in_use, 0);
+	dma_pool_destroy(pool);
+}
+
 /* ---- pages of several slabs ---- */
 
 static void slabs_of_a_page_come_and_go_together(void **state)
@@ -338,6 +361,7 @@ int main(void)
 		place_test(anothers_memory_is_no_slab),
 		place_test(a_caches_first_slabs_are_small_and_each_is_twice_as_large),
 		place_test(blocks_that_a_small_slab_lacks_are_not_its),
+		place_test(a_free_behind_a_small_slab_adopts_nothing),
 		place_test(slabs_of_a_page_come_and_go_together),
 		place_test(the_stack_knows_its_depth),
 		place_test(memory_in_pieces_is_used_up),

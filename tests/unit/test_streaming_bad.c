@@ -94,6 +94,39 @@ static void an_unmap_that_does_not_match_is_reported_and_dropped(void **state)
 	}
 }
 
+/* Whatever bits a direction has, they say nothing else of a mapping. */
+static void a_direction_that_is_none_ends_neither_a_single_mapping_nor_a_list(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < SUBJECTS; i++) {
+		size_t size = subjects[i].size;
+		struct scatterlist sg;
+		dma_addr_t dma;
+
+		open_kind(subjects[i].kind, subjects[i].options);
+		sg_init_one(&sg, memory + subjects[i].offset, (unsigned int)size);
+		assert_int_equal(streaming_map_sg(s, &sg, 1, DMA_FROM_DEVICE, 0), 1);
+		dma = streaming_map(s, memory + 2 * 65536, size, DMA_FROM_DEVICE, 0);
+		assert_true(dma != DMA_MAPPING_ERROR);
+		for (unsigned int bit = 2; bit < 32; bit++) {
+			unsigned int direction = DMA_FROM_DEVICE | 1u << bit;
+
+			streaming_unmap(s, sg.dma_address, size, (enum dma_data_direction)direction,
+					0);
+			streaming_unmap(s, dma, size, (enum dma_data_direction)direction, 0);
+			streaming_unmap_sg(s, &sg, 1, (enum dma_data_direction)direction, 0);
+			assert_int_equal(streaming_live(s), 2);
+			assert_int_equal(stats().bad_calls, 3 * (bit - 1));
+		}
+		log_clear();
+		streaming_unmap(s, dma, size, DMA_FROM_DEVICE, 0);
+		streaming_unmap_sg(s, &sg, 1, DMA_FROM_DEVICE, 0);
+		assert_string_equal(log_text(), "");
+		assert_int_equal(streaming_live(s), 0);
+		close_place();
+	}
+}
+
 static void a_sync_that_does_not_match_is_reported_and_dropped(void **state)
 {
 	(void)state;
@@ -477,6 +510,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_unmap_that_does_not_match_is_reported_and_dropped),
+		cmocka_unit_test(a_direction_that_is_none_ends_neither_a_single_mapping_nor_a_list),
 		cmocka_unit_test(a_sync_that_does_not_match_is_reported_and_dropped),
 		cmocka_unit_test(what_cannot_be_mapped_is_refused_in_words),
 		cmocka_unit_test(

@@ -158,7 +158,7 @@ static void *run_in_a_thread(void *(*run)(void *), void *context)
 	return result;
 }
 
-/* All but what a thread keeps: a stack of slots, and two slabs. */
+/* All but what a thread keeps. Bookkeeping that it keeps as well is no limit. */
 static void what_a_thread_unmapped_another_one_has_without_system_calls(void **state)
 {
 	static const size_t sizes[] = {64, 512, 2048};
