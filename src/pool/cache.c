@@ -207,13 +207,12 @@ static uintptr_t owner_mark(struct page *slab)
 }
 
 /*
- * Somebody else's slab, or nobody's: one step. Who completes it tells its owner. The owner may be about to set some last bits, not
- * looking at this one: so it is told too where few are missing, and may look in vain.
+ * Somebody else's slab, or nobody's: one step. Its owner is told that it may be complete: whether it is can't be seen here, since the
+ * owner's last frees may be in its CPU's store buffer yet.
  */
 static const char *free_remotely(struct dma_pool *pool, struct cache *cache, struct page *slab,
 				 uint64_t bit)
 {
-	uint64_t missing;
 	uintptr_t owner;
 
 	if ((racy_load(&slab->free) & bit) ||
@@ -221,10 +220,7 @@ static const char *free_remotely(struct dma_pool *pool, struct cache *cache, str
 		return "already free";
 	racy_add(&cache->frees, 1);
 	owner = owner_mark(slab);
-	missing = slab_out(pool, slab);
-	if (__builtin_popcountll(missing) > SLAB_LAST_BLOCKS)
-		return NULL;
-	if (owner < SLAB_OWNERS && !missing)
+	if (owner < SLAB_OWNERS && slab_is_complete(pool, slab))
 		slab_settle(pool, slab);
 	else if (owner >= SLAB_OWNERS && !racy_load(&owner_cache(owner)->completed))
 		__atomic_store_n(&owner_cache(owner)->completed, 1, __ATOMIC_RELAXED);
